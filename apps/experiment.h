@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// One configuration file describes an experiment: data, model, schedule, and how to run.
+#pragma once
+
+#include <string>
+
+#include "data/dataset.h"
+#include "data/loader.h"
+#include "data/synthesize.h"
+#include "models/config.h"
+#include "runtime/config.h"
+#include "runtime/optimizer.h"
+#include "runtime/schedule.h"
+
+namespace gradlibra {
+
+struct TrainConfig {
+  int64_t seed = 1;
+  std::string pretrained = "";    // safetensors: a torchvision ResNet or a detector; empty: from scratch
+  int log_every = 20;             // steps between progress lines
+  int checkpoint_every = 0;       // steps between checkpoints; 0: once per epoch
+  int keep_checkpoints = 2;
+  int evaluate_every = 0;         // epochs between evaluations on the validation split; 0: never
+  int max_non_finite = 0;         // steps with a non-finite gradient norm that are skipped in a row before training stops
+  void describe(ConfigVisitor& v);
+};
+
+struct ExperimentConfig {
+  DatasetConfig data;
+  LoaderConfig loader;
+  ModelConfig model;
+  ScheduleConfig schedule;
+  OptimizerConfig optimizer;
+  TrainConfig train;
+  SynthesizeConfig synthesize;
+  void describe(ConfigVisitor& v);
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// inspect: looks at a configuration, a data set, a model, or one training step, without training.
+#include <fmt/format.h>
+
+#include "apps/checkpoint.h"
+#include "apps/inspection.h"
+#include "apps/program.h"
+#include "data/image.h"
+#include "runtime/weights.h"
+
+using namespace gradlibra;
+
+namespace {
+
+int inspect_config(const CommonOptions& common) {
+  fmt::print("{}", to_yaml(read_experiment(common), true));
+  return kSuccess;
+}
+
+// Ground truth drawn onto the first images of a split.
+void draw_truth(const ExperimentConfig& config, const std::filesystem::path& folder, int count) {
+  std::vector<Finding> findings;
+  DatasetConfig lenient = config.data;
+  lenient.unknown_class = lenient.bad_box = lenient.bad_image = "drop";
+  const Dataset dataset = read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
+  std::filesystem::create_directories(folder);
+  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
+    const ImageRecord& record = dataset.images[i];
+    Image image = read_image(record.path, lenient.exif == "apply");
+    for (const Object& object : record.objects) {
+      const Color color = class_color(object.label);
+      draw_box(image, object.box.x1, object.box.y1, object.box.x2, object.box.y2, color);
+      draw_text(image, static_cast<int>(object.box.x1), static_cast<int>(object.box.y1) - 2,
+                dataset.classes[static_cast<size_t>(object.label)], color);
+    }
+    write_image(folder / (record.id + ".png"), image);
+  }
+}
+
+int inspect_data(const CommonOptions& common, const std::string& output, int pictures) {
+  const ExperimentConfig config = read_experiment(common);
+  const DatasetReport report = inspect_dataset(config.data);
+  fmt::print("{}", report.text);
+  if (!output.empty()) {
+    write_text(std::filesystem::path(output) / "data.txt", report.text);
+    write_text(std::filesystem::path(output) / "data.json", report.json);
+    if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
+  }
+  // What is only worth knowing is no defect.
+  for (const Finding& finding : report.findings)
+    if (finding.action != Finding::Action::none) return kFindings;
+  return kSuccess;
+}
+
+int inspect_model(const CommonOptions& common, bool json) {
+  const ExperimentConfig config = read_experiment(common);
+  const auto classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
+  Context context(1);
+  const Detector detector(context, config.model, static_cast<int>(classes));
+  const auto costs = json ? costs_json : costs_table;
+  fmt::print("{}", costs(detector, config.loader.height, config.loader.width));
+  return kSuccess;
+}
+
+int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
+                          const std::string& output) {
+  const ExperimentConfig config = read_experiment(common);
+  const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(config.data, Split::train, findings);
+  Detector detector(*context, config.model, static_cast<int>(dataset.classes.size()));
+  detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
+  const std::string source = weights.empty() ? config.train.pretrained : weights;
+  if (!source.empty()) {
+    const SafetensorsFile file = read_safetensors(source);
+    fmt::print("weights: {}\n{}", source, load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
+  }
+  const SafetensorsFile step = inspect_step(detector, batch_of(dataset, config, ids));
+  for (const auto& [name, tensor] : step.tensors)
+    if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
+  write_safetensors(output, step);
+  fmt::print("{} tensors in {}\n", step.tensors.size(), output);
+  return kSuccess;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Looks at a configuration, a data set, a model, or one training step, without training.", "inspect"};
+  app.require_subcommand(1);
+  CommonOptions common;
+
+  CLI::App* config = app.add_subcommand("config", "print the resolved configuration, every key explained");
+  add_config_options(*config, common, false);
+
+  std::string data_output;
+  int pictures = 0;
+  CLI::App* data = app.add_subcommand("data", "find every defect of a data set's files; exit code 4 if something had to be mended or dropped");
+  add_config_options(*data, common, false);
+  data->add_option("--output", data_output, "folder for data.txt and data.json")->type_name("DIR");
+  data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")->type_name("N");
+
+  bool json = false;
+  CLI::App* model = app.add_subcommand("model", "parameters and multiply-adds of every part");
+  add_config_options(*model, common, false);
+  model->add_flag("--json", json, "as JSON");
+
+  std::string weights, step_output;
+  std::vector<std::string> ids;
+  CLI::App* step = app.add_subcommand(
+      "step", "one forward and backward pass; every intermediate, loss, target and gradient into a safetensors file");
+  add_config_options(*step, common, true);
+  step->add_option("--weights", weights, "safetensors to run with instead of train.pretrained")->type_name("FILE");
+  step->add_option("--ids", ids, "ids of training images, separated by commas; the first batch if not given")
+      ->delimiter(',')
+      ->allow_extra_args(false)  // what follows are overrides
+      ->type_name("IDS");
+  step->add_option("--output", step_output, "file to write")->required()->type_name("FILE");
+  add_device_options(*step, common);
+
+  app.footer("Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
+             "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
+  return run_program(app, argc, argv, [&] {
+    if (*config) return inspect_config(common);
+    if (*data) return inspect_data(common, data_output, pictures);
+    if (*model) return inspect_model(common, json);
+    return inspect_training_step(common, weights, ids, step_output);
+  });
+}

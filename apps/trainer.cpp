@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+#include "apps/trainer.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apps/evaluation.h"
+#include "runtime/schedule.h"
+#include "runtime/weights.h"
+
+namespace gradlibra {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// "1:02:05" or "4:09".
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
+  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+  return fmt::format("{}:{:02}", s / 60, s % 60);
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+// Weights, statistics and momentum as float32.
+int64_t checkpoint_bytes(const ParameterStore& store) {
+  int64_t values = 0;
+  for (const Parameter& p : store.all()) values += p.node.value.size() * (p.trainable ? 2 : 1);
+  return values * static_cast<int64_t>(sizeof(float));
+}
+
+}  // namespace
+
+Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options)
+    : context_(context), communicator_(communicator), config_(config), options_(std::move(options)), log_file_(nullptr, &std::fclose) {
+  std::vector<Finding> findings;
+  dataset_ = read_dataset(config_.data, Split::train, findings);
+  if (dataset_.images.empty()) throw std::runtime_error(config_.data.root + ": the training split has no images");
+  say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(), config_.data.root));
+  if (!findings.empty()) say(fmt::format("data: {} findings; `inspect data` lists them", findings.size()));
+  if (config_.train.evaluate_every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
+    val_ = read_dataset(config_.data, Split::val, findings);
+    if (val_.images.empty())
+      throw std::runtime_error(config_.data.root + ": train.evaluate_every is set, but the validation split (data.val) has no images");
+  }
+
+  detector_ = std::make_unique<Detector>(context_, config_.model, static_cast<int>(dataset_.classes.size()));
+  detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
+  optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
+  state_.loader.seed = static_cast<uint64_t>(config_.train.seed);
+
+  std::filesystem::create_directories(options_.work_dir);
+  const std::filesystem::path folder = options_.work_dir / "checkpoints";
+  std::filesystem::create_directories(folder);
+  store_ = std::make_unique<CheckpointStore>(folder, config_.train.keep_checkpoints);
+  if (const std::string problem = store_->space_problem(checkpoint_bytes(detector_->parameters())); !problem.empty())
+    throw std::runtime_error(problem);
+  const auto newest = store_->load_latest();
+  if (newest && !options_.resume)
+    throw std::runtime_error(fmt::format("{} already holds a training ({}); add --resume to continue it, or choose another --work-dir",
+                                         options_.work_dir.string(), newest->path.filename().string()));
+  if (newest) {
+    for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
+    state_ = restore_checkpoint(newest->file, newest->path.string(), *detector_, dataset_);
+    say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
+    const auto stored = newest->file.metadata.find("config");
+    if (stored != newest->file.metadata.end() && stored->second != to_yaml(config_))
+      say("note: the configuration differs from the checkpoint's; the one given now is used");
+  } else if (!config_.train.pretrained.empty()) {
+    const SafetensorsFile file = read_safetensors(config_.train.pretrained);
+    const WeightReport report = load_weights(detector_->parameters(), file, config_.train.pretrained, scope_of(file));
+    say("weights: " + config_.train.pretrained + "\n" + report.to_string());
+  } else {
+    say("weights: from scratch");
+  }
+
+  const int64_t total_batch = static_cast<int64_t>(config_.loader.batch_size) * communicator_.world_size();
+  base_lr_ = scaled_lr(config_.schedule, total_batch);
+  say(fmt::format("model: {} trainable of {} parameters on {}", detector_->parameters().trainable_count(),
+                  detector_->parameters().parameter_count(), context_.device_name()));
+  say(fmt::format("learning rate {:.6g} at total batch {}", base_lr_, total_batch));
+  std::ofstream resolved(options_.work_dir / "config.yaml");
+  if (!(resolved << to_yaml(config_, true) << std::flush))
+    throw std::runtime_error((options_.work_dir / "config.yaml").string() + ": cannot be written");
+  log_file_.reset(std::fopen((options_.work_dir / "log.jsonl").c_str(), "a"));
+  if (!log_file_) throw std::runtime_error((options_.work_dir / "log.jsonl").string() + ": cannot be written");
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::say(const std::string& line) const {
+  if (options_.quiet) return;
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+Trainer::StepResult Trainer::train_step(const Batch& batch, int64_t epoch) {
+  upload(context_, batch, device_batch_);
+  Tape tape(context_);
+  const Var input = detector_->normalize(tape, device_batch_.images);
+  const std::vector<LossTerm> terms = detector_->loss(tape, input, device_batch_.truth, communicator_);
+  StepResult result;
+  for (const LossTerm& term : terms) {
+    result.losses.emplace_back(term.name, context_.download<double>(term.value)[0]);
+    result.total += result.losses.back().second;
+  }
+  result.lr = learning_rate(config_.schedule, base_lr_, epoch, state_.step);
+  if (!std::isfinite(result.total)) return result;  // the caller names it; nothing has been updated
+  tape.backward();
+  detector_->parameters().finish_backward();
+  optimizer_->step(result.lr, communicator_);
+  result.grad_norm = optimizer_->grad_norm();
+  return result;
+}
+
+void Trainer::require_finite(const StepResult& result, const Batch& batch) const {
+  for (const auto& [name, value] : result.losses) {
+    if (std::isfinite(value)) continue;
+    throw NonFiniteError(fmt::format("{} is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower schedule.lr, set "
+                                     "optimizer.clip_norm, or look at these images with `inspect data`",
+                                     name, value, state_.step, result.lr, joined(batch.ids)));
+  }
+  throw NonFiniteError(fmt::format("the gradient norm is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower "
+                                   "schedule.lr or set optimizer.clip_norm",
+                                   result.grad_norm, state_.step, result.lr, joined(batch.ids)));
+}
+
+Trainer::Outcome Trainer::run() {
+  Loader loader(dataset_, config_.loader, config_.data, LoaderMode::train, state_.loader, communicator_.rank(),
+                communicator_.world_size());
+  steps_per_epoch_ = loader.batches_per_epoch();
+  const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
+  const LoaderState& place = state_.loader;
+  if (state_.step != place.epoch * steps_per_epoch_ + place.batch)
+    throw std::runtime_error(fmt::format("the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
+                                         "images or loader.batch_size has changed; use another --work-dir",
+                                         state_.step, place.epoch, place.batch, steps_per_epoch_));
+  Batch batch;
+  while (state_.step < total_steps) {
+    if (signalled() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
+      save_checkpoint(true);
+      say(fmt::format("stopped after step {}; continue with --resume", state_.step));
+      return Outcome::stopped;
+    }
+    const auto start = Clock::now();
+    const double waited = loader.seconds_waited();
+    const int64_t epoch = state_.step / steps_per_epoch_;
+    loader.next(batch);
+    const StepResult result = train_step(batch, epoch);
+    const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
+    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite))
+      require_finite(result, batch);
+    if (finite) non_finite_in_a_row_ = 0;
+    ++state_.step;
+    state_.loader = loader.state();
+    log(result, epoch, seconds_since(start), loader.seconds_waited() - waited);
+
+    const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
+    const bool due = config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
+    const bool last = state_.step == total_steps;
+    if (due || last) save_checkpoint(last);
+    if (epoch_ends && config_.train.evaluate_every > 0 && (epoch + 1) % config_.train.evaluate_every == 0) evaluate(epoch);
+  }
+  return Outcome::finished;
+}
+
+bool Trainer::signalled() const { return options_.signal != nullptr && options_.signal->load() != 0; }
+
+void Trainer::save_checkpoint(bool last) {
+  if (communicator_.rank() != 0) return;
+  const auto saved = store_->save(make_checkpoint(*detector_, config_, dataset_, state_), state_.step);
+  if (saved.ok()) return;
+  const std::string problem = fmt::format("no checkpoint at step {}: {}", state_.step, saved.error);
+  if (last) throw std::runtime_error(problem);
+  say("warning: " + problem + "; training goes on");
+}
+
+void Trainer::evaluate(int64_t epoch) {
+  struct Signalled {};
+  Detections detections;
+  try {
+    detections = detect_dataset(*detector_, val_, config_, [&](int64_t, int64_t) {
+      if (signalled()) throw Signalled{};
+    });
+  } catch (const Signalled&) {
+    return say(fmt::format("epoch {}: validation broken off", epoch + 1));
+  }
+  const VocResult voc = voc_metrics(val_, detections);
+  say(fmt::format("epoch {}: validation mAP@0.5 {:.4f}", epoch + 1, voc.map.value_or(0)));
+  fmt::print(log_file_.get(), "{}\n",
+             nlohmann::ordered_json{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}}.dump());
+  std::fflush(log_file_.get());
+}
+
+void Trainer::log(const StepResult& result, int64_t epoch, double step_seconds, double wait_seconds) {
+  nlohmann::ordered_json line{{"step", state_.step}, {"epoch", epoch + 1}, {"lr", result.lr}, {"loss", result.total}};
+  for (const auto& [name, value] : result.losses) line[name] = value;
+  line["grad_norm"] = result.grad_norm;
+  line["step_seconds"] = step_seconds;
+  line["data_wait"] = wait_seconds;
+  line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
+  fmt::print(log_file_.get(), "{}\n", line.dump());
+  std::fflush(log_file_.get());
+
+  const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
+  const int every = std::max(1, config_.train.log_every);
+  if (state_.step % every != 0 && state_.step != 1 && state_.step != total_steps) return;
+  std::string terms;
+  for (const auto& [name, value] : result.losses) terms += fmt::format("  {} {:.4f}", name, value);
+  say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})", epoch + 1,
+                  config_.schedule.epochs, state_.step, total_steps,
+                  duration(step_seconds * static_cast<double>(total_steps - state_.step)), result.lr, result.total, terms,
+                  result.grad_norm, step_seconds, wait_seconds));
+}
+
+}  // namespace gradlibra

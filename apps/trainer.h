@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes.
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "apps/batches.h"
+#include "apps/checkpoint.h"
+#include "apps/experiment.h"
+#include "models/detector.h"
+#include "runtime/checkpoint_store.h"
+#include "runtime/optimizer.h"
+
+namespace gradlibra {
+
+// A loss or gradient that is not a number; the message names term, step, rate and images.
+struct NonFiniteError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class Trainer {
+ public:
+  struct Options {
+    std::filesystem::path work_dir;
+    bool resume = false;              // continue from the newest checkpoint of work_dir, if there is one
+    int64_t stop_after_step = -1;     // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
+    const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
+    bool quiet = false;
+  };
+  enum class Outcome { finished, stopped };
+
+  // Reads the data, builds the model, loads weights or a checkpoint. Errors name the key, file or tensor.
+  Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options);
+  ~Trainer();
+
+  Outcome run();
+
+  [[nodiscard]] Detector& detector() { return *detector_; }
+  [[nodiscard]] int64_t step() const { return state_.step; }
+
+ private:
+  struct StepResult {
+    std::vector<std::pair<std::string, double>> losses;
+    double total = 0, grad_norm = 0, lr = 0;
+  };
+  StepResult train_step(const Batch& batch, int64_t epoch);
+  void require_finite(const StepResult& result, const Batch& batch) const;
+  // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be lost unnoticed.
+  void save_checkpoint(bool last);
+  [[nodiscard]] bool signalled() const;
+  void evaluate(int64_t epoch);
+  void log(const StepResult& result, int64_t epoch, double step_seconds, double wait_seconds);
+  void say(const std::string& line) const;
+
+  Context& context_;
+  Communicator& communicator_;
+  ExperimentConfig config_;
+  Options options_;
+  Dataset dataset_, val_;
+  std::unique_ptr<Detector> detector_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<CheckpointStore> store_;
+  TrainState state_;
+  double base_lr_ = 0;
+  int64_t steps_per_epoch_ = 0;
+  int non_finite_in_a_row_ = 0;
+  DeviceBatch device_batch_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_file_;
+};
+
+}  // namespace gradlibra

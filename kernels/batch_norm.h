@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Batch normalisation over NHWC with optional ReLU: with stored statistics ("frozen") and with those of the batch.
+#pragma once
+
+#include "kernels/executor.h"
+#include "kernels/view.h"
+
+namespace gradlibra::kernels {
+
+// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0) if relu.
+// x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
+
+enum class Activation { none, relu };
+
+// Floats of workspace for the statistics and for the backward pass.
+int64_t batch_norm_workspace(int64_t rows, int64_t channels);
+
+// mean = sum x / rows, rstd = 1 / sqrt(biased variance + eps), and the running statistics
+//   running = (1 - momentum) * running + momentum * batch,   the variance with divisor rows - 1 (rows = 1: biased).
+// Variance by shifted sums, never E[x^2] - E[x]^2. rows >= 1. Empty running views are left out.
+// workspace: batch_norm_workspace(rows, C) floats.
+void batch_norm_statistics(Cpu&, View<const float> x, float eps, float momentum, View<float> mean, View<float> rstd,
+                           View<float> running_mean, View<float> running_var, View<float> workspace);
+void batch_norm_statistics(Cuda&, View<const float> x, float eps, float momentum, View<float> mean, View<float> rstd,
+                           View<float> running_mean, View<float> running_var, View<float> workspace);
+
+// rstd = 1 / sqrt(var + eps), for stored statistics.
+void reciprocal_std(Cpu&, View<const float> var, float eps, View<float> rstd);
+void reciprocal_std(Cuda&, View<const float> var, float eps, View<float> rstd);
+
+// y from given mean and rstd. y may be x.
+void batch_norm(Cpu&, View<const float> x, View<const float> mean, View<const float> rstd, View<const float> weight,
+                View<const float> bias, Activation activation, View<float> y);
+void batch_norm(Cuda&, View<const float> x, View<const float> mean, View<const float> rstd, View<const float> weight,
+                View<const float> bias, Activation activation, View<float> y);
+
+enum class BatchNormMode {
+  frozen,  // mean and rstd are constants:            dx = g * weight * rstd
+  batch,   // mean and rstd depend on x:              dx = weight * rstd * (g - mean(g) - x_hat * mean(g * x_hat))
+};
+
+// g = grad_y where the output y > 0 (or everywhere if activation is none; then y is not read and may be empty).
+// grad_weight (+)= sum g * x_hat,  grad_bias (+)= sum g  (fixed order),  grad_x (+)= as above.
+// x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or neither).
+// With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
+// `mode_params` and `mode_x` say add or overwrite. workspace: batch_norm_workspace(rows, C) floats.
+void batch_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> mean,
+                         View<const float> rstd, View<const float> weight, Activation activation, BatchNormMode mode,
+                         View<float> grad_x, Accumulate mode_x, View<float> grad_weight, View<float> grad_bias,
+                         Accumulate mode_params, View<float> workspace);
+void batch_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> mean,
+                         View<const float> rstd, View<const float> weight, Activation activation, BatchNormMode mode,
+                         View<float> grad_x, Accumulate mode_x, View<float> grad_weight, View<float> grad_bias,
+                         Accumulate mode_params, View<float> workspace);
+
+}  // namespace gradlibra::kernels

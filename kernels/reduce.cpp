@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+// Reductions on the host: one partial result per chunk, the chunks in parallel, then the partial results in order.
+#include "kernels/reduce.h"
+
+#include "kernels/parallel.h"
+#include "kernels/row_chunks.h"
+
+namespace gradlibra::kernels {
+
+int64_t reduce_workspace(int64_t size) { return chunk_count(size, kReduceChunk); }
+
+int64_t sum_rows_workspace(int64_t rows, int64_t channels) { return row_chunks(rows, channels) * channels; }
+
+void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace) {
+  require(out.size() == 1, op, "out has shape " + out.shape().to_string() + ", expected one element");
+  require(size == 0 || workspace.size() >= reduce_workspace(size), op,
+          "workspace has " + workspace.shape().to_string() + " doubles, needs " + std::to_string(reduce_workspace(size)));
+}
+
+void check_sum_rows(View<const float> x, View<float> out, View<float> workspace) {
+  require(x.rank() >= 1, "sum_rows", "x has no channels");
+  require_shape("sum_rows", "out", out, {x.dim(-1)});
+  const int64_t floats = x.size() == 0 ? 0 : sum_rows_workspace(x.size() / x.dim(-1), x.dim(-1));
+  require(floats == 0 || workspace.size() >= floats, "sum_rows",
+          "workspace has " + workspace.shape().to_string() + " floats, needs " + std::to_string(floats));
+}
+
+namespace {
+
+// out[0] (+)= sum of value(i), i < size.
+template <class Value>
+void reduce(Cpu& cpu, int64_t size, View<double> out, Accumulate mode, View<double> workspace, Value&& value) {
+  parallel_chunks(cpu, size, kReduceChunk, [&](int64_t chunk, int64_t begin, int64_t end) {
+    double partial = 0;
+#pragma omp simd reduction(+ : partial)
+    for (int64_t i = begin; i < end; ++i) partial += value(i);
+    workspace[chunk] = partial;
+  });
+  double total = 0;
+  for (int64_t chunk = 0; chunk < chunk_count(size, kReduceChunk); ++chunk) total += workspace[chunk];
+  out[0] = mode == Accumulate::add ? out[0] + total : total;
+}
+
+}  // namespace
+
+void sum(Cpu& cpu, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
+  check_reduce("sum", x.size(), out, workspace);
+  reduce(cpu, x.size(), out, mode, workspace, [x = x.data()](int64_t i) { return static_cast<double>(x[i]); });
+}
+
+void sum_squares(Cpu& cpu, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
+  check_reduce("sum_squares", x.size(), out, workspace);
+  reduce(cpu, x.size(), out, mode, workspace, [x = x.data()](int64_t i) {
+    const auto v = static_cast<double>(x[i]);
+    return v * v;
+  });
+}
+
+void count_positive(Cpu& cpu, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
+                    View<double> workspace) {
+  check_reduce("count_positive", labels.size(), count, workspace);
+  require_shape("count_positive", "weights", weights, labels.shape());
+  reduce(cpu, labels.size(), count, Accumulate::overwrite, workspace,
+         [labels = labels.data(), weights = weights.data(), classes](int64_t r) {
+           return weights[r] > 0 && labels[r] >= 0 && labels[r] < classes ? 1.0 : 0.0;
+         });
+}
+
+void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x, out, workspace);
+  const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
+  constexpr int64_t kTile = 256;  // channels whose sums stay in the L1 cache
+  parallel_chunks(cpu, rows, rows_per_chunk(C), [&](int64_t chunk, int64_t begin, int64_t end) {
+    for (int64_t first = 0; first < C; first += kTile) {
+      const int64_t width = std::min(kTile, C - first);
+      float partial[kTile] = {};
+      for (int64_t r = begin; r < end; ++r) {
+        const float* row = x.data() + r * C + first;
+#pragma omp simd
+        for (int64_t c = 0; c < width; ++c) partial[c] += row[c];
+      }
+      std::copy(partial, partial + width, workspace.data() + chunk * C + first);
+    }
+  });
+  parallel_chunks(cpu, C, kTile, [&](int64_t, int64_t begin, int64_t end) {
+    double total[kTile] = {};
+    for (int64_t chunk = 0; chunk < row_chunks(rows, C); ++chunk)
+      for (int64_t c = begin; c < end; ++c) total[c - begin] += static_cast<double>(workspace[chunk * C + c]);
+    for (int64_t c = begin; c < end; ++c)
+      out[c] = static_cast<float>(total[c - begin] + (mode == Accumulate::add ? static_cast<double>(out[c]) : 0.0));
+  });
+}
+
+}  // namespace gradlibra::kernels

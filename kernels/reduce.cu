@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Reductions on the device, in two launches: each block sums one chunk of fixed bounds in a fixed order, then one block sums
+// the partial results. No atomics, so the bits do not depend on which block comes first.
+#include "kernels/block_reduce.cuh"
+#include "kernels/launch.h"
+#include "kernels/reduce.h"
+#include "kernels/row_chunks.h"
+
+namespace gradlibra::kernels {
+namespace {
+
+// What is summed: value(i), and quad(i) for elements i .. i + 3 where 16-byte loads are possible.
+struct Plain {
+  const float* x;
+  __device__ double value(int64_t i) const { return static_cast<double>(x[i]); }
+  __device__ double quad(int64_t i) const {
+    const Pack<4> v = load<4>(x + i);
+    return (static_cast<double>(v[0]) + static_cast<double>(v[1])) + (static_cast<double>(v[2]) + static_cast<double>(v[3]));
+  }
+};
+
+struct Square {
+  const float* x;
+  __device__ static double square(float v) { return static_cast<double>(v) * static_cast<double>(v); }
+  __device__ double value(int64_t i) const { return square(x[i]); }
+  __device__ double quad(int64_t i) const {
+    const Pack<4> v = load<4>(x + i);
+    return (square(v[0]) + square(v[1])) + (square(v[2]) + square(v[3]));
+  }
+};
+
+struct Positive {
+  const int32_t* labels;
+  const float* weights;
+  int classes;
+  __device__ double value(int64_t r) const {
+    return weights[r] > 0 && labels[r] >= 0 && labels[r] < classes ? 1.0 : 0.0;
+  }
+  __device__ double quad(int64_t r) const { return (value(r) + value(r + 1)) + (value(r + 2) + value(r + 3)); }
+};
+
+struct Partial {
+  const double* x;
+  __device__ double value(int64_t i) const { return x[i]; }
+  __device__ double quad(int64_t i) const { return (x[i] + x[i + 1]) + (x[i + 2] + x[i + 3]); }
+};
+
+// A block owns elements [blockIdx.x * chunk, + chunk): out[blockIdx.x] (+)= their sum.
+template <class Source>
+__global__ void reduce_kernel(const Source source, int64_t size, int64_t chunk, bool vectors, double* out, bool add) {
+  const int64_t begin = blockIdx.x * chunk;
+  const int64_t end = begin + chunk < size ? begin + chunk : size;
+  const int64_t quads = vectors ? (end - begin) / 4 : 0;
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < quads; i += blockDim.x) sum += source.quad(begin + 4 * i);
+  for (int64_t i = begin + 4 * quads + threadIdx.x; i < end; i += blockDim.x) sum += source.value(i);
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) out[blockIdx.x] = add ? out[blockIdx.x] + sum : sum;
+}
+
+template <class Source>
+void reduce(Cuda& cuda, const Source& source, int64_t size, bool vectors, View<double> out, Accumulate mode,
+            View<double> workspace) {
+  const bool add = mode == Accumulate::add;
+  const int64_t chunks = reduce_workspace(size);
+  if (chunks <= 1) {  // also the empty sum, which writes its zero
+    launch(reduce_kernel<Source>, 1, kBlock, 0, cuda.stream(), source, size, kReduceChunk, vectors, out.data(), add);
+    return;
+  }
+  launch(reduce_kernel<Source>, static_cast<unsigned>(chunks), kBlock, 0, cuda.stream(), source, size, kReduceChunk, vectors,
+         workspace.data(), false);
+  launch(reduce_kernel<Partial>, 1, kBlock, 0, cuda.stream(), Partial{workspace.data()}, chunks, chunks, false, out.data(),
+         add);
+}
+
+// A block owns one chunk of rows and lanes * V channels; partial[chunk][c] = the sum of its rows.
+template <int V>
+__global__ void sum_rows_kernel(const float* __restrict__ x, int64_t rows, int64_t C, int lanes,
+                                float* __restrict__ partial) {
+  const int64_t per_chunk = rows_per_chunk(C), begin = blockIdx.x * per_chunk;
+  const int64_t end = begin + per_chunk < rows ? begin + per_chunk : rows;
+  const int64_t c = (static_cast<int64_t>(blockIdx.y) * lanes + threadIdx.x % lanes) * V;
+  const int slot = static_cast<int>(threadIdx.x) / lanes, slots = kBlock / lanes;
+  float sum[V] = {};
+  if (c < C) {
+#pragma unroll 4
+    for (int64_t r = begin + slot; r < end; r += slots) {
+      const Pack<V> v = load<V>(x + r * C + c);
+      for (int k = 0; k < V; ++k) sum[k] += v[k];
+    }
+  }
+  slot_sum(sum, lanes);
+  if (slot == 0 && c < C)
+    for (int k = 0; k < V; ++k) partial[blockIdx.x * C + c + k] = sum[k];
+}
+
+__global__ void column_totals_kernel(const float* partial, int64_t rows, int64_t C, float* out, bool add) {
+  column_totals(partial, rows, C, out, add);
+}
+
+}  // namespace
+
+void sum(Cuda& cuda, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
+  check_reduce("sum", x.size(), out, workspace);
+  reduce(cuda, Plain{x.data()}, x.size(), aligned(x.data()), out, mode, workspace);
+}
+
+void sum_squares(Cuda& cuda, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
+  check_reduce("sum_squares", x.size(), out, workspace);
+  reduce(cuda, Square{x.data()}, x.size(), aligned(x.data()), out, mode, workspace);
+}
+
+void count_positive(Cuda& cuda, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
+                    View<double> workspace) {
+  check_reduce("count_positive", labels.size(), count, workspace);
+  require_shape("count_positive", "weights", weights, labels.shape());
+  reduce(cuda, Positive{labels.data(), weights.data(), classes}, labels.size(), false, count, Accumulate::overwrite,
+         workspace);
+}
+
+void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x, out, workspace);
+  const int64_t C = x.dim(-1);
+  if (C == 0) return;
+  const int64_t rows = x.size() / C, chunks = row_chunks(rows, C);
+  const int V = C % 4 == 0 && aligned(x.data()) ? 4 : 1;
+  const int lanes = lanes_for(C, V);
+  if (chunks > 0)
+    launch(V == 4 ? sum_rows_kernel<4> : sum_rows_kernel<1>, dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)),
+           kBlock, 0, cuda.stream(), x.data(), rows, C, lanes, workspace.data());
+  launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C, out.data(),
+         mode == Accumulate::add);
+}
+
+}  // namespace gradlibra::kernels

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Reductions with a fixed order of summation: the same bits in every run and for every number of threads.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/executor.h"
+#include "kernels/view.h"
+
+namespace gradlibra::kernels {
+
+// Elements whose sum is one partial result; partial results are added in order.
+inline constexpr int64_t kReduceChunk = 16384;
+
+// out[0] (+)= sum x,  sum x^2, accumulated in double. x any shape, may be empty (sum 0). workspace: reduce_workspace(x.size())
+// doubles.
+int64_t reduce_workspace(int64_t size);
+void sum(Cpu&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
+void sum(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
+void sum_squares(Cpu&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
+void sum_squares(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
+
+// out[c] (+)= sum over rows of x[row, c]: the gradient of a bias. x (..., C), leading dimensions are rows; may be empty.
+// workspace: sum_rows_workspace(rows, C) floats.
+int64_t sum_rows_workspace(int64_t rows, int64_t channels);
+void sum_rows(Cpu&, View<const float> x, View<float> out, Accumulate mode, View<float> workspace);
+void sum_rows(Cuda&, View<const float> x, View<float> out, Accumulate mode, View<float> workspace);
+
+// count[0] = rows with weight > 0 and 0 <= label < classes (the P_r of the losses' normaliser), as double.
+// labels (R) int32, weights (R). workspace: reduce_workspace(R) doubles.
+void count_positive(Cpu&, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
+                    View<double> workspace);
+void count_positive(Cuda&, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
+                    View<double> workspace);
+
+// What both versions check first.
+void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace);
+void check_sum_rows(View<const float> x, View<float> out, View<float> workspace);
+
+}  // namespace gradlibra::kernels

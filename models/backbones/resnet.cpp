@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#include "models/backbones/resnet.h"
+
+#include <cmath>
+#include <stdexcept>
+
+namespace gradlibra {
+
+namespace {
+
+using kernels::BatchNormMode;
+using ops::Activation;
+
+std::array<int, 4> blocks_of(int depth) {
+  switch (depth) {
+    case 18: return {2, 2, 2, 2};
+    case 34: return {3, 4, 6, 3};
+    case 50: return {3, 4, 6, 3};
+    case 101: return {3, 4, 23, 3};
+    default:
+      throw std::invalid_argument("model.backbone.depth: " + std::to_string(depth) + " is not one of 18, 34, 50, 101");
+  }
+}
+
+// Kaiming normal by fan-out.
+ConvLayer::Options conv_options(int kernel, int stride, int out, bool trainable) {
+  return {.kernel = kernel,
+          .shape = {.stride = stride, .padding = kernel / 2},
+          .bias = false,
+          .trainable = trainable,
+          .weight_init = {Init::Kind::normal, std::sqrt(2.0 / (kernel * kernel * out))}};
+}
+
+}  // namespace
+
+ResNet::ResNet(ParameterStore& store, const BackboneConfig& config) : config_(config), bottleneck_(config.depth >= 50) {
+  const std::array<int, 4> blocks = blocks_of(config.depth);
+  if (config.base_channels < 1) throw std::invalid_argument("model.backbone.base_channels must be positive");
+  if (config.frozen_stages < -1 || config.frozen_stages > 4)
+    throw std::invalid_argument("model.backbone.frozen_stages must be between -1 and 4");
+  const bool stem_trains = config.frozen_stages < 0;
+  stem_ = ConvLayer(store, "backbone.conv1", 3, config.base_channels, conv_options(7, 2, config.base_channels, stem_trains));
+  stem_norm_ = BatchNormLayer(store, "backbone.bn1", config.base_channels, stem_trains && config.norm_trainable, 1);
+  int in = config.base_channels;
+  for (int s = 0; s < 4; ++s) {
+    const int width = config.base_channels << s;
+    for (int b = 0; b < blocks[static_cast<size_t>(s)]; ++b) {
+      const std::string name = "backbone.layer" + std::to_string(s + 1) + "." + std::to_string(b);
+      stages_[static_cast<size_t>(s)].push_back(
+          make_block(store, name, in, width, s > 0 && b == 0 ? 2 : 1, s + 1 > config.frozen_stages));
+      in = bottleneck_ ? 4 * width : width;
+    }
+    channels_[static_cast<size_t>(s)] = in;
+  }
+}
+
+ResNet::Block ResNet::make_block(ParameterStore& store, const std::string& name, int in, int width, int stride,
+                                 bool trainable) const {
+  Block block;
+  const int out = bottleneck_ ? 4 * width : width;
+  const bool norm_trains = trainable && config_.norm_trainable;
+  const int count = bottleneck_ ? 3 : 2;
+  int channels = in;
+  for (int i = 0; i < count; ++i) {
+    const bool last = i == count - 1;
+    const int kernel = bottleneck_ && i != 1 ? 1 : 3;
+    const int strided = !bottleneck_ || config_.style == "caffe" ? 0 : 1;
+    const int to = last ? out : width;
+    const std::string index = std::to_string(i + 1);
+    block.convs.emplace_back(store, name + ".conv" + index, channels, to, conv_options(kernel, i == strided ? stride : 1, to, trainable));
+    block.norms.emplace_back(store, name + ".bn" + index, to, norm_trains, last && config_.zero_init_residual ? 0 : 1);
+    channels = to;
+  }
+  block.has_shortcut = stride != 1 || in != out;
+  if (block.has_shortcut) {
+    block.shortcut = ConvLayer(store, name + ".downsample.0", in, out, conv_options(1, stride, out, trainable));
+    block.shortcut_norm = BatchNormLayer(store, name + ".downsample.1", out, norm_trains, 1);
+  }
+  return block;
+}
+
+BatchNormMode ResNet::norm_mode(const Tape& tape, int stage) const {
+  const bool stored = config_.norm_eval || !tape.recording() || stage <= config_.frozen_stages;
+  return stored ? BatchNormMode::frozen : BatchNormMode::batch;
+}
+
+Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode) const {
+  Var y = x;
+  for (size_t i = 0; i < block.convs.size(); ++i) {
+    const bool last = i + 1 == block.convs.size();
+    y = block.norms[i](tape, block.convs[i](tape, y), mode, last ? Activation::none : Activation::relu);
+  }
+  Var identity = x;
+  if (block.has_shortcut) identity = block.shortcut_norm(tape, block.shortcut(tape, x), mode, Activation::none);
+  return ops::add_relu(tape, y, identity);
+}
+
+std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
+  Var x = stem_norm_(tape, stem_(tape, images), norm_mode(tape, 0), Activation::relu);
+  tape.name("backbone.stem", x);
+  x = ops::max_pool(tape, x, {.kernel = 3, .stride = 2, .padding = 1});
+  std::vector<Var> outputs;
+  for (int s = 0; s < 4; ++s) {
+    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(tape, block, x, norm_mode(tape, s + 1));
+    tape.name("backbone.c" + std::to_string(s + 2), x);
+    outputs.push_back(x);
+  }
+  return outputs;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The model's part of a configuration file. Defaults are those of the RepPoints configuration with Grad-Libra.
+#pragma once
+
+#include <string>
+
+#include "runtime/config.h"
+
+namespace gradlibra {
+
+struct BackboneConfig {
+  int depth = 50;
+  int base_channels = 64;         // of the stem; ResNet proper has 64
+  std::string style = "pytorch";  // where a bottleneck's stride sits
+  int frozen_stages = 1;          // stem and this many stages are constants; -1: everything trains
+  bool norm_eval = true;          // batch norm uses its stored statistics in training too
+  bool norm_trainable = true;     // scale and shift of batch norm in trained stages
+  bool zero_init_residual = true; // the last norm of each block starts at 0, so that a block starts as its shortcut
+  void describe(ConfigVisitor& v);
+};
+
+struct NeckConfig {
+  int out_channels = 256;
+  int start_level = 1;  // first used backbone stage: 1 = C3 (stride 8), 0 = C2 (stride 4)
+  int num_outs = 5;
+  std::string extra = "on_input";  // source of the first extra level
+  bool relu_before_extra = false;
+  std::string norm = "none";
+  int norm_groups = 32;
+  void describe(ConfigVisitor& v);
+};
+
+struct HeadConfig {
+  int feat_channels = 256;
+  int point_channels = 256;
+  int stacked_convs = 3;
+  int num_points = 9;
+  std::string norm = "none";
+  int norm_groups = 32;
+  std::string transform = "moment";
+  double gradient_mul = 0.1;  // of the classification and refinement branches into the initial points
+  double moment_mul = 0.01;   // of the gradient of the moment transform's exponents
+  double point_base_scale = 4;
+  std::string deform_init = "uniform";
+  double init_loss_weight = 0.5, refine_loss_weight = 1.0;
+  double smooth_l1_beta = 0.11;
+  int init_pos_num = 1;
+  double refine_pos_iou = 0.5, refine_neg_iou = 0.4, refine_min_pos_iou = 1e-6;
+  void describe(ConfigVisitor& v);
+};
+
+struct LossConfig {
+  std::string type = "grad_libra";
+  double weight = 1.0;
+  std::string normalizer = "num_pos";
+  double prior_probability = 0.01;  // of every class at the start
+  std::string alpha_pos = "0.8", alpha_neg = "0.8";  // Grad-Libra: a number in [0, 1] or "off"
+  std::string weight_grad = "detach";
+  double focal_gamma = 2.0;
+  double focal_alpha = -1;  // negative: no balance factor
+  void describe(ConfigVisitor& v);
+};
+
+struct TestConfig {
+  double score_threshold = 0.05;
+  int nms_pre = 1000;  // candidates per level
+  double nms_iou = 0.5;
+  int max_per_image = 100;
+  bool keep_empty_boxes = false;  // MMDetection 2.x keeps boxes of zero area
+  void describe(ConfigVisitor& v);
+};
+
+struct ModelConfig {
+  std::string detector = "reppoints";
+  BackboneConfig backbone;
+  NeckConfig neck;
+  HeadConfig head;
+  LossConfig loss;
+  TestConfig test;
+  std::string pixel_order = "rgb";
+  std::vector<double> pixel_mean{123.675, 116.28, 103.53}, pixel_std{58.395, 57.12, 57.375};
+  void describe(ConfigVisitor& v);
+};
+
+}  // namespace gradlibra

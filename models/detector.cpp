@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: MIT
+#include "models/detector.h"
+
+#include <map>
+#include <stdexcept>
+
+#include "kernels/image_normalize.h"
+
+namespace gradlibra {
+
+namespace {
+
+// "backbone.layer2.0.conv1" belongs to "backbone.layer2", "bbox_head.cls_convs.1.conv" to "bbox_head.cls_convs"; the stem's two layers
+// share a name of their own.
+std::string part_of(const std::string& layer) {
+  const size_t first = layer.find('.');
+  const size_t second = layer.find('.', first + 1);
+  std::string part = layer.substr(0, second);
+  if (part == "backbone.conv1" || part == "backbone.bn1") return "backbone.stem";
+  const size_t sampling = layer.find('#');
+  if (sampling != std::string::npos && second != std::string::npos) part += layer.substr(sampling);
+  return part;
+}
+
+}  // namespace
+
+Detector::Detector(Context& context, const ModelConfig& config, int classes)
+    : context_(context), config_(config), parameters_(std::make_unique<ParameterStore>(context)) {
+  if (classes < 1) throw std::invalid_argument("a detector needs at least one class");
+  if (config.pixel_mean.size() != 3 || config.pixel_std.size() != 3)
+    throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
+  backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
+  neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
+  std::vector<int> strides;
+  for (int level = 0; level < config.neck.num_outs; ++level) strides.push_back(4 << (config.neck.start_level + level));
+  head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides, classes);
+  parameters_->allocate();
+}
+
+Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
+  const int64_t N = images.pixels.dim(0), H = images.pixels.dim(1), W = images.pixels.dim(2);
+  kernels::ImageNormalize options{.bgr = config_.pixel_order == "bgr"};
+  for (size_t c = 0; c < 3; ++c) {
+    options.mean[c] = static_cast<float>(config_.pixel_mean[c]);
+    options.std[c] = static_cast<float>(config_.pixel_std[c]);
+  }
+  Tensor input = context_.empty({N, H, W, 3});
+  tape.run([&](auto& device) {
+    kernels::image_normalize(device, images.pixels.view<uint8_t>(), images.orientations.view<int32_t>(),
+                             images.sizes.view<int32_t>(), options, input.view());
+  });
+  const Var result = tape.constant(std::move(input));
+  tape.name("input", result);
+  return result;
+}
+
+RepPointsHead::Outputs Detector::forward(Tape& tape, Var input) const {
+  const std::vector<Var> stages = (*backbone_)(tape, input);
+  const std::vector<Var> levels = (*neck_)(tape, stages);
+  return (*head_)(tape, levels);
+}
+
+std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth, Communicator& communicator,
+                                     RepPointsHead::Targets* inspect) const {
+  return head_->loss(tape, forward(tape, input), truth, communicator, inspect);
+}
+
+std::vector<std::vector<ScoredBox>> Detector::detect(Tape& tape, Var input, std::span<const int32_t> sizes) const {
+  return head_->detect(tape, forward(tape, input), sizes, config_.test);
+}
+
+std::vector<Detector::PartCost> Detector::costs(int64_t height, int64_t width) const {
+  Tape tape(context_, Tape::Mode::shapes);
+  (void)forward(tape, tape.make({1, height, width, 3}, false));
+  std::vector<PartCost> parts;
+  std::map<std::string, size_t> index;
+  const auto part = [&](const std::string& layer) -> PartCost& {
+    const std::string name = part_of(layer);
+    const auto [entry, added] = index.emplace(name, parts.size());
+    if (added) parts.push_back({name});
+    return parts[entry->second];
+  };
+  for (const Parameter& p : std::as_const(*parameters_).all())
+    if (!p.buffer) part(p.name.substr(0, p.name.rfind('.'))).parameters += p.node.value.size();
+  for (const auto& [layer, multiply_adds] : tape.costs()) part(layer).multiply_adds += multiply_adds;
+  return parts;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#include "models/layers.h"
+
+namespace gradlibra {
+
+namespace {
+Var var(Parameter* parameter) { return parameter == nullptr ? Var() : Var(&parameter->node); }
+}  // namespace
+
+ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int out, const Options& options)
+    : name(std::move(layer_name)), shape(options.shape) {
+  weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init, FileLayout::convolution,
+                      options.trainable);
+  if (options.bias)
+    bias = &store.add(name + ".bias", {out}, {Init::Kind::constant, options.bias_init}, FileLayout::as_is, options.trainable);
+}
+
+Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
+  const Var y = ops::conv2d(tape, x, var(weight), var(bias), shape, activation);
+  tape.add_cost(name, y.dim(0) * y.dim(1) * y.dim(2) * weight->node.value.size());
+  return y;
+}
+
+Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation) const {
+  const Var y = ops::deform_conv2d(tape, x, offsets, var(weight), activation);
+  const int64_t cells = y.dim(0) * y.dim(1) * y.dim(2), taps = weight->node.value.dim(1) * weight->node.value.dim(2);
+  tape.add_cost(name, cells * weight->node.value.size());
+  tape.add_cost(name + "#sampling", cells * taps * x.dim(3) * 4);  // four bilinear corners per tap and channel
+  return y;
+}
+
+BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init)
+    : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, weight_init}, FileLayout::as_is, trainable)),
+      bias(&store.add(name + ".bias", {channels}, {}, FileLayout::as_is, trainable)),
+      running_mean(&store.add_buffer(name + ".running_mean", {channels}, {})),
+      running_var(&store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1})) {}
+
+Var BatchNormLayer::operator()(Tape& tape, Var x, kernels::BatchNormMode mode, ops::Activation activation) const {
+  return ops::batch_norm(tape, x, var(weight), var(bias), {&running_mean->node, &running_var->node}, mode, activation);
+}
+
+GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)
+    : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, 1})),
+      bias(&store.add(name + ".bias", {channels}, {})),
+      groups(group_count) {
+  if (group_count < 1 || channels % group_count != 0)
+    throw std::invalid_argument(name + ": " + std::to_string(channels) + " channels cannot be split into " +
+                                std::to_string(group_count) + " groups; set norm_groups to a divisor");
+}
+
+Var GroupNormLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
+  return ops::group_norm(tape, x, var(weight), var(bias), groups, 1e-5f, activation);
+}
+
+ConvModule::ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,
+                       const std::string& norm_type, int norm_groups)
+    : has_norm(norm_type == "group") {
+  options.bias = !has_norm;
+  conv = ConvLayer(store, name + ".conv", in, out, options);
+  if (has_norm) norm = GroupNormLayer(store, name + ".gn", out, norm_groups);
+}
+
+Var ConvModule::operator()(Tape& tape, Var x, ops::Activation activation) const {
+  if (!has_norm) return conv(tape, x, activation);
+  return norm(tape, conv(tape, x), activation);
+}
+
+}  // namespace gradlibra

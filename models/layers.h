@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Layers: a struct of parameters and a call operator that puts them on a tape.
+#pragma once
+
+#include <string>
+
+#include "runtime/ops.h"
+#include "runtime/parameters.h"
+
+namespace gradlibra {
+
+// Convolution weight (out, kernel, kernel, in) and optional bias, named `name`.weight and `name`.bias.
+struct ConvLayer {
+  struct Options {
+    int kernel = 3;
+    kernels::ConvShape shape;
+    bool bias = true;
+    bool trainable = true;
+    Init weight_init;
+    double bias_init = 0;
+  };
+  ConvLayer() = default;
+  ConvLayer(ParameterStore& store, std::string name, int in, int out, const Options& options);
+
+  [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation = ops::Activation::none) const;
+  // The weight as that of a deformable convolution (no bias).
+  [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation) const;
+
+  std::string name;
+  Parameter* weight = nullptr;
+  Parameter* bias = nullptr;
+  kernels::ConvShape shape;
+};
+
+// Batch norm with running statistics, `name`.{weight,bias,running_mean,running_var}.
+struct BatchNormLayer {
+  BatchNormLayer() = default;
+  BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
+  [[nodiscard]] Var operator()(Tape& tape, Var x, kernels::BatchNormMode mode, ops::Activation activation) const;
+
+  Parameter *weight = nullptr, *bias = nullptr, *running_mean = nullptr, *running_var = nullptr;
+};
+
+// Group norm, `name`.{weight,bias}; eps 1e-5.
+struct GroupNormLayer {
+  GroupNormLayer() = default;
+  GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int groups);
+  [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
+
+  Parameter *weight = nullptr, *bias = nullptr;
+  int groups = 1;
+};
+
+// MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias), then the activation.
+struct ConvModule {
+  ConvModule() = default;
+  ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options, const std::string& norm,
+             int norm_groups);
+  [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
+
+  ConvLayer conv;
+  GroupNormLayer norm;
+  bool has_norm = false;
+};
+
+}  // namespace gradlibra

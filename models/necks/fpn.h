@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Feature pyramid network (arXiv:1612.03144) as MMDetection builds it, names under "neck.".
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "models/config.h"
+#include "models/layers.h"
+
+namespace gradlibra {
+
+class Fpn {
+ public:
+  // in_channels: of all backbone stages, C2 first.
+  Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> in_channels);
+
+  // C2..C5 to num_outs levels of out_channels, the finest first.
+  [[nodiscard]] std::vector<Var> operator()(Tape& tape, std::span<const Var> stages) const;
+
+ private:
+  NeckConfig config_;
+  std::vector<ConvModule> lateral_;  // 1x1
+  std::vector<ConvModule> output_;   // 3x3, then the strided ones of the extra levels
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/context.h"
+
+namespace gradlibra {
+
+Context::Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name)
+    : executor_(executor),
+      device_memory_(std::move(memory)),
+      memory_(std::make_unique<MemoryPool>(*device_memory_)),
+      name_(std::move(name)) {}
+
+Context::Context(int threads, ConvolutionLibrary library)
+    : Context(Executor(Cpu(threads)), std::make_unique<HostMemory>(), "CPU") {
+  if (library == ConvolutionLibrary::best) convolution_ = make_onednn_convolution(*this);
+  const std::string convolutions = convolution_ ? "oneDNN" : "plain loops";
+  if (!convolution_) convolution_ = make_plain_convolution(*this);
+  const int used = std::get<Cpu>(executor_).threads();
+  name_ += ", " + std::to_string(used) + (used == 1 ? " thread, " : " threads, ") + convolutions;
+}
+
+Context::~Context() {
+  convolution_.reset();  // its scratch memory goes back to the pool first
+}
+
+Tensor Context::zeros(Shape shape, DType dtype) {
+  Tensor t = empty(shape, dtype);
+  zero(t);
+  return t;
+}
+
+void Context::copy(const Tensor& from, Tensor& to) {
+  require(from.dtype() == to.dtype() && from.size() == to.size(), "Context::copy", "size or type differs");
+  device_memory_->copy(from.data(), to.data(), from.bytes());
+}
+
+#ifndef GRADLIBRA_HAVE_CUDA
+// The twin with a GPU is in context_cuda.cpp.
+std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
+  if (device == "cuda")
+    throw std::runtime_error(
+        "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device cpu");
+  return std::make_unique<Context>(threads);
+}
+#endif
+
+}  // namespace gradlibra

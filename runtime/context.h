@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// Context: everything a computation needs that is not data: executor, memory, convolution library. Made in main, passed down.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "kernels/executor.h"
+#include "runtime/convolution.h"
+#include "runtime/memory.h"
+#include "runtime/tensor.h"
+#ifdef GRADLIBRA_HAVE_CUDA
+#include "kernels/cuda.h"
+#endif
+
+namespace gradlibra {
+
+#ifdef GRADLIBRA_HAVE_CUDA
+using Executor = std::variant<Cpu, Cuda>;
+#else
+using Executor = std::variant<Cpu>;
+#endif
+
+enum class ConvolutionLibrary { best, plain };
+
+class Context {
+ public:
+  // A host context; threads <= 0: all processors of this process.
+  explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
+  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says what is missing for "cuda".
+  static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  // Calls body(executor) with the Cpu or the Cuda executor: the one place where an op meets the hardware.
+  template <class Body>
+  void run(Body&& body) {
+    std::visit(body, executor_);
+  }
+  [[nodiscard]] bool on_host() const { return std::holds_alternative<Cpu>(executor_); }
+  [[nodiscard]] const std::string& device_name() const { return name_; }  // "CPU, 2 threads, oneDNN"
+
+  [[nodiscard]] MemoryPool& memory() { return *memory_; }
+  [[nodiscard]] Convolution& convolution() { return *convolution_; }
+
+  [[nodiscard]] Tensor empty(Shape shape, DType dtype = DType::f32) { return Tensor(*memory_, shape, dtype); }
+  [[nodiscard]] Tensor zeros(Shape shape, DType dtype = DType::f32);
+
+  // Host to device and back; sizes must agree. upload() may be used while earlier work still runs, download() waits for it.
+  template <class T>
+  void upload(std::span<const T> values, Tensor& to) {
+    require(to.dtype() == dtype_of<T>() && static_cast<int64_t>(values.size()) == to.size(), "upload", "size or type differs");
+    device_memory_->copy_in(values.data(), to.data(), to.bytes());
+  }
+  template <class T>
+  [[nodiscard]] Tensor upload(std::span<const T> values, Shape shape) {
+    Tensor to = empty(shape, dtype_of<T>());
+    upload(values, to);
+    return to;
+  }
+  template <class T>
+  [[nodiscard]] std::vector<T> download(const Tensor& from) {
+    std::vector<T> values(static_cast<size_t>(from.size()));
+    device_memory_->copy_out(from.template view<T>().data(), values.data(), from.bytes());
+    return values;
+  }
+  void copy(const Tensor& from, Tensor& to);  // same size and type, on the device
+  void zero(Tensor& t) { device_memory_->zero(t.data(), t.bytes()); }
+  void synchronize() { device_memory_->synchronize(); }
+
+ private:
+  Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name);
+
+  Executor executor_;
+  std::unique_ptr<DeviceMemory> device_memory_;
+  std::unique_ptr<MemoryPool> memory_;
+  std::unique_ptr<Convolution> convolution_;
+  std::string name_;
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/memory.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace gradlibra {
+
+void* HostMemory::allocate(size_t bytes) {
+  void* block = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (block == nullptr) throw std::bad_alloc();
+  return block;
+}
+
+void HostMemory::release(void* block, size_t) noexcept { std::free(block); }
+
+// memcpy and memset with a null pointer are undefined even for zero bytes.
+void HostMemory::copy_in(const void* host, void* device, size_t bytes) {
+  if (bytes > 0) std::memcpy(device, host, bytes);
+}
+void HostMemory::copy_out(const void* device, void* host, size_t bytes) {
+  if (bytes > 0) std::memcpy(host, device, bytes);
+}
+void HostMemory::copy(const void* from, void* to, size_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+void HostMemory::zero(void* block, size_t bytes) {
+  if (bytes > 0) std::memset(block, 0, bytes);
+}
+
+MemoryPool::~MemoryPool() {
+  assert(in_use_ == 0 && "a tensor outlives its pool");
+  trim();
+}
+
+// Small blocks share a 256-byte raster; large ones one sixteenth of their size, so that nearly equal requests meet.
+size_t MemoryPool::rounded(size_t bytes) {
+  size_t step = 256;
+  while (step * 16 < bytes) step *= 2;
+  return (std::max<size_t>(bytes, 1) + step - 1) / step * step;
+}
+
+void* MemoryPool::take(size_t bytes) {
+  const size_t size = rounded(bytes);
+  auto& blocks = free_[size];
+  void* block = nullptr;
+  if (blocks.empty()) {
+    block = device_.allocate(size);
+    reserved_ += static_cast<int64_t>(size);
+  } else {
+    block = blocks.back();
+    blocks.pop_back();
+  }
+  in_use_ += static_cast<int64_t>(size);
+  peak_ = std::max(peak_, in_use_);
+  return block;
+}
+
+void MemoryPool::give(void* block, size_t bytes) noexcept {
+  const size_t size = rounded(bytes);
+  free_[size].push_back(block);
+  in_use_ -= static_cast<int64_t>(size);
+}
+
+void MemoryPool::trim() {
+  for (auto& [size, blocks] : free_) {
+    for (void* block : blocks) {
+      device_.release(block, size);
+      reserved_ -= static_cast<int64_t>(size);
+    }
+    blocks.clear();
+  }
+}
+
+}  // namespace gradlibra

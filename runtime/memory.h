@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Memory for tensors: blocks are kept and reused by size, so a training step of fixed shapes allocates nothing once the first
+// steps have run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace gradlibra {
+
+// A device's memory: where blocks come from, and how bytes get in and out.
+class DeviceMemory {
+ public:
+  virtual ~DeviceMemory() = default;
+  virtual void* allocate(size_t bytes) = 0;  // std::bad_alloc or std::runtime_error on failure, never null
+  virtual void release(void* block, size_t bytes) noexcept = 0;
+  virtual void copy_in(const void* host, void* device, size_t bytes) = 0;         // host memory may be reused on return
+  virtual void copy_out(const void* device, void* host, size_t bytes) = 0;        // waits for earlier work
+  virtual void copy(const void* from, void* to, size_t bytes) = 0;                // on the device
+  virtual void zero(void* block, size_t bytes) = 0;
+  virtual void synchronize() = 0;
+};
+
+// 64-byte aligned host memory.
+class HostMemory final : public DeviceMemory {
+ public:
+  void* allocate(size_t bytes) override;
+  void release(void* block, size_t bytes) noexcept override;
+  void copy_in(const void* host, void* device, size_t bytes) override;
+  void copy_out(const void* device, void* host, size_t bytes) override;
+  void copy(const void* from, void* to, size_t bytes) override;
+  void zero(void* block, size_t bytes) override;
+  void synchronize() override {}
+};
+
+// Free lists by rounded size over a device. One thread at a time. On a GPU all work is on one stream, so a block may be handed out
+// again as soon as its last use has been enqueued.
+class MemoryPool {
+ public:
+  explicit MemoryPool(DeviceMemory& device) : device_(device) {}
+  ~MemoryPool();
+  MemoryPool(const MemoryPool&) = delete;
+  MemoryPool& operator=(const MemoryPool&) = delete;
+
+  [[nodiscard]] void* take(size_t bytes);
+  void give(void* block, size_t bytes) noexcept;
+
+  [[nodiscard]] int64_t bytes_reserved() const { return reserved_; }  // taken from the device and not given back
+  [[nodiscard]] int64_t bytes_in_use() const { return in_use_; }
+  [[nodiscard]] int64_t peak_bytes_in_use() const { return peak_; }
+
+  // Returns unused blocks to the device.
+  void trim();
+
+ private:
+  static size_t rounded(size_t bytes);
+  DeviceMemory& device_;
+  std::map<size_t, std::vector<void*>> free_;
+  int64_t reserved_ = 0, in_use_ = 0, peak_ = 0;
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/ops.h"
+
+#include <memory>
+
+#include "kernels/copy_rows.h"
+#include "kernels/deform_im2col.h"
+#include "kernels/elementwise.h"
+#include "kernels/group_norm.h"
+#include "kernels/upsample_add.h"
+
+namespace gradlibra::ops {
+
+namespace {
+
+// grad of y before the activation, in place of the gradient behind it. Nothing else reads output.grad.
+void undo_relu(Tape& tape, Var y, Activation activation) {
+  if (activation == Activation::none) return;
+  tape.run([&](auto& device) {
+    kernels::relu_backward(device, y.view(), Tape::grad(y), Tape::grad(y), Accumulate::overwrite);
+  });
+}
+
+// A closure must be copyable for std::function; what it owns is not.
+template <class T>
+std::shared_ptr<T> shared(T value) {
+  return std::make_shared<T>(std::move(value));
+}
+
+}  // namespace
+
+Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation) {
+  require(x.shape().rank() == 4 && weight.shape().rank() == 4, "conv2d", "x and weight have four dimensions");
+  Var y = tape.make({x.dim(0), kernels::conv_size(x.dim(1), weight.dim(1), shape),
+                     kernels::conv_size(x.dim(2), weight.dim(2), shape), weight.dim(0)},
+                    x.requires_grad() || weight.requires_grad() || bias.requires_grad());
+  Convolution& library = tape.context().convolution();
+  if (tape.computes())
+    library.forward(x.view(), weight.view(), bias ? bias.view() : View<const float>(), shape, activation, y.out());
+  tape.on_backward(y, [=, &tape, &library] {
+    undo_relu(tape, y, activation);
+    if (weight.requires_grad()) {
+      const auto grad_weight = tape.grad_of(weight);
+      View<float> grad_bias;
+      if (bias.requires_grad()) grad_bias = tape.grad_of(bias).grad;  // written as often as the weight's
+      library.backward_weight(x.view(), Tape::grad(y), shape, grad_weight.grad, grad_bias, grad_weight.mode);
+    }
+    if (x.requires_grad()) {
+      const auto grad_x = tape.grad_of(x);
+      library.backward_data(Tape::grad(y), weight.view(), shape, grad_x.grad, grad_x.mode);
+    }
+  });
+  return y;
+}
+
+Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation) {
+  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0), taps = weight.dim(1) * weight.dim(2);
+  const int kernel = static_cast<int>(weight.dim(1));
+  Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad());
+  Convolution& library = tape.context().convolution();
+  // The columns times the weight matrix: a 1x1 convolution with taps * C input channels.
+  const Shape rows_shape{N, H, W, taps * C}, matrix{O, 1, 1, taps * C};
+  const auto as_rows = [](View<const float> v, const Shape& s) { return View<const float>(v.data(), s); };
+
+  if (tape.computes()) {
+    Tensor columns = tape.context().empty({N, H, W, taps, C});
+    tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, columns.view()); });
+    library.forward(std::as_const(columns).view(rows_shape), as_rows(weight.view(), matrix), {}, {}, activation, y.out());
+  }
+  // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
+  tape.on_backward(y, [=, &tape, &library] {
+    undo_relu(tape, y, activation);
+    const View<const float> grad_rows = Tape::grad(y);
+    Tensor cols = tape.context().empty({N, H, W, taps, C});
+    if (weight.requires_grad()) {
+      tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });
+      const auto target = tape.grad_of(weight);
+      library.backward_weight(std::as_const(cols).view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
+    }
+    if (!x.requires_grad() && !offsets.requires_grad()) return;
+    library.backward_data(grad_rows, as_rows(weight.view(), matrix), {}, cols.view(rows_shape), Accumulate::overwrite);
+    const View<const float> grad_columns = std::as_const(cols).view();
+    if (offsets.requires_grad()) {
+      const auto target = tape.grad_of(offsets);
+      tape.run([&](auto& device) {
+        kernels::deform_im2col_backward_offsets(device, x.view(), offsets.view(), grad_columns, kernel, target.grad, target.mode);
+      });
+    }
+    if (x.requires_grad()) {
+      const auto target = tape.grad_of(x);
+      Tensor workspace;
+      if (!tape.context().on_host())
+        workspace = tape.context().empty({kernels::deform_im2col_workspace(x.shape())}, DType::i64);
+      else
+        workspace = tape.context().empty({0}, DType::i64);
+      tape.run([&](auto& device) {
+        kernels::deform_im2col_backward_data(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
+                                             workspace.view<int64_t>());
+      });
+    }
+  });
+  return y;
+}
+
+Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& buffers, kernels::BatchNormMode mode,
+               Activation activation) {
+  const int64_t C = x.dim(-1);
+  Context& context = tape.context();
+  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad());
+  auto mean = shared(tape.buffer({C}));
+  auto rstd = shared(tape.buffer({C}));
+  const int64_t rows = C > 0 ? x.shape().size() / C : 0;
+  tape.run([&](auto& device) {
+    if (mode == kernels::BatchNormMode::batch) {
+      Tensor workspace = context.empty({kernels::batch_norm_workspace(rows, C)});
+      kernels::batch_norm_statistics(device, x.view(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
+                                     buffers.running_mean->value.view(), buffers.running_var->value.view(), workspace.view());
+    } else {
+      kernels::copy(device, buffers.running_mean->value.view(), mean->view(), Accumulate::overwrite);
+      kernels::reciprocal_std(device, buffers.running_var->value.view(), buffers.eps, rstd->view());
+    }
+    kernels::batch_norm(device, x.view(), mean->view(), rstd->view(), weight.view(), bias.view(), activation, y.out());
+  });
+  tape.on_backward(y, [=, &tape] {
+    View<float> grad_x, grad_weight, grad_bias;
+    Accumulate mode_x = Accumulate::overwrite, mode_params = Accumulate::overwrite;
+    if (x.requires_grad()) {
+      const auto target = tape.grad_of(x);
+      grad_x = target.grad;
+      mode_x = target.mode;
+    }
+    if (weight.requires_grad()) {
+      const auto target = tape.grad_of(weight);
+      grad_weight = target.grad;
+      mode_params = target.mode;
+      grad_bias = tape.grad_of(bias).grad;
+    }
+    Tensor workspace = tape.context().empty({kernels::batch_norm_workspace(rows, C)});
+    tape.run([&](auto& device) {
+      kernels::batch_norm_backward(device, x.view(), y.view(), Tape::grad(y), mean->view(), rstd->view(), weight.view(), activation,
+                                   mode, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace.view());
+    });
+  });
+  return y;
+}
+
+Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, Activation activation) {
+  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad());
+  auto mean = shared(tape.buffer({x.dim(0), groups}));
+  auto rstd = shared(tape.buffer({x.dim(0), groups}));
+  {
+    Tensor workspace = tape.buffer({kernels::group_norm_workspace(x.shape(), groups)});
+    tape.run([&](auto& device) {
+      kernels::group_norm(device, x.view(), weight.view(), bias.view(), groups, eps, activation, y.out(), mean->view(), rstd->view(),
+                          workspace.view());
+    });
+  }
+  tape.on_backward(y, [=, &tape] {
+    // The kernel computes all three gradients; what a constant input does not want goes into scratch memory.
+    Tensor scratch_x, scratch_weight, scratch_bias;
+    const auto target = [&](Var v, Tensor& scratch) -> Tape::GradTarget {
+      if (v.requires_grad()) return tape.grad_of(v);
+      scratch = tape.context().empty(v.shape());
+      return {scratch.view(), Accumulate::overwrite};
+    };
+    const auto grad_x = target(x, scratch_x), grad_weight = target(weight, scratch_weight), grad_bias = target(bias, scratch_bias);
+    Tensor workspace = tape.context().empty({kernels::group_norm_workspace(x.shape(), groups)});
+    tape.run([&](auto& device) {
+      kernels::group_norm_backward(device, x.view(), y.view(), Tape::grad(y), weight.view(), mean->view(), rstd->view(), groups,
+                                   activation, grad_x.grad, grad_x.mode, grad_weight.grad, grad_bias.grad, grad_weight.mode,
+                                   workspace.view());
+    });
+  });
+  return y;
+}
+
+Var relu(Tape& tape, Var x) {
+  Var y = tape.make(x.shape(), x.requires_grad());
+  tape.run([&](auto& device) { kernels::relu(device, x.view(), y.out()); });
+  tape.on_backward(y, [=, &tape] {
+    const auto target = tape.grad_of(x);
+    tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
+  });
+  return y;
+}
+
+Var add_relu(Tape& tape, Var a, Var b) {
+  Var y = tape.make(a.shape(), a.requires_grad() || b.requires_grad());
+  tape.run([&](auto& device) { kernels::add_relu(device, a.view(), b.view(), y.out()); });
+  tape.on_backward(y, [=, &tape] {
+    for (const Var& input : {a, b}) {
+      if (!input.requires_grad()) continue;
+      const auto target = tape.grad_of(input);
+      tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
+    }
+  });
+  return y;
+}
+
+Var max_pool(Tape& tape, Var x, const kernels::PoolShape& shape) {
+  const Shape out{x.dim(0), kernels::pooled_size(x.dim(1), shape), kernels::pooled_size(x.dim(2), shape), x.dim(3)};
+  Var y = tape.make(out, x.requires_grad());
+  auto taps = shared(tape.buffer(out, DType::u8));
+  tape.run([&](auto& device) { kernels::max_pool(device, x.view(), shape, y.out(), taps->template view<uint8_t>()); });
+  tape.on_backward(y, [=, &tape] {
+    const auto target = tape.grad_of(x);
+    tape.run([&](auto& device) {
+      kernels::max_pool_backward(device, Tape::grad(y), taps->template view<uint8_t>(), shape, target.grad, target.mode);
+    });
+  });
+  return y;
+}
+
+// A max pool with a 1x1 window is exactly the selection of every second cell.
+Var subsample2(Tape& tape, Var x) { return max_pool(tape, x, {.kernel = 1, .stride = 2, .padding = 0}); }
+
+Var upsample_add(Tape& tape, Var coarse, Var fine) {
+  Var y = tape.make(fine.shape(), coarse.requires_grad() || fine.requires_grad());
+  tape.run([&](auto& device) { kernels::upsample_add(device, coarse.view(), fine.view(), y.out()); });
+  tape.on_backward(y, [=, &tape] {
+    if (fine.requires_grad()) {
+      const auto target = tape.grad_of(fine);
+      tape.run([&](auto& device) { kernels::copy(device, Tape::grad(y), target.grad, target.mode); });
+    }
+    if (coarse.requires_grad()) {
+      const auto target = tape.grad_of(coarse);
+      tape.run([&](auto& device) { kernels::upsample_add_backward(device, Tape::grad(y), target.grad, target.mode); });
+    }
+  });
+  return y;
+}
+
+Var concat_levels(Tape& tape, std::span<const Var> levels) {
+  require(!levels.empty(), "concat_levels", "no levels");
+  const int64_t N = levels[0].dim(0), C = levels[0].dim(-1);
+  int64_t total = 0;
+  bool requires_grad = false;
+  for (const Var& level : levels) {
+    require(level.dim(0) == N && level.dim(-1) == C, "concat_levels", "levels differ in batch size or channels");
+    total += level.dim(1) * level.dim(2);
+    requires_grad |= level.requires_grad();
+  }
+  Var y = tape.make({N, total, C}, requires_grad);
+  int64_t offset = 0;
+  for (const Var& level : levels) {
+    const int64_t rows = level.dim(1) * level.dim(2);
+    const View<const float> x(level.view().data(), {N, rows, C});
+    tape.run([&](auto& device) { kernels::copy_rows(device, x, 0, y.out(), offset, rows, Accumulate::overwrite); });
+    offset += rows;
+  }
+  const std::vector<Var> inputs(levels.begin(), levels.end());
+  tape.on_backward(y, [=, &tape] {
+    int64_t first = 0;
+    for (const Var& level : inputs) {
+      const int64_t rows = level.dim(1) * level.dim(2);
+      if (level.requires_grad()) {
+        const auto target = tape.grad_of(level);
+        const View<float> grad(target.grad.data(), {N, rows, C});
+        tape.run([&](auto& device) { kernels::copy_rows(device, Tape::grad(y), first, grad, 0, rows, target.mode); });
+      }
+      first += rows;
+    }
+  });
+  return y;
+}
+
+Var subtract_pattern(Tape& tape, Var x, const std::vector<float>& pattern, float grad_factor) {
+  const auto C = static_cast<int64_t>(pattern.size());
+  require(x.dim(-1) == C, "subtract_pattern", "x " + x.shape().to_string() + " does not end in the pattern's length");
+  Context& context = tape.context();
+  Var y = tape.make(x.shape(), x.requires_grad());
+  const int64_t rows = C > 0 ? x.shape().size() / C : 0;
+  // As a batch norm with mean = pattern and unit scale: one kernel serves both.
+  tape.run([&](auto& device) {
+    const std::vector<float> ones(pattern.size(), 1.0f), zeros(pattern.size(), 0.0f);
+    const Tensor mean = context.upload<float>(pattern, {C}), one = context.upload<float>(ones, {C}),
+                 zero = context.upload<float>(zeros, {C});
+    kernels::batch_norm(device, {x.view().data(), {rows, C}}, mean.view(), one.view(), one.view(), zero.view(), Activation::none,
+                        {y.out().data(), {rows, C}});
+  });
+  tape.on_backward(y, [=, &tape] {
+    const auto target = tape.grad_of(x);
+    tape.run([&](auto& device) { kernels::scale(device, Tape::grad(y), grad_factor, target.grad, target.mode); });
+  });
+  return y;
+}
+
+Var add_detached(Tape& tape, Var a, Var b) {
+  Var y = tape.make(a.shape(), a.requires_grad());
+  tape.run([&](auto& device) {
+    kernels::copy(device, a.view(), y.out(), Accumulate::overwrite);
+    kernels::copy(device, b.view(), y.out(), Accumulate::add);
+  });
+  tape.on_backward(y, [=, &tape] {
+    const auto target = tape.grad_of(a);
+    tape.run([&](auto& device) { kernels::copy(device, Tape::grad(y), target.grad, target.mode); });
+  });
+  return y;
+}
+
+Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform, float moment_mul) {
+  const int64_t N = offsets.dim(0), P = offsets.dim(1);
+  Var boxes = tape.make({N, P, 4}, offsets.requires_grad());
+  const View<const float> m = moment ? moment.view() : View<const float>();
+  tape.run([&](auto& device) { kernels::points_to_boxes(device, offsets.view(), priors.view(), m, transform, boxes.out()); });
+  tape.on_backward(boxes, [=, &tape, &priors] {
+    const auto target = tape.grad_of(offsets);
+    View<float> grad_moment;
+    Accumulate mode_moment = Accumulate::overwrite;
+    if (moment.requires_grad()) {
+      const auto moment_target = tape.grad_of(moment);
+      grad_moment = moment_target.grad;
+      mode_moment = moment_target.mode;
+    }
+    Tensor workspace = tape.context().empty({kernels::points_to_boxes_workspace(N * P)});
+    tape.run([&](auto& device) {
+      kernels::points_to_boxes_backward(device, offsets.view(), priors.view(), m, transform, moment_mul, Tape::grad(boxes), target.grad,
+                                        target.mode, grad_moment, mode_moment, workspace.view());
+    });
+  });
+  return boxes;
+}
+
+}  // namespace gradlibra::ops

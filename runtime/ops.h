@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+// Differentiable operations: each joins one or two kernels to the tape. Shapes, formulas and sources stand with the kernels.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "kernels/batch_norm.h"
+#include "kernels/conv2d.h"
+#include "kernels/max_pool.h"
+#include "kernels/points_to_boxes.h"
+#include "kernels/sigmoid_loss.h"
+#include "runtime/tape.h"
+
+namespace gradlibra::ops {
+
+using kernels::Activation;
+
+// y = activation(x * weight + bias). x (N, H, W, C), weight (K, R, S, C), bias (K) or an empty Var. No gradient flows into an input that does
+// not require one (the image, frozen weights).
+[[nodiscard]] Var conv2d(Tape&, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation);
+
+// Deformable convolution, then activation: x (N, H, W, C), offsets (N, H, W, 2*K*K) in cells beyond the regular grid, y before x,
+// weight (O, K, K, C). arXiv:1703.06211.
+[[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation);
+
+// Batch norm with stored statistics (frozen: running_mean, running_var constant) or those of the batch (running ones are updated).
+struct BatchNormBuffers {
+  Node* running_mean;
+  Node* running_var;
+  float eps = 1e-5f;
+  float momentum = 0.1f;
+};
+[[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers, kernels::BatchNormMode mode,
+                             Activation activation);
+
+[[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
+
+[[nodiscard]] Var relu(Tape&, Var x);
+[[nodiscard]] Var add_relu(Tape&, Var a, Var b);
+[[nodiscard]] Var max_pool(Tape&, Var x, const kernels::PoolShape& shape);
+
+// Every second row and column: (N, H, W, C) to (N, ceil(H/2), ceil(W/2), C), FPN's extra level without parameters.
+[[nodiscard]] Var subsample2(Tape&, Var x);
+
+// fine + nearest(coarse).
+[[nodiscard]] Var upsample_add(Tape&, Var coarse, Var fine);
+
+// (N, H_l, W_l, C) of all levels to (N, sum of H_l*W_l, C), rows of a level row-major.
+[[nodiscard]] Var concat_levels(Tape&, std::span<const Var> levels);
+
+// x - pattern, the pattern repeated over the rows of C channels; the gradient is multiplied by grad_factor. RepPoints' tap offsets.
+[[nodiscard]] Var subtract_pattern(Tape&, Var x, const std::vector<float>& pattern, float grad_factor);
+
+// a + stop_gradient(b).
+[[nodiscard]] Var add_detached(Tape&, Var a, Var b);
+
+// offsets (N, P, 2K), priors (P, 3), moment (2) or an empty Var, to boxes (N, P, 4).
+[[nodiscard]] Var points_to_boxes(Tape&, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform,
+                                  float moment_mul);
+
+// Losses: the value (a double on the device, normalised and weighted); the gradient is written into the input at once.
+[[nodiscard]] Tensor sigmoid_loss(Tape&, Var logits, const Tensor& labels, const Tensor& weights, const kernels::SigmoidLoss& options,
+                                  double loss_weight, const Tensor& normalizer);
+[[nodiscard]] Tensor smooth_l1(Tape&, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales, float beta,
+                               double loss_weight, const Tensor& normalizer);
+
+}  // namespace gradlibra::ops

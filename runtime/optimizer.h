@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// SGD with momentum over all parameters of a store: gradient norm, clipping and update, without a look from the host.
+#pragma once
+
+#include "runtime/communicator.h"
+#include "runtime/config.h"
+#include "runtime/parameters.h"
+
+namespace gradlibra {
+
+struct OptimizerConfig {
+  double momentum = 0.9;
+  double weight_decay = 1e-4;
+  double clip_norm = 0;         // L2 norm over all gradients; 0: off
+  bool decay_norm = true;       // weight decay on scale and shift of normalisation layers
+  bool decay_bias = true;       // weight decay on biases of convolutions
+  double backbone_lr_factor = 1;
+  void describe(ConfigVisitor& v);
+};
+
+class Optimizer {
+ public:
+  // Sets the parameters' lr and decay factors from the configuration.
+  Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
+
+  // Averages the gradients over ranks, measures their norm, clips, updates. With a non-finite norm nothing is updated.
+  // Call after ParameterStore::finish_backward().
+  void step(double lr, Communicator& communicator);
+
+  // L2 norm of the averaged gradients of the last step, before clipping. Waits for the device.
+  [[nodiscard]] double grad_norm();
+
+ private:
+  ParameterStore& parameters_;
+  OptimizerConfig config_;
+  Tensor lr_, grad_scale_, sum_squares_, workspace_;
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/parameters.h"
+
+#include "kernels/elementwise.h"
+#include "runtime/random.h"
+
+namespace gradlibra {
+
+namespace {
+// Parameters start on multiples of this many floats (64 bytes).
+constexpr int64_t kAlign = 16;
+int64_t padded(int64_t size) { return (size + kAlign - 1) / kAlign * kAlign; }
+}  // namespace
+
+Parameter& ParameterStore::add(std::string name, Shape shape, Init init, FileLayout layout, bool trainable) {
+  if (!values_.empty()) throw std::logic_error("ParameterStore: add after allocate: " + name);
+  Parameter& p = parameters_.emplace_back();
+  p.name = std::move(name);
+  p.node.value = Tensor::borrow<float>(nullptr, shape);
+  p.node.requires_grad = trainable;
+  p.layout = layout;
+  p.init = init;
+  p.trainable = trainable;
+  if (!by_name_.emplace(p.name, &p).second) throw std::logic_error("ParameterStore: two parameters named " + p.name);
+  return p;
+}
+
+Parameter& ParameterStore::add_buffer(std::string name, Shape shape, Init init) {
+  Parameter& p = add(std::move(name), shape, init, FileLayout::as_is, false);
+  p.buffer = true;
+  return p;
+}
+
+void ParameterStore::allocate() {
+  int64_t trainable = 0, other = 0;
+  offsets_.clear();
+  for (const Parameter& p : parameters_) {
+    offsets_.push_back(p.trainable ? trainable : other);
+    (p.trainable ? trainable : other) += padded(p.node.value.size());
+  }
+  values_ = context_.zeros({trainable});
+  grads_ = context_.zeros({trainable});
+  velocities_ = context_.zeros({trainable});
+  others_ = context_.zeros({other});
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    const Shape shape = p.node.value.shape();
+    float* values = (p.trainable ? values_ : others_).view().data() + offsets_[i];
+    p.node.value = Tensor::borrow(values, shape);
+    if (!p.trainable) continue;
+    p.node.grad = Tensor::borrow(grads_.view().data() + offsets_[i], shape);
+    p.velocity = Tensor::borrow(velocities_.view().data() + offsets_[i], shape);
+  }
+}
+
+void ParameterStore::initialize(uint64_t seed) {
+  for (Parameter& p : parameters_) {
+    std::vector<float> values(static_cast<size_t>(p.node.value.size()));
+    RandomStream random(seed, {hash_name(p.name.data(), p.name.size())});
+    for (float& v : values) {
+      switch (p.init.kind) {
+        case Init::Kind::constant: v = static_cast<float>(p.init.value); break;
+        case Init::Kind::normal: v = static_cast<float>(random.normal(0, p.init.value)); break;
+        case Init::Kind::uniform: v = static_cast<float>(random.uniform(-p.init.value, p.init.value)); break;
+      }
+    }
+    context_.upload<float>(values, p.node.value);
+  }
+  context_.convolution().weights_changed();
+}
+
+Parameter* ParameterStore::find(const std::string& name) {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second;
+}
+
+std::vector<ParameterStore::Group> ParameterStore::groups() const {
+  std::vector<Group> groups;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& p = parameters_[i];
+    if (!p.trainable) continue;
+    const int64_t end = offsets_[i] + padded(p.node.value.size());
+    if (groups.empty() || groups.back().lr_factor != p.lr_factor || groups.back().decay_factor != p.decay_factor)
+      groups.push_back({offsets_[i], end, p.lr_factor, p.decay_factor});
+    groups.back().end = end;
+  }
+  return groups;
+}
+
+View<float> ParameterStore::flat_values(const Group& group) {
+  return {values_.view().data() + group.begin, {group.end - group.begin}};
+}
+
+void ParameterStore::finish_backward() {
+  for (Parameter& p : parameters_) {
+    if (!p.trainable) continue;
+    if (!p.node.grad_written) context_.run([&](auto& device) { kernels::fill(device, p.node.grad.view(), 0.0f); });
+    p.node.grad_written = false;
+  }
+}
+
+int64_t ParameterStore::trainable_count() const {
+  int64_t count = 0;
+  for (const Parameter& p : parameters_) count += p.trainable ? p.node.value.size() : 0;
+  return count;
+}
+
+int64_t ParameterStore::parameter_count() const {
+  int64_t count = 0;
+  for (const Parameter& p : parameters_) count += p.buffer ? 0 : p.node.value.size();
+  return count;
+}
+
+}  // namespace gradlibra

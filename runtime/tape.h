@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// Reverse-mode differentiation by a tape: ops append what they did, backward() walks it in reverse.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/context.h"
+
+namespace gradlibra {
+
+// A value in the computation and the gradient of the total loss with respect to it.
+struct Node {
+  Tensor value;
+  Tensor grad;                // allocated when first written
+  bool requires_grad = false;
+  bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
+};
+
+// A handle to a node; the tape (or the parameter store) owns it.
+class Var {
+ public:
+  Var() = default;
+  explicit Var(Node* node) : node_(node) {}
+  [[nodiscard]] Node& node() const { return *node_; }
+  [[nodiscard]] explicit operator bool() const { return node_ != nullptr; }
+  [[nodiscard]] const Shape& shape() const { return node_->value.shape(); }
+  [[nodiscard]] int64_t dim(int i) const { return shape().dim(i); }
+  [[nodiscard]] bool requires_grad() const { return node_ != nullptr && node_->requires_grad; }
+  [[nodiscard]] View<const float> view() const { return std::as_const(node_->value).view(); }
+  [[nodiscard]] View<float> out() const { return node_->value.view(); }  // for the op that computes it
+
+ private:
+  Node* node_ = nullptr;
+};
+
+class Tape {
+ public:
+  enum class Mode {
+    training,   // record; release each value as soon as its backward step has run
+    inspection, // record; keep every value and gradient
+    inference,   // record nothing; values live until the tape dies
+    shapes,      // compute nothing, allocate nothing: shapes and costs only
+  };
+  explicit Tape(Context& context, Mode mode = Mode::training) : context_(context), mode_(mode) {}
+
+  [[nodiscard]] Context& context() { return context_; }
+  [[nodiscard]] Mode mode() const { return mode_; }
+  [[nodiscard]] bool recording() const { return mode_ == Mode::training || mode_ == Mode::inspection; }
+  [[nodiscard]] bool computes() const { return mode_ != Mode::shapes; }
+
+  // A value that nothing is differentiated by: an image batch.
+  [[nodiscard]] Var constant(Tensor value);
+  // The uninitialised result of an op; requires_grad: whether any input does.
+  [[nodiscard]] Var make(Shape shape, bool requires_grad);
+  // Memory for an op's own use; an empty tensor in mode `shapes`.
+  [[nodiscard]] Tensor buffer(Shape shape, DType dtype = DType::f32) { return computes() ? context_.empty(shape, dtype) : Tensor(); }
+
+  // Calls body(executor), unless only shapes are wanted.
+  template <class Body>
+  void run(Body&& body) {
+    if (computes()) context_.run(std::forward<Body>(body));
+  }
+
+  // The op that made `output` says how its gradient flows back. Not called if `output` does not require one, or if nothing wrote it. When it
+  // runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or be owned by the closure.
+  void on_backward(Var output, std::function<void()> step);
+
+  // Where an op adds the gradient of an input: the memory, and whether to overwrite (first contribution) or to add.
+  struct GradTarget {
+    View<float> grad;
+    Accumulate mode;
+  };
+  [[nodiscard]] GradTarget grad_of(Var input);
+  // The finished gradient of an op's output.
+  [[nodiscard]] static View<float> grad(Var output) { return output.node().grad.view(); }
+
+  // Runs all recorded steps in reverse. Loss ops have already written the gradients of their inputs.
+  void backward();
+
+  // Gives a value a name under which `inspect step` writes it (and its gradient). Free in other modes.
+  void name(std::string label, Var value);
+  [[nodiscard]] const std::vector<std::pair<std::string, Var>>& named() const { return named_; }
+
+  // Multiply-adds of a layer, summed over its calls; collected in mode `shapes`.
+  void add_cost(const std::string& layer, int64_t multiply_adds);
+  [[nodiscard]] const std::map<std::string, int64_t>& costs() const { return costs_; }
+
+ private:
+  struct Step {
+    Var output;
+    std::function<void()> backward;
+  };
+  Context& context_;
+  Mode mode_;
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<Step> steps_;
+  std::vector<std::pair<std::string, Var>> named_;
+  std::map<std::string, int64_t> costs_;
+};
+
+}  // namespace gradlibra

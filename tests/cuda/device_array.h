@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// What a comparison of a CUDA kernel with its host version needs: device arrays, a stream, random values, closeness.
+// The same test sources are built twice: against the emulator (tests/emulator/include shadows cuda_runtime.h) and, where CUDA is
+// found, against the real runtime; there they skip without a GPU.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "kernels/cuda.h"
+#include "kernels/view.h"
+
+namespace gradlibra::testing {
+
+// Device memory with a shape. Exactly as many bytes as elements, so that the emulator's sanitizer sees an overrun.
+template <class T>
+class DeviceArray {
+ public:
+  // Every byte 0xff: NaN for floats, -1 for integers, so that an element nobody wrote shows.
+  explicit DeviceArray(Shape shape) : shape_(shape) {
+    allocate();
+    if (bytes() > 0) check(cudaMemset(data_, 0xff, bytes()));
+  }
+  DeviceArray(Shape shape, const std::vector<T>& values) : shape_(shape) {
+    if (static_cast<int64_t>(values.size()) != shape.size()) throw std::invalid_argument("DeviceArray: size");
+    allocate();
+    if (bytes() > 0) check(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice));
+  }
+  DeviceArray(const DeviceArray&) = delete;
+  DeviceArray& operator=(const DeviceArray&) = delete;
+  ~DeviceArray() {
+    if (data_ != nullptr) cudaFree(data_);
+  }
+
+  [[nodiscard]] View<T> view() { return {data_, shape_}; }
+  [[nodiscard]] View<const T> view() const { return {data_, shape_}; }
+  [[nodiscard]] std::vector<T> to_host() const {
+    std::vector<T> values(static_cast<size_t>(shape_.size()));
+    check(cudaDeviceSynchronize());
+    if (bytes() > 0) check(cudaMemcpy(values.data(), data_, bytes(), cudaMemcpyDeviceToHost));
+    return values;
+  }
+
+ private:
+  [[nodiscard]] size_t bytes() const { return static_cast<size_t>(shape_.size()) * sizeof(T); }
+  void allocate() {
+    if (bytes() > 0) check(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()));
+  }
+  T* data_ = nullptr;
+  Shape shape_;
+};
+
+// Gives each test a Cuda executor on the default stream; skips the test where no device can be used.
+class CudaTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no CUDA device";
+  }
+  Cuda cuda{nullptr};
+};
+
+inline std::vector<float> random_floats(int64_t size, std::mt19937& rng, float lo = -1, float hi = 1) {
+  std::uniform_real_distribution<float> uniform(lo, hi);
+  std::vector<float> values(static_cast<size_t>(size));
+  for (float& v : values) v = uniform(rng);
+  return values;
+}
+
+// False for NaN on one side only; equal infinities and NaN pairs are close.
+[[nodiscard]] inline bool close(double got, double want, double atol, double rtol) {
+  if (std::isnan(want)) return std::isnan(got);
+  if (std::isinf(want)) return got == want;
+  return std::abs(got - want) <= atol + rtol * std::abs(want);
+}
+
+template <class T>
+void expect_close(const std::vector<T>& got, const std::vector<T>& want, double atol, double rtol) {
+  ASSERT_EQ(got.size(), want.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_TRUE(close(static_cast<double>(got[i]), static_cast<double>(want[i]), atol, rtol))
+        << "element " << i << ": got " << static_cast<double>(got[i]) << ", want " << static_cast<double>(want[i]);
+}
+
+}  // namespace gradlibra::testing

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+// The host interface of the emulated runtime: allocations, copies, and errors.
+#include "memory.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+#include "emulator/host_api.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define GRADLIBRA_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define GRADLIBRA_ASAN 1
+#endif
+#endif
+#ifdef GRADLIBRA_ASAN
+#include <sanitizer/asan_interface.h>
+#endif
+
+namespace gradlibra::emulator {
+namespace {
+
+void poison([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
+#ifdef GRADLIBRA_ASAN
+  __asan_poison_memory_region(data, bytes);
+#endif
+}
+void unpoison([[maybe_unused]] const void* data, [[maybe_unused]] size_t bytes) {
+#ifdef GRADLIBRA_ASAN
+  __asan_unpoison_memory_region(data, bytes);
+#endif
+}
+
+struct Device {
+  std::map<const char*, size_t> allocations;  // start to size
+  Random random{1};
+  cudaError_t last_error = cudaSuccess;
+
+  // The allocation that holds [pointer, pointer + bytes), or end().
+  auto find(const void* pointer, size_t bytes) {
+    const char* p = static_cast<const char*>(pointer);
+    auto it = allocations.upper_bound(p);
+    if (it == allocations.begin()) return allocations.end();
+    --it;
+    const auto offset = static_cast<size_t>(p - it->first);
+    return offset <= it->second && bytes <= it->second - offset ? it : allocations.end();
+  }
+  cudaError_t error(cudaError_t status) {
+    if (status != cudaSuccess) last_error = status;
+    return status;
+  }
+};
+
+// Never destroyed: device arrays of static lifetime may outlive it.
+Device& device() {
+  static auto* instance = new Device;
+  return *instance;
+}
+
+// Lets this file touch an allocation for a moment.
+class Opened {
+ public:
+  Opened(const char* data, size_t bytes) : data_(data), bytes_(bytes) { unpoison(data_, bytes_); }
+  Opened(const Opened&) = delete;
+  Opened& operator=(const Opened&) = delete;
+  ~Opened() { poison(data_, bytes_); }
+
+ private:
+  const char* data_;
+  size_t bytes_;
+};
+
+}  // namespace
+
+void SharedMemory::resize(size_t bytes) {
+  std::free(data_);
+  data_ = bytes == 0 ? nullptr : std::malloc(bytes);
+  bytes_ = bytes;
+}
+
+void seed_memory(uint64_t seed) { device().random = Random(seed); }
+
+void fill_with_garbage(void* data, size_t bytes, Random& random) {
+  auto* to = static_cast<char*>(data);
+  for (size_t i = 0; i < bytes; i += 8) {
+    const uint64_t word = random.bits();
+    std::memcpy(to + i, &word, bytes - i < 8 ? bytes - i : 8);
+  }
+}
+
+bool is_device_pointer(const void* pointer) {
+  return device().find(pointer, 0) != device().allocations.end();
+}
+void unlock_device_memory() {
+  for (const auto& [data, bytes] : device().allocations) unpoison(data, bytes);
+}
+void lock_device_memory() {
+  for (const auto& [data, bytes] : device().allocations) poison(data, bytes);
+}
+
+}  // namespace gradlibra::emulator
+
+using gradlibra::emulator::device;
+
+const char* cudaGetErrorName(cudaError_t status) {
+  switch (status) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorUnknown: break;
+  }
+  return "cudaErrorUnknown";
+}
+const char* cudaGetErrorString(cudaError_t status) { return cudaGetErrorName(status); }
+cudaError_t cudaPeekAtLastError() { return device().last_error; }
+cudaError_t cudaGetLastError() {
+  const cudaError_t status = device().last_error;
+  device().last_error = cudaSuccess;
+  return status;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* index) {
+  *index = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int index) { return device().error(index == 0 ? cudaSuccess : cudaErrorInvalidValue); }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  if (attribute != cudaDevAttrMultiProcessorCount) return device().error(cudaErrorInvalidValue);
+  *value = 2;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  *stream = nullptr;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaMalloc(void** pointer, size_t bytes) {
+  *pointer = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  *pointer = std::malloc(bytes);
+  if (*pointer == nullptr) return device().error(cudaErrorMemoryAllocation);
+  gradlibra::emulator::fill_with_garbage(*pointer, bytes, device().random);
+  device().allocations[static_cast<const char*>(*pointer)] = bytes;
+  gradlibra::emulator::poison(*pointer, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* pointer) {
+  if (pointer == nullptr) return cudaSuccess;
+  const auto it = device().allocations.find(static_cast<const char*>(pointer));
+  if (it == device().allocations.end()) return device().error(cudaErrorInvalidValue);
+  gradlibra::emulator::unpoison(pointer, it->second);
+  device().allocations.erase(it);
+  std::free(pointer);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (bytes == 0) return cudaSuccess;
+  const auto end = device().allocations.end();
+  const auto target = device().find(to, bytes), source = device().find(from, bytes);
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+  if (kind != cudaMemcpyDefault && (to_device != (target != end) || from_device != (source != end)))
+    return device().error(cudaErrorInvalidValue);
+  const gradlibra::emulator::Opened open_target(target == end ? nullptr : target->first, target == end ? 0 : target->second);
+  const gradlibra::emulator::Opened open_source(source == end ? nullptr : source->first, source == end ? 0 : source->second);
+  std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemset(void* to, int value, size_t bytes) {
+  if (bytes == 0) return cudaSuccess;
+  const auto target = device().find(to, bytes);
+  if (target == device().allocations.end()) return device().error(cudaErrorInvalidValue);
+  const gradlibra::emulator::Opened open(target->first, target->second);
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) { return cudaMemset(to, value, bytes); }
