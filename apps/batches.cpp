@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "apps/batches.h"
 
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
 namespace gradlibra {
 
 namespace {
@@ -21,6 +25,56 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to) {
   put(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes);
   put(context, batch.gt_labels, {N, M}, to.truth.labels);
   put(context, batch.gt_counts, {N}, to.truth.counts);
+}
+
+SafetensorsFile batch_file(const Batch& batch) {
+  SafetensorsFile file;
+  const int64_t N = batch.N, M = batch.max_boxes;
+  file.tensors["images"] = make_file_tensor(batch.images, {N, batch.H, batch.W, 3});
+  file.tensors["orientations"] = make_file_tensor(batch.orientations, {N});
+  file.tensors["sizes"] = make_file_tensor(batch.sizes, {N, 2});
+  file.tensors["gt_boxes"] = make_file_tensor(batch.gt_boxes, {N, M, 4});
+  file.tensors["gt_labels"] = make_file_tensor(batch.gt_labels, {N, M});
+  file.tensors["gt_counts"] = make_file_tensor(batch.gt_counts, {N});
+  file.metadata = {{"format", "gradlibra batch 1"}, {"ids", nlohmann::json(batch.ids).dump()}};
+  return file;
+}
+
+Batch read_batch(const std::filesystem::path& path) {
+  const SafetensorsFile file = read_safetensors(path);
+  // The tensor `name`; -1 stands for any extent.
+  const auto tensor = [&](const char* name, FileDType dtype, const std::vector<int64_t>& shape) -> const FileTensor& {
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end())
+      throw std::runtime_error(fmt::format("{}: no tensor '{}': not a batch", path.string(), name));
+    const auto& got = found->second.shape;
+    bool fits = found->second.dtype == dtype && got.size() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == got[i];
+    if (!fits)
+      throw std::runtime_error(
+          fmt::format("{}: tensor '{}' has another type or shape than a batch's", path.string(), name));
+    return found->second;
+  };
+  Batch batch;
+  const FileTensor& images = tensor("images", FileDType::u8, {-1, -1, -1, 3});
+  batch.N = images.shape[0], batch.H = images.shape[1], batch.W = images.shape[2];
+  const FileTensor& boxes = tensor("gt_boxes", FileDType::f32, {batch.N, -1, 4});
+  batch.max_boxes = boxes.shape[1];
+  batch.images = images.values<uint8_t>();
+  batch.orientations = tensor("orientations", FileDType::i32, {batch.N}).values<int32_t>();
+  batch.sizes = tensor("sizes", FileDType::i32, {batch.N, 2}).values<int32_t>();
+  batch.gt_boxes = boxes.values<float>();
+  batch.gt_labels = tensor("gt_labels", FileDType::i32, {batch.N, batch.max_boxes}).values<int32_t>();
+  batch.gt_counts = tensor("gt_counts", FileDType::i32, {batch.N}).values<int32_t>();
+  for (const int32_t count : batch.gt_counts)
+    if (count < 0 || count > batch.max_boxes)
+      throw std::runtime_error(fmt::format("{}: gt_counts out of range", path.string()));
+  const auto ids = file.metadata.find("ids");
+  const auto names = ids == file.metadata.end()
+                         ? nlohmann::json()
+                         : nlohmann::json::parse(ids->second, nullptr, /*allow_exceptions=*/false);
+  for (const auto& name : names) batch.ids.push_back(name.is_string() ? name.get<std::string>() : name.dump());
+  return batch;
 }
 
 }  // namespace gradlibra

@@ -4,6 +4,7 @@
 
 #include "data/loader.h"
 #include "models/detector.h"
+#include "runtime/safetensors.h"
 
 namespace gradlibra {
 
@@ -14,5 +15,10 @@ struct DeviceBatch {
 
 // Uploads a batch; buffers of an earlier batch of the same shape are used again.
 void upload(Context& context, const Batch& batch, DeviceBatch& to);
+
+// A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run it again.
+// std::runtime_error names the file if it is not such a batch.
+[[nodiscard]] SafetensorsFile batch_file(const Batch& batch);
+[[nodiscard]] Batch read_batch(const std::filesystem::path& file);
 
 }  // namespace gradlibra

@@ -16,7 +16,8 @@ using nlohmann::json;
 const std::string& metadata(const SafetensorsFile& file, const std::string& name, const char* key) {
   const auto found = file.metadata.find(key);
   if (found == file.metadata.end())
-    throw std::runtime_error(fmt::format("{}: no '{}' in its metadata: not a training checkpoint of this program", name, key));
+    throw std::runtime_error(
+        fmt::format("{}: no '{}' in its metadata: not a training checkpoint of this program", name, key));
   return found->second;
 }
 
@@ -51,11 +52,13 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
   return file;
 }
 
-TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector, const Dataset& dataset) {
+TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector,
+                              const Dataset& dataset) {
   const json classes = json::parse(metadata(file, name, "classes"));
   if (classes != json(dataset.classes))
-    throw std::runtime_error(fmt::format("{}: trained on the classes {}, the data set has {}; use another --work-dir for another data set",
-                                         name, classes.dump(), json(dataset.classes).dump()));
+    throw std::runtime_error(
+        fmt::format("{}: trained on the classes {}, the data set has {}; use another --work-dir for another data set",
+                    name, classes.dump(), json(dataset.classes).dump()));
   load_weights(detector.parameters(), file, name, WeightScope::detector);
   load_velocities(detector.parameters(), file, name);
   TrainState state;
@@ -69,7 +72,8 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
 LoadedDetector load_detector(Context& context, const SafetensorsFile& file, const std::string& name,
                              const std::vector<std::string>& overrides) {
   LoadedDetector loaded;
-  ConfigSource::from_text(metadata(file, name, "config"), name + " (stored configuration)", overrides).read_into(loaded.config);
+  ConfigSource::from_text(metadata(file, name, "config"), name + " (stored configuration)", overrides)
+      .read_into(loaded.config);
   loaded.classes = json::parse(metadata(file, name, "classes")).get<std::vector<std::string>>();
   loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
   loaded.step = number(file, name, "step");
@@ -79,7 +83,8 @@ LoadedDetector load_detector(Context& context, const SafetensorsFile& file, cons
 }
 
 SafetensorsFile open_checkpoint(const std::filesystem::path& path, std::string& used) {
-  if (!std::filesystem::exists(path)) throw std::runtime_error(fmt::format("{}: no such file or folder", path.string()));
+  if (!std::filesystem::exists(path))
+    throw std::runtime_error(fmt::format("{}: no such file or folder", path.string()));
   if (!std::filesystem::is_directory(path)) {
     used = path.string();
     return CheckpointStore::load(path).file;

@@ -21,8 +21,8 @@ struct TrainState {
 
 // Weights under their MMDetection names, momentum as "optim.momentum.<name>", and in the metadata: step, epoch, place in the epoch, seed, class
 // list, groups, the resolved configuration, program version.
-[[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config, const Dataset& dataset,
-                                              const TrainState& state);
+[[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config,
+                                              const Dataset& dataset, const TrainState& state);
 
 // std::runtime_error naming the file and what is missing or differs. The class list must be the checkpoint's.
 [[nodiscard]] TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector,

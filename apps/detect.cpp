@@ -20,8 +20,10 @@ std::vector<std::filesystem::path> images_of(const std::filesystem::path& input)
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(input)) {
     std::string extension = entry.path().extension().string();
-    std::transform(extension.begin(), extension.end(), extension.begin(), [](unsigned char c) { return std::tolower(c); });
-    if (extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp") files.push_back(entry.path());
+    std::transform(extension.begin(), extension.end(), extension.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
+    if (extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp")
+      files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   if (files.empty()) throw std::runtime_error(input.string() + ": holds no .jpg, .jpeg, .png or .bmp image");
@@ -29,8 +31,8 @@ std::vector<std::filesystem::path> images_of(const std::filesystem::path& input)
 }
 
 // The folder as a data set without annotations. Images that cannot be read are named; the others go on.
-Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& classes, bool apply_exif,
-                   int64_t& bad) {
+Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& classes,
+                   bool apply_exif, int64_t& bad) {
   Dataset dataset;
   dataset.classes = classes;
   std::map<std::string, int> stems;
@@ -39,7 +41,8 @@ Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::v
     try {
       const Image image = read_image(file, apply_exif);
       const bool unique = stems[file.stem().string()] == 1;  // a.jpg beside a.png: both keep their extension
-      dataset.images.push_back({(unique ? file.stem() : file.filename()).string(), file, image.width, image.height, {}});
+      dataset.images.push_back(
+          {(unique ? file.stem() : file.filename()).string(), file, image.width, image.height, {}});
     } catch (const std::exception& e) {
       fmt::print(stderr, "detect: skipped: {}\n", e.what());
       ++bad;
@@ -51,27 +54,37 @@ Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::v
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Finds objects in an image or in every image of a folder: writes each picture with its boxes, and detections.json in COCO's "
-               "result form.",
-               "detect"};
+  CLI::App app{
+      "Finds objects in an image or in every image of a folder: writes each picture with its boxes, and "
+      "detections.json in COCO's "
+      "result form.",
+      "detect"};
   CommonOptions common;
   std::string checkpoint, input, output;
   double min_score = 0.3;
   int limit = 0;
-  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")->required()->type_name("PATH");
+  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
+      ->required()
+      ->type_name("PATH");
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
-  app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")->capture_default_str();
+  app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
+      ->capture_default_str();
   app.add_option("--limit", limit, "only the first so many images; 0: all")->capture_default_str();
-  app.add_option("overrides", common.overrides, "values of the stored configuration to change")->type_name("key.path=value");
+  app.add_option("overrides", common.overrides, "values of the stored configuration to change")
+      ->type_name("key.path=value");
   add_device_options(app, common);
-  app.footer("Exit code 1 if an image could not be read; the others are done all the same.\n"
-             "Example:\n  detect --checkpoint out/mine --input some/folder --output out/found");
+  app.footer(
+      "Exit code 1 if an image could not be read; the others are done all the same.\n"
+      "Example:\n  detect --checkpoint out/mine --input some/folder --output out/found");
   return run_program(app, argc, argv, [&] {
     const std::filesystem::path folder = output;
     if (std::filesystem::exists(folder) && std::filesystem::exists(input) &&
-        std::filesystem::equivalent(folder, std::filesystem::is_directory(input) ? std::filesystem::path(input) : std::filesystem::absolute(input).parent_path()))
-      throw std::invalid_argument("--output is the folder of the images, which could overwrite them; name another folder");
+        std::filesystem::equivalent(folder, std::filesystem::is_directory(input)
+                                                ? std::filesystem::path(input)
+                                                : std::filesystem::absolute(input).parent_path()))
+      throw std::invalid_argument(
+          "--output is the folder of the images, which could overwrite them; name another folder");
     const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
     std::string used;
     const SafetensorsFile file = open_checkpoint(checkpoint, used);
@@ -86,12 +99,14 @@ int main(int argc, char** argv) {
     std::filesystem::create_directories(folder);
     int64_t found = 0;
     for (size_t i = 0; i < dataset.images.size(); ++i) {
-      draw_detections(dataset.images[i], detections[i], dataset.classes, min_score, apply_exif, folder / (dataset.images[i].id + ".png"));
-      found += std::count_if(detections[i].begin(), detections[i].end(), [&](const Detection& d) { return d.score >= min_score; });
+      draw_detections(dataset.images[i], detections[i], dataset.classes, min_score, apply_exif,
+                      folder / (dataset.images[i].id + ".png"));
+      found += std::count_if(detections[i].begin(), detections[i].end(),
+                             [&](const Detection& d) { return d.score >= min_score; });
     }
     write_text(folder / "detections.json", coco_results_json(dataset, detections));
-    fmt::print("{} images, {} objects with score >= {:.2f}; pictures and detections.json in {}\n", dataset.images.size(), found, min_score,
-               output);
+    fmt::print("{} images, {} objects with score >= {:.2f}; pictures and detections.json in {}\n",
+               dataset.images.size(), found, min_score, output);
     return bad > 0 ? kFailure : kSuccess;
   });
 }

@@ -10,19 +10,26 @@
 using namespace gradlibra;
 
 int main(int argc, char** argv) {
-  CLI::App app{"Evaluates a trained detector: AP per class at IoU 0.5, means per group, COCO AP. Configuration and classes come from the "
-               "checkpoint.",
-               "evaluate"};
+  CLI::App app{
+      "Evaluates a trained detector: AP per class at IoU 0.5, means per group, COCO AP. Configuration and classes come "
+      "from the "
+      "checkpoint.",
+      "evaluate"};
   CommonOptions common;
   std::string checkpoint, split_name = "test", output;
-  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")->required()->type_name("PATH");
-  app.add_option("--split", split_name, "train, val or test")->check(CLI::IsMember({"train", "val", "test"}))->capture_default_str();
+  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
+      ->required()
+      ->type_name("PATH");
+  app.add_option("--split", split_name, "train, val or test")
+      ->check(CLI::IsMember({"train", "val", "test"}))
+      ->capture_default_str();
   app.add_option("--output", output, "folder for metrics.json, metrics.txt and detections.json")->type_name("DIR");
   int pictures = 0;
   app.add_option("--pictures", pictures, "also draw the detections on the first so many images into --output/pictures")
       ->type_name("N")
       ->needs("--output");
-  app.add_option("overrides", common.overrides, "values of the stored configuration to change, such as data.root=/other/place")
+  app.add_option("overrides", common.overrides,
+                 "values of the stored configuration to change, such as data.root=/other/place")
       ->type_name("key.path=value");
   add_device_options(app, common);
   app.footer("Example:\n  evaluate --checkpoint out/mine --split test --output out/mine/test --pictures 20");
@@ -40,9 +47,10 @@ int main(int argc, char** argv) {
     fmt::print("{} (step {}) on {} images of the {} split, {}\n", used, loaded.step, dataset.images.size(), split_name,
                context->device_name());
     const bool terminal = isatty(STDERR_FILENO) != 0;
-    const Detections detections = detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {
-      if (terminal) fmt::print(stderr, "\r{}/{} images{}", done, total, done == total ? "\n" : "");
-    });
+    const Detections detections =
+        detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {
+          if (terminal) fmt::print(stderr, "\r{}/{} images{}", done, total, done == total ? "\n" : "");
+        });
     const VocResult voc = voc_metrics(dataset, detections);
     const CocoResult coco = coco_metrics(dataset, detections);
     const std::string table = metrics_table(dataset, voc, coco);

@@ -35,8 +35,9 @@ Detections detect_dataset(Detector& detector, const Dataset& dataset, const Expe
   return detections;
 }
 
-void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections, const std::vector<std::string>& classes,
-                     double min_score, bool apply_exif, const std::filesystem::path& to) {
+void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
+                     const std::vector<std::string>& classes, double min_score, bool apply_exif,
+                     const std::filesystem::path& to) {
   Image image = read_image(record.path, apply_exif);
   for (auto d = detections.rbegin(); d != detections.rend(); ++d) {  // the surest on top
     if (d->score < min_score) continue;
@@ -52,7 +53,9 @@ std::string coco_results_json(const Dataset& dataset, const Detections& detectio
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
   for (size_t i = 0; i < detections.size(); ++i) {
     const std::string& id = dataset.images[i].id;
-    const bool numeric = !id.empty() && id.size() < 18 && std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
+    // A stem such as "007" is not a number: it would come back as 7.
+    const bool numeric = !id.empty() && id.size() < 18 && (id == "0" || id[0] != '0') &&
+                         std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
     for (const Detection& d : detections[i]) {
       nlohmann::ordered_json entry;
       if (numeric) {
@@ -60,10 +63,12 @@ std::string coco_results_json(const Dataset& dataset, const Detections& detectio
       } else {
         entry["image_id"] = id;
       }
-      entry["category_id"] = d.label;
+      const std::string& name = dataset.classes[static_cast<size_t>(d.label)];
+      const auto category = dataset.category_ids.find(name);
+      entry["category_id"] = category == dataset.category_ids.end() ? d.label : category->second;
       entry["bbox"] = {d.box.x1, d.box.y1, d.box.x2 - d.box.x1, d.box.y2 - d.box.y1};
       entry["score"] = d.score;
-      entry["category"] = dataset.classes[static_cast<size_t>(d.label)];
+      entry["category"] = name;
       results.push_back(std::move(entry));
     }
   }

@@ -2,6 +2,7 @@
 // inspect: looks at a configuration, a data set, a model, or one training step, without training.
 #include <fmt/format.h>
 
+#include "apps/batches.h"
 #include "apps/checkpoint.h"
 #include "apps/inspection.h"
 #include "apps/program.h"
@@ -22,7 +23,8 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   std::vector<Finding> findings;
   DatasetConfig lenient = config.data;
   lenient.unknown_class = lenient.bad_box = lenient.bad_image = "drop";
-  const Dataset dataset = read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
+  const Dataset dataset =
+      read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
   std::filesystem::create_directories(folder);
   for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
     const ImageRecord& record = dataset.images[i];
@@ -63,7 +65,7 @@ int inspect_model(const CommonOptions& common, bool json) {
 }
 
 int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
-                          const std::string& output) {
+                          const std::string& batch_path, const std::string& output) {
   const ExperimentConfig config = read_experiment(common);
   const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
   std::vector<Finding> findings;
@@ -73,9 +75,11 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
   const std::string source = weights.empty() ? config.train.pretrained : weights;
   if (!source.empty()) {
     const SafetensorsFile file = read_safetensors(source);
-    fmt::print("weights: {}\n{}", source, load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
+    fmt::print("weights: {}\n{}", source,
+               load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
   }
-  const SafetensorsFile step = inspect_step(detector, batch_of(dataset, config, ids));
+  const SafetensorsFile step =
+      inspect_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
   write_safetensors(output, step);
@@ -95,17 +99,19 @@ int main(int argc, char** argv) {
 
   std::string data_output;
   int pictures = 0;
-  CLI::App* data = app.add_subcommand("data", "find every defect of a data set's files; exit code 4 if something had to be mended or dropped");
+  CLI::App* data = app.add_subcommand(
+      "data", "find every defect of a data set's files; exit code 4 if something had to be mended or dropped");
   add_config_options(*data, common, false);
   data->add_option("--output", data_output, "folder for data.txt and data.json")->type_name("DIR");
-  data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")->type_name("N");
+  data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")
+      ->type_name("N");
 
   bool json = false;
   CLI::App* model = app.add_subcommand("model", "parameters and multiply-adds of every part");
   add_config_options(*model, common, false);
   model->add_flag("--json", json, "as JSON");
 
-  std::string weights, step_output;
+  std::string weights, batch_path, step_output;
   std::vector<std::string> ids;
   CLI::App* step = app.add_subcommand(
       "step", "one forward and backward pass; every intermediate, loss, target and gradient into a safetensors file");
@@ -115,15 +121,19 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->allow_extra_args(false)  // what follows are overrides
       ->type_name("IDS");
+  step->add_option("--batch", batch_path,
+                   "a batch that training wrote (nonfinite_step_N.safetensors) instead of images of the data set")
+      ->type_name("FILE");
   step->add_option("--output", step_output, "file to write")->required()->type_name("FILE");
   add_device_options(*step, common);
 
-  app.footer("Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
-             "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
+  app.footer(
+      "Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
+      "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
   return run_program(app, argc, argv, [&] {
     if (*config) return inspect_config(common);
     if (*data) return inspect_data(common, data_output, pictures);
     if (*model) return inspect_model(common, json);
-    return inspect_training_step(common, weights, ids, step_output);
+    return inspect_training_step(common, weights, ids, batch_path, step_output);
   });
 }

@@ -27,7 +27,8 @@ std::string costs_table(const Detector& detector, int64_t height, int64_t width)
   std::string text = fmt::format("{:<40} {:>14} {:>14}\n", "part", "parameters", "GMACs");
   int64_t parameters = 0, multiply_adds = 0;
   for (const auto& part : detector.costs(height, width)) {
-    text += fmt::format("{:<40} {:>14} {:>14.3f}\n", part.part, part.parameters, static_cast<double>(part.multiply_adds) / 1e9);
+    text += fmt::format("{:<40} {:>14} {:>14.3f}\n", part.part, part.parameters,
+                        static_cast<double>(part.multiply_adds) / 1e9);
     parameters += part.parameters;
     // Sampling of deformable convolutions is listed but, as in the literature, not part of the total.
     if (part.part.find('#') == std::string::npos) multiply_adds += part.multiply_adds;
@@ -45,13 +46,14 @@ std::string costs_json(const Detector& detector, int64_t height, int64_t width) 
 }
 
 Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids) {
-  Dataset chosen{dataset.classes, dataset.groups, {}};
+  Dataset chosen{dataset.classes, dataset.groups, {}, dataset.category_ids};
   if (ids.empty()) {
     const auto count = std::min(dataset.images.size(), static_cast<size_t>(config.loader.batch_size));
     chosen.images.assign(dataset.images.begin(), dataset.images.begin() + static_cast<int64_t>(count));
   }
   for (const std::string& id : ids) {
-    const auto found = std::find_if(dataset.images.begin(), dataset.images.end(), [&](const ImageRecord& r) { return r.id == id; });
+    const auto found =
+        std::find_if(dataset.images.begin(), dataset.images.end(), [&](const ImageRecord& r) { return r.id == id; });
     if (found == dataset.images.end()) throw std::runtime_error("no image with id '" + id + "' in this split");
     chosen.images.push_back(*found);
   }
@@ -70,11 +72,13 @@ SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
   SafetensorsFile file;
   auto& tensors = file.tensors;
   // Before the forward pass, which moves the running statistics of batch norm in training mode.
-  for (const Parameter& p : detector.parameters().all()) tensors["param/" + p.name] = to_file_tensor(context, p.node.value, p.layout);
+  for (const Parameter& p : detector.parameters().all())
+    tensors["param/" + p.name] = to_file_tensor(context, p.node.value, p.layout);
   Tape tape(context, Tape::Mode::inspection);
   SingleProcess alone;
   RepPointsHead::Targets targets;
-  const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone, &targets);
+  const std::vector<LossTerm> terms =
+      detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone, &targets);
   tape.backward();
 
   for (const auto& [name, value] : tape.named()) {
@@ -87,12 +91,14 @@ SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
   tensors["gt.boxes"] = make_file_tensor(batch.gt_boxes, dims_of(device.truth.boxes));
   tensors["gt.labels"] = make_file_tensor(batch.gt_labels, dims_of(device.truth.labels));
   tensors["gt.counts"] = make_file_tensor(batch.gt_counts, dims_of(device.truth.counts));
-  tensors["targets.init_assigned"] = make_file_tensor(context.download<int32_t>(targets.init_assigned), dims_of(targets.init_assigned));
+  tensors["targets.init_assigned"] =
+      make_file_tensor(context.download<int32_t>(targets.init_assigned), dims_of(targets.init_assigned));
   tensors["targets.refine_assigned"] =
       make_file_tensor(context.download<int32_t>(targets.refine_assigned), dims_of(targets.refine_assigned));
   tensors["targets.init_normalizer"] = make_file_scalar(context.download<double>(targets.init_normalizer)[0]);
   tensors["targets.refine_normalizer"] = make_file_scalar(context.download<double>(targets.refine_normalizer)[0]);
-  for (const LossTerm& term : terms) tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
+  for (const LossTerm& term : terms)
+    tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
   file.metadata["format"] = "gradlibra step 1";
   file.metadata["layout"] = "maps N,C,H,W; weights O,I,kh,kw";
   file.metadata["images"] = nlohmann::json(batch.ids).dump();

@@ -17,7 +17,8 @@ namespace gradlibra {
 [[nodiscard]] std::string costs_json(const Detector& detector, int64_t height, int64_t width);
 
 // The images of these ids (all ids must exist; empty: the first batch_size images) as one batch without augmentation.
-[[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids);
+[[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config,
+                             const std::vector<std::string>& ids);
 
 // One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other frameworks have them:
 //   input, gt.boxes, gt.labels, gt.counts                     what went in (normalised pixels, network coordinates)

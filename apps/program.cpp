@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "apps/program.h"
 
+#include <fmt/format.h>
 #include <csignal>
 #include <cstdlib>
-#include <fmt/format.h>
 #include <fstream>
 
 #include "apps/trainer.h"
@@ -40,7 +40,8 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
 }
 
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required) {
-  auto* config = app.add_option("--config", options.config, "experiment file (YAML); configs/ has some")->type_name("FILE");
+  auto* config =
+      app.add_option("--config", options.config, "experiment file (YAML); configs/ has some")->type_name("FILE");
   if (config_required) config->required();
   app.add_option("overrides", options.overrides, "values of the configuration to change, such as schedule.lr=0.01")
       ->type_name("key.path=value");

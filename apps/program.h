@@ -16,10 +16,10 @@ namespace gradlibra {
 // Exit codes, the same for every program.
 enum ExitCode {
   kSuccess = 0,
-  kFailure = 1,     // an error while running: files, memory, device
-  kUsage = 2,       // the command line or the configuration is wrong
-  kNonFinite = 3,   // training met a loss or gradient that is not a number
-  kFindings = 4,    // inspect data: defects were found
+  kFailure = 1,    // an error while running: files, memory, device
+  kUsage = 2,      // the command line or the configuration is wrong
+  kNonFinite = 3,  // training met a loss or gradient that is not a number
+  kFindings = 4,   // inspect data: defects were found
   kInterrupted = 130,
 };
 

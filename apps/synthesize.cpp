@@ -8,9 +8,11 @@
 using namespace gradlibra;
 
 int main(int argc, char** argv) {
-  CLI::App app{"Draws synthetic cervical smears in PASCAL VOC layout (JPEGImages, Annotations, ImageSets) with train, val and test splits. The "
-               "same seed gives the same bytes. The `synthesize` section of the configuration says how many and how large.",
-               "synthesize"};
+  CLI::App app{
+      "Draws synthetic cervical smears in PASCAL VOC layout (JPEGImages, Annotations, ImageSets) with train, val and "
+      "test splits. The "
+      "same seed gives the same bytes. The `synthesize` section of the configuration says how many and how large.",
+      "synthesize"};
   CommonOptions common;
   std::string output;
   add_config_options(app, common, false);

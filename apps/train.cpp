@@ -11,9 +11,11 @@ using namespace gradlibra;
 
 int main(int argc, char** argv) {
   CLI::App app{
-      "Trains a detector. Progress goes to the terminal and to log.jsonl; checkpoints, the resolved configuration and the log lie in "
+      "Trains a detector. Progress goes to the terminal and to log.jsonl; checkpoints, the resolved configuration and "
+      "the log lie in "
       "--work-dir. Ctrl-C or SIGTERM ends after the running step with a checkpoint; --resume continues bit for bit.\n"
-      "Exit codes: 0 finished (or SIGTERM/SIGUSR1 with a checkpoint), 1 failure, 2 wrong command line or configuration, 3 non-finite "
+      "Exit codes: 0 finished (or SIGTERM/SIGUSR1 with a checkpoint), 1 failure, 2 wrong command line or "
+      "configuration, 3 non-finite "
       "loss, 130 Ctrl-C with a checkpoint.",
       "train"};
   CommonOptions common;
@@ -21,11 +23,14 @@ int main(int argc, char** argv) {
   std::string work_dir;
   add_config_options(app, common, true);
   app.add_option("--work-dir", work_dir, "folder for everything this run writes")->required()->type_name("DIR");
-  app.add_flag("--resume", options.resume, "continue from the newest checkpoint in --work-dir (start if there is none)");
+  app.add_flag("--resume", options.resume,
+               "continue from the newest checkpoint in --work-dir (start if there is none)");
   app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total")
       ->type_name("N");
   add_device_options(app, common);
-  app.footer("Example:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data schedule.epochs=20");
+  app.footer(
+      "Example:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
+      "schedule.epochs=20");
   return run_program(app, argc, argv, [&] {
     const ExperimentConfig config = read_experiment(common);
     const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
@@ -34,7 +39,8 @@ int main(int argc, char** argv) {
     SingleProcess alone;
     Trainer trainer(*context, alone, config, options);
     const Trainer::Outcome outcome = trainer.run();
-    if (outcome == Trainer::Outcome::finished) fmt::print("finished: {} steps, checkpoints in {}/checkpoints\n", trainer.step(), work_dir);
+    if (outcome == Trainer::Outcome::finished)
+      fmt::print("finished: {} steps, checkpoints in {}/checkpoints\n", trainer.step(), work_dir);
     return outcome == Trainer::Outcome::stopped && options.signal->load() == SIGINT ? kInterrupted : kSuccess;
   });
 }

@@ -44,16 +44,22 @@ int64_t checkpoint_bytes(const ParameterStore& store) {
 }  // namespace
 
 Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options)
-    : context_(context), communicator_(communicator), config_(config), options_(std::move(options)), log_file_(nullptr, &std::fclose) {
+    : context_(context),
+      communicator_(communicator),
+      config_(config),
+      options_(std::move(options)),
+      log_file_(nullptr, &std::fclose) {
   std::vector<Finding> findings;
   dataset_ = read_dataset(config_.data, Split::train, findings);
   if (dataset_.images.empty()) throw std::runtime_error(config_.data.root + ": the training split has no images");
-  say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(), config_.data.root));
+  say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(),
+                  config_.data.root));
   if (!findings.empty()) say(fmt::format("data: {} findings; `inspect data` lists them", findings.size()));
   if (config_.train.evaluate_every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
     val_ = read_dataset(config_.data, Split::val, findings);
     if (val_.images.empty())
-      throw std::runtime_error(config_.data.root + ": train.evaluate_every is set, but the validation split (data.val) has no images");
+      throw std::runtime_error(config_.data.root +
+                               ": train.evaluate_every is set, but the validation split (data.val) has no images");
   }
 
   detector_ = std::make_unique<Detector>(context_, config_.model, static_cast<int>(dataset_.classes.size()));
@@ -65,12 +71,16 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   const std::filesystem::path folder = options_.work_dir / "checkpoints";
   std::filesystem::create_directories(folder);
   store_ = std::make_unique<CheckpointStore>(folder, config_.train.keep_checkpoints);
-  if (const std::string problem = store_->space_problem(checkpoint_bytes(detector_->parameters())); !problem.empty())
-    throw std::runtime_error(problem);
+  // Without room for one checkpoint there is no point in starting; those that are kept and the one being written want some more.
+  const int64_t bytes = checkpoint_bytes(detector_->parameters());
+  if (const std::string problem = store_->space_problem(bytes); !problem.empty()) throw std::runtime_error(problem);
+  if (const std::string problem = store_->space_problem(bytes * (config_.train.keep_checkpoints + 1)); !problem.empty())
+    say("warning: " + problem);
   const auto newest = store_->load_latest();
   if (newest && !options_.resume)
-    throw std::runtime_error(fmt::format("{} already holds a training ({}); add --resume to continue it, or choose another --work-dir",
-                                         options_.work_dir.string(), newest->path.filename().string()));
+    throw std::runtime_error(
+        fmt::format("{} already holds a training ({}); add --resume to continue it, or choose another --work-dir",
+                    options_.work_dir.string(), newest->path.filename().string()));
   if (newest) {
     for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
     state_ = restore_checkpoint(newest->file, newest->path.string(), *detector_, dataset_);
@@ -126,15 +136,24 @@ Trainer::StepResult Trainer::train_step(const Batch& batch, int64_t epoch) {
 }
 
 void Trainer::require_finite(const StepResult& result, const Batch& batch) const {
+  const std::filesystem::path dump = options_.work_dir / fmt::format("nonfinite_step_{}.safetensors", state_.step);
+  std::string replay = fmt::format("The batch is in {} for `inspect step --batch`", dump.string());
+  try {
+    write_safetensors(dump, batch_file(batch));
+  } catch (const std::exception& e) {  // must not hide why training stops
+    replay = fmt::format("The batch could not be written: {}", e.what());
+  }
   for (const auto& [name, value] : result.losses) {
     if (std::isfinite(value)) continue;
-    throw NonFiniteError(fmt::format("{} is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower schedule.lr, set "
-                                     "optimizer.clip_norm, or look at these images with `inspect data`",
-                                     name, value, state_.step, result.lr, joined(batch.ids)));
+    throw NonFiniteError(fmt::format(
+        "{} is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower schedule.lr, set "
+        "optimizer.clip_norm, or look at these images with `inspect data`. {}",
+        name, value, state_.step, result.lr, joined(batch.ids), replay));
   }
-  throw NonFiniteError(fmt::format("the gradient norm is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower "
-                                   "schedule.lr or set optimizer.clip_norm",
-                                   result.grad_norm, state_.step, result.lr, joined(batch.ids)));
+  throw NonFiniteError(
+      fmt::format("the gradient norm is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower "
+                  "schedule.lr or set optimizer.clip_norm. {}",
+                  result.grad_norm, state_.step, result.lr, joined(batch.ids), replay));
 }
 
 Trainer::Outcome Trainer::run() {
@@ -144,9 +163,10 @@ Trainer::Outcome Trainer::run() {
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const LoaderState& place = state_.loader;
   if (state_.step != place.epoch * steps_per_epoch_ + place.batch)
-    throw std::runtime_error(fmt::format("the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
-                                         "images or loader.batch_size has changed; use another --work-dir",
-                                         state_.step, place.epoch, place.batch, steps_per_epoch_));
+    throw std::runtime_error(fmt::format(
+        "the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
+        "images or loader.batch_size has changed; use another --work-dir",
+        state_.step, place.epoch, place.batch, steps_per_epoch_));
   Batch batch;
   while (state_.step < total_steps) {
     if (signalled() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
@@ -168,10 +188,12 @@ Trainer::Outcome Trainer::run() {
     log(result, epoch, seconds_since(start), loader.seconds_waited() - waited);
 
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
-    const bool due = config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
+    const bool due =
+        config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
     const bool last = state_.step == total_steps;
     if (due || last) save_checkpoint(last);
-    if (epoch_ends && config_.train.evaluate_every > 0 && (epoch + 1) % config_.train.evaluate_every == 0) evaluate(epoch);
+    if (epoch_ends && config_.train.evaluate_every > 0 && (epoch + 1) % config_.train.evaluate_every == 0)
+      evaluate(epoch);
   }
   return Outcome::finished;
 }
@@ -199,8 +221,9 @@ void Trainer::evaluate(int64_t epoch) {
   }
   const VocResult voc = voc_metrics(val_, detections);
   say(fmt::format("epoch {}: validation mAP@0.5 {:.4f}", epoch + 1, voc.map.value_or(0)));
-  fmt::print(log_file_.get(), "{}\n",
-             nlohmann::ordered_json{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}}.dump());
+  fmt::print(
+      log_file_.get(), "{}\n",
+      nlohmann::ordered_json{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}}.dump());
   std::fflush(log_file_.get());
 }
 
@@ -219,10 +242,10 @@ void Trainer::log(const StepResult& result, int64_t epoch, double step_seconds, 
   if (state_.step % every != 0 && state_.step != 1 && state_.step != total_steps) return;
   std::string terms;
   for (const auto& [name, value] : result.losses) terms += fmt::format("  {} {:.4f}", name, value);
-  say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})", epoch + 1,
-                  config_.schedule.epochs, state_.step, total_steps,
-                  duration(step_seconds * static_cast<double>(total_steps - state_.step)), result.lr, result.total, terms,
-                  result.grad_norm, step_seconds, wait_seconds));
+  say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})",
+                  epoch + 1, config_.schedule.epochs, state_.step, total_steps,
+                  duration(step_seconds * static_cast<double>(total_steps - state_.step)), result.lr, result.total,
+                  terms, result.grad_norm, step_seconds, wait_seconds));
 }
 
 }  // namespace gradlibra

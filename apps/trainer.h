@@ -25,8 +25,8 @@ class Trainer {
  public:
   struct Options {
     std::filesystem::path work_dir;
-    bool resume = false;              // continue from the newest checkpoint of work_dir, if there is one
-    int64_t stop_after_step = -1;     // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
+    bool resume = false;           // continue from the newest checkpoint of work_dir, if there is one
+    int64_t stop_after_step = -1;  // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
     const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
     bool quiet = false;
   };

@@ -53,6 +53,7 @@ struct RawImage {
   std::filesystem::path path;     // empty: not found
   std::string annotation_file;    // for findings
   std::string where;              // the image's entry in it
+  std::string size_where;         // where it states the size; empty: in that entry
   int64_t width = 0, height = 0;  // as annotated; 0: not stated
   int inset = 0;  // boxes lie in [0, width - inset] x [0, height - inset]: 1 where pixel indices were given
   std::vector<RawObject> objects;
@@ -62,6 +63,7 @@ struct RawImage {
 struct RawSplit {
   std::vector<RawImage> images;
   std::vector<std::string> classes;  // COCO: names of the categories in id order. VOC: names that objects have, sorted
+  std::map<std::string, int64_t> category_ids;  // COCO: the file's id of each class
 };
 
 [[nodiscard]] std::filesystem::path image_folder(const DatasetConfig& config);

@@ -155,6 +155,7 @@ class CocoReader {
     RawSplit result;
     for (const size_t i : order) result.images.push_back(std::move(images_[i]));
     result.classes = class_names(categories_);
+    for (const auto& [id, name] : categories_.names) result.category_ids.emplace(name, id);  // of two ids the first
     return result;
   }
 

@@ -123,7 +123,8 @@ class Checker {
         message += fmt::format("; the boxes were drawn with the EXIF orientation {}: set data.exif to '{}'",
                                apply ? "ignored" : "applied", apply ? "ignore" : "apply");
       }
-      log_.judge({Kind::size_mismatch, Action::image_dropped, raw.annotation_file, raw.where, message}, "bad_image",
+      const std::string& where = raw.size_where.empty() ? raw.where : raw.size_where;
+      log_.judge({Kind::size_mismatch, Action::image_dropped, raw.annotation_file, where, message}, "bad_image",
                  policy_);
       return false;
     }
@@ -262,6 +263,7 @@ Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, 
   RawSplit raw = config.format == "coco" ? read_coco(config, split, log) : read_voc(config, split, log);
   Dataset dataset;
   dataset.classes = class_list(config, split, raw);
+  dataset.category_ids = raw.category_ids;
   dataset.groups = config.groups;
   check_classes(config, dataset.classes);
   note_unused_classes(config, split, raw, dataset.classes, log);

@@ -37,6 +37,7 @@ struct Dataset {
   std::vector<std::string> classes;
   std::map<std::string, std::vector<std::string>> groups;  // "frequent" / "common" / "rare" -> class names
   std::vector<ImageRecord> images;                         // in split order (VOC) or ascending id (COCO)
+  std::map<std::string, int64_t> category_ids;  // COCO: the file's id of each class; empty for VOC
 };
 
 // One defect of the data, named so that a person can find and mend it.

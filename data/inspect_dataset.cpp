@@ -148,14 +148,21 @@ class Inspection {
     for (const SplitResult& result : splits_) {
       for (const ImageRecord& image : result.dataset.images) used.insert(image.path.lexically_normal().string());
     }
-    for (const Finding& finding : report_.findings)
-      used.insert(fs::path(finding.file).lexically_normal().string());  // reported already
+    std::string dropped;  // what was said of images that a split did lead to
+    for (const Finding& finding : report_.findings) {
+      used.insert(fs::path(finding.file).lexically_normal().string());
+      if (finding.action == Action::image_dropped) dropped += finding.message + "\n";
+    }
+    const auto reported = [&](const fs::path& file) {
+      const fs::path annotation = annotation_folder(config_) / (file.stem().string() + ".xml");
+      return used.contains(file.lexically_normal().string()) || dropped.find(file.string()) != std::string::npos ||
+             (config_.format == "voc" && used.contains(annotation.lexically_normal().string()));
+    };
     std::vector<fs::path> unused;
     std::error_code error;
     for (fs::recursive_directory_iterator entry(image_folder(config_), error), end; !error && entry != end;
          entry.increment(error)) {
-      if (has_image_extension(entry->path()) && !used.contains(entry->path().lexically_normal().string()))
-        unused.push_back(entry->path());
+      if (has_image_extension(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
     }
     std::sort(unused.begin(), unused.end());
     for (const fs::path& file : unused) {

@@ -21,16 +21,17 @@ struct Detection {
 using Detections = std::vector<std::vector<Detection>>;
 
 enum class VocConvention {
-  mmdet,   // IoU >= threshold, width x2 - x1
-  devkit,  // IoU > threshold, width x2 - x1 + 1
-  strict,  // IoU > threshold, width x2 - x1
+  mmdet,         // IoU >= threshold, width x2 - x1
+  devkit,        // IoU > threshold, width x2 - x1 + 1
+  strict,        // IoU > threshold, width x2 - x1
   mmdet_legacy,  // IoU >= threshold, width x2 - x1 + 1
 };
 
 struct VocOptions {
   double iou_threshold = 0.5;
   VocConvention convention = VocConvention::mmdet;
-  bool float_thresholds = false;  // 11-point thresholds as multiples of 0.1 in floating point, as reference programs have them
+  bool float_thresholds =
+      false;  // 11-point thresholds as multiples of 0.1 in floating point, as reference programs have them
 };
 
 struct ClassResult {
@@ -48,7 +49,8 @@ struct VocResult {
 };
 
 // PASCAL VOC AP by class at one IoU threshold. A detection with a non-finite score or coordinate is std::invalid_argument.
-[[nodiscard]] VocResult voc_metrics(const Dataset& dataset, const Detections& detections, const VocOptions& options = {});
+[[nodiscard]] VocResult voc_metrics(const Dataset& dataset, const Detections& detections,
+                                    const VocOptions& options = {});
 
 struct CocoResult {
   double ap = -1, ap50 = -1, ap75 = -1, ap_small = -1, ap_medium = -1, ap_large = -1;  // -1: no ground truth

@@ -92,6 +92,7 @@ class AnnotationReader {
     if (width >= 1 && height >= 1 && width <= kMaxSide && height <= kMaxSide) {
       image_.width = static_cast<int64_t>(width);
       image_.height = static_cast<int64_t>(height);
+      image_.size_where = fmt::format("line {}", line(size.offset_debug()));
       return;
     }
     log_.note({Kind::bad_annotation, Action::none, image_.annotation_file,

@@ -51,10 +51,12 @@ void max_iou_assign(Cuda&, View<const float> boxes, View<const float> gt_boxes, 
 //   labels (N, P): gt_labels[k-1] of a positive, `background` otherwise;  class_weights (N, P): 0 if ignored, else 1;
 //   box_targets (N, P, 4): the ground truth box of a positive, else 0;    box_weights (N, P): 1 for a positive, else 0.
 // gt_labels (N, M). Null labels/class_weights views (and then gt_labels) skip those two (the init stage of RepPoints gives no class target).
-void gather_targets(Cpu&, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels, int background,
-                    View<int32_t> labels, View<float> class_weights, View<float> box_targets, View<float> box_weights);
-void gather_targets(Cuda&, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels, int background,
-                    View<int32_t> labels, View<float> class_weights, View<float> box_targets, View<float> box_weights);
+void gather_targets(Cpu&, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
+                    int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
+                    View<float> box_weights);
+void gather_targets(Cuda&, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
+                    int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
+                    View<float> box_weights);
 
 // counts[0] = positives (assigned > 0), counts[1] = valid rows (assigned >= 0), counts[2] = sum over images of
 // max(positives of the image, 1), counts[3] = sum over images of max(positives, 1) + max(negatives, 1). As doubles, (4).

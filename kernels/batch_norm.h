@@ -44,13 +44,13 @@ enum class BatchNormMode {
 // x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or neither).
 // With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
 // `mode_params` and `mode_x` say add or overwrite. workspace: batch_norm_workspace(rows, C) floats.
-void batch_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> mean,
-                         View<const float> rstd, View<const float> weight, Activation activation, BatchNormMode mode,
-                         View<float> grad_x, Accumulate mode_x, View<float> grad_weight, View<float> grad_bias,
-                         Accumulate mode_params, View<float> workspace);
-void batch_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> mean,
-                         View<const float> rstd, View<const float> weight, Activation activation, BatchNormMode mode,
-                         View<float> grad_x, Accumulate mode_x, View<float> grad_weight, View<float> grad_bias,
-                         Accumulate mode_params, View<float> workspace);
+void batch_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y,
+                         View<const float> mean, View<const float> rstd, View<const float> weight,
+                         Activation activation, BatchNormMode mode, View<float> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
+void batch_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y,
+                         View<const float> mean, View<const float> rstd, View<const float> weight,
+                         Activation activation, BatchNormMode mode, View<float> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
 
 }  // namespace gradlibra::kernels

@@ -49,12 +49,14 @@ static __device__ void slot_sum(T (&values)[kValues], int lanes) {
 // out[c] (+)= sum over rows of partial[row * channels + c], in double. For blocks of kBlock threads, each of which has
 // kTotalLanes channels: few channels per block, because there are few blocks and many rows.
 inline constexpr int kTotalLanes = 8;
-static __device__ inline void column_totals(const float* partial, int64_t rows, int64_t channels, float* out, bool add) {
+static __device__ inline void column_totals(const float* partial, int64_t rows, int64_t channels, float* out,
+                                            bool add) {
   const int slot = static_cast<int>(threadIdx.x) / kTotalLanes;
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kTotalLanes + threadIdx.x % kTotalLanes;
   double total[1] = {0};
   if (c < channels)
-    for (int64_t r = slot; r < rows; r += kBlock / kTotalLanes) total[0] += static_cast<double>(partial[r * channels + c]);
+    for (int64_t r = slot; r < rows; r += kBlock / kTotalLanes)
+      total[0] += static_cast<double>(partial[r * channels + c]);
   slot_sum(total, kTotalLanes);
   if (slot == 0 && c < channels) out[c] = static_cast<float>(total[0] + (add ? static_cast<double>(out[c]) : 0.0));
 }

@@ -49,8 +49,8 @@ void with_flag(bool flag, Body&& body) {
 }
 
 void require_size(const char* op, const char* name, int64_t size, int64_t expected) {
-  require(size == expected, op, std::string(name) + " has " + std::to_string(size) + " elements, expected " +
-                                    std::to_string(expected));
+  require(size == expected, op,
+          std::string(name) + " has " + std::to_string(size) + " elements, expected " + std::to_string(expected));
 }
 
 void require_workspace(const char* op, const NormShape& s, View<float> workspace) {
@@ -268,9 +268,8 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward& b, const f
     });
   };
   with_flag(b.relu(), [&](auto relu) {
-    with_flag(b.frozen(), [&](auto frozen) {
-      with_flag(b.mode_x == Accumulate::add, [&](auto add) { run(relu, frozen, add); });
-    });
+    with_flag(b.frozen(),
+              [&](auto frozen) { with_flag(b.mode_x == Accumulate::add, [&](auto add) { run(relu, frozen, add); }); });
   });
 }
 

@@ -20,7 +20,8 @@ struct Part {
 
 template <int V>
 __device__ Part part_of(const NormShape& s, int lanes) {
-  const int64_t chunk = blockIdx.x % s.chunks(), first = chunk * rows_per_chunk(s.C), last = first + rows_per_chunk(s.C);
+  const int64_t chunk = blockIdx.x % s.chunks(), first = chunk * rows_per_chunk(s.C),
+                last = first + rows_per_chunk(s.C);
   Part p;
   p.n = blockIdx.x / s.chunks();
   p.slot = static_cast<int>(threadIdx.x) / lanes;
@@ -50,8 +51,8 @@ __device__ Pack<V> masked_gradient(const float* y, const float* grad_y, bool rel
 
 // Per chunk and channel: the mean, and the sum of squared distances from it, by sums shifted by the chunk's first row.
 template <int V>
-__global__ void moments_kernel(const float* __restrict__ x, const NormShape s, int lanes, float* __restrict__ chunk_mean,
-                               float* __restrict__ chunk_m2) {
+__global__ void moments_kernel(const float* __restrict__ x, const NormShape s, int lanes,
+                               float* __restrict__ chunk_mean, float* __restrict__ chunk_m2) {
   const Part p = part_of<V>(s, lanes);
   Pack<V> shift{};
   float sums[2 * V] = {};
@@ -84,8 +85,8 @@ struct Running {
 };
 
 // One block per image and group joins the moments of its chunks and channels, in double.
-__global__ void join_moments_kernel(const float* chunk_mean, const float* chunk_m2, const NormShape s, float eps, float* mean,
-                                    float* rstd, const Running running) {
+__global__ void join_moments_kernel(const float* chunk_mean, const float* chunk_m2, const NormShape s, float eps,
+                                    float* mean, float* rstd, const Running running) {
   const int64_t n = blockIdx.x / s.G, g = blockIdx.x % s.G, size = s.channels_per_group();
   const auto partial = [&](int64_t i) { return (n * s.chunks() + i / size) * s.C + g * size + i % size; };
   const auto rows = [&](int64_t i) {
@@ -95,7 +96,8 @@ __global__ void join_moments_kernel(const float* chunk_mean, const float* chunk_
   const int64_t partials = s.chunks() * size;
   const double count = s.R > 0 ? static_cast<double>(s.R * size) : 1.0;
   double sum = 0;
-  for (int64_t i = threadIdx.x; i < partials; i += blockDim.x) sum += rows(i) * static_cast<double>(chunk_mean[partial(i)]);
+  for (int64_t i = threadIdx.x; i < partials; i += blockDim.x)
+    sum += rows(i) * static_cast<double>(chunk_mean[partial(i)]);
   const double average = block_sum(sum) / count;
   double m2 = 0;
   for (int64_t i = threadIdx.x; i < partials; i += blockDim.x) {
@@ -115,8 +117,8 @@ __global__ void join_moments_kernel(const float* chunk_mean, const float* chunk_
 // y may be x.
 template <int V>
 __global__ void forward_kernel(const float* x, const float* __restrict__ mean, const float* __restrict__ rstd,
-                               const float* __restrict__ weight, const float* __restrict__ bias, const NormShape s, int lanes,
-                               bool relu, float* y) {
+                               const float* __restrict__ weight, const float* __restrict__ bias, const NormShape s,
+                               int lanes, bool relu, float* y) {
   const Part p = part_of<V>(s, lanes);
   if (!p.any) return;
   Pack<V> center, slope, offset;
@@ -171,14 +173,14 @@ __global__ void gradient_sums_kernel(const Gradient b, const NormShape s, int la
 }
 
 // blockIdx.y = 0: grad_bias, 1: grad_weight. rows: images times chunks.
-__global__ void parameter_gradient_kernel(const float* partials, int64_t rows, int64_t C, float* grad_bias, float* grad_weight,
-                                          bool add) {
+__global__ void parameter_gradient_kernel(const float* partials, int64_t rows, int64_t C, float* grad_bias,
+                                          float* grad_weight, bool add) {
   column_totals(partials + blockIdx.y * rows * C, rows, C, blockIdx.y == 0 ? grad_bias : grad_weight, add);
 }
 
 // One block per image and group: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
-__global__ void group_averages_kernel(const float* sum_g, const float* sum_g_x_hat, const float* weight, const NormShape s,
-                                      float* average_g, float* average_g_x_hat) {
+__global__ void group_averages_kernel(const float* sum_g, const float* sum_g_x_hat, const float* weight,
+                                      const NormShape s, float* average_g, float* average_g_x_hat) {
   const int64_t n = blockIdx.x / s.G, g = blockIdx.x % s.G, size = s.channels_per_group();
   double sum = 0, sum_x_hat = 0;
   for (int64_t i = threadIdx.x; i < s.chunks() * size; i += blockDim.x) {
@@ -195,8 +197,9 @@ __global__ void group_averages_kernel(const float* sum_g, const float* sum_g_x_h
 
 // grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0 if frozen.
 template <int V>
-__global__ void input_gradient_kernel(const Gradient b, const NormShape s, int lanes, const float* __restrict__ average_g,
-                                      const float* __restrict__ average_g_x_hat, float* grad_x, bool add) {
+__global__ void input_gradient_kernel(const Gradient b, const NormShape s, int lanes,
+                                      const float* __restrict__ average_g, const float* __restrict__ average_g_x_hat,
+                                      float* grad_x, bool add) {
   const Part p = part_of<V>(s, lanes);
   if (!p.any) return;
   Pack<V> slope, level{}, tilt{}, center{};
@@ -223,8 +226,10 @@ __global__ void input_gradient_kernel(const Gradient b, const NormShape s, int l
 
 // The grid of the kernels that read maps: chunks of all images times tiles of channels.
 struct MapLaunch {
-  MapLaunch(const char* op, const NormShape& s, bool vectors) : V(vectors && s.C % 4 == 0 ? 4 : 1), lanes(lanes_for(s.C, V)) {
-    require(s.N * s.chunks() < INT32_MAX && s.C / (lanes * V) < 65535, op, "the map has more rows or channels than a grid");
+  MapLaunch(const char* op, const NormShape& s, bool vectors)
+      : V(vectors && s.C % 4 == 0 ? 4 : 1), lanes(lanes_for(s.C, V)) {
+    require(s.N * s.chunks() < INT32_MAX && s.C / (lanes * V) < 65535, op,
+            "the map has more rows or channels than a grid");
     grid = dim3(static_cast<unsigned>(s.N * s.chunks()), blocks_for(s.C, lanes * V));
   }
   int V, lanes;
@@ -241,11 +246,11 @@ void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, View<const 
   float* chunk_m2 = workspace.data() + s.partials();
   if (s.R > 0) {
     const MapLaunch map(op, s, aligned(x.data()));
-    launch(map.V == 4 ? moments_kernel<4> : moments_kernel<1>, map.grid, kBlock, 0, cuda.stream(), x.data(), s, map.lanes,
-           chunk_mean, chunk_m2);
+    launch(map.V == 4 ? moments_kernel<4> : moments_kernel<1>, map.grid, kBlock, 0, cuda.stream(), x.data(), s,
+           map.lanes, chunk_mean, chunk_m2);
   }
-  launch(join_moments_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), chunk_mean, chunk_m2, s, eps,
-         mean.data(), rstd.data(), Running{running.momentum, running.mean.data(), running.var.data()});
+  launch(join_moments_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), chunk_mean, chunk_m2, s,
+         eps, mean.data(), rstd.data(), Running{running.momentum, running.mean.data(), running.var.data()});
 }
 
 void norm_forward(Cuda& cuda, const char* op, const NormShape& s, View<const float> x, View<const float> mean,
@@ -266,8 +271,8 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   const MapLaunch map(op, s, aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data()));
   float* sums = b.workspace.data();
   if (b.needs_sums() && !empty)
-    launch(map.V == 4 ? gradient_sums_kernel<4> : gradient_sums_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient, s,
-           map.lanes, sums, sums + s.partials());
+    launch(map.V == 4 ? gradient_sums_kernel<4> : gradient_sums_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient,
+           s, map.lanes, sums, sums + s.partials());
   if (b.wants_params())
     launch(parameter_gradient_kernel, dim3(blocks_for(s.C, kTotalLanes), 2), kBlock, 0, cuda.stream(), sums,
            s.N * s.chunks(), s.C, b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add);
@@ -276,11 +281,11 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   if (!b.frozen()) {
     average_g = sums + 2 * s.partials();
     average_g_x_hat = average_g + s.N * s.G;
-    launch(group_averages_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), sums, sums + s.partials(),
-           b.weight.data(), s, average_g, average_g_x_hat);
+    launch(group_averages_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), sums,
+           sums + s.partials(), b.weight.data(), s, average_g, average_g_x_hat);
   }
-  launch(map.V == 4 ? input_gradient_kernel<4> : input_gradient_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient, s,
-         map.lanes, average_g, average_g_x_hat, b.grad_x.data(), b.mode_x == Accumulate::add);
+  launch(map.V == 4 ? input_gradient_kernel<4> : input_gradient_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient,
+         s, map.lanes, average_g, average_g_x_hat, b.grad_x.data(), b.mode_x == Accumulate::add);
 }
 
 }  // namespace gradlibra::kernels

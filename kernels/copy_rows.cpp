@@ -9,11 +9,13 @@
 namespace gradlibra::kernels {
 
 void check_copy_rows(View<const float> x, int64_t x_offset, View<float> y, int64_t y_offset, int64_t rows) {
-  require(x.rank() == 3 && y.rank() == 3 && x.dim(0) == y.dim(0) && x.dim(2) == y.dim(2), "copy_rows",
-          "x has shape " + x.shape().to_string() + ", y " + y.shape().to_string() + ", expected (N, X, C) and (N, Y, C)");
+  require(
+      x.rank() == 3 && y.rank() == 3 && x.dim(0) == y.dim(0) && x.dim(2) == y.dim(2), "copy_rows",
+      "x has shape " + x.shape().to_string() + ", y " + y.shape().to_string() + ", expected (N, X, C) and (N, Y, C)");
   require(rows >= 0 && x_offset >= 0 && y_offset >= 0 && x_offset + rows <= x.dim(1) && y_offset + rows <= y.dim(1),
-          "copy_rows", std::to_string(rows) + " rows from row " + std::to_string(x_offset) + " of " +
-          x.shape().to_string() + " to row " + std::to_string(y_offset) + " of " + y.shape().to_string());
+          "copy_rows",
+          std::to_string(rows) + " rows from row " + std::to_string(x_offset) + " of " + x.shape().to_string() +
+              " to row " + std::to_string(y_offset) + " of " + y.shape().to_string());
 }
 
 void copy_rows(Cpu& cpu, View<const float> x, int64_t x_offset, View<float> y, int64_t y_offset, int64_t rows,

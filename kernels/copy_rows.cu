@@ -13,7 +13,8 @@ __global__ void copy_rows_kernel(const float* x, int64_t x_stride, float* y, int
                                  bool add) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
   if (i >= block) return;
-  for (int64_t n = blockIdx.y; n < N; n += gridDim.y) store<V>(y + n * y_stride + i, load<V>(x + n * x_stride + i), add);
+  for (int64_t n = blockIdx.y; n < N; n += gridDim.y)
+    store<V>(y + n * y_stride + i, load<V>(x + n * x_stride + i), add);
 }
 
 }  // namespace
@@ -28,8 +29,8 @@ void copy_rows(Cuda& cuda, View<const float> x, int64_t x_offset, View<float> y,
   const int64_t x_stride = x.dim(1) * C, y_stride = y.dim(1) * C;
   const bool vectors = aligned(from, to) && block % 4 == 0 && x_stride % 4 == 0 && y_stride % 4 == 0;
   const int64_t items = vectors ? block / 4 : block;
-  launch(vectors ? copy_rows_kernel<4> : copy_rows_kernel<1>, row_grid(items, N), row_block(items), 0, cuda.stream(), from,
-         x_stride, to, y_stride, block, N, mode == Accumulate::add);
+  launch(vectors ? copy_rows_kernel<4> : copy_rows_kernel<1>, row_grid(items, N), row_block(items), 0, cuda.stream(),
+         from, x_stride, to, y_stride, block, N, mode == Accumulate::add);
 }
 
 }  // namespace gradlibra::kernels

@@ -54,14 +54,16 @@ struct ReluBackward {
 
 struct Identity {
   template <int V>
-  __device__ Pack<V> operator()(const Pack<V>& x) const { return x; }
+  __device__ Pack<V> operator()(const Pack<V>& x) const {
+    return x;
+  }
 };
 
 template <class F, class... Input>
 void map(Cuda& cuda, F f, View<float> y, Accumulate mode, Input... inputs) {
   if (y.size() == 0) return;
-  launch(map_kernel<F, Input...>, pack_blocks(y.size()), kBlock, 0, cuda.stream(), f, y.data(),
-         mode == Accumulate::add, y.size(), aligned(y.data(), inputs...), inputs...);
+  launch(map_kernel<F, Input...>, pack_blocks(y.size()), kBlock, 0, cuda.stream(), f, y.data(), mode == Accumulate::add,
+         y.size(), aligned(y.data(), inputs...), inputs...);
 }
 
 __global__ void fill_kernel(float* y, float value, int64_t size, bool vectors) {
@@ -93,8 +95,9 @@ __global__ void to_float_kernel(const bfloat16* x, float* y, int64_t size, bool 
     constexpr int V = decltype(width)::value;
     if constexpr (V == 4) {
       const uint2 q = *reinterpret_cast<const uint2*>(x + i);
-      store<4>(y + i, {{__int_as_float(static_cast<int>(q.x << 16)), __int_as_float(static_cast<int>(q.x & 0xffff0000u)),
-                        __int_as_float(static_cast<int>(q.y << 16)), __int_as_float(static_cast<int>(q.y & 0xffff0000u))}});
+      store<4>(y + i,
+               {{__int_as_float(static_cast<int>(q.x << 16)), __int_as_float(static_cast<int>(q.x & 0xffff0000u)),
+                 __int_as_float(static_cast<int>(q.y << 16)), __int_as_float(static_cast<int>(q.y & 0xffff0000u))}});
     } else {
       y[i] = to_float(x[i]);
     }

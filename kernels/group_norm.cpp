@@ -13,7 +13,9 @@ NormShape group_norm_shape(const char* op, const Shape& x, int groups) {
   return {x.dim(0), x.dim(1) * x.dim(2), x.dim(3), groups};
 }
 
-int64_t group_norm_workspace(const Shape& x, int groups) { return group_norm_shape("group_norm", x, groups).workspace(); }
+int64_t group_norm_workspace(const Shape& x, int groups) {
+  return group_norm_shape("group_norm", x, groups).workspace();
+}
 
 void group_norm(Cpu& cpu, View<const float> x, View<const float> weight, View<const float> bias, int groups, float eps,
                 Activation activation, View<float> y, View<float> mean, View<float> rstd, View<float> workspace) {
@@ -27,8 +29,8 @@ void group_norm_backward(Cpu& cpu, View<const float> x, View<const float> y, Vie
                          Activation activation, View<float> grad_x, Accumulate mode_x, View<float> grad_weight,
                          View<float> grad_bias, Accumulate mode_params, View<float> workspace) {
   norm_backward(cpu, "group_norm_backward", group_norm_shape("group_norm_backward", grad_y.shape(), groups),
-                {x, y, grad_y, mean, rstd, weight, activation, BatchNormMode::batch, grad_x, mode_x, grad_weight, grad_bias,
-                 mode_params, workspace});
+                {x, y, grad_y, mean, rstd, weight, activation, BatchNormMode::batch, grad_x, mode_x, grad_weight,
+                 grad_bias, mode_params, workspace});
 }
 
 }  // namespace gradlibra::kernels

@@ -21,13 +21,13 @@ void group_norm(Cuda&, View<const float> x, View<const float> weight, View<const
 // g = grad_y where y > 0 if relu, else grad_y (then y may be empty). With m the number of elements of a group:
 //   grad_bias (+)= sum g,  grad_weight (+)= sum g * x_hat,
 //   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat)).
-void group_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> weight,
-                         View<const float> mean, View<const float> rstd, int groups, Activation activation, View<float> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace);
-void group_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y, View<const float> weight,
-                         View<const float> mean, View<const float> rstd, int groups, Activation activation, View<float> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace);
+void group_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y,
+                         View<const float> weight, View<const float> mean, View<const float> rstd, int groups,
+                         Activation activation, View<float> grad_x, Accumulate mode_x, View<float> grad_weight,
+                         View<float> grad_bias, Accumulate mode_params, View<float> workspace);
+void group_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y,
+                         View<const float> weight, View<const float> mean, View<const float> rstd, int groups,
+                         Activation activation, View<float> grad_x, Accumulate mode_x, View<float> grad_weight,
+                         View<float> grad_bias, Accumulate mode_params, View<float> workspace);
 
 }  // namespace gradlibra::kernels

@@ -50,8 +50,8 @@ __global__ void image_normalize_kernel(const uint8_t* __restrict__ images, const
 
 }  // namespace
 
-void image_normalize(Cuda& cuda, View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                     const ImageNormalize& options, View<float> out) {
+void image_normalize(Cuda& cuda, View<const uint8_t> images, View<const int32_t> orientations,
+                     View<const int32_t> sizes, const ImageNormalize& options, View<float> out) {
   check_image_normalize(images, orientations, sizes, out);
   const int64_t H = out.dim(1), W = out.dim(2), rows = out.dim(0) * H;
   if (out.size() == 0) return;
@@ -61,8 +61,8 @@ void image_normalize(Cuda& cuda, View<const uint8_t> images, View<const int32_t>
   const Normalization plain{{mean[0], mean[1], mean[2]}, {std[0], std[1], std[2]}, bgr};
   const int64_t items = vectors ? 3 * W / 4 : 3 * W;
   launch(vectors ? image_normalize_kernel<4> : image_normalize_kernel<1>, row_grid(items, rows), row_block(items), 0,
-         cuda.stream(), images.data(), orientations.data(), sizes.data(), plain, out.data(),
-         static_cast<int>(H), static_cast<int>(W), rows);
+         cuda.stream(), images.data(), orientations.data(), sizes.data(), plain, out.data(), static_cast<int>(H),
+         static_cast<int>(W), rows);
 }
 
 }  // namespace gradlibra::kernels

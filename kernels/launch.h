@@ -19,8 +19,7 @@ __device__ T* dynamic_shared() {
 // Enqueues kernel<<<grid, block, shared_bytes, stream>>>(args...) and throws if the launch was refused.
 // An empty grid is an error: launchers return early when there is no work.
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
-            Args... args) {
+void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, Args... args) {
   kernel<<<grid, block, shared_bytes, stream>>>(static_cast<Params>(args)...);
   check(cudaGetLastError());
 }

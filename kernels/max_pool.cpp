@@ -24,8 +24,8 @@ namespace {
 constexpr int64_t kTile = 256;  // channels whose running values fit the L1 cache
 
 // The maximum over the taps of output cell (i, j) for `channels` channels; x points to the first of them in the image.
-void pool_cell(const float* x, int64_t H, int64_t W, int64_t C, const PoolShape& s, int64_t i, int64_t j, int64_t channels,
-               float* y, uint8_t* taps) {
+void pool_cell(const float* x, int64_t H, int64_t W, int64_t C, const PoolShape& s, int64_t i, int64_t j,
+               int64_t channels, float* y, uint8_t* taps) {
   float best[kTile];
   int32_t winner[kTile];
   bool first = true;
@@ -65,7 +65,8 @@ void max_pool(Cpu& cpu, View<const float> x, const PoolShape& shape, View<float>
     for (int64_t j = 0; j < pooled_W; ++j)
       for (int64_t c = 0; c < C; c += kTile) {
         const int64_t out = (row * pooled_W + j) * C + c;
-        pool_cell(image + c, H, W, C, shape, row % pooled_H, j, std::min(kTile, C - c), y.data() + out, taps.data() + out);
+        pool_cell(image + c, H, W, C, shape, row % pooled_H, j, std::min(kTile, C - c), y.data() + out,
+                  taps.data() + out);
       }
   });
 }
@@ -73,7 +74,8 @@ void max_pool(Cpu& cpu, View<const float> x, const PoolShape& shape, View<float>
 void max_pool_backward(Cpu& cpu, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
                        View<float> grad_x, Accumulate mode) {
   check_max_pool("max_pool_backward", grad_x.shape(), grad_y.shape(), taps.shape(), shape);
-  const int64_t H = grad_x.dim(1), W = grad_x.dim(2), C = grad_x.dim(3), pooled_H = grad_y.dim(1), pooled_W = grad_y.dim(2);
+  const int64_t H = grad_x.dim(1), W = grad_x.dim(2), C = grad_x.dim(3), pooled_H = grad_y.dim(1),
+                pooled_W = grad_y.dim(2);
   const int64_t k = shape.kernel, s = shape.stride, p = shape.padding;
   // Windows i that contain h:  i*s - p <= h < i*s - p + k.
   const auto first_window = [=](int64_t h) { return h + p < k ? int64_t{0} : (h + p - k) / s + 1; };

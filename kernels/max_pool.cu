@@ -16,9 +16,8 @@ struct Pool {
 template <int V>
 __device__ void store_taps(uint8_t* p, const int (&tap)[V]) {
   if constexpr (V == 4) {
-    *reinterpret_cast<uchar4*>(p) =
-        make_uchar4(static_cast<unsigned char>(tap[0]), static_cast<unsigned char>(tap[1]),
-                    static_cast<unsigned char>(tap[2]), static_cast<unsigned char>(tap[3]));
+    *reinterpret_cast<uchar4*>(p) = make_uchar4(static_cast<unsigned char>(tap[0]), static_cast<unsigned char>(tap[1]),
+                                                static_cast<unsigned char>(tap[2]), static_cast<unsigned char>(tap[3]));
   } else {
     *p = static_cast<uint8_t>(tap[0]);
   }
@@ -97,7 +96,8 @@ __global__ void max_pool_backward_kernel(const float* __restrict__ grad_y, const
 
 // Indices inside a row of either map are int.
 Pool pool(const char* op, const Shape& x, const Shape& y, const PoolShape& window) {
-  require(x.dim(2) * x.dim(3) < INT32_MAX - 4 * kBlock && x.dim(1) < INT32_MAX, op, "a row of x has over 2^31 elements");
+  require(x.dim(2) * x.dim(3) < INT32_MAX - 4 * kBlock && x.dim(1) < INT32_MAX, op,
+          "a row of x has over 2^31 elements");
   return {window,
           static_cast<int>(x.dim(1)),
           static_cast<int>(x.dim(2)),

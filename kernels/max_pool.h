@@ -15,7 +15,9 @@ struct PoolShape {
   int padding = 1;
 };
 
-constexpr int64_t pooled_size(int64_t size, const PoolShape& s) { return (size + 2 * s.padding - s.kernel) / s.stride + 1; }
+constexpr int64_t pooled_size(int64_t size, const PoolShape& s) {
+  return (size + 2 * s.padding - s.kernel) / s.stride + 1;
+}
 
 // y[n,i,j,c] = max over the window; padding counts as -infinity. taps[n,i,j,c] = kr * kernel + kc of the winner: at a tie the
 // lowest tap inside the map; NaN wins over everything (the lowest NaN tap).
@@ -24,10 +26,10 @@ void max_pool(Cpu&, View<const float> x, const PoolShape& shape, View<float> y, 
 void max_pool(Cuda&, View<const float> x, const PoolShape& shape, View<float> y, View<uint8_t> taps);
 
 // grad_x (+)= sum over the windows whose winner is this element. A gather: each element of x looks at its windows.
-void max_pool_backward(Cpu&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<float> grad_x,
-                       Accumulate mode);
-void max_pool_backward(Cuda&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<float> grad_x,
-                       Accumulate mode);
+void max_pool_backward(Cpu&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
+                       View<float> grad_x, Accumulate mode);
+void max_pool_backward(Cuda&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
+                       View<float> grad_x, Accumulate mode);
 
 // What both versions check first, of either direction: x or grad_x, y or grad_y.
 void check_max_pool(const char* op, const Shape& x, const Shape& y, const Shape& taps, const PoolShape& shape);

@@ -20,10 +20,10 @@ enum class BoxTransform {
 // offsets (N, P, 2K), priors (P, 3), moment (2) (read by `moment` only, may be empty otherwise), boxes (N, P, 4). K >= 2
 // (moment), K >= 4 (partial_minmax). Only float32 rounding differs between versions: sums run over k in order, relative to the
 // first point, so that equal points have deviation exactly 0. A NaN offset gives a NaN box.
-void points_to_boxes(Cpu&, View<const float> offsets, View<const float> priors, View<const float> moment, BoxTransform transform,
-                     View<float> boxes);
-void points_to_boxes(Cuda&, View<const float> offsets, View<const float> priors, View<const float> moment, BoxTransform transform,
-                     View<float> boxes);
+void points_to_boxes(Cpu&, View<const float> offsets, View<const float> priors, View<const float> moment,
+                     BoxTransform transform, View<float> boxes);
+void points_to_boxes(Cuda&, View<const float> offsets, View<const float> priors, View<const float> moment,
+                     BoxTransform transform, View<float> boxes);
 
 // grad_offsets (+)= ; grad_moment (2) (+)= moment_mul * gradient by m, rows in a fixed order (a null view skips it; 0 for the
 // transforms without m). Deviation 0: no gradient through it. minmax: the side's gradient goes to the point that set it, at a
@@ -31,10 +31,12 @@ void points_to_boxes(Cuda&, View<const float> offsets, View<const float> priors,
 inline constexpr int kPointsToBoxesRows = 256;
 int64_t points_to_boxes_workspace(int64_t rows);
 void points_to_boxes_backward(Cpu&, View<const float> offsets, View<const float> priors, View<const float> moment,
-                              BoxTransform transform, float moment_mul, View<const float> grad_boxes, View<float> grad_offsets,
-                              Accumulate mode, View<float> grad_moment, Accumulate mode_moment, View<float> workspace);
+                              BoxTransform transform, float moment_mul, View<const float> grad_boxes,
+                              View<float> grad_offsets, Accumulate mode, View<float> grad_moment,
+                              Accumulate mode_moment, View<float> workspace);
 void points_to_boxes_backward(Cuda&, View<const float> offsets, View<const float> priors, View<const float> moment,
-                              BoxTransform transform, float moment_mul, View<const float> grad_boxes, View<float> grad_offsets,
-                              Accumulate mode, View<float> grad_moment, Accumulate mode_moment, View<float> workspace);
+                              BoxTransform transform, float moment_mul, View<const float> grad_boxes,
+                              View<float> grad_offsets, Accumulate mode, View<float> grad_moment,
+                              Accumulate mode_moment, View<float> workspace);
 
 }  // namespace gradlibra::kernels

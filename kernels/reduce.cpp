@@ -13,8 +13,9 @@ int64_t sum_rows_workspace(int64_t rows, int64_t channels) { return row_chunks(r
 
 void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace) {
   require(out.size() == 1, op, "out has shape " + out.shape().to_string() + ", expected one element");
-  require(size == 0 || workspace.size() >= reduce_workspace(size), op,
-          "workspace has " + workspace.shape().to_string() + " doubles, needs " + std::to_string(reduce_workspace(size)));
+  require(
+      size == 0 || workspace.size() >= reduce_workspace(size), op,
+      "workspace has " + workspace.shape().to_string() + " doubles, needs " + std::to_string(reduce_workspace(size)));
 }
 
 void check_sum_rows(View<const float> x, View<float> out, View<float> workspace) {

@@ -15,7 +15,8 @@ struct Plain {
   __device__ double value(int64_t i) const { return static_cast<double>(x[i]); }
   __device__ double quad(int64_t i) const {
     const Pack<4> v = load<4>(x + i);
-    return (static_cast<double>(v[0]) + static_cast<double>(v[1])) + (static_cast<double>(v[2]) + static_cast<double>(v[3]));
+    return (static_cast<double>(v[0]) + static_cast<double>(v[1])) +
+           (static_cast<double>(v[2]) + static_cast<double>(v[3]));
   }
 };
 
@@ -67,10 +68,10 @@ void reduce(Cuda& cuda, const Source& source, int64_t size, bool vectors, View<d
     launch(reduce_kernel<Source>, 1, kBlock, 0, cuda.stream(), source, size, kReduceChunk, vectors, out.data(), add);
     return;
   }
-  launch(reduce_kernel<Source>, static_cast<unsigned>(chunks), kBlock, 0, cuda.stream(), source, size, kReduceChunk, vectors,
-         workspace.data(), false);
-  launch(reduce_kernel<Partial>, 1, kBlock, 0, cuda.stream(), Partial{workspace.data()}, chunks, chunks, false, out.data(),
-         add);
+  launch(reduce_kernel<Source>, static_cast<unsigned>(chunks), kBlock, 0, cuda.stream(), source, size, kReduceChunk,
+         vectors, workspace.data(), false);
+  launch(reduce_kernel<Partial>, 1, kBlock, 0, cuda.stream(), Partial{workspace.data()}, chunks, chunks, false,
+         out.data(), add);
 }
 
 // A block owns one chunk of rows and lanes * V channels; partial[chunk][c] = the sum of its rows.
@@ -126,10 +127,11 @@ void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode,
   const int V = C % 4 == 0 && aligned(x.data()) ? 4 : 1;
   const int lanes = lanes_for(C, V);
   if (chunks > 0)
-    launch(V == 4 ? sum_rows_kernel<4> : sum_rows_kernel<1>, dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)),
-           kBlock, 0, cuda.stream(), x.data(), rows, C, lanes, workspace.data());
-  launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C, out.data(),
-         mode == Accumulate::add);
+    launch(V == 4 ? sum_rows_kernel<4> : sum_rows_kernel<1>,
+           dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)), kBlock, 0, cuda.stream(), x.data(), rows, C,
+           lanes, workspace.data());
+  launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C,
+         out.data(), mode == Accumulate::add);
 }
 
 }  // namespace gradlibra::kernels

@@ -43,12 +43,14 @@ void sgd_step(Cuda& cuda, View<float> param, View<const float> grad, View<float>
               View<const float> grad_scale, const Sgd& options) {
   check_sgd_step(param, grad, velocity, lr, grad_scale);
   if (param.size() == 0) return;
-  launch(sgd_step_kernel, pack_blocks(param.size()), kBlock, 0, cuda.stream(), param.data(), grad.data(), velocity.data(),
-         lr.data(), grad_scale.data(), options, param.size(), aligned(param.data(), grad.data(), velocity.data()));
+  launch(sgd_step_kernel, pack_blocks(param.size()), kBlock, 0, cuda.stream(), param.data(), grad.data(),
+         velocity.data(), lr.data(), grad_scale.data(), options, param.size(),
+         aligned(param.data(), grad.data(), velocity.data()));
 }
 
 void clip_factor(Cuda& cuda, View<const double> sum_squares, float max_norm, View<float> grad_scale) {
-  require(sum_squares.size() == 1 && grad_scale.size() == 1, "clip_factor", "sum_squares and grad_scale have one element");
+  require(sum_squares.size() == 1 && grad_scale.size() == 1, "clip_factor",
+          "sum_squares and grad_scale have one element");
   launch(clip_factor_kernel, 1, 1, 0, cuda.stream(), sum_squares.data(), max_norm, grad_scale.data());
 }
 

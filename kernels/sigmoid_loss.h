@@ -20,10 +20,10 @@ enum class WeightGrad { detach, full };
 
 struct SigmoidLoss {
   LossKind kind = LossKind::grad_libra;
-  double gamma = 2;                              // focal, >= 0; 0 reproduces cross-entropy exactly
-  double alpha = -1;                             // focal, in (0, 1); negative: no balance factor
-  double alpha_pos = 0.8, alpha_neg = 0.8;       // grad_libra, in [0, 1]; kWeightOff: psi = 1 on that side
-  WeightGrad weight_grad = WeightGrad::detach;   // grad_libra
+  double gamma = 2;                             // focal, >= 0; 0 reproduces cross-entropy exactly
+  double alpha = -1;                            // focal, in (0, 1); negative: no balance factor
+  double alpha_pos = 0.8, alpha_neg = 0.8;      // grad_libra, in [0, 1]; kWeightOff: psi = 1 on that side
+  WeightGrad weight_grad = WeightGrad::detach;  // grad_libra
 };
 inline constexpr double kWeightOff = -1;
 
@@ -38,12 +38,12 @@ inline constexpr double kWeightOff = -1;
 // throw. workspace: sigmoid_loss_workspace(R, C) doubles, the partial sums of kSigmoidLossRows rows each.
 inline constexpr int kSigmoidLossRows = 64;
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t classes);
-void sigmoid_loss(Cpu&, View<const float> logits, View<const int32_t> labels, View<const float> weights, const SigmoidLoss& options,
-                  double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                  View<double> workspace);
-void sigmoid_loss(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights, const SigmoidLoss& options,
-                  double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                  View<double> workspace);
+void sigmoid_loss(Cpu&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
+                  const SigmoidLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
+                  View<float> grad_logits, View<double> workspace);
+void sigmoid_loss(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
+                  const SigmoidLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
+                  View<float> grad_logits, View<double> workspace);
 
 // scores = sigmoid(logits), any shape.
 void sigmoid(Cpu&, View<const float> logits, View<float> scores);

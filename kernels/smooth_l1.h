@@ -17,11 +17,11 @@ namespace gradlibra::kernels {
 // (N, P, 4) arrays are 16-byte aligned. workspace: smooth_l1_workspace(N*P) doubles, the partial sums of kSmoothL1Rows rows each.
 inline constexpr int kSmoothL1Rows = 256;
 int64_t smooth_l1_workspace(int64_t rows);
-void smooth_l1(Cpu&, View<const float> pred, View<const float> target, View<const float> weights, View<const float> row_scales,
-               float beta, double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_pred,
-               View<double> workspace);
-void smooth_l1(Cuda&, View<const float> pred, View<const float> target, View<const float> weights, View<const float> row_scales,
-               float beta, double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_pred,
-               View<double> workspace);
+void smooth_l1(Cpu&, View<const float> pred, View<const float> target, View<const float> weights,
+               View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
+               View<double> loss, View<float> grad_pred, View<double> workspace);
+void smooth_l1(Cuda&, View<const float> pred, View<const float> target, View<const float> weights,
+               View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
+               View<double> loss, View<float> grad_pred, View<double> workspace);
 
 }  // namespace gradlibra::kernels

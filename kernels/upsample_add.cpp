@@ -8,7 +8,8 @@ namespace gradlibra::kernels {
 
 void check_upsample(const char* op, const Shape& coarse, const Shape& fine) {
   require(coarse.rank() == 4 && fine.rank() == 4 && coarse.dim(0) == fine.dim(0) && coarse.dim(3) == fine.dim(3), op,
-          "coarse has shape " + coarse.to_string() + ", fine " + fine.to_string() + ", expected (N, h, w, C), (N, H, W, C)");
+          "coarse has shape " + coarse.to_string() + ", fine " + fine.to_string() +
+              ", expected (N, h, w, C), (N, H, W, C)");
   for (const int d : {1, 2})
     require(coarse.dim(d) >= 1 && coarse.dim(d) <= fine.dim(d), op,
             "coarse has shape " + coarse.to_string() + ", which is not between 1 and the fine " + fine.to_string());

@@ -66,8 +66,8 @@ class View {
   constexpr View(T* data, Shape shape) : data_(data), shape_(shape) {}
   // View<T> converts to View<const T>.
   template <class U>
-    requires(std::is_same_v<const U, T>)
-  constexpr View(const View<U>& other) : data_(other.data()), shape_(other.shape()) {}  // NOLINT
+  requires(std::is_same_v<const U, T>) constexpr View(const View<U>& other)
+      : data_(other.data()), shape_(other.shape()) {}  // NOLINT
 
   [[nodiscard]] constexpr T* data() const { return data_; }
   [[nodiscard]] constexpr const Shape& shape() const { return shape_; }
@@ -90,8 +90,8 @@ enum class Accumulate { overwrite, add };
 template <class T>
 void require_shape(const char* op, const char* name, const View<T>& view, const Shape& expected) {
   if (view.shape() == expected) return;
-  throw std::invalid_argument(std::string(op) + ": " + name + " has shape " + view.shape().to_string() +
-                              ", expected " + expected.to_string());
+  throw std::invalid_argument(std::string(op) + ": " + name + " has shape " + view.shape().to_string() + ", expected " +
+                              expected.to_string());
 }
 
 // Throws `std::invalid_argument` "op: message" unless `condition` holds.

@@ -6,7 +6,8 @@ namespace gradlibra {
 void BackboneConfig::describe(ConfigVisitor& v) {
   v.field("depth", depth, "ResNet depth: 18, 34, 50 or 101");
   v.field("base_channels", base_channels, "channels of the stem; 64 is ResNet, 32 half its width");
-  v.choice("style", style, {"pytorch", "caffe"}, "stride of a bottleneck on its 3x3 (pytorch) or first 1x1 convolution (caffe)");
+  v.choice("style", style, {"pytorch", "caffe"},
+           "stride of a bottleneck on its 3x3 (pytorch) or first 1x1 convolution (caffe)");
   v.field("frozen_stages", frozen_stages, "the stem and this many stages stay as loaded; -1 trains everything");
   v.field("norm_eval", norm_eval, "batch norm uses stored statistics while training (right with pretrained weights)");
   v.field("norm_trainable", norm_trainable, "train batch norm's scale and shift in the stages that train");
@@ -17,7 +18,8 @@ void NeckConfig::describe(ConfigVisitor& v) {
   v.field("out_channels", out_channels, "channels of every pyramid level");
   v.field("start_level", start_level, "first backbone stage used: 1 = stride 8 (C3), 0 = stride 4 (C2)");
   v.field("num_outs", num_outs, "pyramid levels");
-  v.choice("extra", extra, {"on_input", "on_lateral", "on_output", "max_pool"}, "what the levels above the backbone are made from");
+  v.choice("extra", extra, {"on_input", "on_lateral", "on_output", "max_pool"},
+           "what the levels above the backbone are made from");
   v.field("relu_before_extra", relu_before_extra, "ReLU between extra levels");
   v.choice("norm", norm, {"none", "group"}, "normalisation after each convolution");
   v.field("norm_groups", norm_groups, "groups of group norm; must divide out_channels");
@@ -31,7 +33,8 @@ void HeadConfig::describe(ConfigVisitor& v) {
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
   v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels");
   v.choice("transform", transform, {"moment", "minmax", "partial_minmax"}, "point set to box");
-  v.field("gradient_mul", gradient_mul, "factor on the gradient from the deformable convolutions into the initial points");
+  v.field("gradient_mul", gradient_mul,
+          "factor on the gradient from the deformable convolutions into the initial points");
   v.field("moment_mul", moment_mul, "factor on the gradient of the moment transform's exponents");
   v.field("point_base_scale", point_base_scale, "an object of this many strides belongs to a level");
   v.choice("deform_init", deform_init, {"uniform", "normal"}, "initialisation of the deformable convolutions");
@@ -41,7 +44,8 @@ void HeadConfig::describe(ConfigVisitor& v) {
   v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive");
   v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive");
   v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between");
-  v.field("refine_min_pos_iou", refine_min_pos_iou, "second stage: smallest overlap at which an object's best box is its own");
+  v.field("refine_min_pos_iou", refine_min_pos_iou,
+          "second stage: smallest overlap at which an object's best box is its own");
 }
 
 void LossConfig::describe(ConfigVisitor& v) {

@@ -10,12 +10,12 @@ namespace gradlibra {
 
 struct BackboneConfig {
   int depth = 50;
-  int base_channels = 64;         // of the stem; ResNet proper has 64
-  std::string style = "pytorch";  // where a bottleneck's stride sits
-  int frozen_stages = 1;          // stem and this many stages are constants; -1: everything trains
-  bool norm_eval = true;          // batch norm uses its stored statistics in training too
-  bool norm_trainable = true;     // scale and shift of batch norm in trained stages
-  bool zero_init_residual = true; // the last norm of each block starts at 0, so that a block starts as its shortcut
+  int base_channels = 64;          // of the stem; ResNet proper has 64
+  std::string style = "pytorch";   // where a bottleneck's stride sits
+  int frozen_stages = 1;           // stem and this many stages are constants; -1: everything trains
+  bool norm_eval = true;           // batch norm uses its stored statistics in training too
+  bool norm_trainable = true;      // scale and shift of batch norm in trained stages
+  bool zero_init_residual = true;  // the last norm of each block starts at 0, so that a block starts as its shortcut
   void describe(ConfigVisitor& v);
 };
 
@@ -53,7 +53,7 @@ struct LossConfig {
   std::string type = "grad_libra";
   double weight = 1.0;
   std::string normalizer = "num_pos";
-  double prior_probability = 0.01;  // of every class at the start
+  double prior_probability = 0.01;                   // of every class at the start
   std::string alpha_pos = "0.8", alpha_neg = "0.8";  // Grad-Libra: a number in [0, 1] or "off"
   std::string weight_grad = "detach";
   double focal_gamma = 2.0;

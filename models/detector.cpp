@@ -33,7 +33,8 @@ Detector::Detector(Context& context, const ModelConfig& config, int classes)
   neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
   std::vector<int> strides;
   for (int level = 0; level < config.neck.num_outs; ++level) strides.push_back(4 << (config.neck.start_level + level));
-  head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides, classes);
+  head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides,
+                                          classes);
   parameters_->allocate();
 }
 

@@ -9,10 +9,11 @@ Var var(Parameter* parameter) { return parameter == nullptr ? Var() : Var(&param
 
 ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int out, const Options& options)
     : name(std::move(layer_name)), shape(options.shape) {
-  weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init, FileLayout::convolution,
-                      options.trainable);
+  weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init,
+                      FileLayout::convolution, options.trainable);
   if (options.bias)
-    bias = &store.add(name + ".bias", {out}, {Init::Kind::constant, options.bias_init}, FileLayout::as_is, options.trainable);
+    bias = &store.add(name + ".bias", {out}, {Init::Kind::constant, options.bias_init}, FileLayout::as_is,
+                      options.trainable);
 }
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
@@ -29,8 +30,10 @@ Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activa
   return y;
 }
 
-BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init)
-    : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, weight_init}, FileLayout::as_is, trainable)),
+BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable,
+                               double weight_init)
+    : weight(
+          &store.add(name + ".weight", {channels}, {Init::Kind::constant, weight_init}, FileLayout::as_is, trainable)),
       bias(&store.add(name + ".bias", {channels}, {}, FileLayout::as_is, trainable)),
       running_mean(&store.add_buffer(name + ".running_mean", {channels}, {})),
       running_var(&store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1})) {}

@@ -54,8 +54,8 @@ struct GroupNormLayer {
 // MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias), then the activation.
 struct ConvModule {
   ConvModule() = default;
-  ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options, const std::string& norm,
-             int norm_groups);
+  ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,
+             const std::string& norm, int norm_groups);
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
 
   ConvLayer conv;

@@ -32,7 +32,8 @@ class ConfigVisitor {
   virtual void field(std::string_view key, std::vector<double>& value, std::string_view doc) = 0;
   virtual void field(std::string_view key, std::vector<std::string>& value, std::string_view doc) = 0;
   // Name to list of names, in the file's order by name: class groups.
-  virtual void field(std::string_view key, std::map<std::string, std::vector<std::string>>& value, std::string_view doc) = 0;
+  virtual void field(std::string_view key, std::map<std::string, std::vector<std::string>>& value,
+                     std::string_view doc) = 0;
   // A string out of a fixed set; anything else is an error that lists the set.
   virtual void choice(std::string_view key, std::string& value, const std::vector<std::string>& allowed,
                       std::string_view doc) = 0;
@@ -62,7 +63,8 @@ class ConfigSource {
   // An empty path: defaults and overrides only.
   ConfigSource(const std::filesystem::path& file, const std::vector<std::string>& overrides);
   // The same from text (a resolved configuration stored in a checkpoint); `name` stands for the file in messages.
-  static ConfigSource from_text(std::string_view yaml, std::string_view name, const std::vector<std::string>& overrides = {});
+  static ConfigSource from_text(std::string_view yaml, std::string_view name,
+                                const std::vector<std::string>& overrides = {});
   ConfigSource(ConfigSource&&) noexcept;
   ~ConfigSource();
 

@@ -38,7 +38,8 @@ void Context::copy(const Tensor& from, Tensor& to) {
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
   if (device == "cuda")
     throw std::runtime_error(
-        "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device cpu");
+        "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device "
+        "cpu");
   return std::make_unique<Context>(threads);
 }
 #endif

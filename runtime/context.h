@@ -53,7 +53,8 @@ class Context {
   // Host to device and back; sizes must agree. upload() may be used while earlier work still runs, download() waits for it.
   template <class T>
   void upload(std::span<const T> values, Tensor& to) {
-    require(to.dtype() == dtype_of<T>() && static_cast<int64_t>(values.size()) == to.size(), "upload", "size or type differs");
+    require(to.dtype() == dtype_of<T>() && static_cast<int64_t>(values.size()) == to.size(), "upload",
+            "size or type differs");
     device_memory_->copy_in(values.data(), to.data(), to.bytes());
   }
   template <class T>

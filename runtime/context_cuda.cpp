@@ -19,8 +19,9 @@ class CudaMemory final : public DeviceMemory {
     cudaGetLastError();  // out of memory is not sticky
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    throw std::runtime_error("the GPU has " + std::to_string(free >> 20) + " MiB left of " + std::to_string(total >> 20) + ", " +
-                             std::to_string(bytes >> 20) + " MiB more were needed: use a smaller loader.batch_size or image size");
+    throw std::runtime_error("the GPU has " + std::to_string(free >> 20) + " MiB left of " +
+                             std::to_string(total >> 20) + ", " + std::to_string(bytes >> 20) +
+                             " MiB more were needed: use a smaller loader.batch_size or image size");
   }
   void release(void* block, size_t) noexcept override { cudaFree(block); }
   // Pageable memory: the call returns when the host buffer has been read.
@@ -49,8 +50,10 @@ std::string cuda_problem() {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
   if (status == cudaSuccess && devices > 0) return "";
-  if (status == cudaErrorInsufficientDriver) return "no NVIDIA driver, or one older than this program's CUDA; install or update the driver";
-  if (status == cudaSuccess || status == cudaErrorNoDevice) return "no NVIDIA GPU was found (is CUDA_VISIBLE_DEVICES set?)";
+  if (status == cudaErrorInsufficientDriver)
+    return "no NVIDIA driver, or one older than this program's CUDA; install or update the driver";
+  if (status == cudaSuccess || status == cudaErrorNoDevice)
+    return "no NVIDIA GPU was found (is CUDA_VISIBLE_DEVICES set?)";
   return cudaGetErrorString(status);
 }
 
@@ -58,7 +61,8 @@ std::string cuda_problem() {
 
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
   const std::string problem = device == "cpu" ? "not asked for" : cuda_problem();
-  if (device == "cuda" && !problem.empty()) throw std::runtime_error("--device cuda: " + problem + "; or use --device cpu");
+  if (device == "cuda" && !problem.empty())
+    throw std::runtime_error("--device cuda: " + problem + "; or use --device cpu");
   if (!problem.empty()) return std::make_unique<Context>(threads);
 
   int index = 0;
@@ -67,7 +71,8 @@ std::unique_ptr<Context> Context::for_device(const std::string& device, int thre
   check(cudaGetDeviceProperties(&properties, index));
   auto memory = std::make_unique<CudaMemory>();
   const Cuda executor(memory->stream());
-  const std::string name = std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
+  const std::string name =
+      std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
   std::unique_ptr<Context> context(new Context(Executor(executor), std::move(memory), name));
   context->convolution_ = make_plain_convolution(*context);
   return context;

@@ -18,8 +18,8 @@ class Convolution {
  public:
   virtual ~Convolution() = default;
   // y = activation(x * weight + bias)
-  virtual void forward(View<const float> x, View<const float> weight, View<const float> bias, const kernels::ConvShape& shape,
-                       kernels::Activation activation, View<float> y) = 0;
+  virtual void forward(View<const float> x, View<const float> weight, View<const float> bias,
+                       const kernels::ConvShape& shape, kernels::Activation activation, View<float> y) = 0;
   virtual void backward_data(View<const float> grad_y, View<const float> weight, const kernels::ConvShape& shape,
                              View<float> grad_x, Accumulate mode) = 0;
   // An empty grad_bias skips it.

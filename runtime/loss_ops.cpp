@@ -29,24 +29,25 @@ void with_gradient(Tape& tape, Var input, Body&& body) {
 
 }  // namespace
 
-Tensor sigmoid_loss(Tape& tape, Var logits, const Tensor& labels, const Tensor& weights, const kernels::SigmoidLoss& options,
-                    double loss_weight, const Tensor& normalizer) {
+Tensor sigmoid_loss(Tape& tape, Var logits, const Tensor& labels, const Tensor& weights,
+                    const kernels::SigmoidLoss& options, double loss_weight, const Tensor& normalizer) {
   const int64_t C = logits.dim(-1), rows = labels.size();
-  require(logits.shape().size() == rows * C, "sigmoid_loss", "logits " + logits.shape().to_string() + " for " + std::to_string(rows) + " labels");
+  require(logits.shape().size() == rows * C, "sigmoid_loss",
+          "logits " + logits.shape().to_string() + " for " + std::to_string(rows) + " labels");
   Tensor loss = tape.context().empty({1}, DType::f64);
   Tensor workspace = tape.context().empty({kernels::sigmoid_loss_workspace(rows, C)}, DType::f64);
   with_gradient(tape, logits, [&](View<float> grad) {
     tape.run([&](auto& device) {
-      kernels::sigmoid_loss(device, {logits.view().data(), {rows, C}}, labels.view<int32_t>({rows}), weights.view<float>({rows}),
-                            options, loss_weight, normalizer.view<double>(), loss.view<double>(), {grad.data(), {rows, C}},
-                            workspace.view<double>());
+      kernels::sigmoid_loss(device, {logits.view().data(), {rows, C}}, labels.view<int32_t>({rows}),
+                            weights.view<float>({rows}), options, loss_weight, normalizer.view<double>(),
+                            loss.view<double>(), {grad.data(), {rows, C}}, workspace.view<double>());
     });
   });
   return loss;
 }
 
-Tensor smooth_l1(Tape& tape, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales, float beta,
-                 double loss_weight, const Tensor& normalizer) {
+Tensor smooth_l1(Tape& tape, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales,
+                 float beta, double loss_weight, const Tensor& normalizer) {
   Tensor loss = tape.context().empty({1}, DType::f64);
   Tensor workspace = tape.context().empty({kernels::smooth_l1_workspace(weights.size())}, DType::f64);
   with_gradient(tape, pred, [&](View<float> grad) {

@@ -16,9 +16,9 @@ class DeviceMemory {
   virtual ~DeviceMemory() = default;
   virtual void* allocate(size_t bytes) = 0;  // std::bad_alloc or std::runtime_error on failure, never null
   virtual void release(void* block, size_t bytes) noexcept = 0;
-  virtual void copy_in(const void* host, void* device, size_t bytes) = 0;         // host memory may be reused on return
-  virtual void copy_out(const void* device, void* host, size_t bytes) = 0;        // waits for earlier work
-  virtual void copy(const void* from, void* to, size_t bytes) = 0;                // on the device
+  virtual void copy_in(const void* host, void* device, size_t bytes) = 0;   // host memory may be reused on return
+  virtual void copy_out(const void* device, void* host, size_t bytes) = 0;  // waits for earlier work
+  virtual void copy(const void* from, void* to, size_t bytes) = 0;          // on the device
   virtual void zero(void* block, size_t bytes) = 0;
   virtual void synchronize() = 0;
 };

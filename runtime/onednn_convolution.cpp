@@ -42,8 +42,12 @@ struct Geometry {
   [[nodiscard]] memory::desc x_desc() const { return {{N, C, H, W}, memory::data_type::f32, memory::format_tag::nhwc}; }
   [[nodiscard]] memory::desc y_desc() const { return {{N, K, P, Q}, memory::data_type::f32, memory::format_tag::nhwc}; }
   [[nodiscard]] memory::desc bias_desc() const { return {{K}, memory::data_type::f32, memory::format_tag::x}; }
-  [[nodiscard]] memory::desc weight_desc() const { return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::ohwi}; }
-  [[nodiscard]] memory::desc any_weight() const { return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::any}; }
+  [[nodiscard]] memory::desc weight_desc() const {
+    return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::ohwi};
+  }
+  [[nodiscard]] memory::desc any_weight() const {
+    return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::any};
+  }
   [[nodiscard]] memory::dims strides() const { return {shape.stride, shape.stride}; }
   [[nodiscard]] memory::dims dilates() const { return {shape.dilation - 1, shape.dilation - 1}; }
   [[nodiscard]] memory::dims padding() const { return {shape.padding, shape.padding}; }
@@ -56,7 +60,11 @@ struct Geometry {
 
 class OneDnnConvolution final : public Convolution {
  public:
-  explicit OneDnnConvolution(Context& context) : context_(context), engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {}
+  explicit OneDnnConvolution(Context& context)
+      : context_(context),
+        plain_(make_plain_convolution(context)),
+        engine_(dnnl::engine::kind::cpu, 0),
+        stream_(engine_) {}
 
   void forward(View<const float> x, View<const float> weight, View<const float> bias, const ConvShape& shape,
                Activation activation, View<float> y) override {
@@ -72,14 +80,14 @@ class OneDnnConvolution final : public Convolution {
         ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
         attr.set_post_ops(ops);
       }
-      const auto desc = has_bias ? dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training,
-                                                                   dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                                   g.bias_desc(), g.y_desc(), g.strides(), g.dilates(),
-                                                                   g.padding(), g.padding_end())
-                                 : dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training,
-                                                                   dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                                   g.y_desc(), g.strides(), g.dilates(), g.padding(),
-                                                                   g.padding_end());
+      const auto desc =
+          has_bias
+              ? dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
+                                                g.x_desc(), g.any_weight(), g.bias_desc(), g.y_desc(), g.strides(),
+                                                g.dilates(), g.padding(), g.padding_end())
+              : dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
+                                                g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
+                                                g.padding(), g.padding_end());
       const dnnl::convolution_forward::primitive_desc pd(desc, attr, engine_);
       plan = {dnnl::convolution_forward(pd), pd.weights_desc(), pd.scratchpad_desc()};
     }
@@ -99,8 +107,9 @@ class OneDnnConvolution final : public Convolution {
     use_threads();
     auto& plan = backward_data_[g.key(0)];
     if (!plan.primitive) {
-      const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.y_desc(),
-                                                       g.strides(), g.dilates(), g.padding(), g.padding_end());
+      const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
+                                                       g.y_desc(), g.strides(), g.dilates(), g.padding(),
+                                                       g.padding_end());
       const dnnl::convolution_backward_data::primitive_desc pd(desc, base_attr(), engine_, hint(g));
       plan = {dnnl::convolution_backward_data(pd), pd.weights_desc(), pd.scratchpad_desc()};
     }
@@ -130,15 +139,19 @@ class OneDnnConvolution final : public Convolution {
       });
       return;
     }
+    if (overruns_workspace(g)) {
+      plain_->backward_weight(x, grad_y, shape, grad_weight, grad_bias, mode);
+      return;
+    }
     use_threads();
     auto& plan = backward_weight_[g.key(has_bias)];
     if (!plan.primitive) {
-      const auto desc =
-          has_bias ? dnnl::convolution_backward_weights::desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                              g.bias_desc(), g.y_desc(), g.strides(), g.dilates(), g.padding(),
-                                                              g.padding_end())
-                   : dnnl::convolution_backward_weights::desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                              g.y_desc(), g.strides(), g.dilates(), g.padding(), g.padding_end());
+      const auto desc = has_bias ? dnnl::convolution_backward_weights::desc(
+                                       dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.bias_desc(),
+                                       g.y_desc(), g.strides(), g.dilates(), g.padding(), g.padding_end())
+                                 : dnnl::convolution_backward_weights::desc(
+                                       dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.y_desc(),
+                                       g.strides(), g.dilates(), g.padding(), g.padding_end());
       const dnnl::convolution_backward_weights::primitive_desc pd(desc, base_attr(), engine_, hint(g));
       plan = {dnnl::convolution_backward_weights(pd), pd.diff_weights_desc(), pd.scratchpad_desc()};
     }
@@ -159,7 +172,8 @@ class OneDnnConvolution final : public Convolution {
     if (!direct) {
       run_reorder(diff_weights, wrap(g.weight_desc(), grad_weight.data()), mode == Accumulate::add);
     }
-    if (has_bias) context_.run([&](auto& device) { kernels::copy(device, std::as_const(bias_sum).view(), grad_bias, mode); });
+    if (has_bias)
+      context_.run([&](auto& device) { kernels::copy(device, std::as_const(bias_sum).view(), grad_bias, mode); });
   }
 
   void weights_changed() override { reordered_.clear(); }
@@ -174,6 +188,11 @@ class OneDnnConvolution final : public Convolution {
     memory::desc layout;
   };
 
+  // The weight gradient of a strided 1x1 convolution gathers x into a workspace that oneDNN makes too small when x has
+  // fewer channels than a vector has floats (github.com/uxlfoundation/oneDNN/issues/6035): it crashes, hangs, or returns
+  // nonsense.
+  static bool overruns_workspace(const Geometry& g) { return g.R == 1 && g.S == 1 && g.shape.stride > 1 && g.C < 16; }
+
   // Our own scratch memory: oneDNN's would be allocated anew in every call.
   static dnnl::primitive_attr base_attr() {
     dnnl::primitive_attr attr;
@@ -182,8 +201,9 @@ class OneDnnConvolution final : public Convolution {
   }
 
   dnnl::convolution_forward::primitive_desc hint(const Geometry& g) const {
-    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, g.x_desc(),
-                                               g.any_weight(), g.y_desc(), g.strides(), g.dilates(), g.padding(), g.padding_end());
+    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
+                                               g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
+                                               g.padding(), g.padding_end());
     return {desc, engine_};
   }
 
@@ -233,6 +253,7 @@ class OneDnnConvolution final : public Convolution {
   }
 
   Context& context_;
+  std::unique_ptr<Convolution> plain_;
   dnnl::engine engine_;
   dnnl::stream stream_;
   std::map<Key, Plan> forward_, backward_data_, backward_weight_;
@@ -241,6 +262,8 @@ class OneDnnConvolution final : public Convolution {
 
 }  // namespace
 
-std::unique_ptr<Convolution> make_onednn_convolution(Context& context) { return std::make_unique<OneDnnConvolution>(context); }
+std::unique_ptr<Convolution> make_onednn_convolution(Context& context) {
+  return std::make_unique<OneDnnConvolution>(context);
+}
 
 }  // namespace gradlibra

@@ -54,7 +54,8 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
 }
 
 Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation) {
-  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0), taps = weight.dim(1) * weight.dim(2);
+  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
+                taps = weight.dim(1) * weight.dim(2);
   const int kernel = static_cast<int>(weight.dim(1));
   Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad());
   Convolution& library = tape.context().convolution();
@@ -65,7 +66,8 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   if (tape.computes()) {
     Tensor columns = tape.context().empty({N, H, W, taps, C});
     tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, columns.view()); });
-    library.forward(std::as_const(columns).view(rows_shape), as_rows(weight.view(), matrix), {}, {}, activation, y.out());
+    library.forward(std::as_const(columns).view(rows_shape), as_rows(weight.view(), matrix), {}, {}, activation,
+                    y.out());
   }
   // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
   tape.on_backward(y, [=, &tape, &library] {
@@ -75,7 +77,8 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     if (weight.requires_grad()) {
       tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });
       const auto target = tape.grad_of(weight);
-      library.backward_weight(std::as_const(cols).view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
+      library.backward_weight(std::as_const(cols).view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {},
+                              target.mode);
     }
     if (!x.requires_grad() && !offsets.requires_grad()) return;
     library.backward_data(grad_rows, as_rows(weight.view(), matrix), {}, cols.view(rows_shape), Accumulate::overwrite);
@@ -83,7 +86,8 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     if (offsets.requires_grad()) {
       const auto target = tape.grad_of(offsets);
       tape.run([&](auto& device) {
-        kernels::deform_im2col_backward_offsets(device, x.view(), offsets.view(), grad_columns, kernel, target.grad, target.mode);
+        kernels::deform_im2col_backward_offsets(device, x.view(), offsets.view(), grad_columns, kernel, target.grad,
+                                                target.mode);
       });
     }
     if (x.requires_grad()) {
@@ -114,7 +118,8 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
     if (mode == kernels::BatchNormMode::batch) {
       Tensor workspace = context.empty({kernels::batch_norm_workspace(rows, C)});
       kernels::batch_norm_statistics(device, x.view(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
-                                     buffers.running_mean->value.view(), buffers.running_var->value.view(), workspace.view());
+                                     buffers.running_mean->value.view(), buffers.running_var->value.view(),
+                                     workspace.view());
     } else {
       kernels::copy(device, buffers.running_mean->value.view(), mean->view(), Accumulate::overwrite);
       kernels::reciprocal_std(device, buffers.running_var->value.view(), buffers.eps, rstd->view());
@@ -137,8 +142,9 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
     }
     Tensor workspace = tape.context().empty({kernels::batch_norm_workspace(rows, C)});
     tape.run([&](auto& device) {
-      kernels::batch_norm_backward(device, x.view(), y.view(), Tape::grad(y), mean->view(), rstd->view(), weight.view(), activation,
-                                   mode, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace.view());
+      kernels::batch_norm_backward(device, x.view(), y.view(), Tape::grad(y), mean->view(), rstd->view(), weight.view(),
+                                   activation, mode, grad_x, mode_x, grad_weight, grad_bias, mode_params,
+                                   workspace.view());
     });
   });
   return y;
@@ -151,8 +157,8 @@ Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, A
   {
     Tensor workspace = tape.buffer({kernels::group_norm_workspace(x.shape(), groups)});
     tape.run([&](auto& device) {
-      kernels::group_norm(device, x.view(), weight.view(), bias.view(), groups, eps, activation, y.out(), mean->view(), rstd->view(),
-                          workspace.view());
+      kernels::group_norm(device, x.view(), weight.view(), bias.view(), groups, eps, activation, y.out(), mean->view(),
+                          rstd->view(), workspace.view());
     });
   }
   tape.on_backward(y, [=, &tape] {
@@ -163,12 +169,13 @@ Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, A
       scratch = tape.context().empty(v.shape());
       return {scratch.view(), Accumulate::overwrite};
     };
-    const auto grad_x = target(x, scratch_x), grad_weight = target(weight, scratch_weight), grad_bias = target(bias, scratch_bias);
+    const auto grad_x = target(x, scratch_x), grad_weight = target(weight, scratch_weight),
+               grad_bias = target(bias, scratch_bias);
     Tensor workspace = tape.context().empty({kernels::group_norm_workspace(x.shape(), groups)});
     tape.run([&](auto& device) {
-      kernels::group_norm_backward(device, x.view(), y.view(), Tape::grad(y), weight.view(), mean->view(), rstd->view(), groups,
-                                   activation, grad_x.grad, grad_x.mode, grad_weight.grad, grad_bias.grad, grad_weight.mode,
-                                   workspace.view());
+      kernels::group_norm_backward(device, x.view(), y.view(), Tape::grad(y), weight.view(), mean->view(), rstd->view(),
+                                   groups, activation, grad_x.grad, grad_x.mode, grad_weight.grad, grad_bias.grad,
+                                   grad_weight.mode, workspace.view());
     });
   });
   return y;
@@ -191,7 +198,8 @@ Var add_relu(Tape& tape, Var a, Var b) {
     for (const Var& input : {a, b}) {
       if (!input.requires_grad()) continue;
       const auto target = tape.grad_of(input);
-      tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
+      tape.run(
+          [&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
     }
   });
   return y;
@@ -205,7 +213,8 @@ Var max_pool(Tape& tape, Var x, const kernels::PoolShape& shape) {
   tape.on_backward(y, [=, &tape] {
     const auto target = tape.grad_of(x);
     tape.run([&](auto& device) {
-      kernels::max_pool_backward(device, Tape::grad(y), taps->template view<uint8_t>(), shape, target.grad, target.mode);
+      kernels::max_pool_backward(device, Tape::grad(y), taps->template view<uint8_t>(), shape, target.grad,
+                                 target.mode);
     });
   });
   return y;
@@ -275,8 +284,8 @@ Var subtract_pattern(Tape& tape, Var x, const std::vector<float>& pattern, float
     const std::vector<float> ones(pattern.size(), 1.0f), zeros(pattern.size(), 0.0f);
     const Tensor mean = context.upload<float>(pattern, {C}), one = context.upload<float>(ones, {C}),
                  zero = context.upload<float>(zeros, {C});
-    kernels::batch_norm(device, {x.view().data(), {rows, C}}, mean.view(), one.view(), one.view(), zero.view(), Activation::none,
-                        {y.out().data(), {rows, C}});
+    kernels::batch_norm(device, {x.view().data(), {rows, C}}, mean.view(), one.view(), one.view(), zero.view(),
+                        Activation::none, {y.out().data(), {rows, C}});
   });
   tape.on_backward(y, [=, &tape] {
     const auto target = tape.grad_of(x);
@@ -298,11 +307,14 @@ Var add_detached(Tape& tape, Var a, Var b) {
   return y;
 }
 
-Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform, float moment_mul) {
+Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform,
+                    float moment_mul) {
   const int64_t N = offsets.dim(0), P = offsets.dim(1);
   Var boxes = tape.make({N, P, 4}, offsets.requires_grad());
   const View<const float> m = moment ? moment.view() : View<const float>();
-  tape.run([&](auto& device) { kernels::points_to_boxes(device, offsets.view(), priors.view(), m, transform, boxes.out()); });
+  tape.run([&](auto& device) {
+    kernels::points_to_boxes(device, offsets.view(), priors.view(), m, transform, boxes.out());
+  });
   tape.on_backward(boxes, [=, &tape, &priors] {
     const auto target = tape.grad_of(offsets);
     View<float> grad_moment;
@@ -314,8 +326,9 @@ Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, k
     }
     Tensor workspace = tape.context().empty({kernels::points_to_boxes_workspace(N * P)});
     tape.run([&](auto& device) {
-      kernels::points_to_boxes_backward(device, offsets.view(), priors.view(), m, transform, moment_mul, Tape::grad(boxes), target.grad,
-                                        target.mode, grad_moment, mode_moment, workspace.view());
+      kernels::points_to_boxes_backward(device, offsets.view(), priors.view(), m, transform, moment_mul,
+                                        Tape::grad(boxes), target.grad, target.mode, grad_moment, mode_moment,
+                                        workspace.view());
     });
   });
   return boxes;

@@ -31,8 +31,8 @@ struct BatchNormBuffers {
   float eps = 1e-5f;
   float momentum = 0.1f;
 };
-[[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers, kernels::BatchNormMode mode,
-                             Activation activation);
+[[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
+                             kernels::BatchNormMode mode, Activation activation);
 
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 
@@ -60,9 +60,9 @@ struct BatchNormBuffers {
                                   float moment_mul);
 
 // Losses: the value (a double on the device, normalised and weighted); the gradient is written into the input at once.
-[[nodiscard]] Tensor sigmoid_loss(Tape&, Var logits, const Tensor& labels, const Tensor& weights, const kernels::SigmoidLoss& options,
-                                  double loss_weight, const Tensor& normalizer);
-[[nodiscard]] Tensor smooth_l1(Tape&, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales, float beta,
-                               double loss_weight, const Tensor& normalizer);
+[[nodiscard]] Tensor sigmoid_loss(Tape&, Var logits, const Tensor& labels, const Tensor& weights,
+                                  const kernels::SigmoidLoss& options, double loss_weight, const Tensor& normalizer);
+[[nodiscard]] Tensor smooth_l1(Tape&, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales,
+                               float beta, double loss_weight, const Tensor& normalizer);
 
 }  // namespace gradlibra::ops

@@ -33,7 +33,8 @@ void OptimizerConfig::describe(ConfigVisitor& v) {
   v.field("backbone_lr_factor", backbone_lr_factor, "multiple of the learning rate in the backbone");
 }
 
-Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config) : parameters_(parameters), config_(config) {
+Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
+    : parameters_(parameters), config_(config) {
   for (Parameter& p : parameters.all()) {
     if (!p.trainable) continue;
     if (is_norm(p.name)) {
@@ -58,18 +59,20 @@ void Optimizer::step(double lr, Communicator& communicator) {
   context.upload<float>({&rate, 1}, lr_);
   context.run([&](auto& device) {
     if (communicator.world_size() > 1)
-      kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()), grads.view(),
-                     Accumulate::overwrite);
+      kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),
+                     grads.view(), Accumulate::overwrite);
     kernels::sum_squares(device, std::as_const(grads).view(), sum_squares_.view<double>(), Accumulate::overwrite,
                          workspace_.view<double>());
-    kernels::clip_factor(device, sum_squares_.view<double>(), static_cast<float>(config_.clip_norm), grad_scale_.view());
+    kernels::clip_factor(device, sum_squares_.view<double>(), static_cast<float>(config_.clip_norm),
+                         grad_scale_.view());
     for (const ParameterStore::Group& group : parameters_.groups()) {
       const kernels::Sgd options{.momentum = static_cast<float>(config_.momentum),
                                  .weight_decay = static_cast<float>(config_.weight_decay * group.decay_factor),
                                  .lr_factor = static_cast<float>(group.lr_factor)};
       const Shape shape{group.end - group.begin};
       kernels::sgd_step(device, parameters_.flat_values(group), {grads.view().data() + group.begin, shape},
-                        {parameters_.flat_velocities().view().data() + group.begin, shape}, lr_.view(), grad_scale_.view(), options);
+                        {parameters_.flat_velocities().view().data() + group.begin, shape}, lr_.view(),
+                        grad_scale_.view(), options);
     }
   });
   context.convolution().weights_changed();

@@ -11,9 +11,9 @@ namespace gradlibra {
 struct OptimizerConfig {
   double momentum = 0.9;
   double weight_decay = 1e-4;
-  double clip_norm = 0;         // L2 norm over all gradients; 0: off
-  bool decay_norm = true;       // weight decay on scale and shift of normalisation layers
-  bool decay_bias = true;       // weight decay on biases of convolutions
+  double clip_norm = 0;    // L2 norm over all gradients; 0: off
+  bool decay_norm = true;  // weight decay on scale and shift of normalisation layers
+  bool decay_bias = true;  // weight decay on biases of convolutions
   double backbone_lr_factor = 1;
   void describe(ConfigVisitor& v);
 };

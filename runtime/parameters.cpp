@@ -59,9 +59,15 @@ void ParameterStore::initialize(uint64_t seed) {
     RandomStream random(seed, {hash_name(p.name.data(), p.name.size())});
     for (float& v : values) {
       switch (p.init.kind) {
-        case Init::Kind::constant: v = static_cast<float>(p.init.value); break;
-        case Init::Kind::normal: v = static_cast<float>(random.normal(0, p.init.value)); break;
-        case Init::Kind::uniform: v = static_cast<float>(random.uniform(-p.init.value, p.init.value)); break;
+        case Init::Kind::constant:
+          v = static_cast<float>(p.init.value);
+          break;
+        case Init::Kind::normal:
+          v = static_cast<float>(random.normal(0, p.init.value));
+          break;
+        case Init::Kind::uniform:
+          v = static_cast<float>(random.uniform(-p.init.value, p.init.value));
+          break;
       }
     }
     context_.upload<float>(values, p.node.value);

@@ -39,7 +39,8 @@ class ParameterStore {
   explicit ParameterStore(Context& context) : context_(context) {}
 
   // A second parameter of the same name is std::logic_error.
-  Parameter& add(std::string name, Shape shape, Init init, FileLayout layout = FileLayout::as_is, bool trainable = true);
+  Parameter& add(std::string name, Shape shape, Init init, FileLayout layout = FileLayout::as_is,
+                 bool trainable = true);
   Parameter& add_buffer(std::string name, Shape shape, Init init);
 
   // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of addition, each

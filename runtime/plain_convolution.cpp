@@ -20,8 +20,8 @@ class PlainConvolution final : public Convolution {
     });
   }
 
-  void backward_data(View<const float> grad_y, View<const float> weight, const kernels::ConvShape& shape, View<float> grad_x,
-                     Accumulate mode) override {
+  void backward_data(View<const float> grad_y, View<const float> weight, const kernels::ConvShape& shape,
+                     View<float> grad_x, Accumulate mode) override {
     context_.run([&](auto& device) { kernels::conv2d_backward_data(device, grad_y, weight, shape, grad_x, mode); });
   }
 
@@ -31,7 +31,8 @@ class PlainConvolution final : public Convolution {
       kernels::conv2d_backward_weight(device, x, grad_y, shape, grad_weight, mode);
       if (grad_bias.data() == nullptr) return;
       const int64_t channels = grad_bias.size();
-      Tensor workspace = context_.empty({kernels::sum_rows_workspace(channels ? grad_y.size() / channels : 0, channels)});
+      Tensor workspace =
+          context_.empty({kernels::sum_rows_workspace(channels ? grad_y.size() / channels : 0, channels)});
       kernels::sum_rows(device, grad_y, grad_bias, mode, workspace.view());
     });
   }
@@ -42,7 +43,9 @@ class PlainConvolution final : public Convolution {
 
 }  // namespace
 
-std::unique_ptr<Convolution> make_plain_convolution(Context& context) { return std::make_unique<PlainConvolution>(context); }
+std::unique_ptr<Convolution> make_plain_convolution(Context& context) {
+  return std::make_unique<PlainConvolution>(context);
+}
 
 #ifndef GRADLIBRA_HAVE_ONEDNN
 std::unique_ptr<Convolution> make_onednn_convolution(Context&) { return nullptr; }

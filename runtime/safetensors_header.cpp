@@ -170,6 +170,10 @@ SafetensorsHeader parse_safetensors_header(const std::string& json, uint64_t dat
   const std::string file(name);
   if (json.empty() || json[0] != '{')
     throw SafetensorsError(file + ": not a safetensors file: the header does not start with '{'");
+  if (json.find('\0') !=
+      std::string::npos) {  // to the JSON library a zero byte is the end, and what follows would go unseen
+    throw SafetensorsError(file + ": damaged header: it has a zero byte");
+  }
   SafetensorsHeader header;
   HeaderEvents events(header, name);
   if (!nlohmann::json::sax_parse(json, &events)) throw SafetensorsError(file + ": damaged header");

@@ -6,7 +6,8 @@ namespace gradlibra {
 void ScheduleConfig::describe(ConfigVisitor& v) {
   v.field("epochs", epochs, "passes over the training images");
   v.field("lr", lr, "learning rate at total batch base_batch");
-  v.field("base_batch", base_batch, "total batch that lr was chosen for: other batches scale it linearly; 0: no scaling");
+  v.field("base_batch", base_batch,
+          "total batch that lr was chosen for: other batches scale it linearly; 0: no scaling");
   v.field("steps", steps, "epochs (from 0) from which the rate is multiplied by gamma once more");
   v.field("gamma", gamma, "factor at each step");
   v.field("warmup_iterations", warmup_iterations, "iterations of linear warm-up");

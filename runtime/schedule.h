@@ -11,12 +11,12 @@ namespace gradlibra {
 
 struct ScheduleConfig {
   int epochs = 12;
-  double lr = 0.002;                // at total batch `base_batch`
-  int base_batch = 32;              // the rate is scaled by total batch / base_batch; 0: used as it is
-  std::vector<int> steps{8, 11};    // 0-based epochs from which the rate is multiplied by `gamma` once more
+  double lr = 0.002;              // at total batch `base_batch`
+  int base_batch = 32;            // the rate is scaled by total batch / base_batch; 0: used as it is
+  std::vector<int> steps{8, 11};  // 0-based epochs from which the rate is multiplied by `gamma` once more
   double gamma = 0.1;
   int warmup_iterations = 500;
-  double warmup_ratio = 0.001;      // of the regular rate, at iteration 0
+  double warmup_ratio = 0.001;  // of the regular rate, at iteration 0
   void describe(ConfigVisitor& v);
 };
 

@@ -16,7 +16,7 @@ namespace gradlibra {
 // A value in the computation and the gradient of the total loss with respect to it.
 struct Node {
   Tensor value;
-  Tensor grad;                // allocated when first written
+  Tensor grad;  // allocated when first written
   bool requires_grad = false;
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
 };
@@ -41,8 +41,8 @@ class Var {
 class Tape {
  public:
   enum class Mode {
-    training,   // record; release each value as soon as its backward step has run
-    inspection, // record; keep every value and gradient
+    training,    // record; release each value as soon as its backward step has run
+    inspection,  // record; keep every value and gradient
     inference,   // record nothing; values live until the tape dies
     shapes,      // compute nothing, allocate nothing: shapes and costs only
   };
@@ -58,7 +58,9 @@ class Tape {
   // The uninitialised result of an op; requires_grad: whether any input does.
   [[nodiscard]] Var make(Shape shape, bool requires_grad);
   // Memory for an op's own use; an empty tensor in mode `shapes`.
-  [[nodiscard]] Tensor buffer(Shape shape, DType dtype = DType::f32) { return computes() ? context_.empty(shape, dtype) : Tensor(); }
+  [[nodiscard]] Tensor buffer(Shape shape, DType dtype = DType::f32) {
+    return computes() ? context_.empty(shape, dtype) : Tensor();
+  }
 
   // Calls body(executor), unless only shapes are wanted.
   template <class Body>

@@ -31,7 +31,8 @@ void reorder(const Shape& s, const std::vector<float>& from, std::vector<float>&
   for (int64_t k = 0; k < K; ++k)
     for (int64_t t = 0; t < taps; ++t)
       for (int64_t c = 0; c < C; ++c) {
-        const auto memory = static_cast<size_t>((k * taps + t) * C + c), file = static_cast<size_t>((k * C + c) * taps + t);
+        const auto memory = static_cast<size_t>((k * taps + t) * C + c),
+                   file = static_cast<size_t>((k * C + c) * taps + t);
         if (to_file) {
           to[file] = from[memory];
         } else {
@@ -51,7 +52,8 @@ void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, 
 }
 
 bool holds_floats(const FileTensor& tensor) {
-  return tensor.dtype == FileDType::f32 || tensor.dtype == FileDType::f16 || tensor.dtype == FileDType::bf16 || tensor.dtype == FileDType::f64;
+  return tensor.dtype == FileDType::f32 || tensor.dtype == FileDType::f16 || tensor.dtype == FileDType::bf16 ||
+         tensor.dtype == FileDType::f64;
 }
 
 void append_list(std::string& text, const char* title, const std::vector<std::string>& names) {
@@ -79,7 +81,8 @@ WeightScope scope_of(const SafetensorsFile& file) {
   return WeightScope::backbone;
 }
 
-WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name, WeightScope scope) {
+WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name,
+                          WeightScope scope) {
   WeightReport report;
   std::map<std::string, const FileTensor*> by_name;  // under the model's names
   for (const auto& [name, tensor] : file.tensors) {
@@ -104,7 +107,8 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
     if (!holds_floats(*found->second)) {
       report.mismatched.push_back(p.name + ": file " + std::string(to_string(found->second->dtype)) + ", model F32");
     } else if (found->second->shape != expected) {
-      report.mismatched.push_back(p.name + ": file " + shape_text(found->second->shape) + ", model " + shape_text(expected));
+      report.mismatched.push_back(p.name + ": file " + shape_text(found->second->shape) + ", model " +
+                                  shape_text(expected));
     } else {
       report.matched.push_back(p.name);
       pairs.emplace_back(&p, found->second);

@@ -12,9 +12,10 @@ namespace gradlibra {
 
 // What a file and a model had in common. Names are the model's (matched, missing, mismatched) or the file's (unexpected).
 struct WeightReport {
-  std::vector<std::string> matched, missing, unexpected, mismatched;  // mismatched: "name: file (64, 3, 7, 7), model (32, 3, 7, 7)"
-  std::vector<std::string> ignored;                                   // counters and classifiers that a detector has no use for
-  [[nodiscard]] std::string to_string() const;                        // for a person, lists shortened
+  std::vector<std::string> matched, missing, unexpected,
+      mismatched;                               // mismatched: "name: file (64, 3, 7, 7), model (32, 3, 7, 7)"
+  std::vector<std::string> ignored;             // counters and classifiers that a detector has no use for
+  [[nodiscard]] std::string to_string() const;  // for a person, lists shortened
 };
 
 enum class WeightScope {
@@ -25,7 +26,8 @@ enum class WeightScope {
 // Copies every tensor of the file that has a parameter or buffer of its name and shape; convolution weights are turned from OIHW. A backbone
 // file must match every backbone tensor, a detector file every tensor: else nothing is loaded and std::runtime_error carries the report.
 // `num_batches_tracked` counters are ignored.
-WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name, WeightScope scope);
+WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name,
+                          WeightScope scope);
 
 // detector if the file has a "neck." or "bbox_head." tensor, else backbone.
 [[nodiscard]] WeightScope scope_of(const SafetensorsFile& file);

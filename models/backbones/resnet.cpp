@@ -13,10 +13,14 @@ using ops::Activation;
 
 std::array<int, 4> blocks_of(int depth) {
   switch (depth) {
-    case 18: return {2, 2, 2, 2};
-    case 34: return {3, 4, 6, 3};
-    case 50: return {3, 4, 6, 3};
-    case 101: return {3, 4, 23, 3};
+    case 18:
+      return {2, 2, 2, 2};
+    case 34:
+      return {3, 4, 6, 3};
+    case 50:
+      return {3, 4, 6, 3};
+    case 101:
+      return {3, 4, 23, 3};
     default:
       throw std::invalid_argument("model.backbone.depth: " + std::to_string(depth) + " is not one of 18, 34, 50, 101");
   }
@@ -39,7 +43,8 @@ ResNet::ResNet(ParameterStore& store, const BackboneConfig& config) : config_(co
   if (config.frozen_stages < -1 || config.frozen_stages > 4)
     throw std::invalid_argument("model.backbone.frozen_stages must be between -1 and 4");
   const bool stem_trains = config.frozen_stages < 0;
-  stem_ = ConvLayer(store, "backbone.conv1", 3, config.base_channels, conv_options(7, 2, config.base_channels, stem_trains));
+  stem_ = ConvLayer(store, "backbone.conv1", 3, config.base_channels,
+                    conv_options(7, 2, config.base_channels, stem_trains));
   stem_norm_ = BatchNormLayer(store, "backbone.bn1", config.base_channels, stem_trains && config.norm_trainable, 1);
   int in = config.base_channels;
   for (int s = 0; s < 4; ++s) {
@@ -67,7 +72,8 @@ ResNet::Block ResNet::make_block(ParameterStore& store, const std::string& name,
     const int strided = !bottleneck_ || config_.style == "caffe" ? 0 : 1;
     const int to = last ? out : width;
     const std::string index = std::to_string(i + 1);
-    block.convs.emplace_back(store, name + ".conv" + index, channels, to, conv_options(kernel, i == strided ? stride : 1, to, trainable));
+    block.convs.emplace_back(store, name + ".conv" + index, channels, to,
+                             conv_options(kernel, i == strided ? stride : 1, to, trainable));
     block.norms.emplace_back(store, name + ".bn" + index, to, norm_trains, last && config_.zero_init_residual ? 0 : 1);
     channels = to;
   }

@@ -37,7 +37,8 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
       loss_(make_classification_loss(loss)) {
   const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
-    throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) + " is not an odd square (9, 25, ..)");
+    throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) +
+                                " is not an odd square (9, 25, ..)");
   for (int y = 0; y < side; ++y)
     for (int x = 0; x < side; ++x) {
       base_offsets_.push_back(static_cast<float>(y - side / 2));
@@ -49,8 +50,10 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
   for (int i = 0; i < config.stacked_convs; ++i) {
     const int in = i == 0 ? in_channels : features;
     const std::string index = std::to_string(i);
-    cls_convs_.emplace_back(store, "bbox_head.cls_convs." + index, in, features, conv_options(3), config.norm, config.norm_groups);
-    reg_convs_.emplace_back(store, "bbox_head.reg_convs." + index, in, features, conv_options(3), config.norm, config.norm_groups);
+    cls_convs_.emplace_back(store, "bbox_head.cls_convs." + index, in, features, conv_options(3), config.norm,
+                            config.norm_groups);
+    reg_convs_.emplace_back(store, "bbox_head.reg_convs." + index, in, features, conv_options(3), config.norm,
+                            config.norm_groups);
   }
 
   // MMDetection's initialiser passes over the deformable layers, whose own default is uniform; checkpoints in use grew from that.
@@ -134,8 +137,8 @@ Tensor RepPointsHead::normalizer(Tape& tape, Tensor& counts, bool classification
   return result;
 }
 
-std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, const GroundTruth& truth, Communicator& communicator,
-                                          Targets* inspect) const {
+std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, const GroundTruth& truth,
+                                          Communicator& communicator, Targets* inspect) const {
   Context& context = tape.context();
   const Priors& cells = priors(context, outputs.logits);
   const Var logits = ops::concat_levels(tape, outputs.logits);
@@ -152,7 +155,8 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
   Targets targets;
   targets.init_assigned = context.empty({N, P}, DType::i32);
   targets.refine_assigned = context.empty({N, P}, DType::i32);
-  const kernels::PointAssign by_point{.scale = static_cast<float>(config_.point_base_scale), .pos_num = config_.init_pos_num};
+  const kernels::PointAssign by_point{.scale = static_cast<float>(config_.point_base_scale),
+                                      .pos_num = config_.init_pos_num};
   const kernels::MaxIouAssign by_iou{.pos_iou = static_cast<float>(config_.refine_pos_iou),
                                      .neg_iou = static_cast<float>(config_.refine_neg_iou),
                                      .min_pos_iou = static_cast<float>(config_.refine_min_pos_iou)};
@@ -174,8 +178,8 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
   Stage first = make_stage(false), second = make_stage(true);
   const auto gather = [&](auto& device, const Tensor& assigned, Stage& stage) {
     const bool with_labels = stage.labels.size() > 0;
-    kernels::gather_targets(device, assigned.view<int32_t>(), truth.boxes.view(), truth.labels.view<int32_t>(), classes_,
-                            with_labels ? stage.labels.view<int32_t>() : View<int32_t>(),
+    kernels::gather_targets(device, assigned.view<int32_t>(), truth.boxes.view(), truth.labels.view<int32_t>(),
+                            classes_, with_labels ? stage.labels.view<int32_t>() : View<int32_t>(),
                             with_labels ? stage.class_weights.view() : View<float>(), stage.box_targets.view(),
                             stage.box_weights.view());
     kernels::count_assigned(device, assigned.view<int32_t>(), stage.counts.view<double>());
@@ -198,10 +202,11 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
   std::vector<LossTerm> terms;
   terms.push_back({"loss_cls", loss_->loss(tape, logits, second.labels, second.class_weights, class_normalizer)});
   const auto beta = static_cast<float>(config_.smooth_l1_beta);
-  terms.push_back({"loss_pts_init", ops::smooth_l1(tape, init_boxes, first.box_targets, first.box_weights, cells.box_scales, beta,
-                                                   config_.init_loss_weight, init_normalizer)});
-  terms.push_back({"loss_pts_refine", ops::smooth_l1(tape, refine_boxes, second.box_targets, second.box_weights, cells.box_scales,
-                                                     beta, config_.refine_loss_weight, refine_normalizer)});
+  terms.push_back({"loss_pts_init", ops::smooth_l1(tape, init_boxes, first.box_targets, first.box_weights,
+                                                   cells.box_scales, beta, config_.init_loss_weight, init_normalizer)});
+  terms.push_back(
+      {"loss_pts_refine", ops::smooth_l1(tape, refine_boxes, second.box_targets, second.box_weights, cells.box_scales,
+                                         beta, config_.refine_loss_weight, refine_normalizer)});
   if (inspect != nullptr) {
     targets.init_counts = std::move(first.counts);
     targets.refine_counts = std::move(second.counts);
@@ -214,7 +219,8 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
   return terms;
 }
 
-std::vector<std::vector<ScoredBox>> RepPointsHead::detect(Tape& tape, const Outputs& outputs, std::span<const int32_t> sizes,
+std::vector<std::vector<ScoredBox>> RepPointsHead::detect(Tape& tape, const Outputs& outputs,
+                                                          std::span<const int32_t> sizes,
                                                           const TestConfig& test) const {
   const Priors& cells = priors(tape.context(), outputs.logits);
   const Var logits = ops::concat_levels(tape, outputs.logits);

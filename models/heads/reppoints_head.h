@@ -19,8 +19,8 @@ namespace gradlibra {
 class RepPointsHead {
  public:
   // strides: of the pyramid levels, the finest first.
-  RepPointsHead(ParameterStore& store, const HeadConfig& config, const LossConfig& loss, int in_channels, std::vector<int> strides,
-                int classes);
+  RepPointsHead(ParameterStore& store, const HeadConfig& config, const LossConfig& loss, int in_channels,
+                std::vector<int> strides, int classes);
 
   // Per level (N, H_l, W_l, channels). Offsets are (y, x) pairs in strides, relative to the cell's point.
   struct Outputs {
@@ -36,11 +36,12 @@ class RepPointsHead {
   };
 
   // loss_cls, loss_pts_init, loss_pts_refine. Gradients stand in the outputs' nodes afterwards, for tape.backward().
-  [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, const Outputs& outputs, const GroundTruth& truth, Communicator& communicator,
-                                           Targets* inspect = nullptr) const;
+  [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, const Outputs& outputs, const GroundTruth& truth,
+                                           Communicator& communicator, Targets* inspect = nullptr) const;
 
   // Detections of every image in network pixels, boxes clipped to its content: sizes (N, 2) height, width on the host.
-  [[nodiscard]] std::vector<std::vector<ScoredBox>> detect(Tape& tape, const Outputs& outputs, std::span<const int32_t> sizes,
+  [[nodiscard]] std::vector<std::vector<ScoredBox>> detect(Tape& tape, const Outputs& outputs,
+                                                           std::span<const int32_t> sizes,
                                                            const TestConfig& test) const;
 
   [[nodiscard]] int classes() const { return classes_; }
@@ -65,7 +66,7 @@ class RepPointsHead {
   std::vector<float> base_offsets_;  // the regular grid of a deformable kernel, (y, x) pairs
   std::vector<ConvModule> cls_convs_, reg_convs_;
   ConvLayer cls_conv_, cls_out_, init_conv_, init_out_, refine_conv_, refine_out_;
-  Parameter* moment_ = nullptr;  // of the moment transform, else null
+  Parameter* moment_ = nullptr;                            // of the moment transform, else null
   mutable std::map<std::vector<int64_t>, Priors> priors_;  // by level heights and widths
 };
 

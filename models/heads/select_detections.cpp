@@ -15,9 +15,12 @@ struct Entry {
 };
 
 // Step 1 for one image.
-std::vector<Entry> best_of_levels(const float* scores, std::span<const int64_t> level_rows, int64_t classes, const TestConfig& test) {
+std::vector<Entry> best_of_levels(const float* scores, std::span<const int64_t> level_rows, int64_t classes,
+                                  const TestConfig& test) {
   const auto threshold = static_cast<float>(test.score_threshold);
-  const auto better = [](const Entry& a, const Entry& b) { return a.score != b.score ? a.score > b.score : a.index < b.index; };
+  const auto better = [](const Entry& a, const Entry& b) {
+    return a.score != b.score ? a.score > b.score : a.index < b.index;
+  };
   std::vector<Entry> chosen, level;
   int64_t first = 0;
   for (const int64_t rows : level_rows) {
@@ -39,8 +42,8 @@ std::vector<Entry> best_of_levels(const float* scores, std::span<const int64_t> 
 }  // namespace
 
 std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores, const Tensor& boxes,
-                                                      std::span<const int64_t> level_rows, std::span<const int32_t> sizes,
-                                                      const TestConfig& test) {
+                                                      std::span<const int64_t> level_rows,
+                                                      std::span<const int32_t> sizes, const TestConfig& test) {
   const int64_t N = scores.dim(0), P = scores.dim(1), C = scores.dim(2);
   require(static_cast<int64_t>(sizes.size()) == 2 * N, "select_detections", "one size per image");
   const std::vector<float> all_scores = context.download<float>(scores), all_boxes = context.download<float>(boxes);
@@ -53,8 +56,12 @@ std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Te
     auto& image = candidates[static_cast<size_t>(n)];
     for (const Entry& e : best_of_levels(all_scores.data() + n * P * C, level_rows, C, test)) {
       const float* b = all_boxes.data() + (n * P + e.index / C) * 4;
-      const ScoredBox box{std::clamp(b[0], 0.0f, width), std::clamp(b[1], 0.0f, height), std::clamp(b[2], 0.0f, width),
-                          std::clamp(b[3], 0.0f, height), e.score, static_cast<int>(e.index % C)};
+      const ScoredBox box{std::clamp(b[0], 0.0f, width),
+                          std::clamp(b[1], 0.0f, height),
+                          std::clamp(b[2], 0.0f, width),
+                          std::clamp(b[3], 0.0f, height),
+                          e.score,
+                          static_cast<int>(e.index % C)};
       if (test.keep_empty_boxes || (box.x2 > box.x1 && box.y2 > box.y1)) image.push_back(box);
     }
     most = std::max(most, image.size());
@@ -79,8 +86,10 @@ std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Te
   const int64_t kept_max = test.max_per_image;
   Tensor keep = context.empty({N, kept_max}, DType::i32), kept_counts = context.empty({N}, DType::i32);
   Tensor workspace = context.empty({kernels::nms_workspace(N, K)}, DType::i32);
-  const Tensor device_boxes = context.upload<float>(nms_boxes, {N, K, 4}), device_scores = context.upload<float>(nms_scores, {N, K});
-  const Tensor device_labels = context.upload<int32_t>(nms_labels, {N, K}), device_counts = context.upload<int32_t>(nms_counts, {N});
+  const Tensor device_boxes = context.upload<float>(nms_boxes, {N, K, 4}),
+               device_scores = context.upload<float>(nms_scores, {N, K});
+  const Tensor device_labels = context.upload<int32_t>(nms_labels, {N, K}),
+               device_counts = context.upload<int32_t>(nms_counts, {N});
   context.run([&](auto& device) {
     kernels::multiclass_nms(device, device_boxes.view(), device_scores.view(), device_labels.view<int32_t>(),
                             device_counts.view<int32_t>(), static_cast<float>(test.nms_iou), keep.view<int32_t>(),

@@ -15,8 +15,10 @@ namespace gradlibra {
 //     nms_pre of them;
 //  2. boxes clipped; those without area dropped unless keep_empty_boxes;
 //  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.
-[[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores, const Tensor& boxes,
+[[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores,
+                                                                    const Tensor& boxes,
                                                                     std::span<const int64_t> level_rows,
-                                                                    std::span<const int32_t> sizes, const TestConfig& test);
+                                                                    std::span<const int32_t> sizes,
+                                                                    const TestConfig& test);
 
 }  // namespace gradlibra

@@ -46,7 +46,8 @@ double parse_alpha(const std::string& text, const char* key) {
   } catch (const std::logic_error&) {
     // Falls through to the one message for everything that is not a number in range.
   }
-  throw std::invalid_argument(std::string("model.loss.") + key + ": '" + text + "' is neither a number from 0 to 1 nor off");
+  throw std::invalid_argument(std::string("model.loss.") + key + ": '" + text +
+                              "' is neither a number from 0 to 1 nor off");
 }
 
 }  // namespace

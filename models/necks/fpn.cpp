@@ -29,14 +29,14 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
                                 std::to_string(config.start_level));
   for (int i = 0; i < used; ++i) {
     const int in = in_channels[static_cast<size_t>(config.start_level + i)];
-    lateral_.emplace_back(store, "neck.lateral_convs." + std::to_string(i), in, out, conv_options(in, out, 1, 1), config.norm,
-                          config.norm_groups);
+    lateral_.emplace_back(store, "neck.lateral_convs." + std::to_string(i), in, out, conv_options(in, out, 1, 1),
+                          config.norm, config.norm_groups);
   }
   for (int i = 0; i < config.num_outs; ++i) {
     if (i >= used && config.extra == "max_pool") break;
     const int in = i == used && config.extra == "on_input" ? in_channels.back() : out;
-    output_.emplace_back(store, "neck.fpn_convs." + std::to_string(i), in, out, conv_options(in, out, 3, i < used ? 1 : 2),
-                         config.norm, config.norm_groups);
+    output_.emplace_back(store, "neck.fpn_convs." + std::to_string(i), in, out,
+                         conv_options(in, out, 3, i < used ? 1 : 2), config.norm, config.norm_groups);
   }
 }
 

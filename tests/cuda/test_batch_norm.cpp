@@ -21,7 +21,8 @@ class BatchNormCuda : public CudaTest {
     std::vector<float> mean = random_floats(C, rng, 4, 6), rstd(mean.size()), running_mean = mean,
                        running_var = random_floats(C, rng, 0.5f, 2), y(x.size());
     std::vector<float> workspace(static_cast<size_t>(workspace_shape[0]));
-    const DeviceArray<float> dev_x(shape, x), dev_grad_y(shape, grad_y), dev_weight(channels, weight), dev_bias(channels, bias);
+    const DeviceArray<float> dev_x(shape, x), dev_grad_y(shape, grad_y), dev_weight(channels, weight),
+        dev_bias(channels, bias);
     DeviceArray<float> dev_mean(channels), dev_rstd(channels), dev_running_mean(channels, running_mean),
         dev_running_var(channels, running_var), dev_y(shape), dev_workspace(workspace_shape);
 
@@ -75,11 +76,11 @@ class BatchNormCuda : public CudaTest {
 TEST_F(BatchNormCuda, EqualsHost) {
   for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
     for (const Activation activation : {Activation::none, Activation::relu}) {
-      compare({2, 5, 7, 8}, activation, mode);    // packs, few lanes
-      compare({1, 3, 11, 5}, activation, mode);   // single floats
-      compare({2500, 3}, activation, mode);       // several chunks
-      compare({70, 140}, activation, mode);       // several tiles of channels and chunks
-      compare({40, 37}, activation, mode);        // two tiles of single channels
+      compare({2, 5, 7, 8}, activation, mode);   // packs, few lanes
+      compare({1, 3, 11, 5}, activation, mode);  // single floats
+      compare({2500, 3}, activation, mode);      // several chunks
+      compare({70, 140}, activation, mode);      // several tiles of channels and chunks
+      compare({40, 37}, activation, mode);       // two tiles of single channels
     }
   compare({2, 3}, Activation::none, BatchNormMode::batch);
 }
@@ -95,11 +96,12 @@ TEST_F(BatchNormCuda, OneRowHasNoVariance) {
 }
 
 TEST_F(BatchNormCuda, EmptyAndLeftOut) {
-  DeviceArray<float> none({0, 2}), mean({2}, {0, 0}), rstd({2}, {2, 2}), weight({2}, {1, 3}), grad_weight({2}), grad_bias({2});
+  DeviceArray<float> none({0, 2}), mean({2}, {0, 0}), rstd({2}, {2, 2}), weight({2}, {1, 3}), grad_weight({2}),
+      grad_bias({2});
   batch_norm(cuda, none.view(), mean.view(), rstd.view(), weight.view(), mean.view(), Activation::none, none.view());
-  batch_norm_backward(cuda, none.view(), none.view(), none.view(), mean.view(), rstd.view(), weight.view(), Activation::relu,
-                      BatchNormMode::batch, none.view(), Accumulate::overwrite, grad_weight.view(), grad_bias.view(),
-                      Accumulate::overwrite, {});
+  batch_norm_backward(cuda, none.view(), none.view(), none.view(), mean.view(), rstd.view(), weight.view(),
+                      Activation::relu, BatchNormMode::batch, none.view(), Accumulate::overwrite, grad_weight.view(),
+                      grad_bias.view(), Accumulate::overwrite, {});
   EXPECT_EQ(grad_weight.to_host(), (std::vector<float>{0, 0}));
   EXPECT_EQ(grad_bias.to_host(), (std::vector<float>{0, 0}));
 

@@ -27,12 +27,12 @@ class CopyRowsCuda : public CudaTest {
 };
 
 TEST_F(CopyRowsCuda, EqualsHost) {
-  compare({2, 16, 8}, 0, {2, 21, 8}, 5, 16);     // packs
+  compare({2, 16, 8}, 0, {2, 21, 8}, 5, 16);  // packs
   compare({2, 21, 8}, 5, {2, 16, 8}, 0, 16);
-  compare({3, 7, 5}, 1, {3, 9, 5}, 2, 6);        // 5 channels
-  compare({2, 5, 4}, 0, {2, 5, 4}, 0, 5);        // all of it
+  compare({3, 7, 5}, 1, {3, 9, 5}, 2, 6);          // 5 channels
+  compare({2, 5, 4}, 0, {2, 5, 4}, 0, 5);          // all of it
   compare({1, 300, 10}, 1, {1, 400, 10}, 3, 298);  // several blocks, unaligned start
-  compare({3, 2, 2}, 0, {3, 3, 2}, 1, 2);        // aligned block, unaligned image stride
+  compare({3, 2, 2}, 0, {3, 3, 2}, 1, 2);          // aligned block, unaligned image stride
 }
 
 TEST_F(CopyRowsCuda, NothingToCopy) {

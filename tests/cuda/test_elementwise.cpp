@@ -43,7 +43,8 @@ TEST_F(ElementwiseCuda, CopyAndScale) {
   for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
     compare([mode](auto& device, View<const float> a, auto, View<float> y) { copy(device, a, y, mode); });
     // One rounding may be fused away: half a unit in the last place of a value below 4.
-    compare([mode](auto& device, View<const float> a, auto, View<float> y) { scale(device, a, -0.3f, y, mode); }, 2.4e-7);
+    compare([mode](auto& device, View<const float> a, auto, View<float> y) { scale(device, a, -0.3f, y, mode); },
+            2.4e-7);
   }
 }
 
@@ -78,7 +79,8 @@ TEST_F(ElementwiseCuda, Casts) {
     cast(cpu, View<const float>(values.data(), {size}), View<bfloat16>(narrow.data() + skip, {size}));
     DeviceArray<float> dev_values({65536}, values);
     DeviceArray<bfloat16> dev_narrow({65536}, std::vector<bfloat16>(65536));
-    cast(cuda, View<const float>(dev_values.view().data(), {size}), View<bfloat16>(dev_narrow.view().data() + skip, {size}));
+    cast(cuda, View<const float>(dev_values.view().data(), {size}),
+         View<bfloat16>(dev_narrow.view().data() + skip, {size}));
     const std::vector<bfloat16> got = dev_narrow.to_host();
     for (size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i].bits, narrow[i].bits) << i;
   }

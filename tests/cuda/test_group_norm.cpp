@@ -20,10 +20,12 @@ class GroupNormCuda : public CudaTest {
                              weight = random_floats(C, rng, 0.5f, 1.5f), bias = random_floats(C, rng);
     std::vector<float> mean(static_cast<size_t>(statistics.size())), rstd(mean.size()), y(x.size()),
         workspace(static_cast<size_t>(workspace_shape[0]));
-    const DeviceArray<float> dev_x(shape, x), dev_grad_y(shape, grad_y), dev_weight(channels, weight), dev_bias(channels, bias);
+    const DeviceArray<float> dev_x(shape, x), dev_grad_y(shape, grad_y), dev_weight(channels, weight),
+        dev_bias(channels, bias);
     DeviceArray<float> dev_y(shape), dev_mean(statistics), dev_rstd(statistics), dev_workspace(workspace_shape);
     group_norm(cpu, {x.data(), shape}, {weight.data(), channels}, {bias.data(), channels}, groups, 1e-5f, activation,
-               {y.data(), shape}, {mean.data(), statistics}, {rstd.data(), statistics}, {workspace.data(), workspace_shape});
+               {y.data(), shape}, {mean.data(), statistics}, {rstd.data(), statistics},
+               {workspace.data(), workspace_shape});
     group_norm(cuda, dev_x.view(), dev_weight.view(), dev_bias.view(), groups, 1e-5f, activation, dev_y.view(),
                dev_mean.view(), dev_rstd.view(), dev_workspace.view());
     expect_close(dev_mean.to_host(), mean, 0, 1e-6);
@@ -40,9 +42,9 @@ class GroupNormCuda : public CudaTest {
       DeviceArray<float> dev_grad_x(shape, start(grad_x)), dev_grad_weight(channels, start(grad_weight)),
           dev_grad_bias(channels, start(grad_bias));
       group_norm_backward(cpu, {x.data(), shape}, {y.data(), shape}, {grad_y.data(), shape}, {weight.data(), channels},
-                          {mean.data(), statistics}, {rstd.data(), statistics}, groups, activation, {grad_x.data(), shape},
-                          mode, {grad_weight.data(), channels}, {grad_bias.data(), channels}, mode,
-                          {workspace.data(), workspace_shape});
+                          {mean.data(), statistics}, {rstd.data(), statistics}, groups, activation,
+                          {grad_x.data(), shape}, mode, {grad_weight.data(), channels}, {grad_bias.data(), channels},
+                          mode, {workspace.data(), workspace_shape});
       group_norm_backward(cuda, dev_x.view(), same_y.view(), dev_grad_y.view(), dev_weight.view(), same_mean.view(),
                           same_rstd.view(), groups, activation, dev_grad_x.view(), mode, dev_grad_weight.view(),
                           dev_grad_bias.view(), mode, dev_workspace.view());
@@ -58,9 +60,9 @@ class GroupNormCuda : public CudaTest {
 TEST_F(GroupNormCuda, EqualsHost) {
   for (const Activation activation : {Activation::none, Activation::relu}) {
     compare({2, 5, 7, 8}, 2, activation);
-    compare({3, 4, 3, 6}, 3, activation);     // single floats, groups of two
-    compare({1, 4, 5, 144}, 6, activation);   // groups across the tiles of channels
-    compare({2, 40, 30, 4}, 4, activation);   // several chunks
+    compare({3, 4, 3, 6}, 3, activation);    // single floats, groups of two
+    compare({1, 4, 5, 144}, 6, activation);  // groups across the tiles of channels
+    compare({2, 40, 30, 4}, 4, activation);  // several chunks
     compare({1, 9, 8, 264}, 32 / 4, activation);
   }
   compare({2, 1, 1, 7}, 1, Activation::none);

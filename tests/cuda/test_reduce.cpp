@@ -58,8 +58,8 @@ TEST_F(ReduceCuda, CountPositiveEqualsHost) {
 }
 
 TEST_F(ReduceCuda, SumRowsEqualsHost) {
-  for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 300}, Shape{33, 517},
-                             Shape{2500, 1}, Shape{5, 0}})
+  for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 300},
+                             Shape{33, 517}, Shape{2500, 1}, Shape{5, 0}})
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
       SCOPED_TRACE(shape.to_string());
       const int64_t C = shape.dim(-1);

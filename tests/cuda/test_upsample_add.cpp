@@ -14,7 +14,8 @@ class UpsampleAddCuda : public CudaTest {
   void compare(const Shape& coarse_shape, const Shape& fine_shape) {
     SCOPED_TRACE(coarse_shape.to_string() + " to " + fine_shape.to_string());
     Cpu cpu(1);
-    const std::vector<float> coarse = random_floats(coarse_shape.size(), rng), fine = random_floats(fine_shape.size(), rng);
+    const std::vector<float> coarse = random_floats(coarse_shape.size(), rng),
+                             fine = random_floats(fine_shape.size(), rng);
     std::vector<float> y(fine.size());
     const DeviceArray<float> dev_coarse(coarse_shape, coarse);
     DeviceArray<float> dev_fine(fine_shape, fine), dev_y(fine_shape);

@@ -47,9 +47,10 @@ uint64_t launches_of_seed = 0;
 
 std::string describe(const Geometry& g) {
   const std::string& kernel = symbols_of(g.kernel).name;
-  return (kernel.empty() ? "kernel" : kernel) + " launched at " + to_string(g.where) + ", grid " + to_string(g.grid) + ", block " + to_string(g.block) + ", " +
-         std::to_string(g.shared_bytes) + " bytes of dynamic shared memory, seed " + std::to_string(current_seed) +
-         ", launch number " + std::to_string(launches_of_seed);
+  return (kernel.empty() ? "kernel" : kernel) + " launched at " + to_string(g.where) + ", grid " + to_string(g.grid) +
+         ", block " + to_string(g.block) + ", " + std::to_string(g.shared_bytes) +
+         " bytes of dynamic shared memory, seed " + std::to_string(current_seed) + ", launch number " +
+         std::to_string(launches_of_seed);
 }
 
 // One launch at a time; everything below belongs to it.
@@ -57,7 +58,7 @@ class Machine {
  public:
   void run(const Geometry& geometry, void (*body)(void*), void* context);
 
-  unsigned barrier(BlockOp op, bool predicate, std::source_location where);
+  unsigned barrier(bool predicate, std::source_location where);
   uint64_t collective(WarpOp op, unsigned mask, uint64_t value, int operand, int width, std::source_location where);
   [[nodiscard]] unsigned active_lanes() const { return warp().lanes & ~warp().exited; }
   [[noreturn]] void fail(const std::string& what) const;
@@ -287,8 +288,9 @@ Thread* Machine::pick() {
   return &threads_[warp_ * kLanes + lane];
 }
 
-unsigned Machine::barrier(BlockOp, bool predicate, std::source_location where) {
-  if (at_barrier_ == nullptr) at_barrier_ = current_;
+unsigned Machine::barrier(bool predicate, std::source_location where) {
+  if (at_barrier_ == nullptr)
+    at_barrier_ = current_;
   else if (!same_place(at_barrier_->barrier, where))
     fail("threads of a block wait at different barriers: " + to_string(where) + ", and thread " +
          to_string(dim3(at_barrier_->index)) + " at " + to_string(at_barrier_->barrier));
@@ -357,16 +359,14 @@ std::string Machine::stuck() const {
 
 }  // namespace
 
-void run(const Geometry& geometry, void (*body)(void*), void* context) {
-  machine().run(geometry, body, context);
-}
+void run(const Geometry& geometry, void (*body)(void*), void* context) { machine().run(geometry, body, context); }
 
 void* dynamic_shared_memory() { return machine().shared(); }
 
 void require_device_pointer(const void* pointer, int argument, const Geometry& geometry) {
   if (pointer == nullptr || is_device_pointer(pointer)) return;
-  throw LaunchError("argument " + std::to_string(argument) + " is not device memory, or is freed [" + describe(geometry) +
-                    "]");
+  throw LaunchError("argument " + std::to_string(argument) + " is not device memory, or is freed [" +
+                    describe(geometry) + "]");
 }
 
 void set_seed(uint64_t seed) {
@@ -376,9 +376,7 @@ void set_seed(uint64_t seed) {
 }
 uint64_t seed() { return current_seed; }
 
-unsigned block_barrier(BlockOp op, bool predicate, std::source_location where) {
-  return machine().barrier(op, predicate, where);
-}
+unsigned block_barrier(bool predicate, std::source_location where) { return machine().barrier(predicate, where); }
 uint64_t warp_collective(WarpOp op, unsigned mask, uint64_t value, int operand, int width, std::source_location where) {
   return machine().collective(op, mask, value, operand, width, where);
 }

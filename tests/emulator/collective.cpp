@@ -20,11 +20,16 @@ int source_lane(const Collective& c, int lane) {
   const int first = lane & ~(c.width - 1), end = first + c.width;
   const auto kept = [&](int source) { return source >= first && source < end ? source : lane; };
   switch (c.op) {
-    case WarpOp::shuffle_index: return first + (c.operand & (c.width - 1));
-    case WarpOp::shuffle_up: return kept(lane - c.operand);
-    case WarpOp::shuffle_down: return kept(lane + c.operand);
-    case WarpOp::shuffle_xor: return (lane ^ c.operand) < end ? lane ^ c.operand : lane;
-    default: return lane;
+    case WarpOp::shuffle_index:
+      return first + (c.operand & (c.width - 1));
+    case WarpOp::shuffle_up:
+      return kept(lane - c.operand);
+    case WarpOp::shuffle_down:
+      return kept(lane + c.operand);
+    case WarpOp::shuffle_xor:
+      return (lane ^ c.operand) < end ? lane ^ c.operand : lane;
+    default:
+      return lane;
   }
 }
 
@@ -64,13 +69,20 @@ std::string exchange(const std::array<Collective*, kLanes>& lanes, unsigned call
 
 const char* name(WarpOp op) {
   switch (op) {
-    case WarpOp::sync: return "__syncwarp";
-    case WarpOp::shuffle_index: return "__shfl_sync";
-    case WarpOp::shuffle_up: return "__shfl_up_sync";
-    case WarpOp::shuffle_down: return "__shfl_down_sync";
-    case WarpOp::shuffle_xor: return "__shfl_xor_sync";
-    case WarpOp::ballot: return "__ballot_sync";
-    case WarpOp::match: return "__match_any_sync";
+    case WarpOp::sync:
+      return "__syncwarp";
+    case WarpOp::shuffle_index:
+      return "__shfl_sync";
+    case WarpOp::shuffle_up:
+      return "__shfl_up_sync";
+    case WarpOp::shuffle_down:
+      return "__shfl_down_sync";
+    case WarpOp::shuffle_xor:
+      return "__shfl_xor_sync";
+    case WarpOp::ballot:
+      return "__ballot_sync";
+    case WarpOp::match:
+      return "__match_any_sync";
   }
   return "?";
 }

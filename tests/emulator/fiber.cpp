@@ -144,7 +144,8 @@ Fiber* switching_to = nullptr;
 Fiber::Fiber(void (*entry)()) : entry_(entry) {
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
   mapping_bytes_ = kStackBytes + page;
-  void* mapping = mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapping =
+      mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapping == MAP_FAILED) throw std::bad_alloc();
   mapping_ = static_cast<char*>(mapping);
   mprotect(mapping_, page, PROT_NONE);  // a stack that grows too far stops there

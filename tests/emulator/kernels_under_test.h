@@ -35,13 +35,13 @@ void null_kernel(Cuda&);
 
 // broken/races.cu: each gives a wrong y (n values, one block of n threads) under most seeds -------------------------
 
-void reverse_without_barrier(Cuda&, const int* x, int n, int* y);          // y = x reversed
-void rotate_without_second_barrier(Cuda&, const int* x, int n, int* y);    // y = x rotated by 3
-void warp_exchange_without_syncwarp(Cuda&, const int* x, int n, int* y);   // y[i] = x[i ^ 1]
-void read_of_unwritten_static(Cuda&, int n, int* y);                       // y = 0
-void read_of_unwritten_inline(Cuda&, int n, int* y);                       // y = 0
-void read_of_unwritten_dynamic(Cuda&, int n, int* y);                      // y = 0
-void add_without_atomics(Cuda&, int n, int* y);                            // y[0] = n
+void reverse_without_barrier(Cuda&, const int* x, int n, int* y);         // y = x reversed
+void rotate_without_second_barrier(Cuda&, const int* x, int n, int* y);   // y = x rotated by 3
+void warp_exchange_without_syncwarp(Cuda&, const int* x, int n, int* y);  // y[i] = x[i ^ 1]
+void read_of_unwritten_static(Cuda&, int n, int* y);                      // y = 0
+void read_of_unwritten_inline(Cuda&, int n, int* y);                      // y = 0
+void read_of_unwritten_dynamic(Cuda&, int n, int* y);                     // y = 0
+void add_without_atomics(Cuda&, int n, int* y);                           // y[0] = n
 
 // broken/barriers.cu: each makes launch() throw --------------------------------------------------------------------
 

@@ -90,9 +90,7 @@ void fill_with_garbage(void* data, size_t bytes, Random& random) {
   }
 }
 
-bool is_device_pointer(const void* pointer) {
-  return device().find(pointer, 0) != device().allocations.end();
-}
+bool is_device_pointer(const void* pointer) { return device().find(pointer, 0) != device().allocations.end(); }
 void unlock_device_memory() {
   for (const auto& [data, bytes] : device().allocations) unpoison(data, bytes);
 }
@@ -106,12 +104,18 @@ using gradlibra::emulator::device;
 
 const char* cudaGetErrorName(cudaError_t status) {
   switch (status) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorUnknown: break;
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorNoDevice:
+      return "cudaErrorNoDevice";
+    case cudaErrorUnknown:
+      break;
   }
   return "cudaErrorUnknown";
 }
@@ -174,8 +178,10 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   const bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
   if (kind != cudaMemcpyDefault && (to_device != (target != end) || from_device != (source != end)))
     return device().error(cudaErrorInvalidValue);
-  const gradlibra::emulator::Opened open_target(target == end ? nullptr : target->first, target == end ? 0 : target->second);
-  const gradlibra::emulator::Opened open_source(source == end ? nullptr : source->first, source == end ? 0 : source->second);
+  const gradlibra::emulator::Opened open_target(target == end ? nullptr : target->first,
+                                                target == end ? 0 : target->second);
+  const gradlibra::emulator::Opened open_source(source == end ? nullptr : source->first,
+                                                source == end ? 0 : source->second);
   std::memmove(to, from, bytes);
   return cudaSuccess;
 }

@@ -25,7 +25,8 @@ __device__ int block_sum(int v) {
 
 __device__ int share_of_block(const int* x, int n) {
   int v = 0;
-  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < n; i += static_cast<int>(gridDim.x * blockDim.x))
+  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < n;
+       i += static_cast<int>(gridDim.x * blockDim.x))
     v += __ldg(&x[i]);
   return v;
 }
@@ -95,7 +96,7 @@ __global__ void warp_operations_kernel(unsigned* results) {
   unsigned* r = results + lane * kWarpResults;
   const auto v = static_cast<unsigned>(100 + lane);
   *r++ = __shfl_sync(kAll, v, 5);
-  *r++ = __shfl_sync(kAll, v, 5, 8);           // lane 5 of each group of 8
+  *r++ = __shfl_sync(kAll, v, 5, 8);  // lane 5 of each group of 8
   *r++ = __shfl_up_sync(kAll, v, 3, 16);
   *r++ = __shfl_down_sync(kAll, v, 3, 16);
   *r++ = __shfl_xor_sync(kAll, v, 9);
@@ -146,8 +147,8 @@ void transpose(Cuda& cuda, const float* x, int rows, int cols, float* y) {
          x, rows, cols, y);
 }
 void histogram(Cuda& cuda, const unsigned char* x, int n, unsigned* bins, int bin_count) {
-  launch(histogram_kernel, blocks_for(n, 128), 128, static_cast<size_t>(bin_count) * sizeof(unsigned), cuda.stream(), x, n,
-         bins, bin_count);
+  launch(histogram_kernel, blocks_for(n, 128), 128, static_cast<size_t>(bin_count) * sizeof(unsigned), cuda.stream(), x,
+         n, bins, bin_count);
 }
 void prefix_sum(Cuda& cuda, const int* x, int n, int* y) {
   launch(prefix_sum_kernel, 1, static_cast<unsigned>(n), static_cast<size_t>(n) * sizeof(int), cuda.stream(), x, y);

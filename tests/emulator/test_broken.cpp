@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/emulator/kernels_under_test.h"
 #include "tests/cuda/device_array.h"
+#include "tests/emulator/kernels_under_test.h"
 
 namespace gradlibra::emulator_test {
 namespace {
@@ -56,12 +56,16 @@ TEST(BrokenRaces, MissingSyncwarpShows) {
             kSeeds);
 }
 TEST(BrokenRaces, UnwrittenSharedMemoryShows) {
-  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_static(c, kThreads, y); }, [](int) { return 0; }), kSeeds);
-  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_inline(c, kThreads, y); }, [](int) { return 0; }), kSeeds);
-  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_dynamic(c, kThreads, y); }, [](int) { return 0; }), kSeeds);
+  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_static(c, kThreads, y); }, [](int) { return 0; }),
+            kSeeds);
+  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_inline(c, kThreads, y); }, [](int) { return 0; }),
+            kSeeds);
+  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { read_of_unwritten_dynamic(c, kThreads, y); }, [](int) { return 0; }),
+            kSeeds);
 }
 TEST(BrokenRaces, AdditionWithoutAtomicsShows) {
-  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { add_without_atomics(c, kThreads, y); }, [](int) { return kThreads; }), kSeeds);
+  EXPECT_EQ(wrong_results([](Cuda& c, int* y) { add_without_atomics(c, kThreads, y); }, [](int) { return kThreads; }),
+            kSeeds);
 }
 
 // Expects that each seed's launch throws with all of these texts in the message.
@@ -134,7 +138,8 @@ TEST(BrokenLaunches, BeyondLimits) {
                                          {dim3(1, 65536), 32, 0, "grid.y"},
                                          {dim3(1, 1, 65536), 32, 0, "grid.y or grid.z"},
                                          {1, 32, 48 * 1024 + 1, "shared memory"}})
-    expect_refused([&](Cuda& cuda) { empty(cuda, c.grid, c.block, c.shared_bytes); }, {c.text, "empty_kernel", "sound.cu:"});
+    expect_refused([&](Cuda& cuda) { empty(cuda, c.grid, c.block, c.shared_bytes); },
+                   {c.text, "empty_kernel", "sound.cu:"});
   Cuda cuda(nullptr);
   EXPECT_NO_THROW(empty(cuda, 1, 1024, 48 * 1024));
   EXPECT_NO_THROW(empty(cuda, dim3(1, 1, 3), dim3(2, 8, 64), 0));

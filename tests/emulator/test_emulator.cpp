@@ -8,8 +8,8 @@
 #include <set>
 #include <vector>
 
-#include "tests/emulator/kernels_under_test.h"
 #include "tests/cuda/device_array.h"
+#include "tests/emulator/kernels_under_test.h"
 
 namespace gradlibra::emulator_test {
 namespace {
@@ -69,7 +69,8 @@ TEST_F(Emulator, TransposesThroughSharedMemory) {
       transpose(cuda, device_x.view().data(), rows, cols, y.view().data());
       const std::vector<float> got = y.to_host();
       for (int r = 0; r < rows; ++r)
-        for (int c = 0; c < cols; ++c) ASSERT_EQ(got[static_cast<size_t>(c * rows + r)], x[static_cast<size_t>(r * cols + c)]);
+        for (int c = 0; c < cols; ++c)
+          ASSERT_EQ(got[static_cast<size_t>(c * rows + r)], x[static_cast<size_t>(r * cols + c)]);
     });
   }
 }
@@ -130,7 +131,9 @@ TEST_F(Emulator, KnowsWarpOperations) {
 }
 
 TEST_F(Emulator, RunsEveryThreadOfEveryBlockOnce) {
-  for (const auto& [grid, block] : {std::pair{dim3(1), dim3(1)}, {dim3(7), dim3(33)}, {dim3(2, 3, 4), dim3(5, 6, 7)},
+  for (const auto& [grid, block] : {std::pair{dim3(1), dim3(1)},
+                                    {dim3(7), dim3(33)},
+                                    {dim3(2, 3, 4), dim3(5, 6, 7)},
                                     {dim3(1, 1, 9), dim3(2, 1, 64)}}) {
     const unsigned n = grid.x * grid.y * grid.z * block.x * block.y * block.z;
     DeviceArray<unsigned> where({n});
@@ -219,7 +222,9 @@ TEST(EmulatorMemory, RefusesWrongSides) {
 }
 
 template <class T>
-concept HasAtomicAdd = requires(T* p, T v) { atomicAdd(p, v); };
+concept HasAtomicAdd = requires(T* p, T v) {
+  atomicAdd(p, v);
+};
 static_assert(HasAtomicAdd<int> && HasAtomicAdd<unsigned> && HasAtomicAdd<unsigned long long>);
 static_assert(!HasAtomicAdd<float> && !HasAtomicAdd<double>, "floating-point atomics add in the order of arrival");
 

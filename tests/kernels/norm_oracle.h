@@ -45,7 +45,8 @@ struct NormOracle {
   }
 
   // d <grad_y, forward()> / d values, where values is one of x, weight, bias.
-  [[nodiscard]] std::vector<double> gradient(std::vector<double> NormOracle::*values, const std::vector<double>& grad_y) const {
+  [[nodiscard]] std::vector<double> gradient(std::vector<double> NormOracle::*values,
+                                             const std::vector<double>& grad_y) const {
     NormOracle moved = *this;
     std::vector<double> result((this->*values).size());
     for (size_t i = 0; i < result.size(); ++i) {

@@ -36,7 +36,8 @@ struct Gradients {
 
 // Adds to gradients that hold `before`, or overwrites NaN.
 Gradients backward(const Floats& x, const Floats& y, const Floats& grad_y, const Floats& mean, const Floats& rstd,
-                   const Floats& weight, Activation activation, BatchNormMode mode, Accumulate accumulate, int threads = 1) {
+                   const Floats& weight, Activation activation, BatchNormMode mode, Accumulate accumulate,
+                   int threads = 1) {
   Cpu cpu(threads);
   const int64_t C = weight.size();
   const float before = accumulate == Accumulate::add ? 0.5f : kNaN;
@@ -48,10 +49,9 @@ Gradients backward(const Floats& x, const Floats& y, const Floats& grad_y, const
 }
 
 // (2, 2, 2, 2), NHWC.
-const Floats kX({2, 2, 2, 2},
-                {1.37097677f, -0.172464229f, 1.81600692f, 0.687925642f, -0.379371409f, 1.13765945f, 1.51313145f,
-                 1.29966711f, 0.0982227991f, 0.457089281f, -0.987068377f, -0.756047789f, -0.281583763f, -0.738181219f,
-                 0.495549631f, -0.38452796f});
+const Floats kX({2, 2, 2, 2}, {1.37097677f, -0.172464229f, 1.81600692f, 0.687925642f, -0.379371409f, 1.13765945f,
+                               1.51313145f, 1.29966711f, 0.0982227991f, 0.457089281f, -0.987068377f, -0.756047789f,
+                               -0.281583763f, -0.738181219f, 0.495549631f, -0.38452796f});
 const Floats kWeight({2}, {1, 0.5f}), kBias({2}, {0, 0.1f});
 
 TEST(BatchNorm, WorkedExampleWithStoredStatistics) {
@@ -61,9 +61,9 @@ TEST(BatchNorm, WorkedExampleWithStoredStatistics) {
   reciprocal_std(cpu, var.view(), 1e-5f, rstd.view());
   const Floats y = normalize(kX, mean, rstd, kWeight, kBias, Activation::none);
   expect_near(y.values,
-              std::vector<double>{1.27097041, 0.109735341, 1.71599834, 0.413928337, -0.479369012, 0.572932851, 1.41312438,
-                                  0.630211065, -0.00177719198, 0.332315562, -1.08706294, -0.0965920897, -0.381581855,
-                                  -0.0902753189, 0.395547653, 0.0347596773},
+              std::vector<double>{1.27097041, 0.109735341, 1.71599834, 0.413928337, -0.479369012, 0.572932851,
+                                  1.41312438, 0.630211065, -0.00177719198, 0.332315562, -1.08706294, -0.0965920897,
+                                  -0.381581855, -0.0902753189, 0.395547653, 0.0347596773},
               1e-6);
 }
 
@@ -76,8 +76,8 @@ TEST(BatchNorm, WorkedExampleWithBatchStatistics) {
   expect_near(s.running_mean.values, std::vector<double>{0.1355733, -0.160860996}, 1e-6);
   expect_near(s.running_var.values, std::vector<double>{1.00368883, 1.86666657}, 1e-6);
   Floats y = normalize(kX, s.mean, s.rstd, kWeight, kBias, Activation::none);
-  std::vector<double> want{0.960869439, -0.138196653, 1.42808471,   0.425056298, -0.876735068, 0.719473865,
-                           1.11011064,  0.825531939,  -0.375332386, 0.273939617, -1.51472624,  -0.520238765,
+  std::vector<double> want{0.960869439,  -0.138196653, 1.42808471,   0.425056298, -0.876735068, 0.719473865,
+                           1.11011064,   0.825531939,  -0.375332386, 0.273939617, -1.51472624,  -0.520238765,
                            -0.774072625, -0.508542441, 0.0418015214, -0.27702386};
   expect_near(y.values, want, 2e-6);
   y = normalize(kX, s.mean, s.rstd, kWeight, kBias, Activation::relu);
@@ -120,8 +120,14 @@ TEST(BatchNorm, GradientsAgainstCentralDifferences) {
     for (const Activation activation : {Activation::none, Activation::relu})
       for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
         Cpu cpu(1);
-        NormOracle oracle{.N = 1, .R = 12, .C = 3, .G = 3, .relu = activation == Activation::relu,
-                          .x = as_doubles(x.values), .weight = as_doubles(weight.values), .bias = as_doubles(bias.values)};
+        NormOracle oracle{.N = 1,
+                          .R = 12,
+                          .C = 3,
+                          .G = 3,
+                          .relu = activation == Activation::relu,
+                          .x = as_doubles(x.values),
+                          .weight = as_doubles(weight.values),
+                          .bias = as_doubles(bias.values)};
         Statistics s = statistics(x);
         if (mode == BatchNormMode::frozen) {
           s.mean.values = {0.1f, -0.2f, 0.3f};
@@ -152,8 +158,14 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
     const int64_t C = shape.dim(-1), R = shape.size() / C;
     const Floats x = random_array(shape, 6, -1, 3), grad_y = random_array(shape, 7), weight = random_array({C}, 8),
                  bias = random_array({C}, 9);
-    NormOracle oracle{.N = 1, .R = R, .C = C, .G = C, .relu = true, .x = as_doubles(x.values),
-                      .weight = as_doubles(weight.values), .bias = as_doubles(bias.values)};
+    NormOracle oracle{.N = 1,
+                      .R = R,
+                      .C = C,
+                      .G = C,
+                      .relu = true,
+                      .x = as_doubles(x.values),
+                      .weight = as_doubles(weight.values),
+                      .bias = as_doubles(bias.values)};
     const Statistics one = statistics(x, 1e-5f, 0.1f, 1), three = statistics(x, 1e-5f, 0.1f, 3);
     EXPECT_EQ(one.mean.values, three.mean.values);
     EXPECT_EQ(one.rstd.values, three.rstd.values);
@@ -195,7 +207,8 @@ TEST(BatchNorm, LeavesOutWhatIsNotAskedFor) {
                       BatchNormMode::batch, {}, Accumulate::overwrite, grad_weight.view(), grad_bias.view(),
                       Accumulate::overwrite, workspace.view());
   double squares = 0;
-  for (int64_t r = 0; r < 5; ++r) squares += 2.0 * static_cast<double>(grad_y[2 * r]) * static_cast<double>(grad_y[2 * r]);
+  for (int64_t r = 0; r < 5; ++r)
+    squares += 2.0 * static_cast<double>(grad_y[2 * r]) * static_cast<double>(grad_y[2 * r]);
   EXPECT_TRUE(is_near(grad_weight[0], squares, 1e-6));
 }
 
@@ -209,7 +222,8 @@ TEST(BatchNorm, EmptyAndWrongShapes) {
                       Accumulate::overwrite, {});
   EXPECT_EQ(grad_weight.values, (std::vector<float>{0, 0}));
   EXPECT_EQ(grad_bias.values, (std::vector<float>{0, 0}));
-  EXPECT_THROW(batch_norm_statistics(cpu, x.view(), 1e-5f, 0.1f, two.view(), two.view(), {}, {}, {}), std::invalid_argument);
+  EXPECT_THROW(batch_norm_statistics(cpu, x.view(), 1e-5f, 0.1f, two.view(), two.view(), {}, {}, {}),
+               std::invalid_argument);
   EXPECT_THROW(batch_norm(cpu, x.view(), two.view(), two.view(), three.view(), two.view(), Activation::none, x.view()),
                std::invalid_argument);
 }

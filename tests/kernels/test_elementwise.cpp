@@ -69,9 +69,15 @@ TEST(Elementwise, EmptyAndMismatched) {
 TEST(Elementwise, CastRoundsToNearestEven) {
   Cpu cpu(1);
   const float halfway = 1.0f + 1.0f / 256, next_halfway = 1.0f + 3.0f / 256;  // between two bfloat16
-  const float payload = std::bit_cast<float>(0x7f800001u);                    // a NaN whose upper half alone is infinity
-  const std::vector<float> values{1, -0.0f, halfway, std::nextafter(halfway, 2.0f), next_halfway,
-                                  std::numeric_limits<float>::max(), kInfinity, std::bit_cast<float>(0x00018000u)};
+  const float payload = std::bit_cast<float>(0x7f800001u);  // a NaN whose upper half alone is infinity
+  const std::vector<float> values{1,
+                                  -0.0f,
+                                  halfway,
+                                  std::nextafter(halfway, 2.0f),
+                                  next_halfway,
+                                  std::numeric_limits<float>::max(),
+                                  kInfinity,
+                                  std::bit_cast<float>(0x00018000u)};
   const std::vector<uint16_t> want{0x3f80, 0x8000, 0x3f80, 0x3f81, 0x3f82, 0x7f80, 0x7f80, 0x0002};
   const Floats x({8}, values);
   Array<bfloat16> y({8}, bfloat16{});

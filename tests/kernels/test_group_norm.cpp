@@ -28,29 +28,35 @@ struct Layer {
     Floats workspace({group_norm_workspace(x.shape, groups)});
     if (mode == Accumulate::add)
       for (Floats* g : {&grad_x, &grad_weight, &grad_bias}) std::fill(g->values.begin(), g->values.end(), 0.5f);
-    group_norm_backward(cpu, x.view(), y.view(), grad_y.view(), weight.view(), mean.view(), rstd.view(), groups, activation,
-                        grad_x.view(), mode, grad_weight.view(), grad_bias.view(), mode, workspace.view());
+    group_norm_backward(cpu, x.view(), y.view(), grad_y.view(), weight.view(), mean.view(), rstd.view(), groups,
+                        activation, grad_x.view(), mode, grad_weight.view(), grad_bias.view(), mode, workspace.view());
   }
   [[nodiscard]] NormOracle oracle() const {
-    return {.N = x.shape[0], .R = x.shape[1] * x.shape[2], .C = x.shape[3], .G = groups, .eps = static_cast<double>(eps),
-            .relu = activation == Activation::relu, .x = as_doubles(x.values), .weight = as_doubles(weight.values),
+    return {.N = x.shape[0],
+            .R = x.shape[1] * x.shape[2],
+            .C = x.shape[3],
+            .G = groups,
+            .eps = static_cast<double>(eps),
+            .relu = activation == Activation::relu,
+            .x = as_doubles(x.values),
+            .weight = as_doubles(weight.values),
             .bias = as_doubles(bias.values)};
   }
 };
 
 Layer random_layer(const Shape& shape, int groups, Activation activation, uint32_t seed) {
-  return {random_array(shape, seed, -1, 2), random_array({shape[3]}, seed + 1, 0.5f, 1.5f), random_array({shape[3]}, seed + 2),
-          groups, activation};
+  return {random_array(shape, seed, -1, 2), random_array({shape[3]}, seed + 1, 0.5f, 1.5f),
+          random_array({shape[3]}, seed + 2), groups, activation};
 }
 
 TEST(GroupNorm, WorkedExample) {
   Layer layer{Floats({1, 2, 2, 4}, {1.02830616f, 0.412506024f, 1.15534243f, 0.124648274f, -0.974805463f, 0.298002887f,
-                                    -0.937194159f, 1.87596722f, -0.355271664f, -0.0370017008f, 0.600270936f, 1.04574564f,
-                                    0.141326027f, 1.45211484f, -0.312771261f, -0.52213362f}),
+                                    -0.937194159f, 1.87596722f, -0.355271664f, -0.0370017008f, 0.600270936f,
+                                    1.04574564f, 0.141326027f, 1.45211484f, -0.312771261f, -0.52213362f}),
               Floats({4}, {1, 0.5f, 2, 1}), Floats({4}, {0, 0.1f, -0.1f, 0}), 2};
-  std::vector<double> want{1.10133163,   0.217399124,   1.63318542,  -0.283526842, -1.71738012,  0.13683663,
-                           -3.03680758,  1.6707155,     -0.845592858, -0.0988670008, 0.394411387, 0.744297067,
-                           -0.146797183, 0.948850513,   -1.64325939, -1.00525064};
+  std::vector<double> want{1.10133163,   0.217399124, 1.63318542,   -0.283526842,  -1.71738012, 0.13683663,
+                           -3.03680758,  1.6707155,   -0.845592858, -0.0988670008, 0.394411387, 0.744297067,
+                           -0.146797183, 0.948850513, -1.64325939,  -1.00525064};
   layer.forward();
   expect_near(layer.y.values, want, 2e-6);
   layer.activation = Activation::relu;
@@ -65,7 +71,8 @@ TEST(GroupNorm, AgainstTheOracleForAnyNumberOfThreads) {
     int groups;
   };
   // Several chunks of rows; groups that lie across the tiles of channels; one channel per group; one group.
-  for (const Case& c : {Case{{2, 50, 27, 16}, 4}, Case{{1, 9, 9, 264}, 11}, Case{{3, 5, 3, 6}, 6}, Case{{2, 1, 1, 7}, 1}}) {
+  for (const Case& c :
+       {Case{{2, 50, 27, 16}, 4}, Case{{1, 9, 9, 264}, 11}, Case{{3, 5, 3, 6}, 6}, Case{{2, 1, 1, 7}, 1}}) {
     SCOPED_TRACE(c.shape.to_string());
     Layer layer = random_layer(c.shape, c.groups, Activation::relu, 10);
     layer.forward();
@@ -73,7 +80,8 @@ TEST(GroupNorm, AgainstTheOracleForAnyNumberOfThreads) {
     std::vector<double> mean, var;
     layer.oracle().moments(mean, var);
     expect_near(layer.mean.values, mean, 1e-6);
-    for (size_t i = 0; i < var.size(); ++i) EXPECT_TRUE(is_near(layer.rstd.values[i], 1 / std::sqrt(var[i] + 1e-5), 0, 1e-5));
+    for (size_t i = 0; i < var.size(); ++i)
+      EXPECT_TRUE(is_near(layer.rstd.values[i], 1 / std::sqrt(var[i] + 1e-5), 0, 1e-5));
     const Floats grad_y = random_array(c.shape, 20);
     layer.backward(grad_y, Accumulate::overwrite);
     Layer again = layer;

@@ -24,8 +24,8 @@ Floats normalize(const Bytes& images, std::vector<int32_t> orientations, std::ve
 TEST(ImageNormalize, ScalingOfThePublishedWeights) {
   const Bytes pixel({1, 1, 1, 3}, {200, 100, 50});
   // torchvision: RGB, in units of the standard deviation
-  expect_near(normalize(pixel, {0}, {1, 1}, {}).values,
-              std::vector<double>{1.30704684, -0.285014006, -0.932984749}, 1e-6);
+  expect_near(normalize(pixel, {0}, {1, 1}, {}).values, std::vector<double>{1.30704684, -0.285014006, -0.932984749},
+              1e-6);
   // detectron2's caffe models: BGR, mean only
   const ImageNormalize caffe{.mean = {103.53f, 116.28f, 123.675f}, .std = {1, 1, 1}, .bgr = true};
   expect_near(normalize(pixel, {0}, {1, 1}, caffe).values, std::vector<double>{-53.53, -16.28, 76.325}, 1e-5);
@@ -38,14 +38,14 @@ TEST(ImageNormalize, EightOrientations) {
     for (int64_t v = 0; v < 3; ++v)
       for (int64_t c = 0; c < 3; ++c) image[(u * 4 + v) * 3 + c] = static_cast<uint8_t>(10 * (u + 1) + v + 1);
   const std::vector<std::vector<std::vector<float>>> want{
-      {{11, 12, 13}, {21, 22, 23}},        // as stored
-      {{13, 12, 11}, {23, 22, 21}},        // mirrored
-      {{21, 22, 23}, {11, 12, 13}},        // upside down
-      {{23, 22, 21}, {13, 12, 11}},        // half a turn
-      {{11, 21}, {12, 22}, {13, 23}},      // transposed
-      {{21, 11}, {22, 12}, {23, 13}},      // transposed, then mirrored: a quarter turn clockwise
-      {{13, 23}, {12, 22}, {11, 21}},      // transposed, then upside down: a quarter turn counter-clockwise
-      {{23, 13}, {22, 12}, {21, 11}},      // the other diagonal
+      {{11, 12, 13}, {21, 22, 23}},    // as stored
+      {{13, 12, 11}, {23, 22, 21}},    // mirrored
+      {{21, 22, 23}, {11, 12, 13}},    // upside down
+      {{23, 22, 21}, {13, 12, 11}},    // half a turn
+      {{11, 21}, {12, 22}, {13, 23}},  // transposed
+      {{21, 11}, {22, 12}, {23, 13}},  // transposed, then mirrored: a quarter turn clockwise
+      {{13, 23}, {12, 22}, {11, 21}},  // transposed, then upside down: a quarter turn counter-clockwise
+      {{23, 13}, {22, 12}, {21, 11}},  // the other diagonal
   };
   for (int32_t turn = 0; turn < 8; ++turn) {
     SCOPED_TRACE(turn);

@@ -109,7 +109,8 @@ TEST(MaxPool, EqualsTheOracleAndItsScatter) {
         const int64_t row = i / shape[3] / grad_y.shape[2] % grad_y.shape[1], n = i / (grad_y.size() / shape[0]);
         const int64_t h = row * s.stride - s.padding + want.taps[i] / s.kernel;
         const int64_t w = col * s.stride - s.padding + want.taps[i] % s.kernel;
-        scattered[static_cast<size_t>(((n * shape[1] + h) * shape[2] + w) * shape[3] + c)] += static_cast<double>(grad_y[i]);
+        scattered[static_cast<size_t>(((n * shape[1] + h) * shape[2] + w) * shape[3] + c)] +=
+            static_cast<double>(grad_y[i]);
       }
       Cpu cpu(2);
       Floats grad_x(shape, 0.5f);

@@ -23,7 +23,8 @@ TEST(Reduce, WorkedValues) {
   EXPECT_EQ(sum_of(Floats({2, 2}, {1, 2, -3.5f, 4}), false), 3.5);
   EXPECT_EQ(sum_of(Floats({3}, {30, -40, 120}), true), 130.0 * 130.0);
   EXPECT_EQ(sum_of(Floats({0}, std::vector<float>{}), false), 0.0);
-  EXPECT_EQ(sum_of(Floats({1}, {1e30f}), true), static_cast<double>(1e30f) * static_cast<double>(1e30f));  // beyond float
+  EXPECT_EQ(sum_of(Floats({1}, {1e30f}), true),
+            static_cast<double>(1e30f) * static_cast<double>(1e30f));  // beyond float
   EXPECT_TRUE(std::isnan(sum_of(Floats({2}, {1, kNaN}), false)));
 
   Cpu cpu(1);

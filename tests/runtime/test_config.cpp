@@ -193,6 +193,16 @@ TEST(Config, RefusesWhatIsNotAPlainMapping) {
   expect_contains(parse_error("base: other.yaml\n"), {"'base'"});
 }
 
+// A byte that a parser might take for the end must not hide what follows.
+TEST(Config, ControlCharactersHideNothing) {
+  for (const char byte : {'\0', '\x04', '\x1a'}) {
+    for (const std::string& separator :
+         {std::string(1, byte), "\n" + std::string(1, byte) + "\n", "\n" + std::string(1, byte)}) {
+      EXPECT_NE(parse_error("name: a" + separator + "unknown_key: 3\n"), "no error") << static_cast<int>(byte);
+    }
+  }
+}
+
 TEST(Config, AliasesExpandWithinBounds) {
   EXPECT_EQ(parse("name: &n hello\nclasses: [*n, *n]\n").classes, (std::vector<std::string>{"hello", "hello"}));
   std::string laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n";

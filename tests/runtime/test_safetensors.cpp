@@ -160,6 +160,7 @@ TEST(Safetensors, LengthsAreChecked) {
   EXPECT_EQ(parse(make("{}  ")), SafetensorsFile());
   expect_error(make("{} x"), "damaged header");
   expect_error(make("{}{}"), "damaged header");
+  expect_error(make(std::string("{} \0 x", 6)), "zero byte");
 }
 
 TEST(Safetensors, OffsetsAreChecked) {

@@ -43,9 +43,7 @@ __global__ void shuffle_in_a_branch_kernel() {
   }
 }
 
-__global__ void shuffle_with_different_masks_kernel() {
-  __shfl_sync(threadIdx.x % 32 < 16 ? 0x0000ffffu : kAll, 1, 0);
-}
+__global__ void shuffle_with_different_masks_kernel() { __shfl_sync(threadIdx.x % 32 < 16 ? 0x0000ffffu : kAll, 1, 0); }
 
 __global__ void shuffle_outside_mask_kernel() { __shfl_sync(0x0000ffffu, 1, 0); }
 

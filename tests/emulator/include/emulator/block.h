@@ -71,11 +71,10 @@ void run_with_seeds(int count, Check&& check, uint64_t first = 1) {
 
 // What the device functions are made of. --------------------------------------------------------------------------
 
-enum class BlockOp { sync, count, all, any };
 enum class WarpOp { sync, shuffle_index, shuffle_up, shuffle_down, shuffle_xor, ballot, match };
 
 // Waits for all threads of the block; returns the number of threads that came with a true predicate.
-unsigned block_barrier(BlockOp op, bool predicate, std::source_location where);
+unsigned block_barrier(bool predicate, std::source_location where);
 
 // Waits for the lanes in `mask`, then gives each lane its result: a lane's value (shuffle_*), the lanes with a value
 // other than 0 (ballot), the lanes with the same value (match).

@@ -17,17 +17,16 @@
 // Barriers -------------------------------------------------------------------------------------------------------
 
 inline void __syncthreads(std::source_location where = std::source_location::current()) {
-  gradlibra::emulator::block_barrier(gradlibra::emulator::BlockOp::sync, false, where);
+  gradlibra::emulator::block_barrier(false, where);
 }
 inline int __syncthreads_count(int p, std::source_location where = std::source_location::current()) {
-  return static_cast<int>(gradlibra::emulator::block_barrier(gradlibra::emulator::BlockOp::count, p != 0, where));
+  return static_cast<int>(gradlibra::emulator::block_barrier(p != 0, where));
 }
 inline int __syncthreads_or(int p, std::source_location where = std::source_location::current()) {
-  return gradlibra::emulator::block_barrier(gradlibra::emulator::BlockOp::any, p != 0, where) > 0;
+  return gradlibra::emulator::block_barrier(p != 0, where) > 0;
 }
 inline int __syncthreads_and(int p, std::source_location where = std::source_location::current()) {
-  return gradlibra::emulator::block_barrier(gradlibra::emulator::BlockOp::all, p != 0, where) ==
-         blockDim.x * blockDim.y * blockDim.z;
+  return gradlibra::emulator::block_barrier(p != 0, where) == blockDim.x * blockDim.y * blockDim.z;
 }
 inline void __syncwarp(unsigned mask = 0xffffffffu, std::source_location where = std::source_location::current()) {
   gradlibra::emulator::warp_collective(gradlibra::emulator::WarpOp::sync, mask, 0, 0, 32, where);
@@ -45,8 +44,8 @@ namespace gradlibra::emulator {
 // The types that CUDA's shuffles take.
 template <class T>
 concept Shuffled = std::same_as<T, int> || std::same_as<T, unsigned> || std::same_as<T, long> ||
-                   std::same_as<T, unsigned long> || std::same_as<T, long long> ||
-                   std::same_as<T, unsigned long long> || std::same_as<T, float> || std::same_as<T, double>;
+    std::same_as<T, unsigned long> || std::same_as<T, long long> || std::same_as<T, unsigned long long> ||
+    std::same_as<T, float> || std::same_as<T, double>;
 
 template <class T>
 T shuffle(WarpOp op, unsigned mask, T value, int operand, int width, std::source_location where) {
@@ -62,7 +61,8 @@ T shuffle(WarpOp op, unsigned mask, T value, int operand, int width, std::source
 template <gradlibra::emulator::Shuffled T>
 T __shfl_sync(unsigned mask, T value, int source_lane, int width = 32,
               std::source_location where = std::source_location::current()) {
-  return gradlibra::emulator::shuffle(gradlibra::emulator::WarpOp::shuffle_index, mask, value, source_lane, width, where);
+  return gradlibra::emulator::shuffle(gradlibra::emulator::WarpOp::shuffle_index, mask, value, source_lane, width,
+                                      where);
 }
 template <gradlibra::emulator::Shuffled T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32,
@@ -83,8 +83,8 @@ T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32,
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate,
                               std::source_location where = std::source_location::current()) {
-  return static_cast<unsigned>(gradlibra::emulator::warp_collective(gradlibra::emulator::WarpOp::ballot, mask,
-                                                                    predicate != 0, 0, 32, where));
+  return static_cast<unsigned>(
+      gradlibra::emulator::warp_collective(gradlibra::emulator::WarpOp::ballot, mask, predicate != 0, 0, 32, where));
 }
 inline int __any_sync(unsigned mask, int predicate, std::source_location where = std::source_location::current()) {
   return __ballot_sync(mask, predicate, where) != 0;
@@ -105,8 +105,7 @@ inline unsigned __activemask() { return gradlibra::emulator::active_lanes(); }
 
 namespace gradlibra::emulator {
 template <class T>
-concept Atomic32or64 =
-    std::same_as<T, int> || std::same_as<T, unsigned> || std::same_as<T, unsigned long long>;
+concept Atomic32or64 = std::same_as<T, int> || std::same_as<T, unsigned> || std::same_as<T, unsigned long long>;
 template <class T>
 concept AtomicOrdered = Atomic32or64<T> || std::same_as<T, long long>;
 
@@ -132,8 +131,8 @@ T atomicAdd(T* address, gradlibra::emulator::SameT<T> value) {
   return gradlibra::emulator::exchange(address, static_cast<T>(static_cast<U>(*address) + static_cast<U>(value)));
 }
 template <class T>
-  requires(std::same_as<T, int> || std::same_as<T, unsigned>)
-T atomicSub(T* address, gradlibra::emulator::SameT<T> value) {
+requires(std::same_as<T, int> || std::same_as<T, unsigned>) T
+    atomicSub(T* address, gradlibra::emulator::SameT<T> value) {
   return gradlibra::emulator::exchange(address,
                                        static_cast<T>(static_cast<unsigned>(*address) - static_cast<unsigned>(value)));
 }
@@ -247,16 +246,18 @@ inline float __saturatef(float v) { return v > 0 ? (v < 1 ? v : 1.0f) : 0.0f; }
 
 // As in CUDA: for two arithmetic values, in their common type; NaN loses to a number.
 template <class A, class B>
-  requires(std::is_arithmetic_v<A> && std::is_arithmetic_v<B>)
-constexpr std::common_type_t<A, B> min(A a, B b) {
+requires(std::is_arithmetic_v<A>&& std::is_arithmetic_v<B>) constexpr std::common_type_t<A, B> min(A a, B b) {
   using T = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<T>) return std::fmin(T(a), T(b));
-  else return T(a) < T(b) ? T(a) : T(b);
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fmin(T(a), T(b));
+  else
+    return T(a) < T(b) ? T(a) : T(b);
 }
 template <class A, class B>
-  requires(std::is_arithmetic_v<A> && std::is_arithmetic_v<B>)
-constexpr std::common_type_t<A, B> max(A a, B b) {
+requires(std::is_arithmetic_v<A>&& std::is_arithmetic_v<B>) constexpr std::common_type_t<A, B> max(A a, B b) {
   using T = std::common_type_t<A, B>;
-  if constexpr (std::is_floating_point_v<T>) return std::fmax(T(a), T(b));
-  else return T(a) < T(b) ? T(b) : T(a);
+  if constexpr (std::is_floating_point_v<T>)
+    return std::fmax(T(a), T(b));
+  else
+    return T(a) < T(b) ? T(b) : T(a);
 }

@@ -40,7 +40,8 @@ void launch(void (*kernel)(Params...), emulator::LocatedGrid grid, dim3 block, s
   int argument = 0;
   (emulator::require_device_argument<Params>(static_cast<Params>(args), argument++, geometry), ...);
   auto body = [&] { kernel(static_cast<Params>(args)...); };
-  emulator::run(geometry, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  emulator::run(
+      geometry, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
 }
 
 inline unsigned blocks_for(long long n, int block) { return static_cast<unsigned>((n + block - 1) / block); }

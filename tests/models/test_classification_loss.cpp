@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// The classification loss made from its configuration.
+#include "models/losses/classification_loss.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "runtime/ops.h"
+
+namespace gradlibra {
+namespace {
+
+// The message of the error that a configuration gives.
+std::string failure(const LossConfig& config) {
+  try {
+    (void)make_classification_loss(config);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+void expect_names(const LossConfig& config, const std::string& key) {
+  EXPECT_NE(failure(config).find(key), std::string::npos) << failure(config) << ", expected " << key;
+}
+
+TEST(ClassificationLoss, ErrorsNameTheKey) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  expect_names({.type = "dice"}, "model.loss.type");
+  for (const double prior : {0.0, 1.0, -0.5, 2.0, nan})
+    expect_names({.prior_probability = prior}, "model.loss.prior_probability");
+  for (const char* alpha : {"on", "", "0.8x", "-0.1", "1.1", "nan", "inf", "1e999", "0,8"}) {
+    expect_names({.alpha_pos = alpha}, "model.loss.alpha_pos");
+    expect_names({.alpha_neg = alpha}, "model.loss.alpha_neg");
+  }
+  for (const double gamma : {-1.0, nan})
+    expect_names({.type = "focal", .focal_gamma = gamma}, "model.loss.focal_gamma");
+  for (const double alpha : {1.5, nan}) expect_names({.type = "focal", .focal_alpha = alpha}, "model.loss.focal_alpha");
+}
+
+TEST(ClassificationLoss, EndsOfTheRangesAreAllowed) {
+  for (const char* alpha : {"0", "1", "0.8", "8e-1", "off"})
+    EXPECT_EQ(failure({.alpha_pos = alpha, .alpha_neg = alpha}), "no error") << alpha;
+  EXPECT_EQ(failure({.type = "focal", .focal_gamma = 0, .focal_alpha = 1}), "no error");
+  EXPECT_EQ(failure({.type = "focal", .focal_alpha = -1}), "no error");
+  // A key of another loss is not looked at.
+  EXPECT_EQ(failure({.type = "cross_entropy", .alpha_pos = "nonsense", .focal_gamma = -3}), "no error");
+}
+
+TEST(ClassificationLoss, BiasStartsAtThePriorProbability) {
+  const auto loss = make_classification_loss({});
+  EXPECT_EQ(loss->channels(10), 10);
+  const std::vector<float> bias = loss->bias_init(10);
+  ASSERT_EQ(bias.size(), 10u);
+  for (const float b : bias) EXPECT_NEAR(b, -4.59511985013459, 1e-6);  // -ln(99)
+  EXPECT_NEAR(make_classification_loss({.prior_probability = 0.2})->bias_init(1)[0], std::log(0.25), 1e-6);
+}
+
+TEST(ClassificationLoss, ScoresAreSigmoids) {
+  Context context(1);
+  const Tensor logits = context.upload<float>(std::vector<float>{0, -std::log(3.0f), 200, -200}, {1, 2, 2});
+  Tensor scores = context.empty({1, 2, 2});
+  make_classification_loss({})->scores(context, logits.view(), scores.view());
+  const std::vector<float> values = context.download<float>(scores);
+  EXPECT_FLOAT_EQ(values[0], 0.5f);
+  EXPECT_FLOAT_EQ(values[1], 0.25f);
+  EXPECT_EQ(values[2], 1.0f);
+  EXPECT_NEAR(values[3], 0.0f, 1e-30);
+}
+
+// Value and gradient of one positive and one negative entry, each with logit 0: g = 1/2, ce = ln 2.
+struct Result {
+  double loss;
+  std::vector<float> gradient;
+};
+Result at_zero(const LossConfig& config) {
+  Context context(1);
+  Node node;
+  node.value = context.zeros({1, 1, 2});
+  node.requires_grad = true;
+  const double two = 2;
+  Tape tape(context);
+  const Tensor loss = make_classification_loss(config)->loss(
+      tape, Var(&node), context.upload<int32_t>(std::vector<int32_t>{0}, {1, 1}),
+      context.upload<float>(std::vector<float>{1}, {1, 1}), context.upload<double>({&two, 1}, {1}));
+  return {context.download<double>(loss)[0], context.download<float>(node.grad)};
+}
+
+void expect_result(const LossConfig& config, double loss, double positive, double negative) {
+  const Result result = at_zero(config);
+  EXPECT_NEAR(result.loss, loss, 1e-6);
+  ASSERT_EQ(result.gradient.size(), 2u);
+  EXPECT_NEAR(result.gradient[0], positive, 1e-6);
+  EXPECT_NEAR(result.gradient[1], negative, 1e-6);
+}
+
+TEST(ClassificationLoss, EveryKindAtLogitZero) {
+  const double ln2 = std::log(2.0), F = 0.5 - 0.8 * std::sin(0.5), F1 = 0.5 - std::sin(0.5);
+  expect_result({.type = "cross_entropy"}, 2 * ln2 / 2, -0.25, 0.25);
+  expect_result({.type = "cross_entropy", .weight = 3}, 3 * ln2, -0.75, 0.75);
+  // d/dt g^2 ce = 2 g^2 (1 - g) ce + g^3
+  const double focal = 0.25 * ln2 + 0.125;
+  expect_result({.type = "focal"}, 0.25 * ln2, -focal / 2, focal / 2);
+  expect_result({.type = "focal", .focal_alpha = 0.25}, (0.25 + 0.75) * 0.25 * ln2 / 2, -0.25 * focal / 2,
+                0.75 * focal / 2);
+  expect_result({.type = "grad_libra"}, F * ln2, -F / 4, F / 4);
+  expect_result({.type = "grad_libra", .alpha_pos = "1"}, (F1 + F) * ln2 / 2, -F1 / 4, F / 4);
+  const double full = 0.5 * F + (1 - 0.8 * std::cos(0.5)) * 0.25 * ln2;
+  expect_result({.type = "grad_libra", .weight_grad = "full"}, F * ln2, -full / 2, full / 2);
+}
+
+TEST(ClassificationLoss, AlphaOffLeavesCrossEntropyOnThatSide) {
+  const double ln2 = std::log(2.0), F = 0.5 - 0.8 * std::sin(0.5);
+  expect_result({.alpha_pos = "off"}, (1 + F) * ln2 / 2, -0.25, F / 4);
+  expect_result({.alpha_neg = "off"}, (1 + F) * ln2 / 2, -F / 4, 0.25);
+  const Result off = at_zero({.alpha_pos = "off", .alpha_neg = "off"}), plain = at_zero({.type = "cross_entropy"});
+  EXPECT_EQ(off.loss, plain.loss);
+  EXPECT_EQ(off.gradient, plain.gradient);
+}
+
+}  // namespace
+}  // namespace gradlibra

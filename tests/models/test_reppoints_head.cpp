@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT
+// The RepPoints head's losses in the cases that training meets but examples do not show.
+#include "models/heads/reppoints_head.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <random>
+
+#include "tests/models/filler.h"
+
+namespace gradlibra {
+namespace {
+
+using testing::fill_parameters;
+using testing::filled_nhwc;
+
+using Floats = std::vector<float>;
+using Losses = std::map<std::string, double>;
+
+// A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
+struct Head {
+  Head(Context& c, HeadConfig config, const LossConfig& loss = {})
+      : context(c), store(c), head(store, small(config), loss, 8, {8, 16}, 3) {
+    store.allocate();
+    fill_parameters(store);
+  }
+  static HeadConfig small(HeadConfig config) {
+    config.feat_channels = 8;
+    config.point_channels = 8;
+    config.stacked_convs = 1;
+    return config;
+  }
+  // Features of `images` images, image n the same in every batch.
+  RepPointsHead::Outputs forward(Tape& tape, const std::vector<int>& images) {
+    std::vector<Var> levels;
+    for (const int64_t side : {8, 4}) {
+      Floats features;
+      for (const int n : images) {
+        const Floats one =
+            filled_nhwc("features" + std::to_string(n) + "." + std::to_string(side), 1, 8, side, side, -1, 1);
+        features.insert(features.end(), one.begin(), one.end());
+      }
+      levels.push_back(
+          tape.constant(context.upload<float>(features, {static_cast<int64_t>(images.size()), side, side, 8})));
+    }
+    return head(tape, levels);
+  }
+  // Losses, with the gradients of all parameters behind them.
+  Losses train(const std::vector<int>& images, const GroundTruth& truth, RepPointsHead::Targets* targets = nullptr,
+               Communicator* communicator = nullptr) {
+    Tape tape(context);
+    SingleProcess alone;
+    Losses losses;
+    for (const LossTerm& term :
+         head.loss(tape, forward(tape, images), truth, communicator != nullptr ? *communicator : alone, targets))
+      losses[term.name] = context.download<double>(term.value)[0];
+    tape.backward();
+    store.finish_backward();
+    return losses;
+  }
+  Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
+  Floats gradients() { return context.download<float>(store.flat_grads()); }
+
+  Context& context;
+  ParameterStore store;
+  RepPointsHead head;
+};
+
+struct Box {
+  float x1, y1, x2, y2;
+  int label;
+};
+
+class Heads : public ::testing::Test {
+ protected:
+  GroundTruth truth(const std::vector<std::vector<Box>>& images, int64_t max_boxes) {
+    const auto N = static_cast<int64_t>(images.size());
+    Floats boxes(static_cast<size_t>(N * max_boxes * 4), 0.0f);
+    std::vector<int32_t> labels(static_cast<size_t>(N * max_boxes), -1), counts;
+    for (size_t n = 0; n < images.size(); ++n) {
+      counts.push_back(static_cast<int32_t>(images[n].size()));
+      for (size_t m = 0; m < images[n].size(); ++m) {
+        const Box& b = images[n][m];
+        const size_t row = n * static_cast<size_t>(max_boxes) + m;
+        const float corners[4] = {b.x1, b.y1, b.x2, b.y2};
+        std::copy(corners, corners + 4, boxes.begin() + static_cast<int64_t>(row) * 4);
+        labels[row] = b.label;
+      }
+    }
+    return {context.upload<float>(boxes, {N, max_boxes, 4}), context.upload<int32_t>(labels, {N, max_boxes}),
+            context.upload<int32_t>(counts, {N})};
+  }
+  static void expect_finite(const Floats& values) {
+    EXPECT_TRUE(std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }));
+  }
+  static bool all_zero(const Floats& values) {
+    return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
+  }
+  double scalar(const Tensor& t) { return context.download<double>(t)[0]; }
+
+  const std::vector<Box> some{{4, 4, 40, 36, 0}, {30, 20, 60, 62, 2}, {10, 40, 22, 50, 1}};
+  Context context{1, ConvolutionLibrary::plain};
+};
+
+TEST_F(Heads, ABatchWithoutBoxesTrainsTheBackground) {
+  for (const char* type : {"cross_entropy", "focal", "grad_libra"})
+    for (const int64_t max_boxes : {0, 1, 7}) {
+      SCOPED_TRACE(std::string(type) + ", max_boxes " + std::to_string(max_boxes));
+      Head head(context, {}, {.type = type});
+      RepPointsHead::Targets targets;
+      const Losses losses = head.train({0, 1}, truth({{}, {}}, max_boxes), &targets);
+      EXPECT_GT(losses.at("loss_cls"), 0);
+      EXPECT_TRUE(std::isfinite(losses.at("loss_cls")));
+      EXPECT_EQ(losses.at("loss_pts_init"), 0);
+      EXPECT_EQ(losses.at("loss_pts_refine"), 0);
+      EXPECT_EQ(scalar(targets.refine_normalizer), 1);
+      expect_finite(head.gradients());
+      EXPECT_FALSE(all_zero(head.gradient("bbox_head.reppoints_cls_out.weight")));
+      EXPECT_TRUE(all_zero(head.gradient("bbox_head.reppoints_pts_refine_out.weight")));
+      EXPECT_TRUE(all_zero(head.gradient("bbox_head.moment_transfer")));
+    }
+}
+
+// The losses of a batch are those of its images, each times its own normaliser.
+TEST_F(Heads, AnEmptyImageBesideAFullOne) {
+  Head head(context, {}, {.type = "cross_entropy"});
+  RepPointsHead::Targets both, full, empty;
+  const Losses together = head.train({0, 1}, truth({some, {}}, 4), &both);
+  expect_finite(head.gradients());
+  const Losses alone = head.train({0}, truth({some}, 4), &full), background = head.train({1}, truth({{}}, 4), &empty);
+  EXPECT_GT(together.at("loss_pts_init"), 0);
+  EXPECT_NEAR(together.at("loss_pts_init"), alone.at("loss_pts_init"), 1e-6);  // the empty image has no positives
+  EXPECT_NEAR(together.at("loss_pts_refine"), alone.at("loss_pts_refine"), 1e-6);
+  EXPECT_NEAR(together.at("loss_cls") * scalar(both.refine_normalizer),
+              alone.at("loss_cls") * scalar(full.refine_normalizer) +
+                  background.at("loss_cls") * scalar(empty.refine_normalizer),
+              1e-4);
+  const auto assigned = context.download<int32_t>(both.init_assigned);
+  EXPECT_EQ(std::count_if(assigned.begin(), assigned.begin() + 80, [](int32_t a) { return a > 0; }), 3);
+  EXPECT_EQ(std::count(assigned.begin() + 80, assigned.end(), 0), 80);
+}
+
+// The deformable convolutions' share of the gradient of the initial points is scaled, nothing else: so the whole is an
+// affine function of gradient_mul.
+TEST_F(Heads, GradientMulScalesTheWayThroughTheDeformableTaps) {
+  const GroundTruth boxes = truth({some}, 4);
+  const auto gradient_with = [&](double factor, const std::string& name) {
+    Head head(context, {.gradient_mul = factor});
+    (void)head.train({0}, boxes);
+    return head.gradient(name);
+  };
+  const std::string out = "bbox_head.reppoints_pts_init_out.weight";
+  const Floats none = gradient_with(0, out), tenth = gradient_with(0.1, out), one = gradient_with(1, out);
+  double largest = 0;
+  for (size_t i = 0; i < one.size(); ++i) largest = std::max(largest, std::abs(static_cast<double>(one[i]) - none[i]));
+  ASSERT_GT(largest, 1e-3);
+  for (size_t i = 0; i < one.size(); ++i)
+    EXPECT_NEAR(tenth[i] - none[i], 0.1 * (one[i] - none[i]), 1e-5 * largest + 1e-6) << i;
+  // Layers that the way does not pass.
+  EXPECT_EQ(gradient_with(0, "bbox_head.reppoints_cls_out.weight"),
+            gradient_with(1, "bbox_head.reppoints_cls_out.weight"));
+  EXPECT_EQ(gradient_with(0, "bbox_head.cls_convs.0.conv.weight"),
+            gradient_with(1, "bbox_head.cls_convs.0.conv.weight"));
+  // Without boxes only the classification sends anything through the taps.
+  Head head(context, {.gradient_mul = 0});
+  (void)head.train({0}, truth({{}}, 1));
+  EXPECT_TRUE(all_zero(head.gradient(out)));
+}
+
+// The refined points are offsets from the initial ones, which the second box loss does not move.
+TEST_F(Heads, RefinementDoesNotMoveTheInitialPoints) {
+  Head head(context, {.gradient_mul = 0, .init_loss_weight = 0});
+  const Losses losses = head.train({0}, truth({some}, 4));
+  ASSERT_GT(losses.at("loss_pts_refine"), 0);
+  EXPECT_TRUE(all_zero(head.gradient("bbox_head.reppoints_pts_init_out.weight")));
+  EXPECT_FALSE(all_zero(head.gradient("bbox_head.reppoints_pts_refine_out.weight")));
+}
+
+TEST_F(Heads, MomentMulScalesTheMomentGradient) {
+  const GroundTruth boxes = truth({some}, 4);
+  Head full(context, {.moment_mul = 1}), hundredth(context, {.moment_mul = 0.01});
+  (void)full.train({0}, boxes);
+  (void)hundredth.train({0}, boxes);
+  const Floats a = full.gradient("bbox_head.moment_transfer"), b = hundredth.gradient("bbox_head.moment_transfer");
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_GT(std::abs(a[i]), 1e-3);
+    EXPECT_NEAR(b[i], 0.01 * a[i], 1e-6 * std::abs(a[i]));
+  }
+}
+
+TEST_F(Heads, TransformsWithoutMomentHaveNoMomentParameter) {
+  for (const char* transform : {"minmax", "partial_minmax"}) {
+    Head head(context, {.transform = transform});
+    EXPECT_EQ(head.store.find("bbox_head.moment_transfer"), nullptr);
+    const Losses losses = head.train({0}, truth({some}, 4));
+    EXPECT_GT(losses.at("loss_pts_init"), 0) << transform;
+    expect_finite(head.gradients());
+  }
+}
+
+TEST_F(Heads, PointsMustBeAnOddSquare) {
+  for (const int points : {-1, 0, 2, 4, 8, 10, 16, 36}) {
+    try {
+      const Head head(context, {.num_points = points});
+      FAIL() << points;
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find("model.head.num_points: " + std::to_string(points)), std::string::npos)
+          << error.what();
+    }
+  }
+  Head head(context, {.num_points = 25});
+  EXPECT_TRUE(std::isfinite(head.train({0}, truth({some}, 4)).at("loss_cls")));
+}
+
+TEST_F(Heads, Normalisers) {
+  const GroundTruth boxes = truth({some, {}}, 4);
+  double unnormalised = 0;
+  for (const char* name : {"num_pos", "num_valid", "num_pos_image_min1", "pos_plus_neg"}) {
+    SCOPED_TRACE(name);
+    Head head(context, {.refine_pos_iou = 0.3, .refine_neg_iou = 0.25}, {.type = "cross_entropy", .normalizer = name});
+    RepPointsHead::Targets targets;
+    const Losses losses = head.train({0, 1}, boxes, &targets);
+    // Counted here from the assignments.
+    const auto divisor = [&](const Tensor& assigned, bool classification) {
+      const auto rows = context.download<int32_t>(assigned);
+      double positives = 0, valid = 0, positives_min1 = 0, positives_and_negatives = 0;
+      for (size_t n = 0; n < 2; ++n) {
+        double image_positives = 0, image_negatives = 0;
+        for (size_t p = 0; p < 80; ++p) {
+          image_positives += rows[n * 80 + p] > 0;
+          image_negatives += rows[n * 80 + p] == 0;
+        }
+        positives += image_positives;
+        valid += image_positives + image_negatives;
+        positives_min1 += std::max(image_positives, 1.0);
+        positives_and_negatives += std::max(image_positives, 1.0) + std::max(image_negatives, 1.0);
+      }
+      const std::string option = name;
+      if (option == "num_pos_image_min1") return positives_min1;
+      if (option == "pos_plus_neg") return positives_and_negatives;
+      return option == "num_valid" && classification ? valid : std::max(positives, 1.0);
+    };
+    EXPECT_EQ(scalar(targets.init_normalizer), divisor(targets.init_assigned, false));
+    EXPECT_EQ(scalar(targets.refine_normalizer), divisor(targets.refine_assigned, true));
+    const double sum = losses.at("loss_cls") * scalar(targets.refine_normalizer);
+    if (unnormalised == 0) unnormalised = sum;
+    EXPECT_NEAR(sum, unnormalised, 1e-6 * unnormalised);
+  }
+}
+
+// Of two ranks the other one has so many more of everything.
+class TwoRanks final : public Communicator {
+ public:
+  [[nodiscard]] int rank() const override { return 0; }
+  [[nodiscard]] int world_size() const override { return 2; }
+  void all_reduce_sum(Tensor& values) override {
+    for (int64_t i = 0; i < values.size(); ++i) values.view<double>()[i] += 7;
+  }
+  void broadcast(Tensor&, int) override {}
+  void barrier() override {}
+};
+
+TEST_F(Heads, NormaliserIsTheMeanOverRanks) {
+  TwoRanks ranks;
+  Head head(context, {});
+  RepPointsHead::Targets here, mean;
+  const Losses alone = head.train({0}, truth({some}, 4), &here),
+               shared = head.train({0}, truth({some}, 4), &mean, &ranks);
+  EXPECT_EQ(scalar(here.init_normalizer), 3);
+  EXPECT_EQ(scalar(mean.init_normalizer), 5);
+  EXPECT_NEAR(shared.at("loss_pts_init"), alone.at("loss_pts_init") * 3 / 5, 1e-6);
+}
+
+TEST_F(Heads, FiveThousandBoxes) {
+  std::mt19937 random(5);
+  const auto uniform = [&](float size) { return size * static_cast<float>(random() >> 8) / 16777216.0f; };
+  std::vector<Box> boxes;
+  for (int i = 0; i < 5000; ++i) {
+    const float x = uniform(60), y = uniform(60);
+    boxes.push_back({x, y, x + 1 + uniform(30), y + 1 + uniform(30), static_cast<int>(random() % 3)});
+  }
+  Head head(context, {});
+  RepPointsHead::Targets targets;
+  const Losses losses = head.train({0, 1}, truth({boxes, some}, 5000), &targets);
+  for (const auto& [name, value] : losses) {
+    EXPECT_TRUE(std::isfinite(value)) << name;
+    EXPECT_GT(value, 0) << name;
+  }
+  expect_finite(head.gradients());
+  const auto assigned = context.download<int32_t>(targets.init_assigned);
+  const auto positives = std::count_if(assigned.begin(), assigned.begin() + 80, [](int32_t a) { return a > 0; });
+  EXPECT_GT(positives, 40);  // nearly every cell is nearest to one of so many boxes
+  EXPECT_GT(*std::max_element(assigned.begin(), assigned.end()), 1000);
+}
+
+TEST_F(Heads, BoxesThatHardlyExist) {
+  // Points, lines, far outside, a million pixels wide.
+  const std::vector<Box> odd{
+      {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
+  for (const char* transform : {"moment", "minmax"}) {
+    Head head(context, {.transform = transform});
+    for (const auto& [name, value] : head.train({0}, truth({odd}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
+    expect_finite(head.gradients());
+  }
+}
+
+TEST_F(Heads, TheBiasOfTheClassifierStartsAtThePrior) {
+  Head head(context, {}, {.prior_probability = 0.01});
+  head.store.initialize(0);
+  for (const float b : context.download<float>(head.store.find("bbox_head.reppoints_cls_out.bias")->node.value))
+    EXPECT_NEAR(b, -4.59512, 1e-5);
+}
+
+TEST_F(Heads, OneLevelPerStride) {
+  Head head(context, {});
+  Tape tape(context);
+  const std::vector<Var> levels{tape.constant(context.zeros({1, 8, 8, 8}))};
+  EXPECT_THROW((void)head.head(tape, levels), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace gradlibra
