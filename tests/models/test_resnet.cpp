@@ -134,8 +134,8 @@ TEST_F(ResNets, BatchStatisticsAreLearnedInTrainedStagesOnly) {
   }
 }
 
-// Inference after training with batch statistics uses the stored ones: the same output for the same image, whatever else
-// is in the batch.
+// Inference after training with batch statistics uses the stored ones: the same output for the same image, whatever
+// else is in the batch.
 TEST_F(ResNets, InferenceDoesNotDependOnTheBatch) {
   Network network(context, {.depth = 18, .frozen_stages = -1, .norm_eval = false});
   const std::vector<float> images = filled_nhwc("image", 2, 3, 32, 32, -2, 2);

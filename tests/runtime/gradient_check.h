@@ -29,7 +29,8 @@ inline Input random_input(Shape shape, uint32_t seed, float lo = -1, float hi = 
   return {shape, random_array(shape, seed, lo, hi).values};
 }
 
-// The inputs of an op as nodes that nobody computes, like parameters. Gradients start as NaN, so that an unwritten element shows.
+// The inputs of an op as nodes that nobody computes, like parameters. Gradients start as NaN, so that an unwritten
+// element shows.
 class Leaves {
  public:
   Leaves(Context& context, const std::vector<Input>& inputs, const std::vector<size_t>& trained) : context_(context) {
@@ -69,8 +70,8 @@ struct GradientCheck {
   std::vector<Input> inputs;
   // Which inputs are trained together in a run of their own; all of them together is always one.
   std::vector<std::vector<size_t>> trained_alone{};
-  double tolerance =
-      1e-4;  // relative to the element, and a tenth of it to the largest element: float32 sums of up to a few hundred terms
+  // Relative to the element, and a tenth of it to the largest element: float32 sums of up to a few hundred terms.
+  double tolerance = 1e-4;
 
   // d <weights, oracle> / d inputs[i], by central differences.
   [[nodiscard]] Doubles expected_gradient(size_t i, const Doubles& weights) const {
