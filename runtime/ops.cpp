@@ -13,12 +13,18 @@ namespace gradlibra::ops {
 
 namespace {
 
-// grad of y before the activation, in place of the gradient behind it. Nothing else reads output.grad.
-void undo_relu(Tape& tape, Var y, Activation activation) {
-  if (activation == Activation::none) return;
-  tape.run([&](auto& device) {
-    kernels::relu_backward(device, y.view(), Tape::grad(y), Tape::grad(y), Accumulate::overwrite);
-  });
+// The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under inspection, where
+// the gradient of y itself is to be seen: then it lies in `scratch`.
+View<const float> grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch) {
+  const View<float> grad_y = Tape::grad(y);
+  if (activation == Activation::none) return grad_y;
+  View<float> grad = grad_y;
+  if (tape.mode() == Tape::Mode::inspection) {
+    scratch = tape.context().empty(y.shape());
+    grad = scratch.view();
+  }
+  tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), grad_y, grad, Accumulate::overwrite); });
+  return grad;
 }
 
 // A closure must be copyable for std::function; what it owns is not.
@@ -38,16 +44,17 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
   if (tape.computes())
     library.forward(x.view(), weight.view(), bias ? bias.view() : View<const float>(), shape, activation, y.out());
   tape.on_backward(y, [=, &tape, &library] {
-    undo_relu(tape, y, activation);
+    Tensor scratch;
+    const View<const float> grad_y = grad_before_activation(tape, y, activation, scratch);
     if (weight.requires_grad()) {
       const auto grad_weight = tape.grad_of(weight);
       View<float> grad_bias;
       if (bias.requires_grad()) grad_bias = tape.grad_of(bias).grad;  // written as often as the weight's
-      library.backward_weight(x.view(), Tape::grad(y), shape, grad_weight.grad, grad_bias, grad_weight.mode);
+      library.backward_weight(x.view(), grad_y, shape, grad_weight.grad, grad_bias, grad_weight.mode);
     }
     if (x.requires_grad()) {
       const auto grad_x = tape.grad_of(x);
-      library.backward_data(Tape::grad(y), weight.view(), shape, grad_x.grad, grad_x.mode);
+      library.backward_data(grad_y, weight.view(), shape, grad_x.grad, grad_x.mode);
     }
   });
   return y;
@@ -71,8 +78,8 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   }
   // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
   tape.on_backward(y, [=, &tape, &library] {
-    undo_relu(tape, y, activation);
-    const View<const float> grad_rows = Tape::grad(y);
+    Tensor scratch;
+    const View<const float> grad_rows = grad_before_activation(tape, y, activation, scratch);
     Tensor cols = tape.context().empty({N, H, W, taps, C});
     if (weight.requires_grad()) {
       tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });

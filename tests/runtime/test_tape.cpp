@@ -243,6 +243,22 @@ TEST_F(Tapes, ShapesModeAllocatesNothing) {
   EXPECT_EQ(context.memory().bytes_reserved(), 0);
 }
 
+// A fused activation is undone on the gradient; what is shown of a value must be the gradient of that value, cut off or not.
+TEST_F(Tapes, InspectionShowsTheGradientBehindAFusedActivation) {
+  Node x, w;
+  x.value = context.upload<float>(Floats{1, 2}, {1, 1, 2, 1});
+  x.requires_grad = true;
+  w.value = context.upload<float>(Floats{1, -1}, {2, 1, 1, 1});
+  w.requires_grad = true;
+  Tape tape(context, Tape::Mode::inspection);
+  const Var y = ops::conv2d(tape, Var(&x), Var(&w), Var(), {}, ops::Activation::relu);  // (1, 0), (2, 0)
+  seed(tape, y, {3, 4, 5, 6});
+  tape.backward();
+  EXPECT_EQ(gradient(y.node()), (Floats{3, 4, 5, 6}));
+  EXPECT_EQ(gradient(x), (Floats{3, 5}));
+  EXPECT_EQ(gradient(w), (Floats{13, 0}));
+}
+
 TEST_F(Tapes, CostsAreCountedInShapesModeOnly) {
   Tape tape(context);
   tape.add_cost("layer", 5);
