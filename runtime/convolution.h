@@ -1,30 +1,39 @@
 // SPDX-License-Identifier: MIT
-// Who computes convolutions: oneDNN, the plain kernels, or (on a GPU) a vendor library, behind one interface.
+// Who computes convolutions: oneDNN, cuDNN or the plain kernels, behind one interface.
 #pragma once
 
 #include <memory>
 
 #include "kernels/batch_norm.h"  // Activation
 #include "kernels/conv2d.h"
-#include "kernels/view.h"
+#include "runtime/map.h"
 
 namespace gradlibra {
 
 class Context;
 
 // Shapes as in kernels/conv2d.h: x (N, H, W, C), weight (K, R, S, C), bias (K) or empty, y (N, P, Q, K). A matrix product of rows
-// (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C).
+// (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C). Maps and weights of one call have one type, float or
+// bfloat16; biases and the gradients of weights and biases are float, and so are all sums.
 class Convolution {
  public:
   virtual ~Convolution() = default;
-  // y = activation(x * weight + bias)
-  virtual void forward(View<const float> x, View<const float> weight, View<const float> bias,
-                       const kernels::ConvShape& shape, kernels::Activation activation, View<float> y) = 0;
-  virtual void backward_data(View<const float> grad_y, View<const float> weight, const kernels::ConvShape& shape,
-                             View<float> grad_x, Accumulate mode) = 0;
+
+  // y = activation(x * weight + bias + residual): the end of a residual block in one call.
+  struct Forward {
+    ConstMap x, weight;
+    View<const float> bias;  // may be empty
+    ConstMap residual;       // of y's shape and type; may be empty
+    kernels::ConvShape shape;
+    kernels::Activation activation = kernels::Activation::none;
+    Map y;
+  };
+  virtual void forward(const Forward& call) = 0;
+  virtual void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
+                             Accumulate mode) = 0;
   // An empty grad_bias skips it.
-  virtual void backward_weight(View<const float> x, View<const float> grad_y, const kernels::ConvShape& shape,
-                               View<float> grad_weight, View<float> grad_bias, Accumulate mode) = 0;
+  virtual void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+                               View<float> grad_bias, Accumulate mode) = 0;
   // Weights have changed (an optimiser step, a load): whatever was derived from them is stale.
   virtual void weights_changed() {}
 };
@@ -33,5 +42,9 @@ class Convolution {
 [[nodiscard]] std::unique_ptr<Convolution> make_plain_convolution(Context& context);
 // oneDNN on the host; null in a build without it.
 [[nodiscard]] std::unique_ptr<Convolution> make_onednn_convolution(Context& context);
+// Gives a library that knows float alone the bfloat16 calls: maps are widened before, the result is rounded after. For tests and
+// for hosts, where mixed precision is there to be compared, not to be fast.
+[[nodiscard]] std::unique_ptr<Convolution> make_widening_convolution(Context& context,
+                                                                     std::unique_ptr<Convolution> float_only);
 
 }  // namespace gradlibra

@@ -66,8 +66,13 @@ class OneDnnConvolution final : public Convolution {
         engine_(dnnl::engine::kind::cpu, 0),
         stream_(engine_) {}
 
-  void forward(View<const float> x, View<const float> weight, View<const float> bias, const ConvShape& shape,
-               Activation activation, View<float> y) override {
+  void forward(const Forward& call) override {
+    const View<const float> x = call.x.view(), weight = call.weight.view(), bias = call.bias;
+    const View<float> y = call.y.view();
+    const ConvShape& shape = call.shape;
+    // The residual is added behind the primitive, and the ReLU with it.
+    const bool has_residual = !call.residual.empty();
+    const Activation activation = has_residual ? Activation::none : call.activation;
     const Geometry g(x.shape(), weight.shape(), y.shape(), shape);
     if (y.size() == 0) return;
     use_threads();
@@ -98,10 +103,19 @@ class OneDnnConvolution final : public Convolution {
                                          {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
     if (has_bias) args.emplace(DNNL_ARG_BIAS, wrap(g.bias_desc(), bias.data()));
     execute(plan.primitive, args);
+    if (!has_residual) return;
+    context_.run([&](auto& device) {
+      if (call.activation == Activation::relu)
+        kernels::add_relu(device, y, call.residual.view(), y);
+      else
+        kernels::copy(device, call.residual.view(), y, Accumulate::add);
+    });
   }
 
-  void backward_data(View<const float> grad_y, View<const float> weight, const ConvShape& shape, View<float> grad_x,
+  void backward_data(ConstMap grad_y_map, ConstMap weight_map, const ConvShape& shape, Map grad_x_map,
                      Accumulate mode) override {
+    const View<const float> grad_y = grad_y_map.view(), weight = weight_map.view();
+    const View<float> grad_x = grad_x_map.view();
     const Geometry g(grad_x.shape(), weight.shape(), grad_y.shape(), shape);
     if (grad_x.size() == 0) return;
     use_threads();
@@ -128,8 +142,9 @@ class OneDnnConvolution final : public Convolution {
       context_.run([&](auto& device) { kernels::copy(device, target, grad_x, Accumulate::add); });
   }
 
-  void backward_weight(View<const float> x, View<const float> grad_y, const ConvShape& shape, View<float> grad_weight,
+  void backward_weight(ConstMap x_map, ConstMap grad_y_map, const ConvShape& shape, View<float> grad_weight,
                        View<float> grad_bias, Accumulate mode) override {
+    const View<const float> x = x_map.view(), grad_y = grad_y_map.view();
     const Geometry g(x.shape(), grad_weight.shape(), grad_y.shape(), shape);
     const bool has_bias = grad_bias.data() != nullptr;
     if (grad_y.size() == 0) {
@@ -263,7 +278,7 @@ class OneDnnConvolution final : public Convolution {
 }  // namespace
 
 std::unique_ptr<Convolution> make_onednn_convolution(Context& context) {
-  return std::make_unique<OneDnnConvolution>(context);
+  return make_widening_convolution(context, std::make_unique<OneDnnConvolution>(context));
 }
 
 }  // namespace gradlibra

@@ -42,7 +42,12 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
                     x.requires_grad() || weight.requires_grad() || bias.requires_grad());
   Convolution& library = tape.context().convolution();
   if (tape.computes())
-    library.forward(x.view(), weight.view(), bias ? bias.view() : View<const float>(), shape, activation, y.out());
+    library.forward({.x = x.view(),
+                     .weight = weight.view(),
+                     .bias = bias ? bias.view() : View<const float>(),
+                     .shape = shape,
+                     .activation = activation,
+                     .y = y.out()});
   tape.on_backward(y, [=, &tape, &library] {
     Tensor scratch;
     const View<const float> grad_y = grad_before_activation(tape, y, activation, scratch);
@@ -73,8 +78,10 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   if (tape.computes()) {
     Tensor columns = tape.context().empty({N, H, W, taps, C});
     tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, columns.view()); });
-    library.forward(std::as_const(columns).view(rows_shape), as_rows(weight.view(), matrix), {}, {}, activation,
-                    y.out());
+    library.forward({.x = columns.view(rows_shape),
+                     .weight = as_rows(weight.view(), matrix),
+                     .activation = activation,
+                     .y = y.out()});
   }
   // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
   tape.on_backward(y, [=, &tape, &library] {
@@ -84,8 +91,7 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     if (weight.requires_grad()) {
       tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });
       const auto target = tape.grad_of(weight);
-      library.backward_weight(std::as_const(cols).view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {},
-                              target.mode);
+      library.backward_weight(cols.view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
     }
     if (!x.requires_grad() && !offsets.requires_grad()) return;
     library.backward_data(grad_rows, as_rows(weight.view(), matrix), {}, cols.view(rows_shape), Accumulate::overwrite);

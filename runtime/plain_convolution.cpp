@@ -12,28 +12,37 @@ class PlainConvolution final : public Convolution {
  public:
   explicit PlainConvolution(Context& context) : context_(context) {}
 
-  void forward(View<const float> x, View<const float> weight, View<const float> bias, const kernels::ConvShape& shape,
-               kernels::Activation activation, View<float> y) override {
+  void forward(const Forward& call) override {
+    const View<float> y = call.y.view();
+    const bool relu = call.activation == kernels::Activation::relu;
     context_.run([&](auto& device) {
-      kernels::conv2d(device, x, weight, bias, shape, y);
-      if (activation == kernels::Activation::relu) kernels::relu(device, y, y);
+      kernels::conv2d(device, call.x.view(), call.weight.view(), call.bias, call.shape, y);
+      if (call.residual.empty()) {
+        if (relu) kernels::relu(device, y, y);
+      } else if (relu) {
+        kernels::add_relu(device, y, call.residual.view(), y);
+      } else {
+        kernels::copy(device, call.residual.view(), y, Accumulate::add);
+      }
     });
   }
 
-  void backward_data(View<const float> grad_y, View<const float> weight, const kernels::ConvShape& shape,
-                     View<float> grad_x, Accumulate mode) override {
-    context_.run([&](auto& device) { kernels::conv2d_backward_data(device, grad_y, weight, shape, grad_x, mode); });
+  void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
+                     Accumulate mode) override {
+    context_.run([&](auto& device) {
+      kernels::conv2d_backward_data(device, grad_y.view(), weight.view(), shape, grad_x.view(), mode);
+    });
   }
 
-  void backward_weight(View<const float> x, View<const float> grad_y, const kernels::ConvShape& shape,
-                       View<float> grad_weight, View<float> grad_bias, Accumulate mode) override {
+  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+                       View<float> grad_bias, Accumulate mode) override {
     context_.run([&](auto& device) {
-      kernels::conv2d_backward_weight(device, x, grad_y, shape, grad_weight, mode);
+      kernels::conv2d_backward_weight(device, x.view(), grad_y.view(), shape, grad_weight, mode);
       if (grad_bias.data() == nullptr) return;
       const int64_t channels = grad_bias.size();
       Tensor workspace =
           context_.empty({kernels::sum_rows_workspace(channels ? grad_y.size() / channels : 0, channels)});
-      kernels::sum_rows(device, grad_y, grad_bias, mode, workspace.view());
+      kernels::sum_rows(device, grad_y.view(), grad_bias, mode, workspace.view());
     });
   }
 
@@ -44,7 +53,7 @@ class PlainConvolution final : public Convolution {
 }  // namespace
 
 std::unique_ptr<Convolution> make_plain_convolution(Context& context) {
-  return std::make_unique<PlainConvolution>(context);
+  return make_widening_convolution(context, std::make_unique<PlainConvolution>(context));
 }
 
 #ifndef GRADLIBRA_HAVE_ONEDNN

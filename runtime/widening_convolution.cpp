@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// bfloat16 convolutions by a library of float32: the inputs are widened, which is exact, and the result is rounded once.
+#include "kernels/elementwise.h"
+#include "runtime/context.h"
+
+namespace gradlibra {
+
+namespace {
+
+class WideningConvolution final : public Convolution {
+ public:
+  WideningConvolution(Context& context, std::unique_ptr<Convolution> float_only)
+      : context_(context), float_only_(std::move(float_only)) {}
+
+  void forward(const Forward& call) override {
+    if (call.y.dtype() == DType::f32) return float_only_->forward(call);
+    const Tensor x = widened(call.x), weight = widened(call.weight);
+    Tensor residual, y = context_.empty(call.y.shape());
+    Forward wide{
+        .x = x, .weight = weight, .bias = call.bias, .shape = call.shape, .activation = call.activation, .y = y};
+    if (!call.residual.empty()) {
+      residual = widened(call.residual);
+      wide.residual = residual;
+    }
+    float_only_->weights_changed();  // the widened weight lies where another one may have lain
+    float_only_->forward(wide);
+    round(y, call.y, Accumulate::overwrite);
+  }
+
+  void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
+                     Accumulate mode) override {
+    if (grad_x.dtype() == DType::f32) return float_only_->backward_data(grad_y, weight, shape, grad_x, mode);
+    const Tensor wide_grad_y = widened(grad_y), wide_weight = widened(weight);
+    Tensor wide_grad_x = context_.empty(grad_x.shape());
+    float_only_->weights_changed();
+    float_only_->backward_data(wide_grad_y, wide_weight, shape, wide_grad_x, Accumulate::overwrite);
+    round(wide_grad_x, grad_x, mode);
+  }
+
+  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+                       View<float> grad_bias, Accumulate mode) override {
+    if (x.dtype() == DType::f32) return float_only_->backward_weight(x, grad_y, shape, grad_weight, grad_bias, mode);
+    const Tensor wide_x = widened(x), wide_grad_y = widened(grad_y);
+    float_only_->backward_weight(wide_x, wide_grad_y, shape, grad_weight, grad_bias, mode);
+  }
+
+  void weights_changed() override { float_only_->weights_changed(); }
+
+ private:
+  Tensor widened(ConstMap map) {
+    Tensor wide = context_.empty(map.shape());
+    context_.run([&](auto& device) { kernels::cast(device, map.view<bfloat16>(), wide.view()); });
+    return wide;
+  }
+  // The sum of an addition is rounded, not its terms.
+  void round(Tensor& wide, Map to, Accumulate mode) {
+    context_.run([&](auto& device) {
+      if (mode == Accumulate::add) {
+        Tensor old = context_.empty(to.shape());
+        kernels::cast(device, to.view<bfloat16>(), old.view());
+        kernels::copy(device, old.view(), wide.view(), Accumulate::add);
+      }
+      kernels::cast(device, wide.view(), to.view<bfloat16>());
+    });
+  }
+
+  Context& context_;
+  std::unique_ptr<Convolution> float_only_;
+};
+
+}  // namespace
+
+std::unique_ptr<Convolution> make_widening_convolution(Context& context, std::unique_ptr<Convolution> float_only) {
+  return std::make_unique<WideningConvolution>(context, std::move(float_only));
+}
+
+}  // namespace gradlibra
