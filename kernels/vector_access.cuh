@@ -2,17 +2,23 @@
 // Device side: 16-byte loads and stores where addresses allow, and loops over flat arrays that use them.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <type_traits>
 
 #include "kernels/bfloat16.h"
 #include "kernels/launch.h"
+#include "kernels/map_type.h"
 
 namespace gradlibra::kernels {
 
 inline constexpr int kBlock = 256;
 
-// V values that travel together, V = 4 or 1.
+// How many values a thread moves at a time: 16 bytes of the narrowest type, 4 float or 8 bfloat16.
+template <MapType... T>
+inline constexpr int kPack = (... || std::same_as<T, bfloat16>) ? 8 : 4;
+
+// V values that travel together, as float whatever they are stored as. V = 8, 4 (float only) or 1.
 template <int V>
 struct Pack {
   float at[V];
@@ -22,26 +28,61 @@ struct Pack {
 
 template <int V>
 __device__ Pack<V> load(const float* p) {
-  if constexpr (V == 4) {
-    const float4 q = *reinterpret_cast<const float4*>(p);
-    return {{q.x, q.y, q.z, q.w}};
+  Pack<V> v;
+  if constexpr (V == 1) {
+    v[0] = *p;
   } else {
-    return {{*p}};
+    for (int k = 0; k < V; k += 4) {
+      const float4 q = *reinterpret_cast<const float4*>(p + k);
+      v[k] = q.x, v[k + 1] = q.y, v[k + 2] = q.z, v[k + 3] = q.w;
+    }
   }
+  return v;
+}
+
+// Of two neighbouring bfloat16 the first is the low half of their word.
+template <int V>
+__device__ Pack<V> load(const bfloat16* p) {
+  static_assert(V == 8 || V == 1);
+  Pack<V> v;
+  if constexpr (V == 1) {
+    v[0] = to_float(*p);
+  } else {
+    const uint4 q = *reinterpret_cast<const uint4*>(p);
+    const unsigned words[4] = {q.x, q.y, q.z, q.w};
+    for (int k = 0; k < 4; ++k) {
+      v[2 * k] = __uint_as_float(words[k] << 16);
+      v[2 * k + 1] = __uint_as_float(words[k] & 0xffff0000u);
+    }
+  }
+  return v;
 }
 
 template <int V>
 __device__ void store(float* p, const Pack<V>& v) {
-  if constexpr (V == 4) {
-    *reinterpret_cast<float4*>(p) = make_float4(v[0], v[1], v[2], v[3]);
-  } else {
+  if constexpr (V == 1) {
     *p = v[0];
+  } else {
+    for (int k = 0; k < V; k += 4) *reinterpret_cast<float4*>(p + k) = make_float4(v[k], v[k + 1], v[k + 2], v[k + 3]);
   }
 }
 
-// p[k] = v[k], or p[k] += v[k].
 template <int V>
-__device__ void store(float* p, Pack<V> v, bool add) {
+__device__ void store(bfloat16* p, const Pack<V>& v) {
+  static_assert(V == 8 || V == 1);
+  if constexpr (V == 1) {
+    *p = to_bfloat16(v[0]);
+  } else {
+    unsigned words[4];
+    for (int k = 0; k < 4; ++k)
+      words[k] = to_bfloat16(v[2 * k]).bits | static_cast<unsigned>(to_bfloat16(v[2 * k + 1]).bits) << 16;
+    *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
+  }
+}
+
+// p[k] = v[k], or p[k] += v[k] in float.
+template <int V, MapType T>
+__device__ void store(T* p, Pack<V> v, bool add) {
   if (add) {
     const Pack<V> old = load<V>(p);
     for (int k = 0; k < V; ++k) v[k] += old[k];
@@ -49,15 +90,15 @@ __device__ void store(float* p, Pack<V> v, bool add) {
   store<V>(p, v);
 }
 
-// Calls body(width, i) for i = 0, 4, 8, ... with width 4, then for the rest with width 1; width is a std::integral_constant.
+// Calls body(width, i) for i = 0, V, 2 V, ... with width V, then for the rest with width 1; width is a std::integral_constant.
 // Without `aligned`, all with width 1. The threads of the whole grid share the work.
-template <class Body>
+template <int V = 4, class Body>
 __device__ void for_each_pack(int64_t size, bool aligned, Body body) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  const int64_t quads = aligned ? size / 4 : 0;
-  for (int64_t i = thread; i < quads; i += threads) body(std::integral_constant<int, 4>{}, 4 * i);
-  for (int64_t i = 4 * quads + thread; i < size; i += threads) body(std::integral_constant<int, 1>{}, i);
+  const int64_t packs = aligned ? size / V : 0;
+  for (int64_t i = thread; i < packs; i += threads) body(std::integral_constant<int, V>{}, V * i);
+  for (int64_t i = V * packs + thread; i < size; i += threads) body(std::integral_constant<int, 1>{}, i);
 }
 
 // Whether every address is a multiple of `bytes`.
@@ -67,9 +108,9 @@ bool aligned(const T*... p) {
 }
 
 // Blocks of kBlock threads for for_each_pack: one pack per thread until the grid fills any card several times over.
-inline unsigned pack_blocks(int64_t size) {
+inline unsigned pack_blocks(int64_t size, int V = 4) {
   constexpr int64_t kMaxBlocks = 8192;
-  const int64_t blocks = ((size + 3) / 4 + kBlock - 1) / kBlock;
+  const int64_t blocks = ((size + V - 1) / V + kBlock - 1) / kBlock;
   return static_cast<unsigned>(blocks < kMaxBlocks ? blocks : kMaxBlocks);
 }
 
