@@ -7,23 +7,25 @@
 namespace gradlibra::kernels {
 
 void check_image_normalize(View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                           View<float> out) {
+                           const Shape& out) {
   const char* op = "image_normalize";
   require(images.rank() == 4 && images.dim(3) == 3, op,
           "images has shape " + images.shape().to_string() + ", expected (N, H, W, 3)");
   require_shape(op, "orientations", orientations, {images.dim(0)});
   require_shape(op, "sizes", sizes, {images.dim(0), 2});
-  require_shape(op, "out", out, images.shape());
+  require(out == images.shape(), op, "out has shape " + out.to_string() + ", expected " + images.shape().to_string());
 }
 
+template <MapType T>
 void image_normalize(Cpu& cpu, View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                     const ImageNormalize& options, View<float> out) {
-  check_image_normalize(images, orientations, sizes, out);
+                     const ImageNormalize& options, View<T> out) {
+  check_image_normalize(images, orientations, sizes, out.shape());
   const int64_t N = images.dim(0), H = images.dim(1), W = images.dim(2);
   // A byte has 256 values: divide once for each.
-  std::array<std::array<float, 256>, 3> table;
+  std::array<std::array<T, 256>, 3> table;
   for (size_t c = 0; c < 3; ++c)
-    for (size_t v = 0; v < 256; ++v) table[c][v] = (static_cast<float>(v) - options.mean[c]) / options.std[c];
+    for (size_t v = 0; v < 256; ++v)
+      table[c][v] = from_float<T>((static_cast<float>(v) - options.mean[c]) / options.std[c]);
   const int64_t red = options.bgr ? 2 : 0;  // the stored channel of network channel 0
 
   parallel_for(cpu, N * H, 8, [&](int64_t row) {
@@ -34,7 +36,7 @@ void image_normalize(Cpu& cpu, View<const uint8_t> images, View<const int32_t> o
     const int64_t stored_width = std::clamp<int64_t>(sizes[2 * n + 1], 0, W);
     const int64_t height = transposed ? stored_width : stored_height, width = transposed ? stored_height : stored_width;
     const uint8_t* image = images.data() + n * H * W * 3;
-    float* to = out.data() + row * W * 3;
+    T* to = out.data() + row * W * 3;
     const int64_t valid = y < height ? std::min(width, W) : 0;
     for (int64_t x = 0; x < valid; ++x) {
       const int64_t u = (turn & kFlipVertical) != 0 ? height - 1 - y : y;
@@ -44,8 +46,13 @@ void image_normalize(Cpu& cpu, View<const uint8_t> images, View<const int32_t> o
       to[3 * x + 1] = table[1][pixel[1]];
       to[3 * x + 2] = table[2][pixel[2 - red]];
     }
-    std::fill(to + 3 * valid, to + 3 * W, 0.0f);
+    std::fill(to + 3 * valid, to + 3 * W, T{});
   });
 }
+
+template void image_normalize(Cpu&, View<const uint8_t>, View<const int32_t>, View<const int32_t>,
+                              const ImageNormalize&, View<float>);
+template void image_normalize(Cpu&, View<const uint8_t>, View<const int32_t>, View<const int32_t>,
+                              const ImageNormalize&, View<bfloat16>);
 
 }  // namespace gradlibra::kernels

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// 8-bit images to network input on the device. A thread owns four neighbouring floats of an output row (one where the row is
-// no multiple of 16 bytes): the stores, four times as many bytes as the loads, are the cost.
+// 8-bit images to network input on the device. A thread owns 16 neighbouring bytes of an output row (one value where the row is
+// no multiple of 16 bytes): the stores, two or four times as many bytes as the loads, are the cost.
 #include "kernels/image_normalize.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"
@@ -17,10 +17,10 @@ struct Normalization {
 __device__ int clamp(int value, int high) { return value < 0 ? 0 : value > high ? high : value; }
 
 // rows: N * H.
-template <int V>
+template <int V, class T>
 __global__ void image_normalize_kernel(const uint8_t* __restrict__ images, const int32_t* __restrict__ orientations,
                                        const int32_t* __restrict__ sizes, const Normalization options,
-                                       float* __restrict__ out, int H, int W, int64_t rows) {
+                                       T* __restrict__ out, int H, int W, int64_t rows) {
   const int item = (blockIdx.x * blockDim.x + threadIdx.x) * V;
   if (item >= 3 * W) return;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
@@ -50,19 +50,25 @@ __global__ void image_normalize_kernel(const uint8_t* __restrict__ images, const
 
 }  // namespace
 
+template <MapType T>
 void image_normalize(Cuda& cuda, View<const uint8_t> images, View<const int32_t> orientations,
-                     View<const int32_t> sizes, const ImageNormalize& options, View<float> out) {
-  check_image_normalize(images, orientations, sizes, out);
+                     View<const int32_t> sizes, const ImageNormalize& options, View<T> out) {
+  check_image_normalize(images, orientations, sizes, out.shape());
   const int64_t H = out.dim(1), W = out.dim(2), rows = out.dim(0) * H;
   if (out.size() == 0) return;
-  require(3 * W < INT32_MAX - 4 * kBlock && H < INT32_MAX, "image_normalize", "a row has over 2^31 elements");
-  const bool vectors = 3 * W % 4 == 0 && aligned(out.data());
+  require(3 * W < INT32_MAX - 8 * kBlock && H < INT32_MAX, "image_normalize", "a row has over 2^31 elements");
+  const int V = 3 * W % kPack<T> == 0 && aligned(out.data()) ? kPack<T> : 1;
   const auto& [mean, std, bgr] = options;
   const Normalization plain{{mean[0], mean[1], mean[2]}, {std[0], std[1], std[2]}, bgr};
-  const int64_t items = vectors ? 3 * W / 4 : 3 * W;
-  launch(vectors ? image_normalize_kernel<4> : image_normalize_kernel<1>, row_grid(items, rows), row_block(items), 0,
-         cuda.stream(), images.data(), orientations.data(), sizes.data(), plain, out.data(), static_cast<int>(H),
-         static_cast<int>(W), rows);
+  const int64_t items = 3 * W / V;
+  launch(V > 1 ? image_normalize_kernel<kPack<T>, T> : image_normalize_kernel<1, T>, row_grid(items, rows),
+         row_block(items), 0, cuda.stream(), images.data(), orientations.data(), sizes.data(), plain, out.data(),
+         static_cast<int>(H), static_cast<int>(W), rows);
 }
+
+template void image_normalize(Cuda&, View<const uint8_t>, View<const int32_t>, View<const int32_t>,
+                              const ImageNormalize&, View<float>);
+template void image_normalize(Cuda&, View<const uint8_t>, View<const int32_t>, View<const int32_t>,
+                              const ImageNormalize&, View<bfloat16>);
 
 }  // namespace gradlibra::kernels

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -27,14 +28,16 @@ struct ImageNormalize {
 // images (N, H, W, 3) uint8.   orientations (N): bits above.   sizes (N, 2): height, width of the valid content of each
 // *stored* image, at its top left corner; 0 <= size <= (H, W). A transposed image's valid content is (width, height); what
 // falls outside H x W is cut (sizes live on the device, where nothing can be thrown; sizes outside 0..H, 0..W are clamped).
-// out (N, H, W, 3) float. Flips act within the valid content. N may be 0.
+// out (N, H, W, 3) float or bfloat16. Flips act within the valid content. N may be 0.
+template <MapType T>
 void image_normalize(Cpu&, View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                     const ImageNormalize& options, View<float> out);
+                     const ImageNormalize& options, View<T> out);
+template <MapType T>
 void image_normalize(Cuda&, View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                     const ImageNormalize& options, View<float> out);
+                     const ImageNormalize& options, View<T> out);
 
 // What both versions check first.
 void check_image_normalize(View<const uint8_t> images, View<const int32_t> orientations, View<const int32_t> sizes,
-                           View<float> out);
+                           const Shape& out);
 
 }  // namespace gradlibra::kernels

@@ -24,8 +24,9 @@ namespace {
 constexpr int64_t kTile = 256;  // channels whose running values fit the L1 cache
 
 // The maximum over the taps of output cell (i, j) for `channels` channels; x points to the first of them in the image.
-void pool_cell(const float* x, int64_t H, int64_t W, int64_t C, const PoolShape& s, int64_t i, int64_t j,
-               int64_t channels, float* y, uint8_t* taps) {
+template <MapType T>
+void pool_cell(const T* x, int64_t H, int64_t W, int64_t C, const PoolShape& s, int64_t i, int64_t j, int64_t channels,
+               T* y, uint8_t* taps) {
   float best[kTile];
   int32_t winner[kTile];
   bool first = true;
@@ -35,33 +36,35 @@ void pool_cell(const float* x, int64_t H, int64_t W, int64_t C, const PoolShape&
     for (int kc = 0; kc < s.kernel; ++kc) {
       const int64_t w = j * s.stride - s.padding + kc;
       if (w < 0 || w >= W) continue;
-      const float* v = x + (h * W + w) * C;
+      const T* v = x + (h * W + w) * C;
       const int32_t tap = kr * s.kernel + kc;
       if (first) {
-        for (int64_t c = 0; c < channels; ++c) best[c] = v[c];
+        for (int64_t c = 0; c < channels; ++c) best[c] = to_float(v[c]);
         for (int64_t c = 0; c < channels; ++c) winner[c] = tap;
         first = false;
         continue;
       }
 #pragma omp simd
       for (int64_t c = 0; c < channels; ++c) {
-        const bool wins = !(v[c] <= best[c]) && best[c] == best[c];  // greater, or the first NaN
-        best[c] = wins ? v[c] : best[c];
+        const float value = to_float(v[c]);
+        const bool wins = !(value <= best[c]) && best[c] == best[c];  // greater, or the first NaN
+        best[c] = wins ? value : best[c];
         winner[c] = wins ? tap : winner[c];
       }
     }
   }
-  for (int64_t c = 0; c < channels; ++c) y[c] = best[c];
+  for (int64_t c = 0; c < channels; ++c) y[c] = from_float<T>(best[c]);
   for (int64_t c = 0; c < channels; ++c) taps[c] = static_cast<uint8_t>(winner[c]);
 }
 
 }  // namespace
 
-void max_pool(Cpu& cpu, View<const float> x, const PoolShape& shape, View<float> y, View<uint8_t> taps) {
+template <MapType T>
+void max_pool(Cpu& cpu, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t> taps) {
   check_max_pool("max_pool", x.shape(), y.shape(), taps.shape(), shape);
   const int64_t H = x.dim(1), W = x.dim(2), C = x.dim(3), pooled_H = y.dim(1), pooled_W = y.dim(2);
   parallel_for(cpu, x.dim(0) * pooled_H, 1, [&](int64_t row) {
-    const float* image = x.data() + row / pooled_H * H * W * C;
+    const T* image = x.data() + row / pooled_H * H * W * C;
     for (int64_t j = 0; j < pooled_W; ++j)
       for (int64_t c = 0; c < C; c += kTile) {
         const int64_t out = (row * pooled_W + j) * C + c;
@@ -71,8 +74,9 @@ void max_pool(Cpu& cpu, View<const float> x, const PoolShape& shape, View<float>
   });
 }
 
-void max_pool_backward(Cpu& cpu, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
-                       View<float> grad_x, Accumulate mode) {
+template <MapType T>
+void max_pool_backward(Cpu& cpu, In<T> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<T> grad_x,
+                       Accumulate mode) {
   check_max_pool("max_pool_backward", grad_x.shape(), grad_y.shape(), taps.shape(), shape);
   const int64_t H = grad_x.dim(1), W = grad_x.dim(2), C = grad_x.dim(3), pooled_H = grad_y.dim(1),
                 pooled_W = grad_y.dim(2);
@@ -83,20 +87,32 @@ void max_pool_backward(Cpu& cpu, View<const float> grad_y, View<const uint8_t> t
   parallel_for(cpu, grad_x.dim(0) * H, 1, [&](int64_t row) {
     const int64_t n = row / H, h = row % H, i_begin = first_window(h), i_last = last_window(h, pooled_H);
     for (int64_t w = 0; w < W; ++w) {
-      float* out = grad_x.data() + (row * W + w) * C;
-      if (mode == Accumulate::overwrite) std::fill(out, out + C, 0.0f);
       const int64_t j_begin = first_window(w), j_last = last_window(w, pooled_W);
-      for (int64_t i = i_begin; i <= i_last; ++i)
-        for (int64_t j = j_begin; j <= j_last; ++j) {
-          const int64_t cell = ((n * pooled_H + i) * pooled_W + j) * C;
-          const float* g = grad_y.data() + cell;
-          const uint8_t* winner = taps.data() + cell;
-          const auto tap = static_cast<uint8_t>((h + p - i * s) * k + (w + p - j * s));
+      for (int64_t first = 0; first < C; first += kTile) {
+        const int64_t channels = std::min(kTile, C - first);
+        T* out = grad_x.data() + (row * W + w) * C + first;
+        float sum[kTile];
+        for (int64_t c = 0; c < channels; ++c) sum[c] = mode == Accumulate::add ? to_float(out[c]) : 0.0f;
+        for (int64_t i = i_begin; i <= i_last; ++i)
+          for (int64_t j = j_begin; j <= j_last; ++j) {
+            const int64_t cell = ((n * pooled_H + i) * pooled_W + j) * C + first;
+            const T* g = grad_y.data() + cell;
+            const uint8_t* winner = taps.data() + cell;
+            const auto tap = static_cast<uint8_t>((h + p - i * s) * k + (w + p - j * s));
 #pragma omp simd
-          for (int64_t c = 0; c < C; ++c) out[c] += winner[c] == tap ? g[c] : 0.0f;
-        }
+            for (int64_t c = 0; c < channels; ++c) sum[c] += winner[c] == tap ? to_float(g[c]) : 0.0f;
+          }
+        for (int64_t c = 0; c < channels; ++c) out[c] = from_float<T>(sum[c]);
+      }
     }
   });
 }
+
+template void max_pool(Cpu&, View<const float>, const PoolShape&, View<float>, View<uint8_t>);
+template void max_pool(Cpu&, View<const bfloat16>, const PoolShape&, View<bfloat16>, View<uint8_t>);
+template void max_pool_backward(Cpu&, View<const float>, View<const uint8_t>, const PoolShape&, View<float>,
+                                Accumulate);
+template void max_pool_backward(Cpu&, View<const bfloat16>, View<const uint8_t>, const PoolShape&, View<bfloat16>,
+                                Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Max pooling on the device. A thread owns V neighbouring channels (4, or 1 where channels or addresses do not allow it) of
+// Max pooling on the device. A thread owns V neighbouring channels (16 bytes, or 1 where channels or addresses do not allow it) of
 // one output cell; threads of a block lie along a row (width x channels), so that a warp reads neighbouring bytes.
 #include "kernels/launch.h"
 #include "kernels/max_pool.h"
@@ -18,6 +18,10 @@ __device__ void store_taps(uint8_t* p, const int (&tap)[V]) {
   if constexpr (V == 4) {
     *reinterpret_cast<uchar4*>(p) = make_uchar4(static_cast<unsigned char>(tap[0]), static_cast<unsigned char>(tap[1]),
                                                 static_cast<unsigned char>(tap[2]), static_cast<unsigned char>(tap[3]));
+  } else if constexpr (V == 8) {
+    unsigned word[2] = {};
+    for (int k = 0; k < 8; ++k) word[k / 4] |= static_cast<unsigned>(tap[k]) << k % 4 * 8;
+    *reinterpret_cast<uint2*>(p) = make_uint2(word[0], word[1]);
   } else {
     *p = static_cast<uint8_t>(tap[0]);
   }
@@ -28,15 +32,18 @@ __device__ void load_taps(const uint8_t* p, int (&tap)[V]) {
   if constexpr (V == 4) {
     const uchar4 q = *reinterpret_cast<const uchar4*>(p);
     tap[0] = q.x, tap[1] = q.y, tap[2] = q.z, tap[3] = q.w;
+  } else if constexpr (V == 8) {
+    const uint2 q = *reinterpret_cast<const uint2*>(p);
+    for (int k = 0; k < 8; ++k) tap[k] = static_cast<int>((k < 4 ? q.x : q.y) >> k % 4 * 8 & 0xffu);
   } else {
     tap[0] = *p;
   }
 }
 
 // rows: N * pooled_H.
-template <int V>
-__global__ void max_pool_kernel(const float* __restrict__ x, float* __restrict__ y, uint8_t* __restrict__ taps,
-                                const Pool s, int64_t rows) {
+template <int V, class T>
+__global__ void max_pool_kernel(const T* __restrict__ x, T* __restrict__ y, uint8_t* __restrict__ taps, const Pool s,
+                                int64_t rows) {
   const int item = (blockIdx.x * blockDim.x + threadIdx.x) * V;
   if (item >= s.pooled_W * s.C) return;
   const int j = item / s.C, c = item % s.C;
@@ -70,9 +77,9 @@ __global__ void max_pool_kernel(const float* __restrict__ x, float* __restrict__
 
 // Gathers: the thread of (h, w) asks each window i with  i*stride - padding <= h < i*stride - padding + kernel  (and so for w)
 // whether this was its winner. rows: N * H.
-template <int V>
-__global__ void max_pool_backward_kernel(const float* __restrict__ grad_y, const uint8_t* __restrict__ taps,
-                                         float* __restrict__ grad_x, const Pool s, int64_t rows, bool add) {
+template <int V, class T>
+__global__ void max_pool_backward_kernel(const T* __restrict__ grad_y, const uint8_t* __restrict__ taps,
+                                         T* __restrict__ grad_x, const Pool s, int64_t rows, bool add) {
   const int item = (blockIdx.x * blockDim.x + threadIdx.x) * V;
   if (item >= s.W * s.C) return;
   const int kernel = s.window.kernel, stride = s.window.stride;
@@ -96,7 +103,7 @@ __global__ void max_pool_backward_kernel(const float* __restrict__ grad_y, const
 
 // Indices inside a row of either map are int.
 Pool pool(const char* op, const Shape& x, const Shape& y, const PoolShape& window) {
-  require(x.dim(2) * x.dim(3) < INT32_MAX - 4 * kBlock && x.dim(1) < INT32_MAX, op,
+  require(x.dim(2) * x.dim(3) < INT32_MAX - 8 * kBlock && x.dim(1) < INT32_MAX, op,
           "a row of x has over 2^31 elements");
   return {window,
           static_cast<int>(x.dim(1)),
@@ -106,27 +113,44 @@ Pool pool(const char* op, const Shape& x, const Shape& y, const PoolShape& windo
           static_cast<int>(y.dim(2))};
 }
 
+// The V of a launch.
+template <class T>
+int width_of(const Pool& s, const uint8_t* taps, const T* x, const T* y) {
+  constexpr int V = kPack<T>;
+  return s.C % V == 0 && aligned(x, y) && aligned<V>(taps) ? V : 1;
+}
+
 }  // namespace
 
-void max_pool(Cuda& cuda, View<const float> x, const PoolShape& shape, View<float> y, View<uint8_t> taps) {
+template <MapType T>
+void max_pool(Cuda& cuda, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t> taps) {
   check_max_pool("max_pool", x.shape(), y.shape(), taps.shape(), shape);
   if (y.size() == 0) return;
   const Pool s = pool("max_pool", x.shape(), y.shape(), shape);
-  const int V = s.C % 4 == 0 && aligned(x.data(), y.data()) && aligned<4>(taps.data()) ? 4 : 1;
+  const int V = width_of<T>(s, taps.data(), x.data(), y.data());
   const int64_t rows = y.dim(0) * s.pooled_H, items = int64_t{s.pooled_W} * s.C / V;
-  launch(V == 4 ? max_pool_kernel<4> : max_pool_kernel<1>, row_grid(items, rows), row_block(items), 0, cuda.stream(),
-         x.data(), y.data(), taps.data(), s, rows);
+  launch(V > 1 ? max_pool_kernel<kPack<T>, T> : max_pool_kernel<1, T>, row_grid(items, rows), row_block(items), 0,
+         cuda.stream(), x.data(), y.data(), taps.data(), s, rows);
 }
 
-void max_pool_backward(Cuda& cuda, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
-                       View<float> grad_x, Accumulate mode) {
+template <MapType T>
+void max_pool_backward(Cuda& cuda, In<T> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<T> grad_x,
+                       Accumulate mode) {
   check_max_pool("max_pool_backward", grad_x.shape(), grad_y.shape(), taps.shape(), shape);
   if (grad_x.size() == 0) return;
   const Pool s = pool("max_pool_backward", grad_x.shape(), grad_y.shape(), shape);
-  const int V = s.C % 4 == 0 && aligned(grad_x.data(), grad_y.data()) && aligned<4>(taps.data()) ? 4 : 1;
+  const int V = width_of<T>(s, taps.data(), grad_x.data(), grad_y.data());
   const int64_t rows = grad_x.dim(0) * s.H, items = int64_t{s.W} * s.C / V;
-  launch(V == 4 ? max_pool_backward_kernel<4> : max_pool_backward_kernel<1>, row_grid(items, rows), row_block(items), 0,
-         cuda.stream(), grad_y.data(), taps.data(), grad_x.data(), s, rows, mode == Accumulate::add);
+  launch(V > 1 ? max_pool_backward_kernel<kPack<T>, T> : max_pool_backward_kernel<1, T>, row_grid(items, rows),
+         row_block(items), 0, cuda.stream(), grad_y.data(), taps.data(), grad_x.data(), s, rows,
+         mode == Accumulate::add);
 }
+
+template void max_pool(Cuda&, View<const float>, const PoolShape&, View<float>, View<uint8_t>);
+template void max_pool(Cuda&, View<const bfloat16>, const PoolShape&, View<bfloat16>, View<uint8_t>);
+template void max_pool_backward(Cuda&, View<const float>, View<const uint8_t>, const PoolShape&, View<float>,
+                                Accumulate);
+template void max_pool_backward(Cuda&, View<const bfloat16>, View<const uint8_t>, const PoolShape&, View<bfloat16>,
+                                Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -22,14 +23,20 @@ constexpr int64_t pooled_size(int64_t size, const PoolShape& s) {
 // y[n,i,j,c] = max over the window; padding counts as -infinity. taps[n,i,j,c] = kr * kernel + kc of the winner: at a tie the
 // lowest tap inside the map; NaN wins over everything (the lowest NaN tap).
 // x (N, H, W, C); y, taps (N, pooled H, pooled W, C). padding < kernel <= 15; kernel <= size + 2 padding. N, C may be 0.
-void max_pool(Cpu&, View<const float> x, const PoolShape& shape, View<float> y, View<uint8_t> taps);
-void max_pool(Cuda&, View<const float> x, const PoolShape& shape, View<float> y, View<uint8_t> taps);
+// Maps are float or bfloat16.
+template <MapType T>
+void max_pool(Cpu&, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t> taps);
+template <MapType T>
+void max_pool(Cuda&, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t> taps);
 
 // grad_x (+)= sum over the windows whose winner is this element. A gather: each element of x looks at its windows.
-void max_pool_backward(Cpu&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
-                       View<float> grad_x, Accumulate mode);
-void max_pool_backward(Cuda&, View<const float> grad_y, View<const uint8_t> taps, const PoolShape& shape,
-                       View<float> grad_x, Accumulate mode);
+// Summed in float, rounded once.
+template <MapType T>
+void max_pool_backward(Cpu&, In<T> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<T> grad_x,
+                       Accumulate mode);
+template <MapType T>
+void max_pool_backward(Cuda&, In<T> grad_y, View<const uint8_t> taps, const PoolShape& shape, View<T> grad_x,
+                       Accumulate mode);
 
 // What both versions check first, of either direction: x or grad_x, y or grad_y.
 void check_max_pool(const char* op, const Shape& x, const Shape& y, const Shape& taps, const PoolShape& shape);

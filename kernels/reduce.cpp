@@ -2,6 +2,7 @@
 // Reductions on the host: one partial result per chunk, the chunks in parallel, then the partial results in order.
 #include "kernels/reduce.h"
 
+#include "kernels/map_type.h"
 #include "kernels/parallel.h"
 #include "kernels/row_chunks.h"
 
@@ -18,7 +19,7 @@ void check_reduce(const char* op, int64_t size, View<double> out, View<double> w
       "workspace has " + workspace.shape().to_string() + " doubles, needs " + std::to_string(reduce_workspace(size)));
 }
 
-void check_sum_rows(View<const float> x, View<float> out, View<float> workspace) {
+void check_sum_rows(const Shape& x, View<float> out, View<float> workspace) {
   require(x.rank() >= 1, "sum_rows", "x has no channels");
   require_shape("sum_rows", "out", out, {x.dim(-1)});
   const int64_t floats = x.size() == 0 ? 0 : sum_rows_workspace(x.size() / x.dim(-1), x.dim(-1));
@@ -67,8 +68,11 @@ void count_positive(Cpu& cpu, View<const int32_t> labels, View<const float> weig
          });
 }
 
-void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
-  check_sum_rows(x, out, workspace);
+namespace {
+
+template <MapType T>
+void row_sums(Cpu& cpu, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x.shape(), out, workspace);
   const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
   constexpr int64_t kTile = 256;  // channels whose sums stay in the L1 cache
   parallel_chunks(cpu, rows, rows_per_chunk(C), [&](int64_t chunk, int64_t begin, int64_t end) {
@@ -76,9 +80,9 @@ void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, V
       const int64_t width = std::min(kTile, C - first);
       float partial[kTile] = {};
       for (int64_t r = begin; r < end; ++r) {
-        const float* row = x.data() + r * C + first;
+        const T* row = x.data() + r * C + first;
 #pragma omp simd
-        for (int64_t c = 0; c < width; ++c) partial[c] += row[c];
+        for (int64_t c = 0; c < width; ++c) partial[c] += to_float(row[c]);
       }
       std::copy(partial, partial + width, workspace.data() + chunk * C + first);
     }
@@ -90,6 +94,16 @@ void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, V
     for (int64_t c = begin; c < end; ++c)
       out[c] = static_cast<float>(total[c - begin] + (mode == Accumulate::add ? static_cast<double>(out[c]) : 0.0));
   });
+}
+
+}  // namespace
+
+void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
+  row_sums(cpu, x, out, mode, workspace);
+}
+
+void sum_rows(Cpu& cpu, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace) {
+  row_sums(cpu, x, out, mode, workspace);
 }
 
 }  // namespace gradlibra::kernels

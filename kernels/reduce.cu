@@ -75,8 +75,8 @@ void reduce(Cuda& cuda, const Source& source, int64_t size, bool vectors, View<d
 }
 
 // A block owns one chunk of rows and lanes * V channels; partial[chunk][c] = the sum of its rows.
-template <int V>
-__global__ void sum_rows_kernel(const float* __restrict__ x, int64_t rows, int64_t C, int lanes,
+template <int V, class T>
+__global__ void sum_rows_kernel(const T* __restrict__ x, int64_t rows, int64_t C, int lanes,
                                 float* __restrict__ partial) {
   const int64_t per_chunk = rows_per_chunk(C), begin = blockIdx.x * per_chunk;
   const int64_t end = begin + per_chunk < rows ? begin + per_chunk : rows;
@@ -97,6 +97,22 @@ __global__ void sum_rows_kernel(const float* __restrict__ x, int64_t rows, int64
 
 __global__ void column_totals_kernel(const float* partial, int64_t rows, int64_t C, float* out, bool add) {
   column_totals(partial, rows, C, out, add);
+}
+
+template <MapType T>
+void row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x.shape(), out, workspace);
+  const int64_t C = x.dim(-1);
+  if (C == 0) return;
+  const int64_t rows = x.size() / C, chunks = row_chunks(rows, C);
+  const int V = C % kPack<T> == 0 && aligned(x.data()) ? kPack<T> : 1;
+  const int lanes = lanes_for(C, V);
+  if (chunks > 0)
+    launch(V > 1 ? sum_rows_kernel<kPack<T>, T> : sum_rows_kernel<1, T>,
+           dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)), kBlock, 0, cuda.stream(), x.data(), rows, C,
+           lanes, workspace.data());
+  launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C,
+         out.data(), mode == Accumulate::add);
 }
 
 }  // namespace
@@ -120,18 +136,11 @@ void count_positive(Cuda& cuda, View<const int32_t> labels, View<const float> we
 }
 
 void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
-  check_sum_rows(x, out, workspace);
-  const int64_t C = x.dim(-1);
-  if (C == 0) return;
-  const int64_t rows = x.size() / C, chunks = row_chunks(rows, C);
-  const int V = C % 4 == 0 && aligned(x.data()) ? 4 : 1;
-  const int lanes = lanes_for(C, V);
-  if (chunks > 0)
-    launch(V == 4 ? sum_rows_kernel<4> : sum_rows_kernel<1>,
-           dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)), kBlock, 0, cuda.stream(), x.data(), rows, C,
-           lanes, workspace.data());
-  launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C,
-         out.data(), mode == Accumulate::add);
+  row_sums(cuda, x, out, mode, workspace);
+}
+
+void sum_rows(Cuda& cuda, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace) {
+  row_sums(cuda, x, out, mode, workspace);
 }
 
 }  // namespace gradlibra::kernels

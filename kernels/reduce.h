@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/bfloat16.h"
 #include "kernels/executor.h"
 #include "kernels/view.h"
 
@@ -21,10 +22,12 @@ void sum_squares(Cpu&, View<const float> x, View<double> out, Accumulate mode, V
 void sum_squares(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 
 // out[c] (+)= sum over rows of x[row, c]: the gradient of a bias. x (..., C), leading dimensions are rows; may be empty.
-// workspace: sum_rows_workspace(rows, C) floats.
+// Summed in float within a chunk of rows, in double over the chunks. workspace: sum_rows_workspace(rows, C) floats.
 int64_t sum_rows_workspace(int64_t rows, int64_t channels);
 void sum_rows(Cpu&, View<const float> x, View<float> out, Accumulate mode, View<float> workspace);
 void sum_rows(Cuda&, View<const float> x, View<float> out, Accumulate mode, View<float> workspace);
+void sum_rows(Cpu&, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace);
+void sum_rows(Cuda&, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace);
 
 // count[0] = rows with weight > 0 and 0 <= label < classes (the P_r of the losses' normaliser), as double.
 // labels (R) int32, weights (R). workspace: reduce_workspace(R) doubles.
@@ -35,6 +38,6 @@ void count_positive(Cuda&, View<const int32_t> labels, View<const float> weights
 
 // What both versions check first.
 void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace);
-void check_sum_rows(View<const float> x, View<float> out, View<float> workspace);
+void check_sum_rows(const Shape& x, View<float> out, View<float> workspace);
 
 }  // namespace gradlibra::kernels
