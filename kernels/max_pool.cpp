@@ -3,6 +3,7 @@
 #include "kernels/max_pool.h"
 
 #include "kernels/parallel.h"
+#include "kernels/row_sum.h"
 
 namespace gradlibra::kernels {
 
@@ -88,11 +89,11 @@ void max_pool_backward(Cpu& cpu, In<T> grad_y, View<const uint8_t> taps, const P
     const int64_t n = row / H, h = row % H, i_begin = first_window(h), i_last = last_window(h, pooled_H);
     for (int64_t w = 0; w < W; ++w) {
       const int64_t j_begin = first_window(w), j_last = last_window(w, pooled_W);
-      for (int64_t first = 0; first < C; first += kTile) {
-        const int64_t channels = std::min(kTile, C - first);
+      for (int64_t first = 0; first < C; first += kRowTile) {
+        const int64_t channels = std::min(kRowTile, C - first);
         T* out = grad_x.data() + (row * W + w) * C + first;
-        float sum[kTile];
-        for (int64_t c = 0; c < channels; ++c) sum[c] = mode == Accumulate::add ? to_float(out[c]) : 0.0f;
+        RowSum<T> row_sum(out, channels, mode);
+        float* sum = row_sum.data();
         for (int64_t i = i_begin; i <= i_last; ++i)
           for (int64_t j = j_begin; j <= j_last; ++j) {
             const int64_t cell = ((n * pooled_H + i) * pooled_W + j) * C + first;
@@ -102,7 +103,7 @@ void max_pool_backward(Cpu& cpu, In<T> grad_y, View<const uint8_t> taps, const P
 #pragma omp simd
             for (int64_t c = 0; c < channels; ++c) sum[c] += winner[c] == tap ? to_float(g[c]) : 0.0f;
           }
-        for (int64_t c = 0; c < channels; ++c) out[c] = from_float<T>(sum[c]);
+        row_sum.finish();
       }
     }
   });

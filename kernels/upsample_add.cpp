@@ -3,13 +3,9 @@
 #include "kernels/upsample_add.h"
 
 #include "kernels/parallel.h"
+#include "kernels/row_sum.h"
 
 namespace gradlibra::kernels {
-namespace {
-
-constexpr int64_t kTile = 256;  // channels whose sums stay in the L1 cache
-
-}  // namespace
 
 void check_upsample(const char* op, const Shape& coarse, const Shape& fine) {
   require(coarse.rank() == 4 && fine.rank() == 4 && coarse.dim(0) == fine.dim(0) && coarse.dim(3) == fine.dim(3), op,
@@ -46,18 +42,18 @@ void upsample_add_backward(Cpu& cpu, In<T> grad_y, View<T> grad_coarse, Accumula
   parallel_for(cpu, grad_coarse.dim(0) * h, 1, [&](int64_t row) {
     const int64_t n = row / h, a = row % h;
     for (int64_t b = 0; b < w; ++b)
-      for (int64_t start = 0; start < C; start += kTile) {
-        const int64_t channels = std::min(kTile, C - start);
+      for (int64_t start = 0; start < C; start += kRowTile) {
+        const int64_t channels = std::min(kRowTile, C - start);
         T* out = grad_coarse.data() + (row * w + b) * C + start;
-        float sum[kTile];
-        for (int64_t c = 0; c < channels; ++c) sum[c] = mode == Accumulate::add ? to_float(out[c]) : 0.0f;
+        RowSum<T> row_sum(out, channels, mode);
+        float* sum = row_sum.data();
         for (int64_t i = first(a, H, h); i < first(a + 1, H, h); ++i)
           for (int64_t j = first(b, W, w); j < first(b + 1, W, w); ++j) {
             const T* g = grad_y.data() + ((n * H + i) * W + j) * C + start;
 #pragma omp simd
             for (int64_t c = 0; c < channels; ++c) sum[c] += to_float(g[c]);
           }
-        for (int64_t c = 0; c < channels; ++c) out[c] = from_float<T>(sum[c]);
+        row_sum.finish();
       }
   });
 }

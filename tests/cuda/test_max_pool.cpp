@@ -3,6 +3,7 @@
 #include "kernels/max_pool.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -13,29 +14,39 @@ class MaxPoolCuda : public CudaTest {
  protected:
   void compare(const Shape& shape, const PoolShape& s) {
     SCOPED_TRACE(shape.to_string() + " kernel " + std::to_string(s.kernel) + " stride " + std::to_string(s.stride));
+    compare_stored<float>(shape, s);
+    compare_stored<bfloat16>(shape, s);
+  }
+  template <class T>
+  void compare_stored(const Shape& shape, const PoolShape& s) {
     Cpu cpu(1);
     const Shape pooled{shape[0], pooled_size(shape[1], s), pooled_size(shape[2], s), shape[3]};
-    std::vector<float> x = random_floats(shape.size(), rng), y(static_cast<size_t>(pooled.size()));
-    for (float& v : x) v = std::floor(3 * v);  // ties
-    for (size_t i = 5; i < x.size(); i += 29) x[i] = std::numeric_limits<float>::quiet_NaN();
-    for (size_t i = 6; i < x.size(); i += 31) x[i] = -std::numeric_limits<float>::infinity();
+    std::vector<float> values = random_floats(shape.size(), rng);
+    for (float& v : values) v = std::floor(3 * v);  // ties
+    for (size_t i = 5; i < values.size(); i += 29) values[i] = std::numeric_limits<float>::quiet_NaN();
+    for (size_t i = 6; i < values.size(); i += 31) values[i] = -std::numeric_limits<float>::infinity();
+    const std::vector<T> x = stored<T>(values);
+    std::vector<T> y(static_cast<size_t>(pooled.size()));
     std::vector<uint8_t> taps(y.size());
-    const DeviceArray<float> dev_x(shape, x);
-    DeviceArray<float> dev_y(pooled);
+    const DeviceArray<T> dev_x(shape, x);
+    DeviceArray<T> dev_y(pooled);
     DeviceArray<uint8_t> dev_taps(pooled);
-    max_pool(cpu, {x.data(), shape}, s, {y.data(), pooled}, {taps.data(), pooled});
+    max_pool<T>(cpu, {x.data(), shape}, s, {y.data(), pooled}, {taps.data(), pooled});
     max_pool(cuda, dev_x.view(), s, dev_y.view(), dev_taps.view());
-    expect_close(dev_y.to_host(), y, 0, 0);
+    expect_close(widened(dev_y.to_host()), widened(y), 0, 0);
     ASSERT_EQ(dev_taps.to_host(), taps);
 
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
-      const std::vector<float> grad_y = random_floats(pooled.size(), rng);
-      std::vector<float> grad_x = random_floats(shape.size(), rng);
-      const DeviceArray<float> dev_grad_y(pooled, grad_y);
-      DeviceArray<float> dev_grad_x(shape, mode == Accumulate::add ? grad_x : std::vector<float>(grad_x.size(), NAN));
-      max_pool_backward(cpu, {grad_y.data(), pooled}, {taps.data(), pooled}, s, {grad_x.data(), shape}, mode);
+      const std::vector<T> grad_y = stored<T>(random_floats(pooled.size(), rng));
+      std::vector<T> grad_x = stored<T>(random_floats(shape.size(), rng));
+      const DeviceArray<T> dev_grad_y(pooled, grad_y);
+      DeviceArray<T> dev_grad_x(shape,
+                                mode == Accumulate::add ? grad_x : stored<T>(std::vector<float>(grad_x.size(), NAN)));
+      max_pool_backward<T>(cpu, {grad_y.data(), pooled}, {taps.data(), pooled}, s, {grad_x.data(), shape}, mode);
       max_pool_backward(cuda, dev_grad_y.view(), std::as_const(dev_taps).view(), s, dev_grad_x.view(), mode);
-      expect_close(dev_grad_x.to_host(), grad_x, 2e-6, 0);  // the sum and the old value are added in another order
+      // The sum and the old value are added in another order, which may change a rounding.
+      expect_close(widened(dev_grad_x.to_host()), widened(grad_x), 2e-6,
+                   std::is_same_v<T, bfloat16> ? kBfloat16Step : 0);
     }
   }
   std::mt19937 rng{1};

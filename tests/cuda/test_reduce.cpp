@@ -3,6 +3,7 @@
 #include "kernels/reduce.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -11,6 +12,20 @@ using namespace kernels;
 
 class ReduceCuda : public CudaTest {
  protected:
+  template <class T>
+  void compare_sum_rows(const Shape& shape, Accumulate mode) {
+    SCOPED_TRACE(shape.to_string());
+    const int64_t C = shape.dim(-1);
+    const Shape workspace_shape{C == 0 ? 0 : sum_rows_workspace(shape.size() / C, C)};
+    const std::vector<T> x = stored<T>(random_floats(shape.size(), rng));
+    std::vector<float> out = random_floats(C, rng), workspace(static_cast<size_t>(workspace_shape[0]));
+    const DeviceArray<T> dev_x(shape, x);
+    DeviceArray<float> dev_out({C}, mode == Accumulate::add ? out : std::vector<float>(out.size(), NAN));
+    DeviceArray<float> dev_workspace(workspace_shape);
+    sum_rows(cpu, {x.data(), shape}, {out.data(), {C}}, mode, {workspace.data(), workspace_shape});
+    sum_rows(cuda, dev_x.view(), dev_out.view(), mode, dev_workspace.view());
+    expect_close(dev_out.to_host(), out, 5e-5, 0);  // up to 2500 values below 1, summed in float within a chunk
+  }
   std::mt19937 rng{1};
   Cpu cpu{1};
 };
@@ -61,17 +76,8 @@ TEST_F(ReduceCuda, SumRowsEqualsHost) {
   for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 300},
                              Shape{33, 517}, Shape{2500, 1}, Shape{5, 0}})
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
-      SCOPED_TRACE(shape.to_string());
-      const int64_t C = shape.dim(-1);
-      const Shape workspace_shape{C == 0 ? 0 : sum_rows_workspace(shape.size() / C, C)};
-      const std::vector<float> x = random_floats(shape.size(), rng);
-      std::vector<float> out = random_floats(C, rng), workspace(static_cast<size_t>(workspace_shape[0]));
-      const DeviceArray<float> dev_x(shape, x);
-      DeviceArray<float> dev_out({C}, mode == Accumulate::add ? out : std::vector<float>(out.size(), NAN));
-      DeviceArray<float> dev_workspace(workspace_shape);
-      sum_rows(cpu, {x.data(), shape}, {out.data(), {C}}, mode, {workspace.data(), workspace_shape});
-      sum_rows(cuda, dev_x.view(), dev_out.view(), mode, dev_workspace.view());
-      expect_close(dev_out.to_host(), out, 5e-5, 0);  // up to 2500 values below 1, summed in float within a chunk
+      compare_sum_rows<float>(shape, mode);
+      compare_sum_rows<bfloat16>(shape, mode);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/upsample_add.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -13,24 +14,30 @@ class UpsampleAddCuda : public CudaTest {
  protected:
   void compare(const Shape& coarse_shape, const Shape& fine_shape) {
     SCOPED_TRACE(coarse_shape.to_string() + " to " + fine_shape.to_string());
+    compare_stored<float>(coarse_shape, fine_shape);
+    compare_stored<bfloat16>(coarse_shape, fine_shape);
+  }
+  template <class T>
+  void compare_stored(const Shape& coarse_shape, const Shape& fine_shape) {
     Cpu cpu(1);
-    const std::vector<float> coarse = random_floats(coarse_shape.size(), rng),
-                             fine = random_floats(fine_shape.size(), rng);
-    std::vector<float> y(fine.size());
-    const DeviceArray<float> dev_coarse(coarse_shape, coarse);
-    DeviceArray<float> dev_fine(fine_shape, fine), dev_y(fine_shape);
-    upsample_add(cpu, {coarse.data(), coarse_shape}, {fine.data(), fine_shape}, {y.data(), fine_shape});
+    const std::vector<T> coarse = stored<T>(random_floats(coarse_shape.size(), rng)),
+                         fine = stored<T>(random_floats(fine_shape.size(), rng));
+    std::vector<T> y(fine.size());
+    const DeviceArray<T> dev_coarse(coarse_shape, coarse);
+    DeviceArray<T> dev_fine(fine_shape, fine), dev_y(fine_shape);
+    upsample_add<T>(cpu, {coarse.data(), coarse_shape}, {fine.data(), fine_shape}, {y.data(), fine_shape});
     upsample_add(cuda, dev_coarse.view(), dev_fine.view(), dev_y.view());
-    expect_close(dev_y.to_host(), y, 0, 0);
+    expect_close(widened(dev_y.to_host()), widened(y), 0, 0);
     upsample_add(cuda, dev_coarse.view(), dev_fine.view(), dev_fine.view());
-    expect_close(dev_fine.to_host(), y, 0, 0);
+    expect_close(widened(dev_fine.to_host()), widened(y), 0, 0);
 
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
-      std::vector<float> grad = random_floats(coarse_shape.size(), rng);
-      DeviceArray<float> dev_grad(coarse_shape, mode == Accumulate::add ? grad : std::vector<float>(grad.size(), NAN));
-      upsample_add_backward(cpu, {fine.data(), fine_shape}, {grad.data(), coarse_shape}, mode);
-      upsample_add_backward(cuda, DeviceArray<float>(fine_shape, fine).view(), dev_grad.view(), mode);
-      expect_close(dev_grad.to_host(), grad, 0, 0);  // the same order of summation
+      std::vector<T> grad = stored<T>(random_floats(coarse_shape.size(), rng));
+      DeviceArray<T> dev_grad(coarse_shape,
+                              mode == Accumulate::add ? grad : stored<T>(std::vector<float>(grad.size(), NAN)));
+      upsample_add_backward<T>(cpu, {fine.data(), fine_shape}, {grad.data(), coarse_shape}, mode);
+      upsample_add_backward(cuda, DeviceArray<T>(fine_shape, fine).view(), dev_grad.view(), mode);
+      expect_close(widened(dev_grad.to_host()), widened(grad), 0, 0);  // the same order of summation
     }
   }
   std::mt19937 rng{1};

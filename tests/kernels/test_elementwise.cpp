@@ -2,6 +2,7 @@
 #include "kernels/elementwise.h"
 
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -27,6 +28,29 @@ TEST(Elementwise, WorkedValues) {
   EXPECT_EQ(y.values, (std::vector<float>{1, 0, 3}));
   add_relu(cpu, a.view(), b.view(), y.view());
   EXPECT_EQ(y.values, (std::vector<float>{0, 3, 9}));
+  add(cpu, a.view(), b.view(), y.view());
+  EXPECT_EQ(y.values, (std::vector<float>{-3, 3, 9}));
+}
+
+TEST(Elementwise, SubtractRow) {
+  Cpu cpu(2);
+  const Floats row({3}, {1, 2, 3});
+  Floats x({2, 3}, {10, 20, 30, 40, 50, 60}), y({2, 3});
+  subtract_row(cpu, x.view(), row.view(), y.view());
+  EXPECT_EQ(y.values, (std::vector<float>{9, 18, 27, 39, 48, 57}));
+  subtract_row(cpu, x.view(), row.view(), x.view());
+  EXPECT_EQ(x.values, y.values);
+
+  const Floats many = random_array({5000, 18}, 1), taps = random_array({18}, 2);  // several tasks
+  Floats difference(many.shape);
+  subtract_row(cpu, many.view(), taps.view(), difference.view());
+  for (int64_t i = 0; i < many.size(); ++i) ASSERT_EQ(difference[i], many[i] - taps[i % 18]) << i;
+
+  Floats no_rows({0, 3}, std::vector<float>{}), no_columns({3, 0}, std::vector<float>{});
+  subtract_row(cpu, no_rows.view(), row.view(), no_rows.view());
+  subtract_row(cpu, no_columns.view(), Floats({0}, std::vector<float>{}).view(), no_columns.view());
+  EXPECT_THROW(subtract_row(cpu, many.view(), row.view(), difference.view()), std::invalid_argument);
+  EXPECT_THROW(subtract_row(cpu, x.view(), row.view(), difference.view()), std::invalid_argument);
 }
 
 TEST(Elementwise, ReluKeepsNaNAndHasNoGradientAtZero) {
@@ -85,6 +109,48 @@ TEST(Elementwise, CastRoundsToNearestEven) {
   for (int64_t i = 0; i < 8; ++i) EXPECT_EQ(y[i].bits, want[static_cast<size_t>(i)]) << values[static_cast<size_t>(i)];
   EXPECT_TRUE(std::isnan(to_float(to_bfloat16(payload))));
   EXPECT_TRUE(std::isnan(to_float(to_bfloat16(-kNaN))));
+}
+
+// The arithmetic is that of float, on values that bfloat16 holds; the result is rounded once.
+TEST(Elementwise, Bfloat16IsFloatRoundedOnce) {
+  Cpu cpu(2);
+  const Shape shape{70001};  // three pieces
+  const std::vector<float> a = rounded(random_array(shape, 1).values), b = rounded(random_array(shape, 2).values),
+                           c = rounded(random_array(shape, 3).values);
+  // op(a, b, y), where y holds c before.
+  const auto compare = [&](const char* name, auto op) {
+    SCOPED_TRACE(name);
+    Floats wide(shape, c);
+    const Floats wide_a(shape, a), wide_b(shape, b);
+    op(wide_a.view(), wide_b.view(), wide.view());
+    Array<bfloat16> narrow(shape, stored<bfloat16>(c));
+    const Array<bfloat16> narrow_a(shape, stored<bfloat16>(a)), narrow_b(shape, stored<bfloat16>(b));
+    op(narrow_a.view(), narrow_b.view(), narrow.view());
+    EXPECT_EQ(widened(narrow.values), rounded(wide.values));
+  };
+  compare("fill", [&](auto, auto, auto y) { fill(cpu, y, 0.3f); });
+  compare("add", [&](auto x, auto z, auto y) { add(cpu, x, z, y); });
+  compare("relu", [&](auto x, auto, auto y) { relu(cpu, x, y); });
+  compare("add_relu", [&](auto x, auto z, auto y) { add_relu(cpu, x, z, y); });
+  for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+    compare("copy", [&](auto x, auto, auto y) { copy(cpu, x, y, mode); });
+    compare("scale", [&](auto x, auto, auto y) { scale(cpu, x, -0.3f, y, mode); });
+    compare("relu_backward", [&](auto x, auto z, auto y) { relu_backward(cpu, x, z, y, mode); });
+  }
+}
+
+TEST(Elementwise, CastMayAdd) {
+  Cpu cpu(1);
+  const float step = 1.0f / 128;  // between the bfloat16 from 1 to 2
+  const Floats x({3}, {2, 0.625f * step, 0.75f * step});
+  Array<bfloat16> y({3}, stored<bfloat16>({-5, 1, 1 + step}));
+  cast(cpu, x.view(), y.view(), Accumulate::add);
+  EXPECT_EQ(widened(y.values), (std::vector<float>{-3, 1 + step, 1 + 2 * step}));
+  Floats wide({3}, {0.5f, 1, 2});
+  cast(cpu, y.view(), wide.view(), Accumulate::add);
+  EXPECT_EQ(wide.values, (std::vector<float>{-2.5f, 2 + step, 3 + 2 * step}));
+  cast(cpu, y.view(), wide.view());
+  EXPECT_EQ(wide.values, widened(y.values));
 }
 
 TEST(Elementwise, EveryBfloat16ReturnsFromFloat) {

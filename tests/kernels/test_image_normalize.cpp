@@ -2,6 +2,7 @@
 #include "kernels/image_normalize.h"
 
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -76,6 +77,16 @@ TEST(ImageNormalize, WhatDoesNotFitIsCutAndWrongSizesAreClamped) {
             (std::vector<float>{3, 3, 3, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(normalize(wide, {0}, {77, 99}, kIdentity).values, (std::vector<float>{1, 1, 1, 2, 2, 2, 3, 3, 3}));
   EXPECT_EQ(normalize(wide, {0}, {-1, -2}, kIdentity).values, std::vector<float>(9, 0.0f));
+}
+
+TEST(ImageNormalize, Bfloat16IsFloatRoundedOnce) {
+  Cpu cpu(1);
+  Bytes images({2, 9, 31, 3}, uint8_t{0});
+  for (int64_t i = 0; i < images.size(); ++i) images[i] = static_cast<uint8_t>(i * 37 % 256);
+  const Ints turns({2}, {5, 1}), sizes({2, 2}, {9, 31, 7, 20});
+  Array<bfloat16> out(images.shape, to_bfloat16(kNaN));
+  image_normalize(cpu, images.view(), turns.view(), sizes.view(), {}, out.view());
+  EXPECT_EQ(widened(out.values), rounded(normalize(images, turns.values, sizes.values, {}).values));
 }
 
 TEST(ImageNormalize, ThreadsEmptyAndWrongShapes) {

@@ -2,6 +2,7 @@
 #include "kernels/max_pool.h"
 
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -117,6 +118,29 @@ TEST(MaxPool, EqualsTheOracleAndItsScatter) {
       max_pool_backward(cpu, grad_y.view(), got.taps.view(), s, grad_x.view(), Accumulate::add);
       expect_near(grad_x.values, scattered, 2e-5);  // up to 16 windows of values below 1
     }
+}
+
+TEST(MaxPool, Bfloat16IsFloatRoundedOnce) {
+  Cpu cpu(2);
+  const PoolShape s{.kernel = 3, .stride = 1, .padding = 1};  // up to nine windows per element
+  const Shape shape{2, 7, 9, 261};                            // two tiles of channels
+  Array<bfloat16> x(shape, stored<bfloat16>(random_array(shape, 1).values));
+  x[7] = to_bfloat16(kNaN);
+  const Pooled want = pool(Floats(shape, widened(x.values)), s);
+  Array<bfloat16> y(want.y.shape, to_bfloat16(kNaN));
+  Array<uint8_t> taps(want.y.shape, uint8_t{255});
+  max_pool(cpu, x.view(), s, y.view(), taps.view());
+  expect_same(widened(y.values), want.y.values);
+  EXPECT_EQ(taps.values, want.taps.values);
+
+  for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+    const Array<bfloat16> grad_y(y.shape, stored<bfloat16>(random_array(y.shape, 2).values));
+    Array<bfloat16> grad_x(shape, stored<bfloat16>(random_array(shape, 3).values));
+    Floats wide(shape, widened(grad_x.values));
+    max_pool_backward(cpu, Floats(y.shape, widened(grad_y.values)).view(), taps.view(), s, wide.view(), mode);
+    max_pool_backward(cpu, grad_y.view(), taps.view(), s, grad_x.view(), mode);
+    EXPECT_EQ(widened(grad_x.values), rounded(wide.values));
+  }
 }
 
 TEST(MaxPool, EmptyAndWrongShapes) {

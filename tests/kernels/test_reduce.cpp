@@ -2,6 +2,7 @@
 #include "kernels/reduce.h"
 
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -81,6 +82,17 @@ TEST(SumRows, AgainstDoubleForAnyNumberOfThreads) {
       EXPECT_EQ(out.values, first);
     }
   }
+}
+
+TEST(SumRows, Bfloat16IsSummedAsFloat) {
+  Cpu cpu(2);
+  const Shape shape{5000, 19};
+  const Array<bfloat16> x(shape, stored<bfloat16>(random_array(shape, 5).values));
+  const Floats wide(shape, widened(x.values));
+  Floats out({19}, 0.25f), want({19}, 0.25f), workspace({sum_rows_workspace(5000, 19)});
+  sum_rows(cpu, wide.view(), want.view(), Accumulate::add, workspace.view());
+  sum_rows(cpu, x.view(), out.view(), Accumulate::add, workspace.view());
+  EXPECT_EQ(out.values, want.values);
 }
 
 TEST(CountPositive, CountsWeightedForegroundOnly) {

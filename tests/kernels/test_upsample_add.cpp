@@ -2,6 +2,7 @@
 #include "kernels/upsample_add.h"
 
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -64,6 +65,27 @@ TEST(UpsampleAdd, BackwardIsTheTransposeOfForward) {
     double cells = 0;
     for (const float v : grad.values) cells += static_cast<double>(v);
     EXPECT_EQ(cells, static_cast<double>(y.size()));
+  }
+}
+
+TEST(UpsampleAdd, Bfloat16IsFloatRoundedOnce) {
+  Cpu cpu(2);
+  const Shape coarse{2, 3, 4, 261}, fine{2, 7, 9, 261};  // two tiles of channels, up to nine cells per source
+  const Array<bfloat16> x(coarse, stored<bfloat16>(random_array(coarse, 1).values)),
+      z(fine, stored<bfloat16>(random_array(fine, 2).values));
+  const Floats wide_x(coarse, widened(x.values)), wide_z(fine, widened(z.values));
+  Array<bfloat16> y(fine, to_bfloat16(kNaN));
+  Floats wide_y(fine);
+  upsample_add(cpu, x.view(), z.view(), y.view());
+  upsample_add(cpu, wide_x.view(), wide_z.view(), wide_y.view());
+  EXPECT_EQ(widened(y.values), rounded(wide_y.values));
+
+  for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+    Array<bfloat16> grad = x;
+    Floats wide = wide_x;
+    upsample_add_backward(cpu, z.view(), grad.view(), mode);
+    upsample_add_backward(cpu, wide_z.view(), wide.view(), mode);
+    EXPECT_EQ(widened(grad.values), rounded(wide.values));
   }
 }
 
