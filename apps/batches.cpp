@@ -10,21 +10,26 @@ namespace gradlibra {
 namespace {
 
 template <class T>
-void put(Context& context, const std::vector<T>& values, Shape shape, Tensor& to) {
+Prefetch::Item copy_of(Context& context, const std::vector<T>& values, Shape shape, Tensor& to) {
+  require(static_cast<int64_t>(values.size()) == shape.size(), "batch", "an array is not of the batch's shape");
   if (to.empty() || to.shape() != shape) to = context.empty(shape, dtype_of<T>());
-  context.upload<T>(values, to);
+  return {values.data(), &to};
 }
 
 }  // namespace
 
-void upload(Context& context, const Batch& batch, DeviceBatch& to) {
+std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to) {
   const int64_t N = batch.N, M = batch.max_boxes;
-  put(context, batch.images, {N, batch.H, batch.W, 3}, to.images.pixels);
-  put(context, batch.orientations, {N}, to.images.orientations);
-  put(context, batch.sizes, {N, 2}, to.images.sizes);
-  put(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes);
-  put(context, batch.gt_labels, {N, M}, to.truth.labels);
-  put(context, batch.gt_counts, {N}, to.truth.counts);
+  return {copy_of(context, batch.images, {N, batch.H, batch.W, 3}, to.images.pixels),
+          copy_of(context, batch.orientations, {N}, to.images.orientations),
+          copy_of(context, batch.sizes, {N, 2}, to.images.sizes),
+          copy_of(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes),
+          copy_of(context, batch.gt_labels, {N, M}, to.truth.labels),
+          copy_of(context, batch.gt_counts, {N}, to.truth.counts)};
+}
+
+void upload(Context& context, const Batch& batch, DeviceBatch& to) {
+  for (const Prefetch::Item& item : prepare(context, batch, to)) context.upload_bytes(item.host, *item.to);
 }
 
 SafetensorsFile batch_file(const Batch& batch) {

@@ -15,6 +15,8 @@ struct DeviceBatch {
 
 // Uploads a batch; buffers of an earlier batch of the same shape are used again.
 void upload(Context& context, const Batch& batch, DeviceBatch& to);
+// The same as a list of copies that are still to be made.
+[[nodiscard]] std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to);
 
 // A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run it again.
 // std::runtime_error names the file if it is not such a batch.

@@ -40,6 +40,7 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
   SafetensorsFile file;
   save_weights(detector.parameters(), file);
   save_velocities(detector.parameters(), file);
+  save_state(detector.context(), detector.state(), file);
   file.metadata = {{"format", "gradlibra checkpoint 1"},
                    {"version", GRADLIBRA_VERSION},
                    {"step", std::to_string(state.step)},
@@ -61,6 +62,7 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
                     name, classes.dump(), json(dataset.classes).dump()));
   load_weights(detector.parameters(), file, name, WeightScope::detector);
   load_velocities(detector.parameters(), file, name);
+  load_state(detector.context(), detector.state(), file, name);
   TrainState state;
   state.step = number(file, name, "step");
   state.loader.epoch = number(file, name, "epoch");
@@ -77,6 +79,7 @@ LoadedDetector load_detector(Context& context, const SafetensorsFile& file, cons
   loaded.classes = json::parse(metadata(file, name, "classes")).get<std::vector<std::string>>();
   loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
   loaded.step = number(file, name, "step");
+  context.configure(loaded.config.runtime);
   loaded.detector = std::make_unique<Detector>(context, loaded.config.model, static_cast<int>(loaded.classes.size()));
   load_weights(loaded.detector->parameters(), file, name, WeightScope::detector);
   return loaded;

@@ -21,6 +21,7 @@ void ExperimentConfig::describe(ConfigVisitor& v) {
   v.section("schedule", schedule, "learning rate");
   v.section("optimizer", optimizer, "SGD");
   v.section("train", train, "the run");
+  v.section("runtime", runtime, "speed and precision");
   v.section("synthesize", synthesize, "the synthetic smears that `synthesize` draws");
 }
 

@@ -10,6 +10,7 @@
 #include "models/config.h"
 #include "runtime/config.h"
 #include "runtime/optimizer.h"
+#include "runtime/runtime_config.h"
 #include "runtime/schedule.h"
 
 namespace gradlibra {
@@ -32,6 +33,7 @@ struct ExperimentConfig {
   ScheduleConfig schedule;
   OptimizerConfig optimizer;
   TrainConfig train;
+  RuntimeConfig runtime;
   SynthesizeConfig synthesize;
   void describe(ConfigVisitor& v);
 };

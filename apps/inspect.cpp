@@ -70,6 +70,7 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
   const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
   std::vector<Finding> findings;
   const Dataset dataset = read_dataset(config.data, Split::train, findings);
+  context->configure(config.runtime);
   Detector detector(*context, config.model, static_cast<int>(dataset.classes.size()));
   detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
   const std::string source = weights.empty() ? config.train.pretrained : weights;

@@ -17,9 +17,9 @@ namespace gradlibra {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 // "1:02:05" or "4:09".
 std::string duration(double seconds) {
@@ -62,9 +62,12 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
                                ": train.evaluate_every is set, but the validation split (data.val) has no images");
   }
 
+  context_.configure(config_.runtime);
   detector_ = std::make_unique<Detector>(context_, config_.model, static_cast<int>(dataset_.classes.size()));
   detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
+  train_step_ = std::make_unique<TrainStep>(*detector_, *optimizer_, communicator_,
+                                            TrainStep::Options{.graph = config_.runtime.cuda_graph});
   state_.loader.seed = static_cast<uint64_t>(config_.train.seed);
 
   std::filesystem::create_directories(options_.work_dir);
@@ -116,27 +119,9 @@ void Trainer::say(const std::string& line) const {
   std::fflush(stdout);
 }
 
-Trainer::StepResult Trainer::train_step(const Batch& batch, int64_t epoch) {
-  upload(context_, batch, device_batch_);
-  Tape tape(context_);
-  const Var input = detector_->normalize(tape, device_batch_.images);
-  const std::vector<LossTerm> terms = detector_->loss(tape, input, device_batch_.truth, communicator_);
-  StepResult result;
-  for (const LossTerm& term : terms) {
-    result.losses.emplace_back(term.name, context_.download<double>(term.value)[0]);
-    result.total += result.losses.back().second;
-  }
-  result.lr = learning_rate(config_.schedule, base_lr_, epoch, state_.step);
-  if (!std::isfinite(result.total)) return result;  // the caller names it; nothing has been updated
-  tape.backward();
-  detector_->parameters().finish_backward();
-  optimizer_->step(result.lr, communicator_);
-  result.grad_norm = optimizer_->grad_norm();
-  return result;
-}
-
-void Trainer::require_finite(const StepResult& result, const Batch& batch) const {
-  const std::filesystem::path dump = options_.work_dir / fmt::format("nonfinite_step_{}.safetensors", state_.step);
+void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& result) const {
+  const Batch& batch = batches_[step.batch];
+  const std::filesystem::path dump = options_.work_dir / fmt::format("nonfinite_step_{}.safetensors", step.number);
   std::string replay = fmt::format("The batch is in {} for `inspect step --batch`", dump.string());
   try {
     write_safetensors(dump, batch_file(batch));
@@ -148,12 +133,12 @@ void Trainer::require_finite(const StepResult& result, const Batch& batch) const
     throw NonFiniteError(fmt::format(
         "{} is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower schedule.lr, set "
         "optimizer.clip_norm, or look at these images with `inspect data`. {}",
-        name, value, state_.step, result.lr, joined(batch.ids), replay));
+        name, value, step.number, step.lr, joined(batch.ids), replay));
   }
   throw NonFiniteError(
       fmt::format("the gradient norm is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower "
                   "schedule.lr or set optimizer.clip_norm. {}",
-                  result.grad_norm, state_.step, result.lr, joined(batch.ids), replay));
+                  result.grad_norm, step.number, step.lr, joined(batch.ids), replay));
 }
 
 Trainer::Outcome Trainer::run() {
@@ -167,35 +152,59 @@ Trainer::Outcome Trainer::run() {
         "the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
         "images or loader.batch_size has changed; use another --work-dir",
         state_.step, place.epoch, place.batch, steps_per_epoch_));
-  Batch batch;
+  last_finish_ = Clock::now();
   while (state_.step < total_steps) {
     if (signalled() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
+      finish_steps(0);
       save_checkpoint(true);
       say(fmt::format("stopped after step {}; continue with --resume", state_.step));
       return Outcome::stopped;
     }
-    const auto start = Clock::now();
+    PendingStep step{.number = state_.step,
+                     .epoch = state_.step / steps_per_epoch_,
+                     .batch = static_cast<size_t>(state_.step) % batches_.size(),
+                     .start = Clock::now()};
     const double waited = loader.seconds_waited();
-    const int64_t epoch = state_.step / steps_per_epoch_;
-    loader.next(batch);
-    const StepResult result = train_step(batch, epoch);
-    const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
-    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite))
-      require_finite(result, batch);
-    if (finite) non_finite_in_a_row_ = 0;
+    loader.next(batches_[step.batch]);
+    step.data_wait = loader.seconds_waited() - waited;
+    step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
+    train_step_->stage(batches_[step.batch]);
+    train_step_->enqueue(step.lr);
+    pending_.push_back(step);
     ++state_.step;
     state_.loader = loader.state();
-    log(result, epoch, seconds_since(start), loader.seconds_waited() - waited);
+    finish_steps(train_step_->lag());
 
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
     const bool due =
         config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
     const bool last = state_.step == total_steps;
-    if (due || last) save_checkpoint(last);
-    if (epoch_ends && config_.train.evaluate_every > 0 && (epoch + 1) % config_.train.evaluate_every == 0)
-      evaluate(epoch);
+    if (due || last) {
+      finish_steps(0);
+      save_checkpoint(last);
+    }
+    if (epoch_ends && config_.train.evaluate_every > 0 && (step.epoch + 1) % config_.train.evaluate_every == 0) {
+      finish_steps(0);
+      evaluate(step.epoch);
+    }
   }
   return Outcome::finished;
+}
+
+void Trainer::finish_steps(size_t may_remain) {
+  while (pending_.size() > may_remain) {
+    const PendingStep step = pending_.front();
+    pending_.pop_front();
+    const TrainStep::Result result = train_step_->wait();
+    const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
+    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite))
+      require_finite(step, result);
+    if (finite) non_finite_in_a_row_ = 0;
+    // Steps overlap on a GPU: a step's time is what it adds to the run.
+    const double seconds = seconds_since(std::max(step.start, last_finish_));
+    last_finish_ = Clock::now();
+    log(step, result, seconds);
+  }
 }
 
 bool Trainer::signalled() const { return options_.signal != nullptr && options_.signal->load() != 0; }
@@ -227,25 +236,26 @@ void Trainer::evaluate(int64_t epoch) {
   std::fflush(log_file_.get());
 }
 
-void Trainer::log(const StepResult& result, int64_t epoch, double step_seconds, double wait_seconds) {
-  nlohmann::ordered_json line{{"step", state_.step}, {"epoch", epoch + 1}, {"lr", result.lr}, {"loss", result.total}};
+void Trainer::log(const PendingStep& step, const TrainStep::Result& result, double step_seconds) {
+  const int64_t done = step.number + 1;
+  nlohmann::ordered_json line{{"step", done}, {"epoch", step.epoch + 1}, {"lr", step.lr}, {"loss", result.total}};
   for (const auto& [name, value] : result.losses) line[name] = value;
   line["grad_norm"] = result.grad_norm;
   line["step_seconds"] = step_seconds;
-  line["data_wait"] = wait_seconds;
+  line["data_wait"] = step.data_wait;
   line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
   fmt::print(log_file_.get(), "{}\n", line.dump());
   std::fflush(log_file_.get());
 
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const int every = std::max(1, config_.train.log_every);
-  if (state_.step % every != 0 && state_.step != 1 && state_.step != total_steps) return;
+  if (done % every != 0 && done != 1 && done != total_steps) return;
   std::string terms;
   for (const auto& [name, value] : result.losses) terms += fmt::format("  {} {:.4f}", name, value);
   say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})",
-                  epoch + 1, config_.schedule.epochs, state_.step, total_steps,
-                  duration(step_seconds * static_cast<double>(total_steps - state_.step)), result.lr, result.total,
-                  terms, result.grad_norm, step_seconds, wait_seconds));
+                  step.epoch + 1, config_.schedule.epochs, done, total_steps,
+                  duration(step_seconds * static_cast<double>(total_steps - done)), step.lr, result.total, terms,
+                  result.grad_norm, step_seconds, step.data_wait));
 }
 
 }  // namespace gradlibra

@@ -2,14 +2,17 @@
 // The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <chrono>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <string>
 
-#include "apps/batches.h"
 #include "apps/checkpoint.h"
 #include "apps/experiment.h"
+#include "apps/train_step.h"
 #include "models/detector.h"
 #include "runtime/checkpoint_store.h"
 #include "runtime/optimizer.h"
@@ -42,17 +45,22 @@ class Trainer {
   [[nodiscard]] int64_t step() const { return state_.step; }
 
  private:
-  struct StepResult {
-    std::vector<std::pair<std::string, double>> losses;
-    double total = 0, grad_norm = 0, lr = 0;
+  using Clock = std::chrono::steady_clock;
+  // A step that has been enqueued.
+  struct PendingStep {
+    int64_t number = 0, epoch = 0;  // from 0
+    size_t batch = 0;               // index into batches_
+    Clock::time_point start;
+    double data_wait = 0, lr = 0;
   };
-  StepResult train_step(const Batch& batch, int64_t epoch);
-  void require_finite(const StepResult& result, const Batch& batch) const;
+  // Waits for the oldest steps until so many are left: checks and logs what came of them.
+  void finish_steps(size_t may_remain);
+  void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
   // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be lost unnoticed.
   void save_checkpoint(bool last);
   [[nodiscard]] bool signalled() const;
   void evaluate(int64_t epoch);
-  void log(const StepResult& result, int64_t epoch, double step_seconds, double wait_seconds);
+  void log(const PendingStep& step, const TrainStep::Result& result, double step_seconds);
   void say(const std::string& line) const;
 
   Context& context_;
@@ -67,7 +75,10 @@ class Trainer {
   double base_lr_ = 0;
   int64_t steps_per_epoch_ = 0;
   int non_finite_in_a_row_ = 0;
-  DeviceBatch device_batch_;
+  std::unique_ptr<TrainStep> train_step_;
+  std::array<Batch, 2> batches_;  // in turn: one that may be needed for a message, and the one being read
+  std::deque<PendingStep> pending_;
+  Clock::time_point last_finish_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_file_;
 };
 

@@ -36,11 +36,14 @@ void sgd_step(Cpu& cpu, View<float> param, View<const float> grad, View<float> v
   });
 }
 
-void clip_factor(Cpu&, View<const double> sum_squares, float max_norm, View<float> grad_scale) {
+void clip_factor(Cpu&, View<const double> sum_squares, View<const double> losses, float max_norm,
+                 View<float> grad_scale) {
   require(sum_squares.size() == 1 && grad_scale.size() == 1, "clip_factor",
           "sum_squares and grad_scale have one element");
   const double total = sum_squares[0];
-  if (!std::isfinite(total))
+  bool finite = std::isfinite(total);
+  for (int64_t i = 0; losses.data() != nullptr && i < losses.size(); ++i) finite = finite && std::isfinite(losses[i]);
+  if (!finite)
     grad_scale[0] = std::numeric_limits<float>::quiet_NaN();
   else if (max_norm <= 0)
     grad_scale[0] = 1;

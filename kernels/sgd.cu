@@ -27,9 +27,12 @@ __global__ void sgd_step_kernel(float* __restrict__ param, const float* __restri
 }
 
 // One thread: it keeps the scalar on the device, where sgd_step reads it.
-__global__ void clip_factor_kernel(const double* sum_squares, float max_norm, float* grad_scale) {
+__global__ void clip_factor_kernel(const double* sum_squares, const double* losses, int64_t loss_count, float max_norm,
+                                   float* grad_scale) {
   const double total = sum_squares[0];
-  if (!isfinite(total))
+  bool finite = isfinite(total);
+  for (int64_t i = 0; i < loss_count; ++i) finite = finite && isfinite(losses[i]);
+  if (!finite)
     grad_scale[0] = NAN;
   else if (max_norm <= 0)
     grad_scale[0] = 1;
@@ -48,10 +51,12 @@ void sgd_step(Cuda& cuda, View<float> param, View<const float> grad, View<float>
          aligned(param.data(), grad.data(), velocity.data()));
 }
 
-void clip_factor(Cuda& cuda, View<const double> sum_squares, float max_norm, View<float> grad_scale) {
+void clip_factor(Cuda& cuda, View<const double> sum_squares, View<const double> losses, float max_norm,
+                 View<float> grad_scale) {
   require(sum_squares.size() == 1 && grad_scale.size() == 1, "clip_factor",
           "sum_squares and grad_scale have one element");
-  launch(clip_factor_kernel, 1, 1, 0, cuda.stream(), sum_squares.data(), max_norm, grad_scale.data());
+  launch(clip_factor_kernel, 1, 1, 0, cuda.stream(), sum_squares.data(), losses.data(),
+         losses.data() != nullptr ? losses.size() : 0, max_norm, grad_scale.data());
 }
 
 }  // namespace gradlibra::kernels

@@ -45,12 +45,11 @@ Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
     options.mean[c] = static_cast<float>(config_.pixel_mean[c]);
     options.std[c] = static_cast<float>(config_.pixel_std[c]);
   }
-  Tensor input = context_.empty({N, H, W, 3});
-  tape.run([&](auto& device) {
-    kernels::image_normalize(device, images.pixels.view<uint8_t>(), images.orientations.view<int32_t>(),
-                             images.sizes.view<int32_t>(), options, input.view());
+  const Var result = tape.constant(context_.empty({N, H, W, 3}, context_.map_dtype()));
+  tape.run_map(result, [&]<class T>(auto& device) {
+    kernels::image_normalize<T>(device, images.pixels.view<uint8_t>(), images.orientations.view<int32_t>(),
+                                images.sizes.view<int32_t>(), options, result.out<T>());
   });
-  const Var result = tape.constant(std::move(input));
   tape.name("input", result);
   return result;
 }

@@ -41,6 +41,8 @@ class Detector {
   // sizes (N, 2): height and width of each image's content in the input, on the host.
   [[nodiscard]] std::vector<std::vector<ScoredBox>> detect(Tape& tape, Var input, std::span<const int32_t> sizes) const;
 
+  // What its losses accumulate, for checkpoints.
+  [[nodiscard]] std::vector<TrainingState> state() const { return head_->state(); }
   [[nodiscard]] ParameterStore& parameters() { return *parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return *parameters_; }
   [[nodiscard]] const ModelConfig& config() const { return config_; }

@@ -18,8 +18,12 @@ ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int 
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
   const Var y = ops::conv2d(tape, x, var(weight), var(bias), shape, activation);
-  tape.add_cost(name, y.dim(0) * y.dim(1) * y.dim(2) * weight->node.value.size());
+  add_cost(tape, y);
   return y;
+}
+
+void ConvLayer::add_cost(Tape& tape, Var y) const {
+  tape.add_cost(name, y.dim(0) * y.dim(1) * y.dim(2) * weight->node.value.size());
 }
 
 Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation) const {
@@ -38,8 +42,20 @@ BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, i
       running_mean(&store.add_buffer(name + ".running_mean", {channels}, {})),
       running_var(&store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1})) {}
 
-Var BatchNormLayer::operator()(Tape& tape, Var x, kernels::BatchNormMode mode, ops::Activation activation) const {
-  return ops::batch_norm(tape, x, var(weight), var(bias), {&running_mean->node, &running_var->node}, mode, activation);
+Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
+                          ops::Activation activation) const {
+  const ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
+  if (mode == kernels::BatchNormMode::frozen) {
+    const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias), statistics, conv.shape,
+                                         residual, activation);
+    conv.add_cost(tape, y);
+    return y;
+  }
+  const Var y = ops::batch_norm(tape, conv(tape, x), var(weight), var(bias), statistics, mode,
+                                residual ? ops::Activation::none : activation);
+  if (!residual) return y;
+  require(activation == ops::Activation::relu, "BatchNormLayer", "a residual comes before a ReLU");
+  return ops::add_relu(tape, y, residual);
 }
 
 GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)

@@ -25,6 +25,8 @@ struct ConvLayer {
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation = ops::Activation::none) const;
   // The weight as that of a deformable convolution (no bias).
   [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation) const;
+  // Counts the multiply-adds of an output y.
+  void add_cost(Tape& tape, Var y) const;
 
   std::string name;
   Parameter* weight = nullptr;
@@ -36,7 +38,9 @@ struct ConvLayer {
 struct BatchNormLayer {
   BatchNormLayer() = default;
   BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
-  [[nodiscard]] Var operator()(Tape& tape, Var x, kernels::BatchNormMode mode, ops::Activation activation) const;
+  // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution are one.
+  [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
+                          ops::Activation activation) const;
 
   Parameter *weight = nullptr, *bias = nullptr, *running_mean = nullptr, *running_var = nullptr;
 };

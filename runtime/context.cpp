@@ -33,7 +33,14 @@ void Context::copy(const Tensor& from, Tensor& to) {
   device_memory_->copy(from.data(), to.data(), from.bytes());
 }
 
+void Context::configure(const RuntimeConfig& config) {
+  map_dtype_ = config.precision == "bf16" ? DType::bf16 : DType::f32;
+  configure_convolution(config);
+}
+
 #ifndef GRADLIBRA_HAVE_CUDA
+void Context::configure_convolution(const RuntimeConfig&) {}
+
 // The twin with a GPU is in context_cuda.cpp.
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
   if (device == "cuda")

@@ -11,7 +11,9 @@
 #include "kernels/executor.h"
 #include "runtime/convolution.h"
 #include "runtime/memory.h"
+#include "runtime/runtime_config.h"
 #include "runtime/tensor.h"
+#include "runtime/transfer.h"
 #ifdef GRADLIBRA_HAVE_CUDA
 #include "kernels/cuda.h"
 #endif
@@ -44,6 +46,12 @@ class Context {
   [[nodiscard]] bool on_host() const { return std::holds_alternative<Cpu>(executor_); }
   [[nodiscard]] const std::string& device_name() const { return name_; }  // "CPU, 2 threads, oneDNN"
 
+  // Before any model is built on this context: its precision and its convolutions' tuning. A host computes tf32 as fp32, and bf16 by
+  // rounding every map: to be compared, not to be fast.
+  void configure(const RuntimeConfig& config);
+  // How feature maps are stored: float, or bfloat16 in mixed precision.
+  [[nodiscard]] DType map_dtype() const { return map_dtype_; }
+
   [[nodiscard]] MemoryPool& memory() { return *memory_; }
   [[nodiscard]] Convolution& convolution() { return *convolution_; }
 
@@ -57,6 +65,7 @@ class Context {
             "size or type differs");
     device_memory_->copy_in(values.data(), to.data(), to.bytes());
   }
+  void upload_bytes(const void* host, Tensor& to) { device_memory_->copy_in(host, to.data(), to.bytes()); }
   template <class T>
   [[nodiscard]] Tensor upload(std::span<const T> values, Shape shape) {
     Tensor to = empty(shape, dtype_of<T>());
@@ -73,14 +82,24 @@ class Context {
   void zero(Tensor& t) { device_memory_->zero(t.data(), t.bytes()); }
   void synchronize() { device_memory_->synchronize(); }
 
+  [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_memory_->make_prefetch(); }
+  [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_memory_->make_readback(); }
+  // Records what `body` enqueues instead of running it. The memory it used belongs to the result as well: run the same body before,
+  // so that all of it is in the pool, and do not trim the pool. Null on a host, where nothing is recorded or run.
+  [[nodiscard]] std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) {
+    return device_memory_->capture(body);
+  }
+
  private:
   Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name);
+  void configure_convolution(const RuntimeConfig& config);
 
   Executor executor_;
   std::unique_ptr<DeviceMemory> device_memory_;
   std::unique_ptr<MemoryPool> memory_;
   std::unique_ptr<Convolution> convolution_;
   std::string name_;
+  DType map_dtype_ = DType::f32;
 };
 
 }  // namespace gradlibra

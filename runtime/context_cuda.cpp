@@ -1,49 +1,11 @@
 // SPDX-License-Identifier: MIT
-// The GPU side of Context: memory, copies, and the choice of a device.
-#include "kernels/cuda.h"
+// The GPU side of Context: the choice of a device.
 #include "runtime/context.h"
+#include "runtime/cuda_memory.h"
 
 namespace gradlibra {
 
 namespace {
-
-// One stream for everything; blocks come from cudaMalloc once and then stay in the pool.
-class CudaMemory final : public DeviceMemory {
- public:
-  CudaMemory() { check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking)); }
-  ~CudaMemory() override { cudaStreamDestroy(stream_); }
-
-  void* allocate(size_t bytes) override {
-    void* block = nullptr;
-    if (cudaMalloc(&block, bytes) == cudaSuccess) return block;
-    cudaGetLastError();  // out of memory is not sticky
-    size_t free = 0, total = 0;
-    cudaMemGetInfo(&free, &total);
-    throw std::runtime_error("the GPU has " + std::to_string(free >> 20) + " MiB left of " +
-                             std::to_string(total >> 20) + ", " + std::to_string(bytes >> 20) +
-                             " MiB more were needed: use a smaller loader.batch_size or image size");
-  }
-  void release(void* block, size_t) noexcept override { cudaFree(block); }
-  // Pageable memory: the call returns when the host buffer has been read.
-  void copy_in(const void* host, void* device, size_t bytes) override {
-    if (bytes > 0) check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_));
-  }
-  void copy_out(const void* device, void* host, size_t bytes) override {
-    if (bytes > 0) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_));
-    synchronize();
-  }
-  void copy(const void* from, void* to, size_t bytes) override {
-    if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_));
-  }
-  void zero(void* block, size_t bytes) override {
-    if (bytes > 0) check(cudaMemsetAsync(block, 0, bytes, stream_));
-  }
-  void synchronize() override { check(cudaStreamSynchronize(stream_)); }
-  [[nodiscard]] cudaStream_t stream() const { return stream_; }
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
 
 // Empty if a GPU can be used, else why not.
 std::string cuda_problem() {
@@ -74,8 +36,14 @@ std::unique_ptr<Context> Context::for_device(const std::string& device, int thre
   const std::string name =
       std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
   std::unique_ptr<Context> context(new Context(Executor(executor), std::move(memory), name));
-  context->convolution_ = make_plain_convolution(*context);
+  context->configure({});
   return context;
+}
+
+void Context::configure_convolution(const RuntimeConfig& config) {
+  if (on_host()) return;
+  (void)config;
+  convolution_ = make_plain_convolution(*this);
 }
 
 }  // namespace gradlibra

@@ -34,8 +34,9 @@ class Convolution {
   // An empty grad_bias skips it.
   virtual void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
                                View<float> grad_bias, Accumulate mode) = 0;
-  // Weights have changed (an optimiser step, a load): whatever was derived from them is stale.
+  // All weights may have changed (an optimiser step, a load), or the one at this address: whatever was derived is stale.
   virtual void weights_changed() {}
+  virtual void weight_changed(const void* /*weight*/) {}
 };
 
 // kernels/conv2d on the context's executor: the oracle, and the fallback.

@@ -5,10 +5,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <vector>
 
 namespace gradlibra {
+
+class Prefetch;
+class Readback;
+class CapturedWork;
 
 // A device's memory: where blocks come from, and how bytes get in and out.
 class DeviceMemory {
@@ -21,6 +27,11 @@ class DeviceMemory {
   virtual void copy(const void* from, void* to, size_t bytes) = 0;          // on the device
   virtual void zero(void* block, size_t bytes) = 0;
   virtual void synchronize() = 0;
+
+  // runtime/transfer.h
+  virtual std::unique_ptr<Prefetch> make_prefetch() = 0;
+  virtual std::unique_ptr<Readback> make_readback() = 0;
+  virtual std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) = 0;
 };
 
 // 64-byte aligned host memory.
@@ -33,6 +44,9 @@ class HostMemory final : public DeviceMemory {
   void copy(const void* from, void* to, size_t bytes) override;
   void zero(void* block, size_t bytes) override;
   void synchronize() override {}
+  std::unique_ptr<Prefetch> make_prefetch() override;
+  std::unique_ptr<Readback> make_readback() override;
+  std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override;
 };
 
 // Free lists by rounded size over a device. One thread at a time. On a GPU all work is on one stream, so a block may be handed out

@@ -192,6 +192,7 @@ class OneDnnConvolution final : public Convolution {
   }
 
   void weights_changed() override { reordered_.clear(); }
+  void weight_changed(const void* weight) override { reordered_.erase(static_cast<const float*>(weight)); }
 
  private:
   struct Plan {

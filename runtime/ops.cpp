@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "kernels/batch_norm_fold.h"
 #include "kernels/copy_rows.h"
 #include "kernels/deform_im2col.h"
 #include "kernels/elementwise.h"
@@ -15,16 +16,34 @@ namespace {
 
 // The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under inspection, where
 // the gradient of y itself is to be seen: then it lies in `scratch`.
-View<const float> grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch) {
-  const View<float> grad_y = Tape::grad(y);
-  if (activation == Activation::none) return grad_y;
-  View<float> grad = grad_y;
+ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch) {
+  Tensor* grad = &y.node().grad;
+  if (activation == Activation::none) return *grad;
   if (tape.mode() == Tape::Mode::inspection) {
-    scratch = tape.context().empty(y.shape());
-    grad = scratch.view();
+    scratch = tape.context().empty(y.shape(), y.dtype());
+    grad = &scratch;
   }
-  tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), grad_y, grad, Accumulate::overwrite); });
-  return grad;
+  tape.run_map(y, [&]<class T>(auto& device) {
+    kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), Accumulate::overwrite);
+  });
+  return *grad;
+}
+
+// A weight as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is rounded here.
+ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
+  if (x.dtype() == DType::f32) return weight.view();
+  const Tensor& rounded = weight.node().rounded;
+  if (!rounded.empty()) return rounded;
+  scratch = tape.context().empty(weight.shape(), x.dtype());
+  tape.run([&](auto& device) { kernels::cast(device, weight.view(), scratch.view<bfloat16>()); });
+  tape.context().convolution().weight_changed(scratch.data());
+  return scratch;
+}
+
+Shape conv_output(const char* op, Var x, Var weight, const kernels::ConvShape& shape) {
+  require(x.shape().rank() == 4 && weight.shape().rank() == 4, op, "x and weight have four dimensions");
+  return {x.dim(0), kernels::conv_size(x.dim(1), weight.dim(1), shape),
+          kernels::conv_size(x.dim(2), weight.dim(2), shape), weight.dim(0)};
 }
 
 // A closure must be copyable for std::function; what it owns is not.
@@ -36,31 +55,88 @@ std::shared_ptr<T> shared(T value) {
 }  // namespace
 
 Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation) {
-  require(x.shape().rank() == 4 && weight.shape().rank() == 4, "conv2d", "x and weight have four dimensions");
-  Var y = tape.make({x.dim(0), kernels::conv_size(x.dim(1), weight.dim(1), shape),
-                     kernels::conv_size(x.dim(2), weight.dim(2), shape), weight.dim(0)},
-                    x.requires_grad() || weight.requires_grad() || bias.requires_grad());
+  Var y = tape.make(conv_output("conv2d", x, weight, shape),
+                    x.requires_grad() || weight.requires_grad() || bias.requires_grad(), x.dtype());
   Convolution& library = tape.context().convolution();
-  if (tape.computes())
-    library.forward({.x = x.view(),
-                     .weight = weight.view(),
+  if (tape.computes()) {
+    Tensor scratch;
+    library.forward({.x = x.node().value,
+                     .weight = weight_like(tape, x, weight, scratch),
                      .bias = bias ? bias.view() : View<const float>(),
                      .shape = shape,
                      .activation = activation,
-                     .y = y.out()});
+                     .y = y.node().value});
+  }
   tape.on_backward(y, [=, &tape, &library] {
-    Tensor scratch;
-    const View<const float> grad_y = grad_before_activation(tape, y, activation, scratch);
+    Tensor scratch, scratch_weight;
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch);
     if (weight.requires_grad()) {
       const auto grad_weight = tape.grad_of(weight);
       View<float> grad_bias;
       if (bias.requires_grad()) grad_bias = tape.grad_of(bias).grad;  // written as often as the weight's
-      library.backward_weight(x.view(), grad_y, shape, grad_weight.grad, grad_bias, grad_weight.mode);
+      library.backward_weight(x.node().value, grad_y, shape, grad_weight.grad, grad_bias, grad_weight.mode);
     }
     if (x.requires_grad()) {
-      const auto grad_x = tape.grad_of(x);
-      library.backward_data(grad_y, weight.view(), shape, grad_x.grad, grad_x.mode);
+      const auto grad_x = tape.grad_map_of(x);
+      library.backward_data(grad_y, weight_like(tape, x, weight, scratch_weight), shape, grad_x.grad, grad_x.mode);
     }
+  });
+  return y;
+}
+
+Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
+                      const kernels::ConvShape& shape, Var residual, Activation activation) {
+  Var y = tape.make(conv_output("conv2d_batch_norm", x, weight, shape),
+                    x.requires_grad() || weight.requires_grad() || gamma.requires_grad() || residual.requires_grad(),
+                    x.dtype());
+  Convolution& library = tape.context().convolution();
+  const Node &mean = *buffers.running_mean, &var = *buffers.running_var;
+  const float eps = buffers.eps;
+  auto folded = shared(tape.buffer(weight.shape(), x.dtype()));
+  if (tape.computes()) {
+    Tensor bias = tape.context().empty(gamma.shape());
+    tape.run_map(x, [&]<class T>(auto& device) {
+      kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(), mean.value.view(), var.value.view(),
+                                  eps, folded->template view<T>(), bias.view());
+    });
+    library.weight_changed(folded->data());
+    library.forward({.x = x.node().value,
+                     .weight = *folded,
+                     .bias = bias.view(),
+                     .residual = residual ? ConstMap(residual.node().value) : ConstMap(),
+                     .shape = shape,
+                     .activation = activation,
+                     .y = y.node().value});
+  }
+  tape.on_backward(y, [=, &tape, &library, &mean, &var] {
+    Tensor scratch;
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch);
+    if (weight.requires_grad() || gamma.requires_grad()) {
+      Tensor grad_folded = tape.context().empty(weight.shape()), grad_folded_bias = tape.context().empty(gamma.shape());
+      library.backward_weight(x.node().value, grad_y, shape, grad_folded.view(), grad_folded_bias.view(),
+                              Accumulate::overwrite);
+      const auto target = [&](Var v) {
+        return v.requires_grad() ? tape.grad_of(v) : Tape::GradTarget<float>{{}, Accumulate::overwrite};
+      };
+      const auto grad_weight = target(weight), grad_gamma = target(gamma), grad_beta = target(beta);
+      tape.run([&](auto& device) {
+        kernels::fold_batch_norm_backward(device, weight.view(), gamma.view(), mean.value.view(), var.value.view(), eps,
+                                          grad_folded.view(), grad_folded_bias.view(), grad_weight.grad,
+                                          grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
+                                          grad_beta.mode);
+      });
+    }
+    if (x.requires_grad()) {
+      const auto grad_x = tape.grad_map_of(x);
+      library.backward_data(grad_y, *folded, shape, grad_x.grad, grad_x.mode);
+    }
+    // Last: the gradient's own memory may be handed on.
+    if (!residual.requires_grad()) return;
+    if (scratch.empty()) return tape.pass_grad(y, residual);
+    tape.run_map(y, [&]<class T>(auto& device) {
+      const auto target = tape.grad_of<T>(residual);
+      kernels::copy<T>(device, scratch.view<T>(), target.grad, target.mode);
+    });
   });
   return y;
 }
@@ -86,7 +162,7 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
   tape.on_backward(y, [=, &tape, &library] {
     Tensor scratch;
-    const View<const float> grad_rows = grad_before_activation(tape, y, activation, scratch);
+    const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch);
     Tensor cols = tape.context().empty({N, H, W, taps, C});
     if (weight.requires_grad()) {
       tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });
@@ -177,7 +253,7 @@ Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, A
   tape.on_backward(y, [=, &tape] {
     // The kernel computes all three gradients; what a constant input does not want goes into scratch memory.
     Tensor scratch_x, scratch_weight, scratch_bias;
-    const auto target = [&](Var v, Tensor& scratch) -> Tape::GradTarget {
+    const auto target = [&](Var v, Tensor& scratch) -> Tape::GradTarget<float> {
       if (v.requires_grad()) return tape.grad_of(v);
       scratch = tape.context().empty(v.shape());
       return {scratch.view(), Accumulate::overwrite};
@@ -195,39 +271,55 @@ Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, A
 }
 
 Var relu(Tape& tape, Var x) {
-  Var y = tape.make(x.shape(), x.requires_grad());
-  tape.run([&](auto& device) { kernels::relu(device, x.view(), y.out()); });
+  Var y = tape.make(x.shape(), x.requires_grad(), x.dtype());
+  tape.run_map(x, [&]<class T>(auto& device) { kernels::relu<T>(device, x.view<T>(), y.out<T>()); });
   tape.on_backward(y, [=, &tape] {
-    const auto target = tape.grad_of(x);
-    tape.run([&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
+    tape.run_map(x, [&]<class T>(auto& device) {
+      const auto target = tape.grad_of<T>(x);
+      kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), target.grad, target.mode);
+    });
   });
   return y;
 }
 
 Var add_relu(Tape& tape, Var a, Var b) {
-  Var y = tape.make(a.shape(), a.requires_grad() || b.requires_grad());
-  tape.run([&](auto& device) { kernels::add_relu(device, a.view(), b.view(), y.out()); });
+  Var y = tape.make(a.shape(), a.requires_grad() || b.requires_grad(), a.dtype());
+  tape.run_map(a, [&]<class T>(auto& device) { kernels::add_relu<T>(device, a.view<T>(), b.view<T>(), y.out<T>()); });
   tape.on_backward(y, [=, &tape] {
     for (const Var& input : {a, b}) {
       if (!input.requires_grad()) continue;
-      const auto target = tape.grad_of(input);
-      tape.run(
-          [&](auto& device) { kernels::relu_backward(device, y.view(), Tape::grad(y), target.grad, target.mode); });
+      tape.run_map(y, [&]<class T>(auto& device) {
+        const auto target = tape.grad_of<T>(input);
+        kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), target.grad, target.mode);
+      });
     }
+  });
+  return y;
+}
+
+Var to_float(Tape& tape, Var x) {
+  if (x.dtype() == DType::f32) return x;
+  Var y = tape.make(x.shape(), x.requires_grad());
+  tape.run([&](auto& device) { kernels::cast(device, x.view<bfloat16>(), y.out()); });
+  tape.on_backward(y, [=, &tape] {
+    const auto target = tape.grad_of<bfloat16>(x);
+    tape.run([&](auto& device) { kernels::cast(device, Tape::grad(y), target.grad, target.mode); });
   });
   return y;
 }
 
 Var max_pool(Tape& tape, Var x, const kernels::PoolShape& shape) {
   const Shape out{x.dim(0), kernels::pooled_size(x.dim(1), shape), kernels::pooled_size(x.dim(2), shape), x.dim(3)};
-  Var y = tape.make(out, x.requires_grad());
+  Var y = tape.make(out, x.requires_grad(), x.dtype());
   auto taps = shared(tape.buffer(out, DType::u8));
-  tape.run([&](auto& device) { kernels::max_pool(device, x.view(), shape, y.out(), taps->template view<uint8_t>()); });
+  tape.run_map(x, [&]<class T>(auto& device) {
+    kernels::max_pool<T>(device, x.view<T>(), shape, y.out<T>(), taps->template view<uint8_t>());
+  });
   tape.on_backward(y, [=, &tape] {
-    const auto target = tape.grad_of(x);
-    tape.run([&](auto& device) {
-      kernels::max_pool_backward(device, Tape::grad(y), taps->template view<uint8_t>(), shape, target.grad,
-                                 target.mode);
+    tape.run_map(x, [&]<class T>(auto& device) {
+      const auto target = tape.grad_of<T>(x);
+      kernels::max_pool_backward<T>(device, Tape::grad<T>(y), taps->template view<uint8_t>(), shape, target.grad,
+                                    target.mode);
     });
   });
   return y;
@@ -237,17 +329,18 @@ Var max_pool(Tape& tape, Var x, const kernels::PoolShape& shape) {
 Var subsample2(Tape& tape, Var x) { return max_pool(tape, x, {.kernel = 1, .stride = 2, .padding = 0}); }
 
 Var upsample_add(Tape& tape, Var coarse, Var fine) {
-  Var y = tape.make(fine.shape(), coarse.requires_grad() || fine.requires_grad());
-  tape.run([&](auto& device) { kernels::upsample_add(device, coarse.view(), fine.view(), y.out()); });
+  Var y = tape.make(fine.shape(), coarse.requires_grad() || fine.requires_grad(), fine.dtype());
+  tape.run_map(fine, [&]<class T>(auto& device) {
+    kernels::upsample_add<T>(device, coarse.view<T>(), fine.view<T>(), y.out<T>());
+  });
   tape.on_backward(y, [=, &tape] {
-    if (fine.requires_grad()) {
-      const auto target = tape.grad_of(fine);
-      tape.run([&](auto& device) { kernels::copy(device, Tape::grad(y), target.grad, target.mode); });
-    }
     if (coarse.requires_grad()) {
-      const auto target = tape.grad_of(coarse);
-      tape.run([&](auto& device) { kernels::upsample_add_backward(device, Tape::grad(y), target.grad, target.mode); });
+      tape.run_map(fine, [&]<class T>(auto& device) {
+        const auto target = tape.grad_of<T>(coarse);
+        kernels::upsample_add_backward<T>(device, Tape::grad<T>(y), target.grad, target.mode);
+      });
     }
+    if (fine.requires_grad()) tape.pass_grad(y, fine);
   });
   return y;
 }
@@ -286,20 +379,9 @@ Var concat_levels(Tape& tape, std::span<const Var> levels) {
   return y;
 }
 
-Var subtract_pattern(Tape& tape, Var x, const std::vector<float>& pattern, float grad_factor) {
-  const auto C = static_cast<int64_t>(pattern.size());
-  require(x.dim(-1) == C, "subtract_pattern", "x " + x.shape().to_string() + " does not end in the pattern's length");
-  Context& context = tape.context();
+Var subtract_row(Tape& tape, Var x, const Tensor& row, float grad_factor) {
   Var y = tape.make(x.shape(), x.requires_grad());
-  const int64_t rows = C > 0 ? x.shape().size() / C : 0;
-  // As a batch norm with mean = pattern and unit scale: one kernel serves both.
-  tape.run([&](auto& device) {
-    const std::vector<float> ones(pattern.size(), 1.0f), zeros(pattern.size(), 0.0f);
-    const Tensor mean = context.upload<float>(pattern, {C}), one = context.upload<float>(ones, {C}),
-                 zero = context.upload<float>(zeros, {C});
-    kernels::batch_norm(device, {x.view().data(), {rows, C}}, mean.view(), one.view(), one.view(), zero.view(),
-                        Activation::none, {y.out().data(), {rows, C}});
-  });
+  tape.run([&](auto& device) { kernels::subtract_row(device, x.view(), row.view(), y.out()); });
   tape.on_backward(y, [=, &tape] {
     const auto target = tape.grad_of(x);
     tape.run([&](auto& device) { kernels::scale(device, Tape::grad(y), grad_factor, target.grad, target.mode); });
@@ -309,14 +391,8 @@ Var subtract_pattern(Tape& tape, Var x, const std::vector<float>& pattern, float
 
 Var add_detached(Tape& tape, Var a, Var b) {
   Var y = tape.make(a.shape(), a.requires_grad());
-  tape.run([&](auto& device) {
-    kernels::copy(device, a.view(), y.out(), Accumulate::overwrite);
-    kernels::copy(device, b.view(), y.out(), Accumulate::add);
-  });
-  tape.on_backward(y, [=, &tape] {
-    const auto target = tape.grad_of(a);
-    tape.run([&](auto& device) { kernels::copy(device, Tape::grad(y), target.grad, target.mode); });
-  });
+  tape.run([&](auto& device) { kernels::add(device, a.view(), b.view(), y.out()); });
+  tape.on_backward(y, [=, &tape] { tape.pass_grad(y, a); });
   return y;
 }
 

@@ -34,6 +34,11 @@ struct BatchNormBuffers {
 [[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
                              kernels::BatchNormMode mode, Activation activation);
 
+// Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass over the map.
+// The norm's scale goes into the weight and its shift becomes the bias (kernels/batch_norm_fold.h).
+[[nodiscard]] Var conv2d_batch_norm(Tape&, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
+                                    const kernels::ConvShape& shape, Var residual, Activation activation);
+
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 
 [[nodiscard]] Var relu(Tape&, Var x);
@@ -49,8 +54,11 @@ struct BatchNormBuffers {
 // (N, H_l, W_l, C) of all levels to (N, sum of H_l*W_l, C), rows of a level row-major.
 [[nodiscard]] Var concat_levels(Tape&, std::span<const Var> levels);
 
-// x - pattern, the pattern repeated over the rows of C channels; the gradient is multiplied by grad_factor. RepPoints' tap offsets.
-[[nodiscard]] Var subtract_pattern(Tape&, Var x, const std::vector<float>& pattern, float grad_factor);
+// x - row, the row of C channels repeated; the gradient is multiplied by grad_factor. RepPoints' tap offsets. `row` outlives the tape.
+[[nodiscard]] Var subtract_row(Tape&, Var x, const Tensor& row, float grad_factor);
+
+// A bfloat16 map as float, a float map as it is: from here on (offsets, boxes, losses) nothing is rounded.
+[[nodiscard]] Var to_float(Tape&, Var x);
 
 // a + stop_gradient(b).
 [[nodiscard]] Var add_detached(Tape&, Var a, Var b);

@@ -51,19 +51,22 @@ Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
   workspace_ = context.zeros({kernels::reduce_workspace(parameters.flat_grads().size())}, DType::f64);
 }
 
-void Optimizer::step(double lr, Communicator& communicator) {
+void Optimizer::set_lr(double lr) {
+  const auto rate = static_cast<float>(lr);
+  parameters_.context().upload<float>({&rate, 1}, lr_);
+}
+
+void Optimizer::update(Communicator& communicator, View<const double> losses) {
   Context& context = parameters_.context();
   Tensor& grads = parameters_.flat_grads();
   communicator.all_reduce_sum(grads);
-  const auto rate = static_cast<float>(lr);
-  context.upload<float>({&rate, 1}, lr_);
   context.run([&](auto& device) {
     if (communicator.world_size() > 1)
       kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),
                      grads.view(), Accumulate::overwrite);
     kernels::sum_squares(device, std::as_const(grads).view(), sum_squares_.view<double>(), Accumulate::overwrite,
                          workspace_.view<double>());
-    kernels::clip_factor(device, sum_squares_.view<double>(), static_cast<float>(config_.clip_norm),
+    kernels::clip_factor(device, sum_squares_.view<double>(), losses, static_cast<float>(config_.clip_norm),
                          grad_scale_.view());
     for (const ParameterStore::Group& group : parameters_.groups()) {
       const kernels::Sgd options{.momentum = static_cast<float>(config_.momentum),
@@ -75,7 +78,7 @@ void Optimizer::step(double lr, Communicator& communicator) {
                         grad_scale_.view(), options);
     }
   });
-  context.convolution().weights_changed();
+  parameters_.weights_changed();
 }
 
 double Optimizer::grad_norm() { return std::sqrt(parameters_.context().download<double>(sum_squares_)[0]); }

@@ -23,9 +23,17 @@ class Optimizer {
   // Sets the parameters' lr and decay factors from the configuration.
   Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
 
-  // Averages the gradients over ranks, measures their norm, clips, updates. With a non-finite norm nothing is updated.
-  // Call after ParameterStore::finish_backward().
-  void step(double lr, Communicator& communicator);
+  // Averages the gradients over ranks, measures their norm, clips, updates. With a norm or a loss (doubles on the device, may be empty)
+  // that is not finite nothing is updated. Call after ParameterStore::finish_backward(). The rate is the last one set.
+  void update(Communicator& communicator, View<const double> losses = {});
+  void set_lr(double lr);
+  void step(double lr, Communicator& communicator) {
+    set_lr(lr);
+    update(communicator);
+  }
+
+  // (1) double: the square of grad_norm().
+  [[nodiscard]] const Tensor& sum_squares() const { return sum_squares_; }
 
   // L2 norm of the averaged gradients of the last step, before clipping. Waits for the device.
   [[nodiscard]] double grad_norm();

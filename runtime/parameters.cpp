@@ -42,11 +42,20 @@ void ParameterStore::allocate() {
   grads_ = context_.zeros({trainable});
   velocities_ = context_.zeros({trainable});
   others_ = context_.zeros({other});
+  const bool mixed = context_.map_dtype() == DType::bf16;
+  if (mixed) {
+    rounded_values_ = context_.zeros({trainable}, DType::bf16);
+    rounded_others_ = context_.zeros({other}, DType::bf16);
+  }
   for (size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
     const Shape shape = p.node.value.shape();
     float* values = (p.trainable ? values_ : others_).view().data() + offsets_[i];
     p.node.value = Tensor::borrow(values, shape);
+    if (mixed) {
+      Tensor& rounded = p.trainable ? rounded_values_ : rounded_others_;
+      p.node.rounded = Tensor::borrow(rounded.view<bfloat16>().data() + offsets_[i], shape);
+    }
     if (!p.trainable) continue;
     p.node.grad = Tensor::borrow(grads_.view().data() + offsets_[i], shape);
     p.velocity = Tensor::borrow(velocities_.view().data() + offsets_[i], shape);
@@ -72,6 +81,15 @@ void ParameterStore::initialize(uint64_t seed) {
     }
     context_.upload<float>(values, p.node.value);
   }
+  weights_changed();
+}
+
+void ParameterStore::weights_changed() {
+  if (!rounded_values_.empty())
+    context_.run([&](auto& device) {
+      kernels::cast(device, std::as_const(values_).view(), rounded_values_.view<bfloat16>());
+      kernels::cast(device, std::as_const(others_).view(), rounded_others_.view<bfloat16>());
+    });
   context_.convolution().weights_changed();
 }
 

@@ -67,6 +67,9 @@ class ParameterStore {
   [[nodiscard]] std::vector<Group> groups() const;
   [[nodiscard]] View<float> flat_values(const Group& group);
 
+  // Values have changed (an update, a load): what is derived from them, rounded copies among it, is made anew.
+  void weights_changed();
+
   // Sets the gradient of every trainable parameter that this step has not written to 0, and makes all ready for the next step.
   void finish_backward();
 
@@ -80,6 +83,7 @@ class ParameterStore {
   std::unordered_map<std::string, Parameter*> by_name_;
   std::vector<int64_t> offsets_;  // into the flat blocks, -1 for what is not trainable
   Tensor values_, grads_, velocities_, others_;
+  Tensor rounded_values_, rounded_others_;  // in mixed precision: the same as bfloat16
 };
 
 }  // namespace gradlibra

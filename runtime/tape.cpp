@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/tape.h"
 
+#include "kernels/elementwise.h"
+
 namespace gradlibra {
 
 Var Tape::constant(Tensor value) {
@@ -9,10 +11,10 @@ Var Tape::constant(Tensor value) {
   return Var(nodes_.back().get());
 }
 
-Var Tape::make(Shape shape, bool requires_grad) {
+Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
   nodes_.push_back(std::make_unique<Node>());
   Node& node = *nodes_.back();
-  node.value = computes() ? context_.empty(shape) : Tensor::borrow<float>(nullptr, shape);
+  node.value = computes() ? context_.empty(shape, dtype) : Tensor::borrow(nullptr, shape, dtype);
   node.requires_grad = requires_grad && recording();
   return Var(&node);
 }
@@ -21,12 +23,24 @@ void Tape::on_backward(Var output, std::function<void()> step) {
   if (output.requires_grad()) steps_.push_back({output, std::move(step)});
 }
 
-Tape::GradTarget Tape::grad_of(Var input) {
-  Node& node = input.node();
-  if (node.grad.empty()) node.grad = context_.empty(node.value.shape());
+Accumulate Tape::claim_grad(Node& node) {
+  if (node.grad.empty()) node.grad = context_.empty(node.value.shape(), node.value.dtype());
   const Accumulate mode = node.grad_written ? Accumulate::add : Accumulate::overwrite;
   node.grad_written = true;
-  return {node.grad.view(), mode};
+  return mode;
+}
+
+void Tape::pass_grad(Var output, Var input) {
+  Node& node = input.node();
+  if (node.grad.empty() && mode_ == Mode::training) {
+    node.grad = std::move(output.node().grad);
+    node.grad_written = true;
+    return;
+  }
+  run_map(input, [&]<class T>(auto& device) {
+    const auto target = grad_of<T>(input);
+    kernels::copy<T>(device, grad<T>(output), target.grad, target.mode);
+  });
 }
 
 void Tape::backward() {

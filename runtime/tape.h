@@ -10,13 +10,15 @@
 #include <vector>
 
 #include "runtime/context.h"
+#include "runtime/map.h"
 
 namespace gradlibra {
 
 // A value in the computation and the gradient of the total loss with respect to it.
 struct Node {
   Tensor value;
-  Tensor grad;  // allocated when first written
+  Tensor grad;     // of value's type; allocated when first written
+  Tensor rounded;  // mixed precision: a weight as the bfloat16 that convolutions take (ParameterStore::weights_changed)
   bool requires_grad = false;
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
 };
@@ -31,8 +33,15 @@ class Var {
   [[nodiscard]] const Shape& shape() const { return node_->value.shape(); }
   [[nodiscard]] int64_t dim(int i) const { return shape().dim(i); }
   [[nodiscard]] bool requires_grad() const { return node_ != nullptr && node_->requires_grad; }
-  [[nodiscard]] View<const float> view() const { return std::as_const(node_->value).view(); }
-  [[nodiscard]] View<float> out() const { return node_->value.view(); }  // for the op that computes it
+  [[nodiscard]] DType dtype() const { return node_->value.dtype(); }
+  template <class T = float>
+  [[nodiscard]] View<const T> view() const {
+    return std::as_const(node_->value).view<T>();
+  }
+  template <class T = float>
+  [[nodiscard]] View<T> out() const {  // for the op that computes it
+    return node_->value.view<T>();
+  }
 
  private:
   Node* node_ = nullptr;
@@ -56,7 +65,7 @@ class Tape {
   // A value that nothing is differentiated by: an image batch.
   [[nodiscard]] Var constant(Tensor value);
   // The uninitialised result of an op; requires_grad: whether any input does.
-  [[nodiscard]] Var make(Shape shape, bool requires_grad);
+  [[nodiscard]] Var make(Shape shape, bool requires_grad, DType dtype = DType::f32);
   // Memory for an op's own use; an empty tensor in mode `shapes`.
   [[nodiscard]] Tensor buffer(Shape shape, DType dtype = DType::f32) {
     return computes() ? context_.empty(shape, dtype) : Tensor();
@@ -67,19 +76,45 @@ class Tape {
   void run(Body&& body) {
     if (computes()) context_.run(std::forward<Body>(body));
   }
+  // The same for kernels on maps: body.operator()<T>(executor), T the type that `map` is stored as.
+  template <class Body>
+  void run_map(Var map, Body&& body) {
+    if (map.dtype() == DType::bf16)
+      run([&](auto& device) { body.template operator()<bfloat16>(device); });
+    else
+      run([&](auto& device) { body.template operator()<float>(device); });
+  }
 
   // The op that made `output` says how its gradient flows back. Not called if `output` does not require one, or if nothing wrote it. When it
   // runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or be owned by the closure.
   void on_backward(Var output, std::function<void()> step);
 
   // Where an op adds the gradient of an input: the memory, and whether to overwrite (first contribution) or to add.
+  template <class T>
   struct GradTarget {
-    View<float> grad;
+    View<T> grad;
     Accumulate mode;
   };
-  [[nodiscard]] GradTarget grad_of(Var input);
+  template <class T = float>
+  [[nodiscard]] GradTarget<T> grad_of(Var input) {
+    const Accumulate mode = claim_grad(input.node());
+    return {input.node().grad.view<T>(), mode};
+  }
+  struct GradMap {
+    Map grad;
+    Accumulate mode;
+  };
+  [[nodiscard]] GradMap grad_map_of(Var input) {
+    const Accumulate mode = claim_grad(input.node());
+    return {input.node().grad, mode};
+  }
   // The finished gradient of an op's output.
-  [[nodiscard]] static View<float> grad(Var output) { return output.node().grad.view(); }
+  template <class T = float>
+  [[nodiscard]] static View<T> grad(Var output) {
+    return output.node().grad.view<T>();
+  }
+  // `input` gets the finished gradient of `output` as it is, which nothing reads after this: its memory where that is free, else a sum.
+  void pass_grad(Var output, Var input);
 
   // Runs all recorded steps in reverse. Loss ops have already written the gradients of their inputs.
   void backward();
@@ -93,6 +128,7 @@ class Tape {
   [[nodiscard]] const std::map<std::string, int64_t>& costs() const { return costs_; }
 
  private:
+  Accumulate claim_grad(Node& node);
   struct Step {
     Var output;
     std::function<void()> backward;

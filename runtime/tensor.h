@@ -71,6 +71,13 @@ class Tensor {
     t.data_ = data;
     return t;
   }
+  static Tensor borrow(void* data, Shape shape, DType dtype) {
+    Tensor t;
+    t.shape_ = shape;
+    t.dtype_ = dtype;
+    t.data_ = data;
+    return t;
+  }
   Tensor(Tensor&& other) noexcept { swap(other); }
   Tensor& operator=(Tensor&& other) noexcept {
     Tensor moved(std::move(other));

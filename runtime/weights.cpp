@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/weights.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -54,6 +55,14 @@ void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, 
 bool holds_floats(const FileTensor& tensor) {
   return tensor.dtype == FileDType::f32 || tensor.dtype == FileDType::f16 || tensor.dtype == FileDType::bf16 ||
          tensor.dtype == FileDType::f64;
+}
+
+std::vector<float> download_floats(Context& context, const Tensor& tensor) {
+  if (tensor.dtype() != DType::bf16) return context.download<float>(tensor);
+  const std::vector<bfloat16> rounded = context.download<bfloat16>(tensor);
+  std::vector<float> values(rounded.size());
+  std::transform(rounded.begin(), rounded.end(), values.begin(), [](bfloat16 v) { return to_float(v); });
+  return values;
 }
 
 void append_list(std::string& text, const char* title, const std::vector<std::string>& names) {
@@ -121,12 +130,12 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
                              "check model.backbone.depth, model.neck, model.head and the class list against the file");
   for (const auto& [parameter, tensor] : pairs)
     from_file_tensor(store.context(), *tensor, parameter->node.value, parameter->layout);
-  store.context().convolution().weights_changed();
+  store.weights_changed();
   return report;
 }
 
 FileTensor to_file_tensor(Context& context, const Tensor& tensor, FileLayout layout) {
-  std::vector<float> values = context.download<float>(tensor);
+  std::vector<float> values = download_floats(context, tensor);
   if (layout == FileLayout::convolution) {
     std::vector<float> ordered(values.size());
     reorder(tensor.shape(), values, ordered, true);
@@ -156,6 +165,38 @@ void load_velocities(ParameterStore& store, const SafetensorsFile& file, const s
       throw std::runtime_error(file_name + ": the optimiser state of " + p.name + " is missing or of another shape");
     from_file_tensor(store.context(), found->second, p.velocity, p.layout);
   }
+}
+
+namespace {
+constexpr const char* kStatePrefix = "train.state.";
+}
+
+void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file) {
+  for (const TrainingState& state : states) {
+    const auto dims = state.values->shape().dims();
+    file.tensors[kStatePrefix + state.name] =
+        make_file_tensor(context.download<double>(*state.values), {dims.begin(), dims.end()});
+  }
+}
+
+void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
+                const std::string& file_name) {
+  std::set<std::string> wanted;
+  for (const TrainingState& state : states) {
+    const std::string name = kStatePrefix + state.name;
+    const auto dims = state.values->shape().dims();
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end() || found->second.dtype != FileDType::f64 ||
+        found->second.shape != std::vector<int64_t>(dims.begin(), dims.end()))
+      throw std::runtime_error(file_name + ": the training state " + name +
+                               " is missing or of another shape or type; " + "was it trained with another model.loss?");
+    context.upload<double>(found->second.values<double>(), *state.values);
+    wanted.insert(name);
+  }
+  for (const auto& [name, tensor] : file.tensors)
+    if (name.starts_with(kStatePrefix) && !wanted.contains(name))
+      throw std::runtime_error(file_name + ": holds the training state " + name +
+                               ", which this model.loss does not have");
 }
 
 }  // namespace gradlibra

@@ -40,6 +40,16 @@ void save_velocities(ParameterStore& store, SafetensorsFile& file);
 // std::runtime_error if one is missing or of another shape.
 void load_velocities(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name);
 
+// What training accumulates beside parameters, such as a loss's statistics over the classes: doubles, "train.state.<name>" in files.
+struct TrainingState {
+  std::string name;
+  Tensor* values;
+};
+void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file);
+// std::runtime_error if one is missing or of another shape or type, or if the file has a state that nobody wants.
+void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
+                const std::string& file_name);
+
 // A tensor of a parameter's layout (value, gradient, velocity) as it stands in files.
 [[nodiscard]] FileTensor to_file_tensor(Context& context, const Tensor& tensor, FileLayout layout);
 

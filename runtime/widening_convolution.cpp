@@ -22,7 +22,7 @@ class WideningConvolution final : public Convolution {
       residual = widened(call.residual);
       wide.residual = residual;
     }
-    float_only_->weights_changed();  // the widened weight lies where another one may have lain
+    float_only_->weight_changed(weight.data());  // it lies where another one may have lain
     float_only_->forward(wide);
     round(y, call.y, Accumulate::overwrite);
   }
@@ -32,7 +32,7 @@ class WideningConvolution final : public Convolution {
     if (grad_x.dtype() == DType::f32) return float_only_->backward_data(grad_y, weight, shape, grad_x, mode);
     const Tensor wide_grad_y = widened(grad_y), wide_weight = widened(weight);
     Tensor wide_grad_x = context_.empty(grad_x.shape());
-    float_only_->weights_changed();
+    float_only_->weight_changed(wide_weight.data());
     float_only_->backward_data(wide_grad_y, wide_weight, shape, wide_grad_x, Accumulate::overwrite);
     round(wide_grad_x, grad_x, mode);
   }
@@ -45,6 +45,7 @@ class WideningConvolution final : public Convolution {
   }
 
   void weights_changed() override { float_only_->weights_changed(); }
+  void weight_changed(const void* weight) override { float_only_->weight_changed(weight); }
 
  private:
   Tensor widened(ConstMap map) {
@@ -52,16 +53,8 @@ class WideningConvolution final : public Convolution {
     context_.run([&](auto& device) { kernels::cast(device, map.view<bfloat16>(), wide.view()); });
     return wide;
   }
-  // The sum of an addition is rounded, not its terms.
   void round(Tensor& wide, Map to, Accumulate mode) {
-    context_.run([&](auto& device) {
-      if (mode == Accumulate::add) {
-        Tensor old = context_.empty(to.shape());
-        kernels::cast(device, to.view<bfloat16>(), old.view());
-        kernels::copy(device, old.view(), wide.view(), Accumulate::add);
-      }
-      kernels::cast(device, wide.view(), to.view<bfloat16>());
-    });
+    context_.run([&](auto& device) { kernels::cast(device, wide.view(), to.view<bfloat16>(), mode); });
   }
 
   Context& context_;

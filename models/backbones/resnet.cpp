@@ -91,18 +91,18 @@ BatchNormMode ResNet::norm_mode(const Tape& tape, int stage) const {
 }
 
 Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode) const {
+  Var identity = x;
+  if (block.has_shortcut) identity = block.shortcut_norm.after(block.shortcut, tape, x, mode, Var(), Activation::none);
   Var y = x;
   for (size_t i = 0; i < block.convs.size(); ++i) {
     const bool last = i + 1 == block.convs.size();
-    y = block.norms[i](tape, block.convs[i](tape, y), mode, last ? Activation::none : Activation::relu);
+    y = block.norms[i].after(block.convs[i], tape, y, mode, last ? identity : Var(), Activation::relu);
   }
-  Var identity = x;
-  if (block.has_shortcut) identity = block.shortcut_norm(tape, block.shortcut(tape, x), mode, Activation::none);
-  return ops::add_relu(tape, y, identity);
+  return y;
 }
 
 std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
-  Var x = stem_norm_(tape, stem_(tape, images), norm_mode(tape, 0), Activation::relu);
+  Var x = stem_norm_.after(stem_, tape, images, norm_mode(tape, 0), Var(), Activation::relu);
   tape.name("backbone.stem", x);
   x = ops::max_pool(tape, x, {.kernel = 3, .stride = 2, .padding = 1});
   std::vector<Var> outputs;

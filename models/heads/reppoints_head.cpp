@@ -39,11 +39,10 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
     throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) +
                                 " is not an odd square (9, 25, ..)");
+  std::vector<float> grid;
   for (int y = 0; y < side; ++y)
-    for (int x = 0; x < side; ++x) {
-      base_offsets_.push_back(static_cast<float>(y - side / 2));
-      base_offsets_.push_back(static_cast<float>(x - side / 2));
-    }
+    for (int x = 0; x < side; ++x) grid.insert(grid.end(), {float(y - side / 2), float(x - side / 2)});
+  grid_ = store.context().upload<float>(grid, {2 * config.num_points});
 
   const int features = config.feat_channels, points = config.point_channels, offsets = 2 * config.num_points;
   if (transform_ == kernels::BoxTransform::moment) moment_ = &store.add("bbox_head.moment_transfer", {2}, {});
@@ -80,11 +79,12 @@ RepPointsHead::Outputs RepPointsHead::operator()(Tape& tape, std::span<const Var
     Var cls = levels[l], reg = levels[l];
     for (const ConvModule& conv : cls_convs_) cls = conv(tape, cls, Activation::relu);
     for (const ConvModule& conv : reg_convs_) reg = conv(tape, reg, Activation::relu);
-    const Var init = init_out_(tape, init_conv_(tape, reg, Activation::relu));
+    const Var init = ops::to_float(tape, init_out_(tape, init_conv_(tape, reg, Activation::relu)));
     // The deformable kernel adds its own grid; without it, tap k samples at the predicted point k.
-    const Var taps = ops::subtract_pattern(tape, init, base_offsets_, static_cast<float>(config_.gradient_mul));
-    const Var logits = cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu));
-    const Var refined = refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu));
+    const Var taps = ops::subtract_row(tape, init, grid_, static_cast<float>(config_.gradient_mul));
+    const Var logits = ops::to_float(tape, cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu)));
+    const Var refined =
+        ops::to_float(tape, refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu)));
     const Var refine = ops::add_detached(tape, refined, init);
     tape.name(prefix + "cls_feat", cls);
     tape.name(prefix + "reg_feat", reg);

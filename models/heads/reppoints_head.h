@@ -45,6 +45,7 @@ class RepPointsHead {
                                                            const TestConfig& test) const;
 
   [[nodiscard]] int classes() const { return classes_; }
+  [[nodiscard]] std::vector<TrainingState> state() const { return loss_->state(); }
 
  private:
   // The cells of all levels as (x, y, stride), and 1 / (base scale * stride) per cell: depend on the level sizes only.
@@ -63,7 +64,7 @@ class RepPointsHead {
   int classes_;
   kernels::BoxTransform transform_;
   std::unique_ptr<ClassificationLoss> loss_;
-  std::vector<float> base_offsets_;  // the regular grid of a deformable kernel, (y, x) pairs
+  Tensor grid_;  // (2 * points) the regular grid of a deformable kernel, (y, x) pairs
   std::vector<ConvModule> cls_convs_, reg_convs_;
   ConvLayer cls_conv_, cls_out_, init_conv_, init_out_, refine_conv_, refine_out_;
   Parameter* moment_ = nullptr;                            // of the moment transform, else null

@@ -7,6 +7,7 @@
 
 #include "models/config.h"
 #include "runtime/tape.h"
+#include "runtime/weights.h"
 
 namespace gradlibra {
 
@@ -21,6 +22,8 @@ class ClassificationLoss {
   // The value, a double on the device; writes the gradient into the logits. labels, weights (rows) as in kernels/sigmoid_loss.h.
   [[nodiscard]] virtual Tensor loss(Tape& tape, Var logits, const Tensor& labels, const Tensor& weights,
                                     const Tensor& normalizer) = 0;
+  // What the loss accumulates over the training and a checkpoint must keep. None for a loss without state.
+  [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
 };
 
 // cross_entropy, focal, grad_libra. std::invalid_argument names the key for values out of range.

@@ -40,9 +40,14 @@ TEST_F(SgdCuda, ClipFactorEqualsHost) {
       std::vector<float> factor(1);
       const DeviceArray<double> dev_total({1}, {total});
       DeviceArray<float> dev_factor({1});
-      clip_factor(cpu, {&total, {1}}, max_norm, {factor.data(), {1}});
-      clip_factor(cuda, dev_total.view(), max_norm, dev_factor.view());
-      expect_close(dev_factor.to_host(), factor, 0, 0);
+      for (const std::vector<double>& losses :
+           {std::vector<double>{}, {1, 2, 3}, {1, std::numeric_limits<double>::infinity()}, {NAN, 1}}) {
+        const Shape shape{static_cast<int64_t>(losses.size())};
+        const DeviceArray<double> dev_losses(shape, losses);
+        clip_factor(cpu, {&total, {1}}, {losses.data(), shape}, max_norm, {factor.data(), {1}});
+        clip_factor(cuda, dev_total.view(), dev_losses.view(), max_norm, dev_factor.view());
+        expect_close(dev_factor.to_host(), factor, 0, 0);
+      }
     }
 }
 

@@ -23,11 +23,11 @@ struct Parameter {
   }
 };
 
-float clip(double sum_squares, float max_norm) {
+float clip(double sum_squares, float max_norm, const std::vector<double>& losses = {}) {
   Cpu cpu(1);
   const Array<double> total({1}, {sum_squares});
   Floats factor({1});
-  clip_factor(cpu, total.view(), max_norm, factor.view());
+  clip_factor(cpu, total.view(), {losses.data(), {static_cast<int64_t>(losses.size())}}, max_norm, factor.view());
   return factor[0];
 }
 
@@ -51,6 +51,12 @@ TEST(Sgd, TheVelocityStartsAsTheFirstDecayedGradientAndTheRateStaysOutside) {
   q.step({0.5f}, 0.1f, 1, {.momentum = 0.9f, .weight_decay = 1e-4f, .lr_factor = 2});
   EXPECT_EQ(q.velocity[0], p.velocity[0]);
   EXPECT_TRUE(is_near(q.value[0], 1 - 0.2 * 0.5001, 1e-7));
+}
+
+TEST(Sgd, ALossThatIsNotFiniteStopsTheUpdate) {
+  EXPECT_EQ(clip(4, 0, {1, 2}), 1.0f);
+  EXPECT_TRUE(std::isnan(clip(4, 0, {1, kNaN})));
+  EXPECT_TRUE(std::isnan(clip(4, 35, {-kInfinity, 1, 1})));
 }
 
 TEST(Sgd, ClipFactor) {

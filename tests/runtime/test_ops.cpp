@@ -156,17 +156,16 @@ TEST_F(Ops, ConcatLevels) {
 }
 
 // The value's derivative is 1; what flows back is grad_factor times that.
-TEST_F(Ops, SubtractPattern) {
-  const std::vector<float> pattern{-1, 0, 1, 2.5f};
+TEST_F(Ops, SubtractRow) {
+  const std::vector<float> values{-1, 0, 1, 2.5f};
+  const Tensor row = context.upload<float>(values, {4});
   for (const float factor : {1.0f, 0.1f, 0.0f}) {
     GradientCheck check;
     check.inputs = {random_input({2, 3, 2, 4}, 1)};
-    check.op = [&](Tape& tape, const std::vector<Var>& v) {
-      return ops::subtract_pattern(tape, v[0], pattern, factor);
-    };
+    check.op = [&](Tape& tape, const std::vector<Var>& v) { return ops::subtract_row(tape, v[0], row, factor); };
     check.oracle = [&](const std::vector<Doubles>& v) {
       Doubles y = v[0];
-      for (size_t i = 0; i < y.size(); ++i) y[i] -= pattern[i % 4];
+      for (size_t i = 0; i < y.size(); ++i) y[i] -= values[i % 4];
       return y;
     };
     if (factor != 0) {
@@ -182,7 +181,7 @@ TEST_F(Ops, SubtractPattern) {
   }
   Leaves wrong(context, {random_input({2, 3, 2, 5}, 1)}, {});
   Tape tape(context);
-  EXPECT_THROW((void)ops::subtract_pattern(tape, wrong.vars()[0], pattern, 1), std::invalid_argument);
+  EXPECT_THROW((void)ops::subtract_row(tape, wrong.vars()[0], row, 1), std::invalid_argument);
 }
 
 TEST_F(Ops, AddDetached) {
@@ -265,6 +264,7 @@ TEST_F(Ops, PointsToBoxes) {
 // Nothing to compute, nothing to read beyond an end.
 TEST_F(Ops, EmptyBatches) {
   const Tensor priors = context.upload<float>(std::vector<float>{0, 0, 8}, {1, 3});
+  const Tensor row = context.upload<float>(std::vector<float>{1, 2, 3}, {3});
   const std::vector<Input> inputs{random_input({0, 4, 4, 3}, 1), random_input({0, 2, 2, 3}, 2),
                                   random_input({0, 1, 18}, 3)};
   Leaves leaves(context, inputs, {0, 1, 2});
@@ -276,7 +276,7 @@ TEST_F(Ops, EmptyBatches) {
                                  ops::subsample2(tape, v[0]),
                                  ops::upsample_add(tape, v[1], v[0]),
                                  ops::concat_levels(tape, std::vector<Var>{v[0], v[1]}),
-                                 ops::subtract_pattern(tape, v[0], {1, 2, 3}, 0.1f),
+                                 ops::subtract_row(tape, v[0], row, 0.1f),
                                  ops::add_detached(tape, v[0], v[0]),
                                  ops::points_to_boxes(tape, v[2], priors, Var(), kernels::BoxTransform::minmax, 1)};
   for (const Var& y : outputs) {

@@ -34,10 +34,11 @@ class Tapes : public ::testing::Test {
 TEST_F(Tapes, AddsTheGradientsOfTwoConsumers) {
   Node node;
   const Var x = leaf(node, {1, -2, 3});
+  const Tensor ones = context.upload<float>(Floats{1, 1, 1}, {3});
   Tape tape(context);
   const Var h = ops::relu(tape, x);         // 1 0 3
   const Var a = ops::add_relu(tape, h, x);  // x has consumers at two depths
-  const Var b = ops::subtract_pattern(tape, h, {1, 1, 1}, 10);
+  const Var b = ops::subtract_row(tape, h, ones, 10);
   seed(tape, a, {1, 1, 1});
   seed(tape, b, {1, 1, 1});
   tape.backward();
@@ -222,6 +223,10 @@ TEST_F(Tapes, ShapesModeAllocatesNothing) {
   EXPECT_EQ(x.shape(), (Shape{8, 667, 400, 18}));
   x = ops::batch_norm(tape, x, g, b, {&mean, &var}, kernels::BatchNormMode::batch, ops::Activation::relu);
   x = ops::batch_norm(tape, x, g, b, {&mean, &var}, kernels::BatchNormMode::frozen, ops::Activation::relu);
+  EXPECT_EQ(
+      ops::conv2d_batch_norm(tape, image, w, g, b, {&mean, &var}, {.stride = 2, .padding = 3}, x, ops::Activation::relu)
+          .shape(),
+      x.shape());
   x = ops::max_pool(tape, x, {.kernel = 3, .stride = 2, .padding = 1});
   EXPECT_EQ(x.shape(), (Shape{8, 334, 200, 18}));
   x = ops::group_norm(tape, x, g, b, 2, 1e-5f, ops::Activation::relu);
@@ -229,7 +234,8 @@ TEST_F(Tapes, ShapesModeAllocatesNothing) {
   EXPECT_EQ(half.shape(), (Shape{8, 167, 100, 18}));
   x = ops::upsample_add(tape, half, x);
   x = ops::add_relu(tape, ops::relu(tape, x), x);
-  x = ops::deform_conv2d(tape, x, ops::subtract_pattern(tape, x, Floats(18, 1.0f), 0.1f), d, ops::Activation::relu);
+  const Tensor ones = Tensor::borrow<float>(nullptr, {18});
+  x = ops::deform_conv2d(tape, x, ops::subtract_row(tape, x, ones, 0.1f), d, ops::Activation::relu);
   x = ops::add_detached(tape, x, x);
   const Var all = ops::concat_levels(tape, std::vector<Var>{x, half});
   EXPECT_EQ(all.shape(), (Shape{8, 334 * 200 + 167 * 100, 18}));

@@ -221,6 +221,33 @@ TEST_F(Weights, VelocitiesMakeARoundTrip) {
   EXPECT_THROW(load_velocities(store, incomplete, "f"), std::runtime_error);
 }
 
+TEST_F(Weights, TrainingStatesMakeARoundTrip) {
+  Tensor sums = context.empty({2, 3}, DType::f64), count = context.empty({}, DType::f64);
+  const std::vector<double> values{1, 1e300, -0.1, 4, 5, 1.0 / 3}, one{7};
+  context.upload<double>(values, sums);
+  context.upload<double>(one, count);
+  const std::vector<TrainingState> states{{"loss_cls.gradients", &sums}, {"loss_cls.count", &count}};
+  SafetensorsFile file;
+  save_state(context, states, file);
+  EXPECT_EQ(file.tensors.at("train.state.loss_cls.gradients").shape, (std::vector<int64_t>{2, 3}));
+  context.zero(sums);
+  context.zero(count);
+  load_state(context, states, file, "f");
+  EXPECT_EQ(context.download<double>(sums), values);
+  EXPECT_EQ(context.download<double>(count), one);
+
+  // A checkpoint of another loss: too little, too much, another number of classes.
+  EXPECT_THROW(load_state(context, {}, file, "f"), std::runtime_error);
+  SafetensorsFile other = file;
+  other.tensors.erase("train.state.loss_cls.count");
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+  other.tensors["train.state.loss_cls.count"] = make_file_scalar<float>(7);
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+  other = file;
+  other.tensors["train.state.loss_cls.gradients"] = make_file_tensor(std::vector<double>(6), {3, 2});
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+}
+
 // A training checkpoint is a detector file with more in it.
 TEST_F(Weights, ACheckpointLoadsAsWeights) {
   SafetensorsFile file;

@@ -33,15 +33,18 @@ void require_device_argument(const T& value, int argument, const Geometry& geome
 }  // namespace emulator
 
 template <class... Params, class... Args>
-void launch(void (*kernel)(Params...), emulator::LocatedGrid grid, dim3 block, size_t shared_bytes, cudaStream_t,
+void launch(void (*kernel)(Params...), emulator::LocatedGrid grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             Args... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "the kernel takes another number of arguments");
   const emulator::Geometry geometry{grid.grid, block, shared_bytes, reinterpret_cast<const void*>(kernel), grid.where};
   int argument = 0;
   (emulator::require_device_argument<Params>(static_cast<Params>(args), argument++, geometry), ...);
-  auto body = [&] { kernel(static_cast<Params>(args)...); };
-  emulator::run(
-      geometry, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  auto start = [=] {
+    auto body = [&] { kernel(static_cast<Params>(args)...); };
+    emulator::run(
+        geometry, [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  };
+  if (!emulator::record(stream, start)) start();
 }
 
 inline unsigned blocks_for(long long n, int block) { return static_cast<unsigned>((n + block - 1) / block); }

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// One optimiser step on a batch, enqueued on the device so that the host never waits for the step it has just enqueued.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/batches.h"
+#include "models/detector.h"
+#include "runtime/optimizer.h"
+
+namespace gradlibra {
+
+// On a GPU the first steps run kernel by kernel, which fills the memory pool and lets cuDNN choose its plans; then the step is recorded
+// once as a CUDA graph and replayed, with the same bits. On a host every step has run when enqueue() returns.
+class TrainStep {
+ public:
+  struct Options {
+    bool graph = true;  // false: kernel by kernel for ever
+  };
+  // All three outlive it. Batches have one shape.
+  TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options);
+
+  // A batch on its way to the device while the step before it runs. Its host memory may be reused on return.
+  void stage(const Batch& batch);
+  // Forward, losses, backward, update on the staged batch. A loss or gradient norm that is not finite changes no parameter.
+  void enqueue(double lr);
+
+  struct Result {
+    std::vector<std::pair<std::string, double>> losses;  // as the head names them
+    double total = 0, grad_norm = 0;                     // norm before clipping
+  };
+  // Of the oldest step that nobody has waited for.
+  [[nodiscard]] Result wait();
+  // Steps that may be under way when the next is enqueued: 0 on a host.
+  [[nodiscard]] size_t lag() const { return context_.on_host() ? 0 : Readback::kPending - 1; }
+
+ private:
+  static constexpr int kEagerSteps = 3;
+  void run();
+
+  Detector& detector_;
+  Optimizer& optimizer_;
+  Communicator& communicator_;
+  Context& context_;
+  Options options_;
+  DeviceBatch batch_;
+  std::unique_ptr<Prefetch> prefetch_;
+  std::unique_ptr<Readback> readback_;
+  std::unique_ptr<CapturedWork> graph_;
+  int eager_steps_ = 0;
+  std::vector<std::string> names_;  // of the losses
+  Tensor report_;                   // the losses, and the square of the gradient norm
+};
+
+}  // namespace gradlibra

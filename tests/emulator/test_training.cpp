@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// The whole training step on the emulated device: every op through its CUDA kernel, the plain convolutions among them, with the memory,
+// streams and graph of a GPU run. Compared with the host's step, and kernel by kernel with the graph that was recorded of it.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "apps/train_step.h"
+
+namespace gradlibra {
+namespace {
+
+constexpr int64_t kImages = 2, kSide = 64, kMaxBoxes = 5;
+constexpr int kClasses = 3;
+constexpr int kSteps = 5;  // three run kernel by kernel before the graph is recorded
+
+ModelConfig tiny_model() {
+  ModelConfig model;
+  model.backbone = {
+      .depth = 18, .base_channels = 4, .frozen_stages = 1, .norm_eval = true, .zero_init_residual = false};
+  model.neck = {.out_channels = 8, .num_outs = 4, .norm = "group", .norm_groups = 4};
+  model.head = {.feat_channels = 8, .point_channels = 8, .stacked_convs = 1, .norm = "group", .norm_groups = 2};
+  return model;
+}
+
+Batch random_batch(uint32_t seed) {
+  std::mt19937 rng(seed);
+  const auto below = [&](uint32_t n) { return static_cast<float>(rng() % n); };
+  Batch batch;
+  batch.N = kImages, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
+  batch.images.resize(kImages * kSide * kSide * 3);
+  for (uint8_t& v : batch.images) v = static_cast<uint8_t>(rng());
+  batch.orientations = {0, 5};
+  batch.sizes = {kSide, kSide, kSide, kSide};
+  batch.gt_boxes.assign(kImages * kMaxBoxes * 4, 0);
+  batch.gt_labels.assign(kImages * kMaxBoxes, -1);
+  batch.gt_counts = {3, static_cast<int32_t>(seed % 2)};  // an image without boxes now and then
+  for (int64_t n = 0; n < kImages; ++n)
+    for (int64_t m = 0; m < batch.gt_counts[static_cast<size_t>(n)]; ++m) {
+      const auto at = static_cast<size_t>(n * kMaxBoxes + m);
+      const float x = below(40), y = below(40);
+      const float box[4] = {x, y, x + 6 + below(18), y + 6 + below(18)};
+      std::copy(box, box + 4, batch.gt_boxes.begin() + static_cast<int64_t>(at) * 4);
+      batch.gt_labels[at] = static_cast<int32_t>(rng() % kClasses);
+    }
+  return batch;
+}
+
+struct Run {
+  std::vector<TrainStep::Result> steps;
+  std::vector<float> weights;  // after the last step
+};
+
+Run train(Context& context, const std::string& precision, bool graph) {
+  context.configure({.precision = precision});
+  const ModelConfig model = tiny_model();
+  Detector detector(context, model, kClasses);
+  detector.parameters().initialize(3);
+  Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
+  SingleProcess alone;
+  TrainStep step(detector, optimizer, alone, {.graph = graph});
+  Run run;
+  for (int i = 0; i < kSteps; ++i) {
+    step.stage(random_batch(static_cast<uint32_t>(i)));
+    step.enqueue(0.01);
+    if (run.steps.size() + step.lag() <= static_cast<size_t>(i)) run.steps.push_back(step.wait());
+  }
+  while (run.steps.size() < kSteps) run.steps.push_back(step.wait());
+  for (const Parameter& p : detector.parameters().all()) {
+    const std::vector<float> values = context.download<float>(p.node.value);
+    run.weights.insert(run.weights.end(), values.begin(), values.end());
+  }
+  return run;
+}
+
+// Largest difference relative to the largest value.
+double deviation(const std::vector<float>& got, const std::vector<float>& want) {
+  double largest = 0, difference = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(want[i])));
+    difference = std::max(difference, std::abs(static_cast<double>(got[i]) - want[i]));
+    if (std::isnan(got[i])) return INFINITY;
+  }
+  return difference / largest;
+}
+
+void expect_near(const Run& got, const Run& want, double tolerance) {
+  for (int i = 0; i < kSteps; ++i) {
+    const auto &g = got.steps[static_cast<size_t>(i)], &w = want.steps[static_cast<size_t>(i)];
+    ASSERT_EQ(g.losses.size(), 3u);
+    for (size_t t = 0; t < g.losses.size(); ++t) {
+      EXPECT_EQ(g.losses[t].first, w.losses[t].first);
+      EXPECT_NEAR(g.losses[t].second, w.losses[t].second, tolerance * (1 + std::abs(w.losses[t].second)))
+          << "step " << i << ", " << g.losses[t].first;
+    }
+    EXPECT_NEAR(g.grad_norm, w.grad_norm, 10 * tolerance * w.grad_norm) << "step " << i;
+  }
+  EXPECT_LT(deviation(got.weights, want.weights), tolerance);
+}
+
+void expect_same_bits(const Run& got, const Run& want) {
+  for (size_t i = 0; i < kSteps; ++i) {
+    EXPECT_EQ(got.steps[i].losses, want.steps[i].losses) << "step " << i;
+    EXPECT_EQ(got.steps[i].grad_norm, want.steps[i].grad_norm) << "step " << i;
+  }
+  ASSERT_EQ(got.weights.size(), want.weights.size());
+  size_t different = 0;
+  for (size_t i = 0; i < want.weights.size(); ++i) different += got.weights[i] != want.weights[i];
+  EXPECT_EQ(different, 0u);
+}
+
+class EmulatedTraining : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Precisions, EmulatedTraining, ::testing::Values("fp32", "bf16"),
+                         [](const auto& precision) { return std::string(precision.param); });
+
+TEST_P(EmulatedTraining, EqualsTheHostAndTheGraphEqualsTheKernels) {
+  const bool rounded = std::string(GetParam()) == "bf16";
+  Context host(1, ConvolutionLibrary::plain);
+  const Run on_host = train(host, GetParam(), true);
+  ASSERT_GT(on_host.steps[0].grad_norm, 0);
+  const auto device = Context::for_device("cuda");
+  ASSERT_FALSE(device->on_host());
+  const Run eager = train(*device, GetParam(), false);
+  // float32: sums in another order. bfloat16: they decide how a map is rounded, to 1 part in 256.
+  expect_near(eager, on_host, rounded ? 2e-2 : 1e-4);
+  const auto recorded = Context::for_device("cuda");
+  expect_same_bits(train(*recorded, GetParam(), true), eager);
+}
+
+// Mixed precision follows the float32 run: the losses within what one part in 256 per map makes of them.
+TEST(EmulatedTraining, MixedPrecisionFollowsFloat) {
+  Context host(1, ConvolutionLibrary::plain), rounded(1, ConvolutionLibrary::plain);
+  const Run want = train(host, "fp32", false), got = train(rounded, "bf16", false);
+  expect_near(got, want, 3e-2);
+}
+
+TEST(EmulatedTraining, MemoryStaysAsItIsAfterTheFirstSteps) {
+  const auto context = Context::for_device("cuda");
+  const ModelConfig model = tiny_model();
+  Detector detector(*context, model, kClasses);
+  detector.parameters().initialize(3);
+  Optimizer optimizer(detector.parameters(), {});
+  SingleProcess alone;
+  TrainStep step(detector, optimizer, alone, {.graph = true});
+  int64_t after_two = 0;
+  for (int i = 0; i < kSteps; ++i) {
+    step.stage(random_batch(1));
+    step.enqueue(0.01);
+    (void)step.wait();
+    if (i == 1) after_two = context->memory().bytes_reserved();
+  }
+  EXPECT_EQ(context->memory().bytes_reserved(), after_two);
+}
+
+}  // namespace
+}  // namespace gradlibra
