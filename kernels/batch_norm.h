@@ -3,12 +3,15 @@
 #pragma once
 
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
 
 // Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0) if relu.
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
+// Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once, as it
+// is stored. T is float unless an output map or the caller says otherwise.
 
 enum class Activation { none, relu };
 
@@ -19,9 +22,11 @@ int64_t batch_norm_workspace(int64_t rows, int64_t channels);
 //   running = (1 - momentum) * running + momentum * batch,   the variance with divisor rows - 1 (rows = 1: biased).
 // Variance by shifted sums, never E[x^2] - E[x]^2. rows >= 1. Empty running views are left out.
 // workspace: batch_norm_workspace(rows, C) floats.
-void batch_norm_statistics(Cpu&, View<const float> x, float eps, float momentum, View<float> mean, View<float> rstd,
+template <MapType T = float>
+void batch_norm_statistics(Cpu&, In<T> x, float eps, float momentum, View<float> mean, View<float> rstd,
                            View<float> running_mean, View<float> running_var, View<float> workspace);
-void batch_norm_statistics(Cuda&, View<const float> x, float eps, float momentum, View<float> mean, View<float> rstd,
+template <MapType T = float>
+void batch_norm_statistics(Cuda&, In<T> x, float eps, float momentum, View<float> mean, View<float> rstd,
                            View<float> running_mean, View<float> running_var, View<float> workspace);
 
 // rstd = 1 / sqrt(var + eps), for stored statistics.
@@ -29,10 +34,12 @@ void reciprocal_std(Cpu&, View<const float> var, float eps, View<float> rstd);
 void reciprocal_std(Cuda&, View<const float> var, float eps, View<float> rstd);
 
 // y from given mean and rstd. y may be x.
-void batch_norm(Cpu&, View<const float> x, View<const float> mean, View<const float> rstd, View<const float> weight,
-                View<const float> bias, Activation activation, View<float> y);
-void batch_norm(Cuda&, View<const float> x, View<const float> mean, View<const float> rstd, View<const float> weight,
-                View<const float> bias, Activation activation, View<float> y);
+template <MapType T = float>
+void batch_norm(Cpu&, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
+                View<const float> bias, Activation activation, View<T> y);
+template <MapType T = float>
+void batch_norm(Cuda&, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
+                View<const float> bias, Activation activation, View<T> y);
 
 enum class BatchNormMode {
   frozen,  // mean and rstd are constants:            dx = g * weight * rstd
@@ -44,13 +51,15 @@ enum class BatchNormMode {
 // x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or neither).
 // With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
 // `mode_params` and `mode_x` say add or overwrite. workspace: batch_norm_workspace(rows, C) floats.
-void batch_norm_backward(Cpu&, View<const float> x, View<const float> y, View<const float> grad_y,
-                         View<const float> mean, View<const float> rstd, View<const float> weight,
-                         Activation activation, BatchNormMode mode, View<float> grad_x, Accumulate mode_x,
-                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
-void batch_norm_backward(Cuda&, View<const float> x, View<const float> y, View<const float> grad_y,
-                         View<const float> mean, View<const float> rstd, View<const float> weight,
-                         Activation activation, BatchNormMode mode, View<float> grad_x, Accumulate mode_x,
-                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
+template <MapType T = float>
+void batch_norm_backward(Cpu&, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
+                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
+                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
+                         View<float> workspace);
+template <MapType T = float>
+void batch_norm_backward(Cuda&, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
+                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
+                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
+                         View<float> workspace);
 
 }  // namespace gradlibra::kernels

@@ -60,7 +60,8 @@ void require_workspace(const char* op, const NormShape& s, View<float> workspace
 
 }  // namespace
 
-void check_norm_statistics(const char* op, const NormShape& s, View<const float> x, View<float> mean, View<float> rstd,
+template <MapType T>
+void check_norm_statistics(const char* op, const NormShape& s, In<T> x, View<float> mean, View<float> rstd,
                            const RunningStatistics& running, View<float> workspace) {
   require_size(op, "x", x.size(), s.N * s.R * s.C);
   require_size(op, "mean", mean.size(), s.N * s.G);
@@ -72,8 +73,9 @@ void check_norm_statistics(const char* op, const NormShape& s, View<const float>
   require_workspace(op, s, workspace);
 }
 
-void check_norm_forward(const char* op, const NormShape& s, View<const float> x, View<const float> mean,
-                        View<const float> rstd, View<const float> weight, View<const float> bias, View<float> y) {
+template <MapType T>
+void check_norm_forward(const char* op, const NormShape& s, In<T> x, View<const float> mean, View<const float> rstd,
+                        View<const float> weight, View<const float> bias, View<T> y) {
   require_size(op, "x", x.size(), s.N * s.R * s.C);
   require_shape(op, "y", y, x.shape());
   require_size(op, "mean", mean.size(), s.N * s.G);
@@ -82,7 +84,8 @@ void check_norm_forward(const char* op, const NormShape& s, View<const float> x,
   require_shape(op, "bias", bias, {s.C});
 }
 
-void check_norm_backward(const char* op, const NormShape& s, const NormBackward& b) {
+template <MapType T>
+void check_norm_backward(const char* op, const NormShape& s, const NormBackward<T>& b) {
   require_size(op, "grad_y", b.grad_y.size(), s.N * s.R * s.C);
   require_size(op, "mean", b.mean.size(), s.N * s.G);
   require_size(op, "rstd", b.rstd.size(), s.N * s.G);
@@ -99,20 +102,21 @@ void check_norm_backward(const char* op, const NormShape& s, const NormBackward&
   }
 }
 
-void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, View<const float> x, float eps, View<float> mean,
+template <MapType T>
+void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
                      View<float> rstd, const RunningStatistics& running, View<float> workspace) {
-  check_norm_statistics(op, s, x, mean, rstd, running, workspace);
+  check_norm_statistics<T>(op, s, x, mean, rstd, running, workspace);
   float* chunk_mean = workspace.data();               // [n][chunk][c]
   float* chunk_m2 = workspace.data() + s.partials();  // sum of squared distances from chunk_mean
   for_each_piece(cpu, s, [&](const Piece& p) {
-    const float* rows = x.data() + (p.n * s.R + p.begin) * s.C + p.first;
+    const T* rows = x.data() + (p.n * s.R + p.begin) * s.C + p.first;
     float shift[kTile], sum[kTile] = {}, squares[kTile] = {};
-    std::copy(rows, rows + p.width, shift);
+    std::transform(rows, rows + p.width, shift, [](T v) { return to_float(v); });
     for (int64_t r = 0; r < p.end - p.begin; ++r) {
-      const float* row = rows + r * s.C;
+      const T* row = rows + r * s.C;
 #pragma omp simd
       for (int64_t c = 0; c < p.width; ++c) {
-        const float d = row[c] - shift[c];
+        const float d = to_float(row[c]) - shift[c];
         sum[c] += d;
         squares[c] += d * d;
       }
@@ -152,10 +156,10 @@ void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, View<const fl
   });
 }
 
-void norm_forward(Cpu& cpu, const char* op, const NormShape& s, View<const float> x, View<const float> mean,
-                  View<const float> rstd, View<const float> weight, View<const float> bias, Activation activation,
-                  View<float> y) {
-  check_norm_forward(op, s, x, mean, rstd, weight, bias, y);
+template <MapType T>
+void norm_forward(Cpu& cpu, const char* op, const NormShape& s, In<T> x, View<const float> mean, View<const float> rstd,
+                  View<const float> weight, View<const float> bias, Activation activation, View<T> y) {
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
   with_flag(activation == Activation::relu, [&](auto relu) {
     for_each_piece(cpu, s, [&](const Piece& p) {
       float center[kTile], slope[kTile], offset[kTile];
@@ -166,12 +170,12 @@ void norm_forward(Cpu& cpu, const char* op, const NormShape& s, View<const float
       });
       for (int64_t r = p.begin; r < p.end; ++r) {
         const int64_t at = (p.n * s.R + r) * s.C + p.first;
-        const float* from = x.data() + at;
-        float* to = y.data() + at;
+        const T* from = x.data() + at;
+        T* to = y.data() + at;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
-          const float v = slope[c] * (from[c] - center[c]) + offset[c];
-          to[c] = relu && v < 0 ? 0 : v;
+          const float v = slope[c] * (to_float(from[c]) - center[c]) + offset[c];
+          to[c] = from_float<T>(relu && v < 0 ? 0 : v);
         }
       }
     });
@@ -181,7 +185,8 @@ void norm_forward(Cpu& cpu, const char* op, const NormShape& s, View<const float
 namespace {
 
 // Per chunk and channel: sum g and sum g * x_hat.
-void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackward& b) {
+template <MapType T>
+void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackward<T>& b) {
   float* sum_g = b.workspace.data();
   float* sum_g_x_hat = b.workspace.data() + s.partials();
   with_flag(b.relu(), [&](auto relu) {
@@ -193,14 +198,14 @@ void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackward& b) {
       });
       for (int64_t r = p.begin; r < p.end; ++r) {
         const int64_t at = (p.n * s.R + r) * s.C + p.first;
-        const float* x = b.x.data() + at;
-        const float* grad_y = b.grad_y.data() + at;
-        const float* y = relu ? b.y.data() + at : grad_y;
+        const T* x = b.x.data() + at;
+        const T* grad_y = b.grad_y.data() + at;
+        const T* y = relu ? b.y.data() + at : grad_y;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
-          const float g = !relu || y[c] > 0 ? grad_y[c] : 0;
+          const float g = !relu || to_float(y[c]) > 0 ? to_float(grad_y[c]) : 0;
           g_sum[c] += g;
-          gx_sum[c] += g * (x[c] - center[c]);
+          gx_sum[c] += g * (to_float(x[c]) - center[c]);
         }
       }
       for (int64_t c = 0; c < p.width; ++c) {
@@ -223,7 +228,8 @@ void parameter_gradient(Cpu& cpu, const NormShape& s, const float* partial, View
 }
 
 // Per image and group: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
-void group_averages(Cpu& cpu, const NormShape& s, const NormBackward& b, float* average_g, float* average_g_x_hat) {
+template <MapType T>
+void group_averages(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, float* average_g, float* average_g_x_hat) {
   const int64_t size = s.channels_per_group();
   parallel_for(cpu, s.N * s.G, 16, [&](int64_t i) {
     double sum_g = 0, sum_g_x_hat = 0;
@@ -239,7 +245,8 @@ void group_averages(Cpu& cpu, const NormShape& s, const NormBackward& b, float* 
 }
 
 // grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0 if frozen.
-void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward& b, const float* average_g,
+template <MapType T>
+void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, const float* average_g,
                     const float* average_g_x_hat) {
   const auto run = [&](auto relu, auto frozen, auto add) {
     for_each_piece(cpu, s, [&](const Piece& p) {
@@ -253,16 +260,16 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward& b, const f
       });
       for (int64_t r = p.begin; r < p.end; ++r) {
         const int64_t at = (p.n * s.R + r) * s.C + p.first;
-        const float* grad_y = b.grad_y.data() + at;
-        const float* x = frozen ? grad_y : b.x.data() + at;
-        const float* y = relu ? b.y.data() + at : grad_y;
-        float* grad_x = b.grad_x.data() + at;
+        const T* grad_y = b.grad_y.data() + at;
+        const T* x = frozen ? grad_y : b.x.data() + at;
+        const T* y = relu ? b.y.data() + at : grad_y;
+        T* grad_x = b.grad_x.data() + at;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
-          const float g = !relu || y[c] > 0 ? grad_y[c] : 0;
+          const float g = !relu || to_float(y[c]) > 0 ? to_float(grad_y[c]) : 0;
           float d = slope[c] * g;
-          if constexpr (!decltype(frozen)::value) d -= level[c] + tilt[c] * (x[c] - center[c]);
-          grad_x[c] = add ? grad_x[c] + d : d;
+          if constexpr (!decltype(frozen)::value) d -= level[c] + tilt[c] * (to_float(x[c]) - center[c]);
+          grad_x[c] = from_float<T>(add ? to_float(grad_x[c]) + d : d);
         }
       }
     });
@@ -275,7 +282,8 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward& b, const f
 
 }  // namespace
 
-void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackward& b) {
+template <MapType T>
+void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackward<T>& b) {
   check_norm_backward(op, s, b);
   const bool empty = s.N * s.R == 0;
   if (b.needs_sums() && !empty) gradient_sums(cpu, s, b);
@@ -293,5 +301,27 @@ void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackw
   group_averages(cpu, s, b, average_g, average_g_x_hat);
   input_gradient(cpu, s, b, average_g, average_g_x_hat);
 }
+
+template void check_norm_statistics<float>(const char*, const NormShape&, View<const float>, View<float>, View<float>,
+                                           const RunningStatistics&, View<float>);
+template void check_norm_forward(const char*, const NormShape&, View<const float>, View<const float>, View<const float>,
+                                 View<const float>, View<const float>, View<float>);
+template void check_norm_backward(const char*, const NormShape&, const NormBackward<float>&);
+template void norm_statistics<float>(Cpu&, const char*, const NormShape&, View<const float>, float, View<float>,
+                                     View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cpu&, const char*, const NormShape&, View<const float>, View<const float>, View<const float>,
+                           View<const float>, View<const float>, Activation, View<float>);
+template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackward<float>&);
+
+template void check_norm_statistics<bfloat16>(const char*, const NormShape&, View<const bfloat16>, View<float>,
+                                              View<float>, const RunningStatistics&, View<float>);
+template void check_norm_forward(const char*, const NormShape&, View<const bfloat16>, View<const float>,
+                                 View<const float>, View<const float>, View<const float>, View<bfloat16>);
+template void check_norm_backward(const char*, const NormShape&, const NormBackward<bfloat16>&);
+template void norm_statistics<bfloat16>(Cpu&, const char*, const NormShape&, View<const bfloat16>, float, View<float>,
+                                        View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cpu&, const char*, const NormShape&, View<const bfloat16>, View<const float>,
+                           View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>);
+template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackward<bfloat16>&);
 
 }  // namespace gradlibra::kernels

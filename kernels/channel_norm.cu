@@ -1,81 +1,73 @@
 // SPDX-License-Identifier: MIT
-// Normalisation by groups of channels on the device. In the kernels that read maps, a block owns one chunk of rows and
-// lanes * V channels; a thread owns V neighbouring channels (4, or 1 where channels or addresses do not allow it) and every
-// slots-th row, so its coefficients stay in registers. Sums go per chunk into the workspace and are joined by small kernels.
-#include "kernels/block_reduce.cuh"
-#include "kernels/channel_norm.h"
-#include "kernels/launch.h"
+// Normalisation by groups of channels on the device, in passes over the map (kernels/channel_norm.cuh says how blocks share it).
+// Passes that sum have blocks of one chunk of rows; their results go into the workspace. What joins them is a kernel of its own, or,
+// where an image has few enough, the start of each block of the next pass. Passes that only map may cut the rows as they like.
+#include "kernels/channel_norm.cuh"
 
 namespace gradlibra::kernels {
 namespace {
 
-constexpr int kGroupBlock = 128;  // threads that join the partial results of one group
+constexpr int kJoinLanes = 8;           // groups of a block that only joins: there are few blocks and many chunks
+constexpr int64_t kJoinInPlace = 2048;  // moments of an image, 16 KiB, that a block of the next pass may read first
 
-// The part of a map that one thread owns: channels c .. c + V - 1 of image n, rows begin, begin + slots, ... < end.
-struct Part {
-  int64_t n, begin, end, c, partial;
-  int slot, slots;
-  bool any;
+// Moments per chunk of rows and part of a group, a part being as many whole channels as a block can surely hold.
+struct ChunkMoments {
+  ChunkMoments(const NormShape& s, View<float> workspace)
+      : chunks(static_cast<int>(s.chunks())),
+        rows(static_cast<int>(rows_per_chunk(s.C))),
+        last_rows(static_cast<int>(s.R - (s.chunks() - 1) * rows_per_chunk(s.C))),
+        channels(static_cast<int>(std::min<int64_t>(s.channels_per_group(), kBlock))) {
+    while (s.channels_per_group() % channels != 0) --channels;
+    parts = static_cast<int>(s.channels_per_group() / channels);
+    per_image = static_cast<int>(s.C / channels);
+    mean = workspace.data();
+    m2 = workspace.data() + s.N * chunks * per_image;
+  }
+  [[nodiscard]] bool joined_in_place() const {
+    return chunks > 0 && parts == 1 && int64_t{chunks} * per_image <= kJoinInPlace;
+  }
+
+  int chunks, rows, last_rows;     // per image; of a chunk and of the last one
+  int channels, parts, per_image;  // channels of a part; parts of a group and of an image's channels
+  float *mean, *m2;                // [n][chunk][part]
 };
 
-template <int V>
-__device__ Part part_of(const NormShape& s, int lanes) {
-  const int64_t chunk = blockIdx.x % s.chunks(), first = chunk * rows_per_chunk(s.C),
-                last = first + rows_per_chunk(s.C);
-  Part p;
-  p.n = blockIdx.x / s.chunks();
-  p.slot = static_cast<int>(threadIdx.x) / lanes;
-  p.slots = kBlock / lanes;
-  p.begin = first + p.slot;
-  p.end = last < s.R ? last : s.R;
-  p.c = (static_cast<int64_t>(blockIdx.y) * lanes + threadIdx.x % lanes) * V;
-  p.partial = blockIdx.x * s.C + p.c;
-  p.any = p.c < s.C;
-  return p;
-}
-
-__device__ int64_t group_of(const NormShape& s, const Part& p, int k) {
-  return p.n * s.G + (p.c + k) / s.channels_per_group();
-}
-
-// grad_y where the output y was positive, everywhere without relu.
-template <int V>
-__device__ Pack<V> masked_gradient(const float* y, const float* grad_y, bool relu, int64_t at) {
-  Pack<V> g = load<V>(grad_y + at);
-  if (relu) {
-    const Pack<V> out = load<V>(y + at);
-    for (int k = 0; k < V; ++k) g[k] = out[k] > 0 ? g[k] : 0;
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
+  const Place p = place_of<V>(t);
+  float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
+  channel_moments<V>(x, p, t.lanes, mean, m2);
+  const int64_t to = (p.n * m.chunks + p.block) * m.per_image + p.first / m.channels;
+  for (int part = static_cast<int>(threadIdx.x); part < p.channels / m.channels; part += kBlock) {
+    const JoinedMoments joined = join_channels(mean + part * m.channels, m2 + part * m.channels, m.channels, p.rows);
+    const double count = static_cast<double>(p.rows) * m.channels;
+    m.mean[to + part] = static_cast<float>(joined.mean(count));
+    m.m2[to + part] = static_cast<float>(joined.m2(count));
   }
-  return g;
 }
 
-// Per chunk and channel: the mean, and the sum of squared distances from it, by sums shifted by the chunk's first row.
-template <int V>
-__global__ void moments_kernel(const float* __restrict__ x, const NormShape s, int lanes,
-                               float* __restrict__ chunk_mean, float* __restrict__ chunk_m2) {
-  const Part p = part_of<V>(s, lanes);
-  Pack<V> shift{};
-  float sums[2 * V] = {};
-  if (p.any) {
-    const float* rows = x + p.n * s.R * s.C + p.c;
-    shift = load<V>(rows + (p.begin - p.slot) * s.C);
-#pragma unroll 4
-    for (int64_t r = p.begin; r < p.end; r += p.slots) {
-      const Pack<V> v = load<V>(rows + r * s.C);
-      for (int k = 0; k < V; ++k) {
-        const float d = v[k] - shift[k];
-        sums[k] += d;
-        sums[V + k] += d * d;
-      }
+// Calls result(group - first, moments) for the groups first .. first + groups - 1 of image n. Every thread must call; of its `lanes`
+// times kBlock / lanes threads, each row takes one chunk after the other.
+template <class Result>
+__device__ void join_chunks(const ChunkMoments& m, int64_t n, int first, int groups, int lanes, Result result) {
+  const int slot = static_cast<int>(threadIdx.x) / lanes;
+  for (int from = 0; from < groups; from += lanes) {
+    const int group = from + static_cast<int>(threadIdx.x) % lanes;
+    const int64_t part = n * m.chunks * m.per_image + (first + group) * int64_t{m.parts};
+    JoinedMoments joined{0};
+    if (group < groups && m.chunks > 0) {
+      joined.shift = static_cast<double>(m.mean[part]);
+      for (int chunk = slot; chunk < m.chunks; chunk += kBlock / lanes)
+        for (int i = 0; i < m.parts; ++i) {
+          const int64_t at = part + int64_t{chunk} * m.per_image + i;
+          joined.add((chunk + 1 < m.chunks ? m.rows : m.last_rows) * m.channels, m.mean[at], m.m2[at]);
+        }
     }
-  }
-  slot_sum(sums, lanes);
-  if (p.slot != 0 || !p.any) return;
-  const auto count = static_cast<float>(p.end - p.begin);
-  for (int k = 0; k < V; ++k) {
-    const float m2 = sums[V + k] - sums[k] * sums[k] / count;
-    chunk_mean[p.partial + k] = shift[k] + sums[k] / count;
-    chunk_m2[p.partial + k] = m2 < 0 ? 0 : m2;
+    double sums[2] = {joined.sum, joined.squares};
+    slot_sum(sums, lanes);
+    joined.sum = sums[0], joined.squares = sums[1];
+    if (slot == 0 && group < groups) result(group, joined);
   }
 }
 
@@ -84,208 +76,295 @@ struct Running {
   float *mean, *var;
 };
 
-// One block per image and group joins the moments of its chunks and channels, in double.
-__global__ void join_moments_kernel(const float* chunk_mean, const float* chunk_m2, const NormShape s, float eps,
-                                    float* mean, float* rstd, const Running running) {
-  const int64_t n = blockIdx.x / s.G, g = blockIdx.x % s.G, size = s.channels_per_group();
-  const auto partial = [&](int64_t i) { return (n * s.chunks() + i / size) * s.C + g * size + i % size; };
-  const auto rows = [&](int64_t i) {
-    const int64_t left = s.R - i / size * rows_per_chunk(s.C);
-    return static_cast<double>(left < rows_per_chunk(s.C) ? left : rows_per_chunk(s.C));
-  };
-  const int64_t partials = s.chunks() * size;
-  const double count = s.R > 0 ? static_cast<double>(s.R * size) : 1.0;
-  double sum = 0;
-  for (int64_t i = threadIdx.x; i < partials; i += blockDim.x)
-    sum += rows(i) * static_cast<double>(chunk_mean[partial(i)]);
-  const double average = block_sum(sum) / count;
-  double m2 = 0;
-  for (int64_t i = threadIdx.x; i < partials; i += blockDim.x) {
-    const double d = static_cast<double>(chunk_mean[partial(i)]) - average;
-    m2 += static_cast<double>(chunk_m2[partial(i)]) + rows(i) * d * d;
-  }
-  m2 = block_sum(m2);
-  if (threadIdx.x != 0) return;
-  mean[blockIdx.x] = static_cast<float>(average);
-  rstd[blockIdx.x] = static_cast<float>(1 / sqrt(m2 / count + static_cast<double>(eps)));
-  if (running.mean == nullptr) return;
-  const auto unbiased = static_cast<float>(count > 1 ? m2 / (count - 1) : m2 / count);
-  running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * static_cast<float>(average);
-  running.var[g] = (1 - running.momentum) * running.var[g] + running.momentum * unbiased;
+// blockIdx.x: kJoinLanes groups; blockIdx.y: image. count: elements of a group, or 1 if it has none.
+__global__ void __launch_bounds__(kBlock) join_moments_kernel(const ChunkMoments m, int G, double count, float eps,
+                                                              float* mean, float* rstd, const Running running) {
+  const int first = static_cast<int>(blockIdx.x) * kJoinLanes, groups = G - first < kJoinLanes ? G - first : kJoinLanes;
+  join_chunks(m, blockIdx.y, first, groups, kJoinLanes, [&](int group, const JoinedMoments& joined) {
+    const int g = first + group;
+    const double average = joined.mean(count), m2 = joined.m2(count);
+    mean[int64_t{blockIdx.y} * G + g] = static_cast<float>(average);
+    rstd[int64_t{blockIdx.y} * G + g] = reciprocal_std_of(m2, count, eps);
+    if (running.mean == nullptr) return;
+    const auto unbiased = static_cast<float>(count > 1 ? m2 / (count - 1) : m2 / count);
+    running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * static_cast<float>(average);
+    running.var[g] = (1 - running.momentum) * running.var[g] + running.momentum * unbiased;
+  });
 }
 
 // y may be x.
-template <int V>
-__global__ void forward_kernel(const float* x, const float* __restrict__ mean, const float* __restrict__ rstd,
-                               const float* __restrict__ weight, const float* __restrict__ bias, const NormShape s,
-                               int lanes, bool relu, float* y) {
-  const Part p = part_of<V>(s, lanes);
-  if (!p.any) return;
-  Pack<V> center, slope, offset;
-  for (int k = 0; k < V; ++k) {
-    const int64_t group = group_of(s, p, k);
-    center[k] = mean[group];
-    slope[k] = weight[p.c + k] * rstd[group];
-    offset[k] = bias[p.c + k];
-  }
-#pragma unroll 4
-  for (int64_t r = p.begin; r < p.end; r += p.slots) {
-    const int64_t at = (p.n * s.R + r) * s.C + p.c;
-    Pack<V> v = load<V>(x + at);
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    forward_kernel(const T* x, const float* __restrict__ mean, const float* __restrict__ rstd,
+                   const float* __restrict__ weight, const float* __restrict__ bias, const Tiling t, bool relu, T* y) {
+  const Place p = place_of<V>(t);
+  normalize_rows<V>(
+      x, p, relu,
+      [&] {
+        if (!p.any) return Affine<V>{};
+        const int c = p.first + p.c;
+        return affine<V>(mean + p.n * t.G, rstd + p.n * t.G, c, t.size, weight + c, bias + c);
+      },
+      y);
+}
+
+// As forward_kernel, after joining the moments of the tile's groups; the first block of an image keeps them for the backward pass.
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
+                            float* rstd, const float* __restrict__ weight, const float* __restrict__ bias,
+                            const Tiling t, bool relu, T* y) {
+  const Place p = place_of<V>(t);
+  const int first = p.first / t.size, groups = p.channels / t.size;
+  float *group_mean = dynamic_shared<float>(), *group_rstd = group_mean + groups;
+  normalize_rows<V>(
+      x, p, relu,
+      [&] {
+        join_chunks(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
+          group_mean[group] = static_cast<float>(joined.mean(count));
+          group_rstd[group] = reciprocal_std_of(joined.m2(count), count, eps);
+          if (p.block != 0) return;
+          mean[p.n * t.G + first + group] = group_mean[group];
+          rstd[p.n * t.G + first + group] = group_rstd[group];
+        });
+        __syncthreads();
+        if (!p.any) return Affine<V>{};
+        const int c = p.first + p.c;
+        return affine<V>(group_mean, group_rstd, p.c, t.size, weight + c, bias + c);
+      },
+      y);
+}
+
+// Per chunk and channel: sum g and sum g * x_hat. Where the statistics are frozen the gradient of x does not depend on the sums, and
+// kStore writes it in the same pass. (grad_x may be grad_y: a thread writes only where it has read.)
+template <class T, int V, bool kRelu, bool kStore>
+__global__ void __launch_bounds__(kBlock)
+    gradient_sums_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
+                         float* __restrict__ sum_g_x_hat) {
+  const Place p = place_of<V>(t);
+  const int c = p.first + p.c;
+  float sums[2 * V] = {};
+  Pack<V> rstd{};
+  InputGradient<V> a{};
+  if (p.any)
     for (int k = 0; k < V; ++k) {
-      v[k] = slope[k] * (v[k] - center[k]) + offset[k];
-      if (relu && v[k] < 0) v[k] = 0;
+      const int64_t group = p.n * t.G + (c + k) / t.size;
+      a.center[k] = b.mean[group];
+      rstd[k] = b.rstd[group];
+      a.slope[k] = b.weight[c + k] * rstd[k];
     }
-    store<V>(y + at, v);
+  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [&](int offset, const GradientRow<V>& row) {
+    if constexpr (kStore) store_gradient<V, kRelu, true>(b, p.at + offset, row, a);
+  });
+  if (p.slot != 0 || !p.any) return;
+  const int64_t to = (p.n * t.row_blocks + p.block) * t.C + c;
+  for (int k = 0; k < V; ++k) {
+    sum_g[to + k] = sums[k];
+    sum_g_x_hat[to + k] = sums[V + k] * rstd[k];
   }
 }
 
-struct Gradient {
-  const float *x, *y, *grad_y, *mean, *rstd, *weight;
-  bool relu, frozen;
+// What the sums per chunk are joined to; what is not wanted is null.
+struct Totals {
+  float *grad_bias, *grad_weight;
+  bool add;
+  const float* weight;
+  float *average_g, *average_g_x_hat;
 };
 
-// Per chunk and channel: sum g and sum g * x_hat.
-template <int V>
-__global__ void gradient_sums_kernel(const Gradient b, const NormShape s, int lanes, float* __restrict__ sum_g,
-                                     float* __restrict__ sum_g_x_hat) {
-  const Part p = part_of<V>(s, lanes);
-  float sums[2 * V] = {};
-  if (p.any) {
-    Pack<V> center;
-    for (int k = 0; k < V; ++k) center[k] = b.mean[group_of(s, p, k)];
-#pragma unroll 4
-    for (int64_t r = p.begin; r < p.end; r += p.slots) {
-      const int64_t at = (p.n * s.R + r) * s.C + p.c;
-      const Pack<V> g = masked_gradient<V>(b.y, b.grad_y, b.relu, at), x = load<V>(b.x + at);
-      for (int k = 0; k < V; ++k) {
-        sums[k] += g[k];
-        sums[V + k] += g[k] * (x[k] - center[k]);
-      }
-    }
+// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of group blockIdx.x in image n,
+// (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
+__global__ void __launch_bounds__(kBlock) gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat,
+                                                                 const NormShape s, int chunks, const Totals to) {
+  if (blockIdx.y < 2) {
+    float* out = blockIdx.y == 0 ? to.grad_bias : to.grad_weight;
+    if (out != nullptr && int64_t{blockIdx.x} * kTotalLanes < s.C)
+      column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, to.add);
+    return;
   }
-  slot_sum(sums, lanes);
-  if (p.slot != 0 || !p.any) return;
-  for (int k = 0; k < V; ++k) {
-    sum_g[p.partial + k] = sums[k];
-    sum_g_x_hat[p.partial + k] = sums[V + k] * b.rstd[group_of(s, p, k)];
-  }
-}
-
-// blockIdx.y = 0: grad_bias, 1: grad_weight. rows: images times chunks.
-__global__ void parameter_gradient_kernel(const float* partials, int64_t rows, int64_t C, float* grad_bias,
-                                          float* grad_weight, bool add) {
-  column_totals(partials + blockIdx.y * rows * C, rows, C, blockIdx.y == 0 ? grad_bias : grad_weight, add);
-}
-
-// One block per image and group: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
-__global__ void group_averages_kernel(const float* sum_g, const float* sum_g_x_hat, const float* weight,
-                                      const NormShape s, float* average_g, float* average_g_x_hat) {
-  const int64_t n = blockIdx.x / s.G, g = blockIdx.x % s.G, size = s.channels_per_group();
+  if (blockIdx.x >= s.G) return;
+  const int size = static_cast<int>(s.channels_per_group());
+  const int64_t n = blockIdx.y - 2, first = int64_t{blockIdx.x} * size;
   double sum = 0, sum_x_hat = 0;
-  for (int64_t i = threadIdx.x; i < s.chunks() * size; i += blockDim.x) {
-    const int64_t c = g * size + i % size, partial = (n * s.chunks() + i / size) * s.C + c;
-    sum += static_cast<double>(weight[c]) * static_cast<double>(sum_g[partial]);
-    sum_x_hat += static_cast<double>(weight[c]) * static_cast<double>(sum_g_x_hat[partial]);
+  for (int i = static_cast<int>(threadIdx.x); i < chunks * size; i += kBlock) {
+    const int64_t c = first + i % size, partial = (n * chunks + i / size) * s.C + c;
+    sum += static_cast<double>(to.weight[c]) * static_cast<double>(sum_g[partial]);
+    sum_x_hat += static_cast<double>(to.weight[c]) * static_cast<double>(sum_g_x_hat[partial]);
   }
   sum = block_sum(sum);
   sum_x_hat = block_sum(sum_x_hat);
   if (threadIdx.x != 0) return;
-  average_g[blockIdx.x] = static_cast<float>(sum / static_cast<double>(s.R * size));
-  average_g_x_hat[blockIdx.x] = static_cast<float>(sum_x_hat / static_cast<double>(s.R * size));
+  to.average_g[n * s.G + blockIdx.x] = static_cast<float>(sum / static_cast<double>(s.R * size));
+  to.average_g_x_hat[n * s.G + blockIdx.x] = static_cast<float>(sum_x_hat / static_cast<double>(s.R * size));
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0 if frozen.
-template <int V>
-__global__ void input_gradient_kernel(const Gradient b, const NormShape s, int lanes,
-                                      const float* __restrict__ average_g, const float* __restrict__ average_g_x_hat,
-                                      float* grad_x, bool add) {
-  const Part p = part_of<V>(s, lanes);
-  if (!p.any) return;
-  Pack<V> slope, level{}, tilt{}, center{};
-  for (int k = 0; k < V; ++k) {
-    const int64_t group = group_of(s, p, k);
-    slope[k] = b.weight[p.c + k] * b.rstd[group];
-    if (b.frozen) continue;
-    level[k] = b.rstd[group] * average_g[group];
-    tilt[k] = b.rstd[group] * b.rstd[group] * average_g_x_hat[group];
-    center[k] = b.mean[group];
-  }
-#pragma unroll 4
-  for (int64_t r = p.begin; r < p.end; r += p.slots) {
-    const int64_t at = (p.n * s.R + r) * s.C + p.c;
-    Pack<V> d = masked_gradient<V>(b.y, b.grad_y, b.relu, at);
-    for (int k = 0; k < V; ++k) d[k] *= slope[k];
-    if (!b.frozen) {
-      const Pack<V> x = load<V>(b.x + at);
-      for (int k = 0; k < V; ++k) d[k] -= level[k] + tilt[k] * (x[k] - center[k]);
-    }
-    store<V>(grad_x + at, d, add);
-  }
+template <class T, int V, bool kRelu, bool kFrozen>
+__global__ void __launch_bounds__(kBlock)
+    input_gradient_kernel(const Gradient<T> b, const Tiling t, const float* __restrict__ average_g,
+                          const float* __restrict__ average_g_x_hat) {
+  const Place p = place_of<V>(t);
+  InputGradient<V> a{};
+  for_each_row<kAheadThree>(
+      p, [&](int offset) { return load_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },
+      [&] {
+        for (int k = 0; p.any && k < V; ++k) {
+          const int c = p.first + p.c + k;
+          const int64_t group = p.n * t.G + c / t.size;
+          const float rstd = b.rstd[group];
+          a.slope[k] = b.weight[c] * rstd;
+          if (kFrozen) continue;
+          a.level[k] = rstd * average_g[group];
+          a.tilt[k] = rstd * rstd * average_g_x_hat[group];
+          a.center[k] = b.mean[group];
+        }
+      },
+      [&](int offset, const GradientRow<V>& row) { store_gradient<V, kRelu, kFrozen>(b, p.at + offset, row, a); });
 }
 
-// The grid of the kernels that read maps: chunks of all images times tiles of channels.
-struct MapLaunch {
-  MapLaunch(const char* op, const NormShape& s, bool vectors)
-      : V(vectors && s.C % 4 == 0 ? 4 : 1), lanes(lanes_for(s.C, V)) {
-    require(s.N * s.chunks() < INT32_MAX && s.C / (lanes * V) < 65535, op,
-            "the map has more rows or channels than a grid");
-    grid = dim3(static_cast<unsigned>(s.N * s.chunks()), blocks_for(s.C, lanes * V));
-  }
-  int V, lanes;
-  dim3 grid;
-};
+// A pass that sums: a block for each chunk, tiles of whole units of channels.
+Tiling chunk_tiling(const NormShape& s, int V, int64_t unit) {
+  Tiling t(s, V, unit, s.C, rows_per_chunk(s.C));
+  // Eight packs of a row are 128 bytes: a narrower tile would read memory in pieces too small.
+  while (t.blocks() < kFill && t.width / 2 >= std::max<int64_t>(unit, 8 * V)) t.set_width(t.width / 2);
+  return t;
+}
+
+// A pass that only maps: a thread has `ahead` rows, fewer where that would leave the card empty.
+Tiling row_tiling(const NormShape& s, int V, int64_t unit, int ahead) {
+  Tiling t(s, V, unit, s.C, 1);
+  do t.set_rows(int64_t{ahead} * kBlock / t.lanes);
+  while (t.blocks() < kFill && (ahead /= 2) > 0);
+  return t;
+}
+
+template <MapType T>
+void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, const ChunkMoments& m) {
+  with_width<T>(s, aligned(x.data()), [&](auto V) {
+    const Tiling t = chunk_tiling(s, V, std::lcm(m.channels, int{V}));
+    launch(moments_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
+  });
+}
+
+// Elements of a group in an image, 1 if there are none: what sums are divided by.
+double group_count(const NormShape& s) { return s.R > 0 ? static_cast<double>(s.R * s.channels_per_group()) : 1.0; }
+
+void require_images(const char* op, const NormShape& s) {
+  require(s.N <= 65533, op, std::to_string(s.N) + " images of this size do not fit a grid");
+}
+
+void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMoments& m, float eps, View<float> mean,
+                 View<float> rstd, const Running& running) {
+  require_images(op, s);
+  launch(join_moments_kernel, dim3(blocks_for(s.G, kJoinLanes), static_cast<unsigned>(s.N)), kBlock, 0, cuda.stream(),
+         m, static_cast<int>(s.G), group_count(s), eps, mean.data(), rstd.data(), running);
+}
 
 }  // namespace
 
-void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, View<const float> x, float eps, View<float> mean,
+template <MapType T>
+void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
                      View<float> rstd, const RunningStatistics& running, View<float> workspace) {
-  check_norm_statistics(op, s, x, mean, rstd, running, workspace);
+  check_norm_statistics<T>(op, s, x, mean, rstd, running, workspace);
   if (s.N == 0) return;
-  float* chunk_mean = workspace.data();
-  float* chunk_m2 = workspace.data() + s.partials();
-  if (s.R > 0) {
-    const MapLaunch map(op, s, aligned(x.data()));
-    launch(map.V == 4 ? moments_kernel<4> : moments_kernel<1>, map.grid, kBlock, 0, cuda.stream(), x.data(), s,
-           map.lanes, chunk_mean, chunk_m2);
-  }
-  launch(join_moments_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), chunk_mean, chunk_m2, s,
-         eps, mean.data(), rstd.data(), Running{running.momentum, running.mean.data(), running.var.data()});
+  const ChunkMoments moments(s, workspace);
+  if (s.R > 0) launch_moments<T>(cuda, op, s, x, moments);
+  launch_join(cuda, op, s, moments, eps, mean, rstd, {running.momentum, running.mean.data(), running.var.data()});
 }
 
-void norm_forward(Cuda& cuda, const char* op, const NormShape& s, View<const float> x, View<const float> mean,
+template <MapType T>
+void norm_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, View<const float> mean,
                   View<const float> rstd, View<const float> weight, View<const float> bias, Activation activation,
-                  View<float> y) {
-  check_norm_forward(op, s, x, mean, rstd, weight, bias, y);
+                  View<T> y) {
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
   if (x.size() == 0) return;
-  const MapLaunch map(op, s, aligned(x.data(), y.data()));
-  launch(map.V == 4 ? forward_kernel<4> : forward_kernel<1>, map.grid, kBlock, 0, cuda.stream(), x.data(), mean.data(),
-         rstd.data(), weight.data(), bias.data(), s, map.lanes, activation == Activation::relu, y.data());
+  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+    const Tiling t = row_tiling(s, V, V, kAheadOne);
+    launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), x.data(), mean.data(), rstd.data(),
+           weight.data(), bias.data(), t, activation == Activation::relu, y.data());
+  });
 }
 
-void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward& b) {
-  check_norm_backward(op, s, b);
-  const bool empty = s.N * s.R == 0;
-  const Gradient gradient{b.x.data(),    b.y.data(),      b.grad_y.data(), b.mean.data(),
-                          b.rstd.data(), b.weight.data(), b.relu(),        b.frozen()};
-  const MapLaunch map(op, s, aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data()));
-  float* sums = b.workspace.data();
-  if (b.needs_sums() && !empty)
-    launch(map.V == 4 ? gradient_sums_kernel<4> : gradient_sums_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient,
-           s, map.lanes, sums, sums + s.partials());
-  if (b.wants_params())
-    launch(parameter_gradient_kernel, dim3(blocks_for(s.C, kTotalLanes), 2), kBlock, 0, cuda.stream(), sums,
-           s.N * s.chunks(), s.C, b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add);
-  if (!b.wants_x() || empty) return;
-  float *average_g = nullptr, *average_g_x_hat = nullptr;
-  if (!b.frozen()) {
-    average_g = sums + 2 * s.partials();
-    average_g_x_hat = average_g + s.N * s.G;
-    launch(group_averages_kernel, static_cast<unsigned>(s.N * s.G), kGroupBlock, 0, cuda.stream(), sums,
-           sums + s.partials(), b.weight.data(), s, average_g, average_g_x_hat);
+template <MapType T>
+void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
+                                 View<float> rstd, View<const float> weight, View<const float> bias,
+                                 Activation activation, View<T> y, View<float> workspace) {
+  check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
+  const ChunkMoments moments(s, workspace);
+  if (x.size() == 0 || !moments.joined_in_place()) {
+    norm_statistics<T>(cuda, op, s, x, eps, mean, rstd, {}, workspace);
+    norm_forward<T>(cuda, op, s, x, mean, rstd, weight, bias, activation, y);
+    return;
   }
-  launch(map.V == 4 ? input_gradient_kernel<4> : input_gradient_kernel<1>, map.grid, kBlock, 0, cuda.stream(), gradient,
-         s, map.lanes, average_g, average_g_x_hat, b.grad_x.data(), b.mode_x == Accumulate::add);
+  launch_moments<T>(cuda, op, s, x, moments);
+  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+    // Twice the rows of forward_kernel: each block reads the moments of its tile first.
+    const Tiling t = row_tiling(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 2 * kAheadOne);
+    const int groups = t.width / t.size;
+    launch(join_and_forward_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * groups, cuda.stream(), x.data(),
+           moments, lanes_over(groups), group_count(s), eps, mean.data(), rstd.data(), weight.data(), bias.data(), t,
+           activation == Activation::relu, y.data());
+  });
 }
+
+template <MapType T>
+void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward<T>& b) {
+  check_norm_backward<T>(op, s, b);
+  const bool empty = s.N * s.R == 0, frozen = b.frozen(), in_one_pass = frozen && b.needs_sums();
+  const Gradient<T> gradient{b.x.data(),    b.y.data(),      b.grad_y.data(), b.mean.data(),
+                             b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
+  float *sum_g = b.workspace.data(), *sum_g_x_hat = sum_g + s.partials();
+  float *average_g = sum_g + 2 * s.partials(), *average_g_x_hat = average_g + s.N * s.G;
+  const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
+
+  if (b.needs_sums() && !empty)
+    with_width<T>(s, packs, [&](auto V) {
+      const Tiling t = chunk_tiling(s, V, V);
+      const bool store = in_one_pass && b.wants_x();
+      const auto kernel = b.relu()
+                              ? store ? gradient_sums_kernel<T, V, true, true> : gradient_sums_kernel<T, V, true, false>
+                          : store ? gradient_sums_kernel<T, V, false, true>
+                                  : gradient_sums_kernel<T, V, false, false>;
+      launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, sum_g, sum_g_x_hat);
+    });
+
+  const bool averages = b.wants_x() && !frozen && !empty;
+  if (b.wants_params() || averages) {
+    require_images(op, s);
+    const int64_t width = std::max<int64_t>(blocks_for(s.C, kTotalLanes), averages ? s.G : 1);
+    launch(gradient_totals_kernel, dim3(static_cast<unsigned>(width), static_cast<unsigned>(averages ? 2 + s.N : 2)),
+           kBlock, 0, cuda.stream(), sum_g, sum_g_x_hat, s, static_cast<int>(s.chunks()),
+           Totals{b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add, b.weight.data(),
+                  average_g, average_g_x_hat});
+  }
+
+  if (!b.wants_x() || empty || in_one_pass) return;
+  with_width<T>(s, packs, [&](auto V) {
+    const Tiling t = row_tiling(s, V, V, kAheadThree);
+    const auto kernel =
+        b.relu() ? frozen ? input_gradient_kernel<T, V, true, true> : input_gradient_kernel<T, V, true, false>
+        : frozen ? input_gradient_kernel<T, V, false, true>
+                 : input_gradient_kernel<T, V, false, false>;
+    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, average_g, average_g_x_hat);
+  });
+}
+
+template void norm_statistics<float>(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
+                                     View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cuda&, const char*, const NormShape&, View<const float>, View<const float>,
+                           View<const float>, View<const float>, View<const float>, Activation, View<float>);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
+                                          View<float>, View<const float>, View<const float>, Activation, View<float>,
+                                          View<float>);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<float>&);
+
+template void norm_statistics<bfloat16>(Cuda&, const char*, const NormShape&, View<const bfloat16>, float, View<float>,
+                                        View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, View<const float>,
+                           View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, float,
+                                          View<float>, View<float>, View<const float>, View<const float>, Activation,
+                                          View<bfloat16>, View<float>);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<bfloat16>&);
 
 }  // namespace gradlibra::kernels

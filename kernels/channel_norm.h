@@ -6,6 +6,7 @@
 
 #include "kernels/batch_norm.h"
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/row_chunks.h"
 #include "kernels/view.h"
 
@@ -29,25 +30,39 @@ struct RunningStatistics {
   View<float> mean, var;
 };
 
+// Feature maps (x, y and their gradients) are stored as T, everything else as float; sums are those of the stored values.
+
 // mean and rstd (N * G elements) of x; 0 and 1 / sqrt(eps) for groups without elements. In each chunk, sums of x - s and
 // (x - s)^2 with s the chunk's first row: s is one of the n values, so cancellation costs at most a factor n of float's
 // precision, n <= 1024, whatever the mean. Chunks are joined by m*var = sum_i M2_i + n_i (mean_i - mean)^2, in double.
-void norm_statistics(Cpu&, const char* op, const NormShape&, View<const float> x, float eps, View<float> mean,
-                     View<float> rstd, const RunningStatistics&, View<float> workspace);
-void norm_statistics(Cuda&, const char* op, const NormShape&, View<const float> x, float eps, View<float> mean,
-                     View<float> rstd, const RunningStatistics&, View<float> workspace);
+template <MapType T>
+void norm_statistics(Cpu&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
+                     const RunningStatistics&, View<float> workspace);
+template <MapType T>
+void norm_statistics(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
+                     const RunningStatistics&, View<float> workspace);
 
 // y = weight * (x - mean) * rstd + bias, then max(y, 0) if relu. y may be x.
-void norm_forward(Cpu&, const char* op, const NormShape&, View<const float> x, View<const float> mean,
-                  View<const float> rstd, View<const float> weight, View<const float> bias, Activation, View<float> y);
-void norm_forward(Cuda&, const char* op, const NormShape&, View<const float> x, View<const float> mean,
-                  View<const float> rstd, View<const float> weight, View<const float> bias, Activation, View<float> y);
+template <MapType T>
+void norm_forward(Cpu&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                  View<const float> weight, View<const float> bias, Activation, View<T> y);
+template <MapType T>
+void norm_forward(Cuda&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                  View<const float> weight, View<const float> bias, Activation, View<T> y);
 
+// norm_statistics and norm_forward in two launches where norm_forward can join the chunks itself, else in three.
+template <MapType T>
+void norm_statistics_and_forward(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean,
+                                 View<float> rstd, View<const float> weight, View<const float> bias, Activation,
+                                 View<T> y, View<float> workspace);
+
+template <MapType T>
 struct NormBackward {
-  View<const float> x, y, grad_y, mean, rstd, weight;
+  In<T> x, y, grad_y;
+  View<const float> mean, rstd, weight;
   Activation activation;
   BatchNormMode statistics;  // frozen: mean and rstd are constants
-  View<float> grad_x;
+  View<T> grad_x;
   Accumulate mode_x;
   View<float> grad_weight, grad_bias;
   Accumulate mode_params;
@@ -64,17 +79,22 @@ struct NormBackward {
 //   grad_bias (+)= sum g,   grad_weight (+)= sum g * x_hat   over images and rows,
 //   grad_x (+)= weight*rstd*g                                                              if frozen, else
 //   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat))  sums over the group.
-void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward&);
-void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackward&);
+template <MapType T>
+void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward<T>&);
+template <MapType T>
+void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackward<T>&);
 
 NormShape batch_norm_shape(const char* op, const Shape& x);              // x (..., C)
 NormShape group_norm_shape(const char* op, const Shape& x, int groups);  // x (N, H, W, C)
 
 // What both versions check first.
-void check_norm_statistics(const char* op, const NormShape&, View<const float> x, View<float> mean, View<float> rstd,
+template <MapType T>
+void check_norm_statistics(const char* op, const NormShape&, In<T> x, View<float> mean, View<float> rstd,
                            const RunningStatistics&, View<float> workspace);
-void check_norm_forward(const char* op, const NormShape&, View<const float> x, View<const float> mean,
-                        View<const float> rstd, View<const float> weight, View<const float> bias, View<float> y);
-void check_norm_backward(const char* op, const NormShape&, const NormBackward&);
+template <MapType T>
+void check_norm_forward(const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                        View<const float> weight, View<const float> bias, View<T> y);
+template <MapType T>
+void check_norm_backward(const char* op, const NormShape&, const NormBackward<T>&);
 
 }  // namespace gradlibra::kernels
