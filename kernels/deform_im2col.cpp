@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
+#include <vector>
 
 #include "kernels/parallel.h"
 
@@ -52,20 +54,27 @@ void for_taps(const float* offsets, int64_t cell, const DeformDims& d, Body&& bo
     }
 }
 
-void interpolate(const Tap& tap, const float* __restrict__ x, int64_t C, float* __restrict__ out) {
+template <MapType T>
+void interpolate(const Tap& tap, const T* __restrict__ x, int64_t C, T* __restrict__ out) {
+  const auto& w = tap.weight;
   if (tap.inside && tap.all_corners()) {
-    const auto& w = tap.weight;
-    const float *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
-    const float *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
-    for (int64_t c = 0; c < C; ++c) out[c] = w[0] * v00[c] + w[1] * v01[c] + w[2] * v10[c] + w[3] * v11[c];
+    const T *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
+    const T *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
+    for (int64_t c = 0; c < C; ++c)
+      out[c] = from_float<T>(w[0] * to_float(v00[c]) + w[1] * to_float(v01[c]) + w[2] * to_float(v10[c]) +
+                             w[3] * to_float(v11[c]));
     return;
   }
-  std::fill_n(out, C, 0.0f);
-  for (int corner = 0; corner < 4; ++corner) {
-    if (tap.corner[corner] < 0) continue;
-    const float w = tap.weight[corner];
-    const float* v = x + tap.corner[corner] * C;
-    for (int64_t c = 0; c < C; ++c) out[c] += w * v[c];
+  constexpr int64_t kBlock = 64;  // channels whose sums stay in registers or the nearest cache
+  for (int64_t first = 0; first < C; first += kBlock) {
+    const int64_t count = std::min(kBlock, C - first);
+    float sum[kBlock] = {};
+    for (int corner = 0; corner < 4; ++corner) {
+      if (tap.corner[corner] < 0) continue;
+      const T* v = x + tap.corner[corner] * C + first;
+      for (int64_t c = 0; c < count; ++c) sum[c] += w[corner] * to_float(v[c]);
+    }
+    for (int64_t c = 0; c < count; ++c) out[first + c] = from_float<T>(sum[c]);
   }
 }
 
@@ -77,13 +86,14 @@ struct OffsetSums {
   float y[kLanes] = {}, x[kLanes] = {}, both[kLanes] = {};
 
   // Adds kLanes channels that begin at grad[0] and v[corner][0].
-  void add(const float* grad, const float* v00, const float* v01, const float* v10, const float* v11) {
+  template <MapType T>
+  void add(const T* grad, const T* v00, const T* v01, const T* v10, const T* v11) {
 #pragma omp simd
     for (int l = 0; l < kLanes; ++l) {
-      const float dy = v10[l] - v00[l];
-      y[l] += grad[l] * dy;
-      x[l] += grad[l] * (v01[l] - v00[l]);
-      both[l] += grad[l] * ((v11[l] - v01[l]) - dy);
+      const float g = to_float(grad[l]), dy = to_float(v10[l]) - to_float(v00[l]);
+      y[l] += g * dy;
+      x[l] += g * (to_float(v01[l]) - to_float(v00[l]));
+      both[l] += g * ((to_float(v11[l]) - to_float(v01[l])) - dy);
     }
   }
 };
@@ -96,21 +106,22 @@ struct OffsetGradient {
   float y, x;
 };
 
-OffsetGradient offset_gradient(const Tap& tap, const float* x, const float* grad, int64_t C) {
+template <MapType T>
+OffsetGradient offset_gradient(const Tap& tap, const T* x, const T* grad, int64_t C) {
   constexpr int kLanes = OffsetSums::kLanes;
   if (!tap.inside) return {0, 0};
   OffsetSums sums;
   int64_t c = 0;
   if (tap.all_corners()) {
-    const float *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
-    const float *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
+    const T *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
+    const T *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
     OffsetSums fast;  // its address never leaves this block, so that it lives in registers
     for (; c + kLanes <= C; c += kLanes) fast.add(grad + c, v00 + c, v01 + c, v10 + c, v11 + c);
     sums = fast;
   }
   // The border of the map, and channels that do not fill the lanes: copied next to zeros.
   for (; c < C; c += kLanes) {
-    float g[kLanes] = {}, v[4][kLanes] = {};
+    T g[kLanes] = {}, v[4][kLanes] = {};
     const int64_t count = std::min<int64_t>(kLanes, C - c);
     std::copy_n(grad + c, count, g);
     for (int k = 0; k < 4; ++k)
@@ -138,7 +149,8 @@ DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, con
   return {x[0], x[1], x[2], x[3], kernel, (kernel - 1) / 2};
 }
 
-void deform_im2col(Cpu& cpu, View<const float> x, View<const float> offsets, int kernel, View<float> columns) {
+template <MapType T>
+void deform_im2col(Cpu& cpu, In<T> x, View<const float> offsets, int kernel, View<T> columns) {
   const DeformDims d = deform_dims("deform_im2col", x.shape(), offsets.shape(), columns.shape(), kernel);
   parallel_for(cpu, d.N * d.H * d.W, kCellsPerTask, [&](int64_t cell) {
     for_taps(offsets.data(), cell, d,
@@ -146,9 +158,9 @@ void deform_im2col(Cpu& cpu, View<const float> x, View<const float> offsets, int
   });
 }
 
-void deform_im2col_backward_offsets(Cpu& cpu, View<const float> x, View<const float> offsets,
-                                    View<const float> grad_columns, int kernel, View<float> grad_offsets,
-                                    Accumulate mode) {
+template <MapType T>
+void deform_im2col_backward_offsets(Cpu& cpu, In<T> x, View<const float> offsets, View<const T> grad_columns,
+                                    int kernel, View<float> grad_offsets, Accumulate mode) {
   const char* op = "deform_im2col_backward_offsets";
   const DeformDims d = deform_dims(op, x.shape(), offsets.shape(), grad_columns.shape(), kernel);
   require_shape(op, "grad_offsets", grad_offsets, offsets.shape());
@@ -162,36 +174,69 @@ void deform_im2col_backward_offsets(Cpu& cpu, View<const float> x, View<const fl
   });
 }
 
-int64_t deform_im2col_workspace(const Shape& x) { return x.size() + 1; }
+int64_t deform_im2col_workspace(const Shape& x, int kernel) {
+  return x[0] * x[1] * x[2] * kernel * kernel + x[0] * (x[1] + 1) * (x[2] + 1) + 1;
+}
 
-void deform_im2col_backward_data(Cpu& cpu, View<const float> offsets, View<const float> grad_columns, int kernel,
-                                 View<float> grad_x, Accumulate mode, View<int64_t> /*workspace*/) {
+template <MapType T>
+void deform_im2col_backward_data(Cpu& cpu, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
+                                 Accumulate mode, View<int32_t> /*workspace*/) {
   const char* op = "deform_im2col_backward_data";
   const DeformDims d = deform_dims(op, grad_x.shape(), offsets.shape(), grad_columns.shape(), kernel);
   if (grad_x.size() == 0) return;
   // A task owns one image and a block of channels, and walks the cells in order: each sum has one order, whatever the
   // blocks are, so they may be as few as give every thread work.
-  constexpr int64_t kCacheLine = 16;
+  constexpr int64_t kCacheLine = 64 / sizeof(T);
   const int64_t blocks_wanted = chunk_count(cpu.threads(), d.N);
   const int64_t block = chunk_count(chunk_count(d.C, blocks_wanted), kCacheLine) * kCacheLine;
   const int64_t blocks = chunk_count(d.C, block);
   parallel_for(cpu, d.N * blocks, 1, [&](int64_t task) {
     const int64_t image = task / blocks, first = task % blocks * block;
     const int64_t channels = std::min(block, d.C - first);
-    const int64_t begin = image * d.H * d.W, end = begin + d.H * d.W;
+    const int64_t begin = image * d.H * d.W, cells = d.H * d.W;
+    T* out = grad_x.data() + begin * d.C + first;  // of pixel 0; the next pixel's is C further
+    // The sums are made in place in float, and beside it in bfloat16.
+    std::vector<float> beside;
+    float* sums = nullptr;
+    int64_t stride = 0;
+    if constexpr (std::same_as<T, float>) {
+      sums = out;
+      stride = d.C;
+    } else {
+      beside.resize(static_cast<size_t>(cells * channels));
+      sums = beside.data();
+      stride = channels;
+      if (mode == Accumulate::add)
+        for (int64_t p = 0; p < cells; ++p)
+          for (int64_t c = 0; c < channels; ++c) sums[p * stride + c] = to_float(out[p * d.C + c]);
+    }
     if (mode == Accumulate::overwrite)
-      for (int64_t cell = begin; cell < end; ++cell) std::fill_n(grad_x.data() + cell * d.C + first, channels, 0.0f);
-    for (int64_t cell = begin; cell < end; ++cell)
+      for (int64_t p = 0; p < cells; ++p) std::fill_n(sums + p * stride, channels, 0.0f);
+    for (int64_t cell = begin; cell < begin + cells; ++cell)
       for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
-        const float* __restrict__ grad = grad_columns.data() + sample * d.C + first;
+        const T* __restrict__ grad = grad_columns.data() + sample * d.C + first;
         for (int k = 0; k < 4; ++k) {
-          if (tap.corner[k] < 0) continue;
           const float w = tap.weight[k];
-          float* __restrict__ out = grad_x.data() + tap.corner[k] * d.C + first;
-          for (int64_t c = 0; c < channels; ++c) out[c] += w * grad[c];
+          if (tap.corner[k] < 0 || w == 0) continue;
+          float* __restrict__ sum = sums + (tap.corner[k] - begin) * stride;
+          for (int64_t c = 0; c < channels; ++c) sum[c] += w * to_float(grad[c]);
         }
       });
+    if constexpr (!std::same_as<T, float>)
+      for (int64_t p = 0; p < cells; ++p)
+        for (int64_t c = 0; c < channels; ++c) out[p * d.C + c] = from_float<T>(sums[p * stride + c]);
   });
 }
+
+template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>);
+template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
+template void deform_im2col_backward_offsets(Cpu&, View<const float>, View<const float>, View<const float>, int,
+                                             View<float>, Accumulate);
+template void deform_im2col_backward_offsets(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
+                                             View<float>, Accumulate);
+template void deform_im2col_backward_data(Cpu&, View<const float>, View<const float>, int, View<float>, Accumulate,
+                                          View<int32_t>);
+template void deform_im2col_backward_data(Cpu&, View<const float>, View<const bfloat16>, int, View<bfloat16>,
+                                          Accumulate, View<int32_t>);
 
 }  // namespace gradlibra::kernels

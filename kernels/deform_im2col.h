@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -17,31 +18,41 @@ struct DeformDims {
 // Throws std::invalid_argument with the shapes in the message unless the three belong together and K is odd.
 DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, const Shape& columns, int kernel);
 
+// T is float or bfloat16 for x, columns and their gradients; offsets and their gradient are float. Sums are made in float and
+// rounded once, also with Accumulate::add.
+
 // Kernel K x K (K odd), stride 1, padding (K-1)/2, dilation 1, one offset group. Tap t = kr*K + kc reads x at
 //   py = row - pad + kr + offsets[n,row,col,2t]        px = col - pad + kc + offsets[n,row,col,2t+1]
 // bilinearly: 0 (and all derivatives 0) if py <= -1, py >= H, px <= -1 or px >= W; otherwise the four corners around
 // (floor py, floor px), those outside the map counting as 0. At integer positions derivatives are the right-hand ones.
 // NaN offsets sample 0.
 // x (N, H, W, C), offsets (N, H, W, 2*K*K) y before x, columns (N, H, W, K*K, C) row-major: tap, then channel.
-void deform_im2col(Cpu&, View<const float> x, View<const float> offsets, int kernel, View<float> columns);
-void deform_im2col(Cuda&, View<const float> x, View<const float> offsets, int kernel, View<float> columns);
+template <MapType T>
+void deform_im2col(Cpu&, In<T> x, View<const float> offsets, int kernel, View<T> columns);
+template <MapType T>
+void deform_im2col(Cuda&, In<T> x, View<const float> offsets, int kernel, View<T> columns);
 
 // grad_offsets (+)= sum over c of grad_columns * d sample / d (py, px), channels in a fixed order.
-void deform_im2col_backward_offsets(Cpu&, View<const float> x, View<const float> offsets,
-                                    View<const float> grad_columns, int kernel, View<float> grad_offsets,
-                                    Accumulate mode);
-void deform_im2col_backward_offsets(Cuda&, View<const float> x, View<const float> offsets,
-                                    View<const float> grad_columns, int kernel, View<float> grad_offsets,
-                                    Accumulate mode);
+// T follows from grad_columns.
+template <MapType T>
+void deform_im2col_backward_offsets(Cpu&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                                    View<float> grad_offsets, Accumulate mode);
+template <MapType T>
+void deform_im2col_backward_offsets(Cuda&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                                    View<float> grad_offsets, Accumulate mode);
 
-// grad_x (+)= the scatter of grad_columns to the four corners. Deterministic: the host walks cells in order; CUDA adds in
-// 64-bit fixed point, scaled by m = max |grad_columns| so that no sum can overflow: resolution m*H*W*K*K*2^-61 or finer
-// (m * 2^-45 on a 64 x 64 map). A NaN or infinite gradient shows on the host where it lands, and on CUDA makes all of grad_x NaN.
-// workspace: deform_im2col_workspace(x.shape()) int64 values, which the host version does not touch.
-int64_t deform_im2col_workspace(const Shape& x);
-void deform_im2col_backward_data(Cpu&, View<const float> offsets, View<const float> grad_columns, int kernel,
-                                 View<float> grad_x, Accumulate mode, View<int64_t> workspace);
-void deform_im2col_backward_data(Cuda&, View<const float> offsets, View<const float> grad_columns, int kernel,
-                                 View<float> grad_x, Accumulate mode, View<int64_t> workspace);
+// grad_x[p] (+)= sum of weight * grad_columns[sample] over the samples that have pixel p as a corner of weight other than 0, in
+// ascending order of sample = ((n*H + row)*W + col)*K*K + t, one by one, the first added to 0 or to what grad_x holds. Both
+// versions keep this order, so they differ by fused multiply-adds only, and a NaN shows where it lands.
+// workspace: deform_im2col_workspace(x.shape(), kernel) int32 values, which the host version does not touch (in bfloat16 it
+// allocates one image in float per thread). The CUDA version numbers samples and corners in int32: it throws if N*H*W*K*K or
+// N*(H+1)*(W+1) is 2^31 or more.
+int64_t deform_im2col_workspace(const Shape& x, int kernel);
+template <MapType T>
+void deform_im2col_backward_data(Cpu&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
+                                 Accumulate mode, View<int32_t> workspace);
+template <MapType T>
+void deform_im2col_backward_data(Cuda&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
+                                 Accumulate mode, View<int32_t> workspace);
 
 }  // namespace gradlibra::kernels

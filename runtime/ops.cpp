@@ -183,12 +183,12 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
       const auto target = tape.grad_of(x);
       Tensor workspace;
       if (!tape.context().on_host())
-        workspace = tape.context().empty({kernels::deform_im2col_workspace(x.shape())}, DType::i64);
+        workspace = tape.context().empty({kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
       else
-        workspace = tape.context().empty({0}, DType::i64);
+        workspace = tape.context().empty({0}, DType::i32);
       tape.run([&](auto& device) {
         kernels::deform_im2col_backward_data(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
-                                             workspace.view<int64_t>());
+                                             workspace.view<int32_t>());
       });
     }
   });

@@ -85,7 +85,7 @@ struct Problem {
   std::vector<float> run_forward(int threads = 2) const {
     Cpu cpu(threads);
     std::vector<float> out(static_cast<size_t>(columns_shape.size()), kNaN);
-    deform_im2col(cpu, {x.data(), shape}, {offsets.data(), offsets_shape}, kernel, {out.data(), columns_shape});
+    deform_im2col<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape}, kernel, {out.data(), columns_shape});
     return out;
   }
   std::vector<float> run_backward_offsets(int threads = 2) const {
@@ -100,13 +100,14 @@ struct Problem {
   }
   void backward_offsets(int threads, Accumulate mode, std::vector<float>& out) const {
     Cpu cpu(threads);
-    deform_im2col_backward_offsets(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
-                                   {grad_columns.data(), columns_shape}, kernel, {out.data(), offsets_shape}, mode);
+    deform_im2col_backward_offsets<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
+                                          {grad_columns.data(), columns_shape}, kernel, {out.data(), offsets_shape},
+                                          mode);
   }
   void backward_data(int threads, Accumulate mode, std::vector<float>& out) const {
     Cpu cpu(threads);
-    deform_im2col_backward_data(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape}, kernel,
-                                {out.data(), shape}, mode, {});
+    deform_im2col_backward_data<float>(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape},
+                                       kernel, {out.data(), shape}, mode, {});
   }
 
   Shape shape;
@@ -288,6 +289,16 @@ TEST(DeformIm2Col, NaNGradientsAreNotLost) {
   EXPECT_TRUE(std::isnan(p.run_backward_offsets()[8]));
 }
 
+// Each sample lies on a pixel: the other corners weigh 0 and get nothing, not 0 * NaN.
+TEST(DeformIm2Col, NaNGradientsStayWhereTheyLand) {
+  Problem p({1, 3, 3, 2}, 3);
+  std::fill(p.offsets.begin(), p.offsets.end(), 0.0f);
+  p.grad_columns[(4 * 9 + 4) * 2 + 1] = kNaN;   // the middle tap of the middle cell, channel 1
+  p.grad_columns[(4 * 9 + 8) * 2] = kInfinity;  // its last tap, channel 0
+  const std::vector<float> grad_x = p.run_backward_data();
+  for (size_t i = 0; i < grad_x.size(); ++i) EXPECT_EQ(std::isfinite(grad_x[i]), i != 4 * 2 + 1 && i != 8 * 2) << i;
+}
+
 TEST(DeformIm2Col, AddsToWhatIsThere) {
   const Problem p({2, 4, 3, 6}, 3);
   std::vector<float> grad_x(p.x.size(), 10.0f), grad_offsets(p.offsets.size(), -5.0f);
@@ -307,6 +318,51 @@ TEST(DeformIm2Col, SameBitsForEveryNumberOfThreads) {
       EXPECT_EQ(p.run_forward(1), p.run_forward(threads));
       EXPECT_EQ(p.run_backward_offsets(1), p.run_backward_offsets(threads));
       EXPECT_EQ(p.run_backward_data(1), p.run_backward_data(threads));
+    }
+  }
+}
+
+// Against the float version on the same (rounded) values: one rounding of the result, none on the way.
+TEST(DeformIm2Col, Bfloat16RoundsOnce) {
+  for (const Shape& shape : {Shape{2, 4, 3, 6}, Shape{1, 5, 4, 70}, Shape{1, 1, 1, 1}}) {
+    Problem p(shape, 3);
+    const auto narrow = [](std::vector<float>& wide) {
+      std::vector<bfloat16> values(wide.size());
+      for (size_t i = 0; i < wide.size(); ++i) {
+        values[i] = to_bfloat16(wide[i]);
+        wide[i] = to_float(values[i]);
+      }
+      return values;
+    };
+    const auto expect_rounded = [](const std::vector<bfloat16>& got, const std::vector<float>& want) {
+      // Half the distance of two neighbours, and what the float versions may differ by.
+      for (size_t i = 0; i < want.size(); ++i)
+        ASSERT_TRUE(std::abs(to_float(got[i]) - want[i]) <= std::abs(want[i]) / 256 + 2e-6f)
+            << i << ": got " << to_float(got[i]) << ", want " << want[i];
+    };
+    const std::vector<bfloat16> x = narrow(p.x), grad_columns = narrow(p.grad_columns);
+    Cpu cpu(2);
+    std::vector<bfloat16> columns(grad_columns.size());
+    deform_im2col<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape}, 3,
+                            {columns.data(), p.columns_shape});
+    expect_rounded(columns, p.run_forward());
+
+    std::vector<float> grad_offsets(p.offsets.size());
+    deform_im2col_backward_offsets<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
+                                             {grad_columns.data(), p.columns_shape}, 3,
+                                             {grad_offsets.data(), p.offsets_shape}, Accumulate::overwrite);
+    expect_close(grad_offsets, p.run_backward_offsets(), 2e-6, "grad_offsets");
+
+    std::vector<float> want(p.x.size(), 0.7f);
+    const std::vector<bfloat16> before = narrow(want);
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+      std::vector<bfloat16> grad_x = before;
+      std::vector<float> sums = want;
+      deform_im2col_backward_data<bfloat16>(cpu, {p.offsets.data(), p.offsets_shape},
+                                            {grad_columns.data(), p.columns_shape}, 3, {grad_x.data(), p.shape}, mode,
+                                            {});
+      p.backward_data(2, mode, sums);
+      expect_rounded(grad_x, sums);
     }
   }
 }
@@ -346,7 +402,7 @@ TEST(DeformIm2Col, WrongShapesThrowWithTheNumbers) {
   Cpu cpu(1);
   std::vector<float> a(100), b(1000), c(1000);
   const auto run = [&](const Shape& offsets, const Shape& columns, int kernel) {
-    deform_im2col(cpu, {a.data(), {1, 2, 3, 4}}, {b.data(), offsets}, kernel, {c.data(), columns});
+    deform_im2col<float>(cpu, {a.data(), {1, 2, 3, 4}}, {b.data(), offsets}, kernel, {c.data(), columns});
   };
   EXPECT_NO_THROW(run({1, 2, 3, 18}, {1, 2, 3, 9, 4}, 3));
   EXPECT_THROW(run({1, 2, 3, 9}, {1, 2, 3, 9, 4}, 3), std::invalid_argument);
