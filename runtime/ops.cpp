@@ -145,52 +145,55 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
                 taps = weight.dim(1) * weight.dim(2);
   const int kernel = static_cast<int>(weight.dim(1));
-  Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad());
-  Convolution& library = tape.context().convolution();
+  Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad(), x.dtype());
+  Context& context = tape.context();
+  Convolution& library = context.convolution();
   // The columns times the weight matrix: a 1x1 convolution with taps * C input channels.
-  const Shape rows_shape{N, H, W, taps * C}, matrix{O, 1, 1, taps * C};
-  const auto as_rows = [](View<const float> v, const Shape& s) { return View<const float>(v.data(), s); };
+  const Shape columns_shape{N, H, W, taps, C}, rows_shape{N, H, W, taps * C}, matrix{O, 1, 1, taps * C};
+  const auto sample = [=, &tape](Tensor& columns) {
+    tape.run_map(x, [&]<class T>(auto& device) {
+      kernels::deform_im2col<T>(device, x.view<T>(), offsets.view(), kernel, columns.view<T>());
+    });
+  };
 
   if (tape.computes()) {
-    Tensor columns = tape.context().empty({N, H, W, taps, C});
-    tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, columns.view()); });
-    library.forward({.x = columns.view(rows_shape),
-                     .weight = as_rows(weight.view(), matrix),
+    Tensor columns = context.empty(columns_shape, x.dtype()), scratch;
+    sample(columns);
+    library.forward({.x = Map(columns).reshaped(rows_shape),
+                     .weight = weight_like(tape, x, weight, scratch).reshaped(matrix),
                      .activation = activation,
-                     .y = y.out()});
+                     .y = y.node().value});
   }
   // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
-  tape.on_backward(y, [=, &tape, &library] {
-    Tensor scratch;
+  tape.on_backward(y, [=, &tape, &context, &library] {
+    Tensor scratch, scratch_weight;
     const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch);
-    Tensor cols = tape.context().empty({N, H, W, taps, C});
+    Tensor cols = context.empty(columns_shape, x.dtype());
+    const Map rows = Map(cols).reshaped(rows_shape);
     if (weight.requires_grad()) {
-      tape.run([&](auto& device) { kernels::deform_im2col(device, x.view(), offsets.view(), kernel, cols.view()); });
+      sample(cols);
       const auto target = tape.grad_of(weight);
-      library.backward_weight(cols.view(rows_shape), grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
+      library.backward_weight(rows, grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
     }
     if (!x.requires_grad() && !offsets.requires_grad()) return;
-    library.backward_data(grad_rows, as_rows(weight.view(), matrix), {}, cols.view(rows_shape), Accumulate::overwrite);
-    const View<const float> grad_columns = std::as_const(cols).view();
-    if (offsets.requires_grad()) {
-      const auto target = tape.grad_of(offsets);
-      tape.run([&](auto& device) {
-        kernels::deform_im2col_backward_offsets(device, x.view(), offsets.view(), grad_columns, kernel, target.grad,
-                                                target.mode);
-      });
-    }
-    if (x.requires_grad()) {
-      const auto target = tape.grad_of(x);
-      Tensor workspace;
-      if (!tape.context().on_host())
-        workspace = tape.context().empty({kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
-      else
-        workspace = tape.context().empty({0}, DType::i32);
-      tape.run([&](auto& device) {
-        kernels::deform_im2col_backward_data(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
-                                             workspace.view<int32_t>());
-      });
-    }
+    library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,
+                          Accumulate::overwrite);
+    tape.run_map(x, [&]<class T>(auto& device) {
+      const View<const T> grad_columns = std::as_const(cols).view<T>();
+      if (offsets.requires_grad()) {
+        const auto target = tape.grad_of(offsets);
+        kernels::deform_im2col_backward_offsets<T>(device, x.view<T>(), offsets.view(), grad_columns, kernel,
+                                                   target.grad, target.mode);
+      }
+      if (x.requires_grad()) {
+        const auto target = tape.grad_of<T>(x);
+        const bool on_host = context.on_host();
+        Tensor workspace =
+            context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
+        kernels::deform_im2col_backward_data<T>(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
+                                                workspace.view<int32_t>());
+      }
+    });
   });
   return y;
 }
@@ -199,30 +202,26 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
                Activation activation) {
   const int64_t C = x.dim(-1);
   Context& context = tape.context();
-  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad());
+  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad(), x.dtype());
   auto mean = shared(tape.buffer({C}));
   auto rstd = shared(tape.buffer({C}));
   const int64_t rows = C > 0 ? x.shape().size() / C : 0;
-  tape.run([&](auto& device) {
+  tape.run_map(x, [&]<class T>(auto& device) {
     if (mode == kernels::BatchNormMode::batch) {
       Tensor workspace = context.empty({kernels::batch_norm_workspace(rows, C)});
-      kernels::batch_norm_statistics(device, x.view(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
-                                     buffers.running_mean->value.view(), buffers.running_var->value.view(),
-                                     workspace.view());
+      kernels::batch_norm_statistics<T>(device, x.view<T>(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
+                                        buffers.running_mean->value.view(), buffers.running_var->value.view(),
+                                        workspace.view());
     } else {
       kernels::copy(device, buffers.running_mean->value.view(), mean->view(), Accumulate::overwrite);
       kernels::reciprocal_std(device, buffers.running_var->value.view(), buffers.eps, rstd->view());
     }
-    kernels::batch_norm(device, x.view(), mean->view(), rstd->view(), weight.view(), bias.view(), activation, y.out());
+    kernels::batch_norm<T>(device, x.view<T>(), mean->view(), rstd->view(), weight.view(), bias.view(), activation,
+                           y.out<T>());
   });
   tape.on_backward(y, [=, &tape] {
-    View<float> grad_x, grad_weight, grad_bias;
-    Accumulate mode_x = Accumulate::overwrite, mode_params = Accumulate::overwrite;
-    if (x.requires_grad()) {
-      const auto target = tape.grad_of(x);
-      grad_x = target.grad;
-      mode_x = target.mode;
-    }
+    View<float> grad_weight, grad_bias;
+    Accumulate mode_params = Accumulate::overwrite;
     if (weight.requires_grad()) {
       const auto target = tape.grad_of(weight);
       grad_weight = target.grad;
@@ -230,41 +229,44 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
       grad_bias = tape.grad_of(bias).grad;
     }
     Tensor workspace = tape.context().empty({kernels::batch_norm_workspace(rows, C)});
-    tape.run([&](auto& device) {
-      kernels::batch_norm_backward(device, x.view(), y.view(), Tape::grad(y), mean->view(), rstd->view(), weight.view(),
-                                   activation, mode, grad_x, mode_x, grad_weight, grad_bias, mode_params,
-                                   workspace.view());
+    tape.run_map(x, [&]<class T>(auto& device) {
+      Tape::GradTarget<T> grad_x{{}, Accumulate::overwrite};
+      if (x.requires_grad()) grad_x = tape.grad_of<T>(x);
+      kernels::batch_norm_backward<T>(device, x.view<T>(), y.view<T>(), Tape::grad<T>(y), mean->view(), rstd->view(),
+                                      weight.view(), activation, mode, grad_x.grad, grad_x.mode, grad_weight, grad_bias,
+                                      mode_params, workspace.view());
     });
   });
   return y;
 }
 
 Var group_norm(Tape& tape, Var x, Var weight, Var bias, int groups, float eps, Activation activation) {
-  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad());
+  Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad(), x.dtype());
   auto mean = shared(tape.buffer({x.dim(0), groups}));
   auto rstd = shared(tape.buffer({x.dim(0), groups}));
   {
     Tensor workspace = tape.buffer({kernels::group_norm_workspace(x.shape(), groups)});
-    tape.run([&](auto& device) {
-      kernels::group_norm(device, x.view(), weight.view(), bias.view(), groups, eps, activation, y.out(), mean->view(),
-                          rstd->view(), workspace.view());
+    tape.run_map(x, [&]<class T>(auto& device) {
+      kernels::group_norm<T>(device, x.view<T>(), weight.view(), bias.view(), groups, eps, activation, y.out<T>(),
+                             mean->view(), rstd->view(), workspace.view());
     });
   }
   tape.on_backward(y, [=, &tape] {
     // The kernel computes all three gradients; what a constant input does not want goes into scratch memory.
     Tensor scratch_x, scratch_weight, scratch_bias;
-    const auto target = [&](Var v, Tensor& scratch) -> Tape::GradTarget<float> {
-      if (v.requires_grad()) return tape.grad_of(v);
-      scratch = tape.context().empty(v.shape());
-      return {scratch.view(), Accumulate::overwrite};
+    const auto target = [&]<class T>(Var v, Tensor& scratch) -> Tape::GradTarget<T> {
+      if (v.requires_grad()) return tape.grad_of<T>(v);
+      scratch = tape.context().empty(v.shape(), v.dtype());
+      return {scratch.view<T>(), Accumulate::overwrite};
     };
-    const auto grad_x = target(x, scratch_x), grad_weight = target(weight, scratch_weight),
-               grad_bias = target(bias, scratch_bias);
+    const auto grad_weight = target.operator()<float>(weight, scratch_weight),
+               grad_bias = target.operator()<float>(bias, scratch_bias);
     Tensor workspace = tape.context().empty({kernels::group_norm_workspace(x.shape(), groups)});
-    tape.run([&](auto& device) {
-      kernels::group_norm_backward(device, x.view(), y.view(), Tape::grad(y), weight.view(), mean->view(), rstd->view(),
-                                   groups, activation, grad_x.grad, grad_x.mode, grad_weight.grad, grad_bias.grad,
-                                   grad_weight.mode, workspace.view());
+    tape.run_map(x, [&]<class T>(auto& device) {
+      const auto grad_x = target.template operator()<T>(x, scratch_x);
+      kernels::group_norm_backward<T>(device, x.view<T>(), y.view<T>(), Tape::grad<T>(y), weight.view(), mean->view(),
+                                      rstd->view(), groups, activation, grad_x.grad, grad_x.mode, grad_weight.grad,
+                                      grad_bias.grad, grad_weight.mode, workspace.view());
     });
   });
   return y;

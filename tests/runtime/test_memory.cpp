@@ -2,6 +2,8 @@
 // The memory pool: what it takes from its device, keeps, and gives back.
 #include "runtime/memory.h"
 
+#include "runtime/transfer.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -36,6 +38,9 @@ class CountedMemory final : public DeviceMemory {
   void copy(const void* from, void* to, size_t bytes) override { host_.copy(from, to, bytes); }
   void zero(void* block, size_t bytes) override { host_.zero(block, bytes); }
   void synchronize() override {}
+  std::unique_ptr<Prefetch> make_prefetch() override { return host_.make_prefetch(); }
+  std::unique_ptr<Readback> make_readback() override { return host_.make_readback(); }
+  std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override { return host_.capture(body); }
 
   [[nodiscard]] int64_t live_bytes() const {
     int64_t sum = 0;
