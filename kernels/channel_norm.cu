@@ -164,18 +164,11 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// What the sums per chunk are joined to; what is not wanted is null.
-struct Totals {
-  float *grad_bias, *grad_weight;
-  bool add;
-  const float* weight;
-  float *average_g, *average_g_x_hat;
-};
-
 // blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of group blockIdx.x in image n,
 // (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
-__global__ void __launch_bounds__(kBlock) gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat,
-                                                                 const NormShape s, int chunks, const Totals to) {
+__global__ void __launch_bounds__(kBlock)
+    gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat, const NormShape s, int chunks,
+                           const GradientTotals to) {
   if (blockIdx.y < 2) {
     float* out = blockIdx.y == 0 ? to.grad_bias : to.grad_weight;
     if (out != nullptr && int64_t{blockIdx.x} * kTotalLanes < s.C)
@@ -261,6 +254,15 @@ void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMome
 
 }  // namespace
 
+void launch_gradient_totals(Cuda& cuda, const char* op, const NormShape& s, int chunks, const float* sum_g,
+                            const float* sum_g_x_hat, const GradientTotals& totals) {
+  const bool averages = totals.average_g != nullptr;
+  if (averages) require_images(op, s);
+  const int64_t width = std::max<int64_t>(blocks_for(s.C, kTotalLanes), averages ? s.G : 1);
+  launch(gradient_totals_kernel, dim3(static_cast<unsigned>(width), static_cast<unsigned>(averages ? 2 + s.N : 2)),
+         kBlock, 0, cuda.stream(), sum_g, sum_g_x_hat, s, chunks, totals);
+}
+
 template <MapType T>
 void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
                      View<float> rstd, const RunningStatistics& running, View<float> workspace) {
@@ -311,8 +313,7 @@ template <MapType T>
 void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward<T>& b) {
   check_norm_backward<T>(op, s, b);
   const bool empty = s.N * s.R == 0, frozen = b.frozen(), in_one_pass = frozen && b.needs_sums();
-  const Gradient<T> gradient{b.x.data(),    b.y.data(),      b.grad_y.data(), b.mean.data(),
-                             b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
+  const Gradient<T> gradient = gradient_of(b);
   float *sum_g = b.workspace.data(), *sum_g_x_hat = sum_g + s.partials();
   float *average_g = sum_g + 2 * s.partials(), *average_g_x_hat = average_g + s.N * s.G;
   const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
@@ -328,15 +329,10 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
       launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, sum_g, sum_g_x_hat);
     });
 
-  const bool averages = b.wants_x() && !frozen && !empty;
-  if (b.wants_params() || averages) {
-    require_images(op, s);
-    const int64_t width = std::max<int64_t>(blocks_for(s.C, kTotalLanes), averages ? s.G : 1);
-    launch(gradient_totals_kernel, dim3(static_cast<unsigned>(width), static_cast<unsigned>(averages ? 2 + s.N : 2)),
-           kBlock, 0, cuda.stream(), sum_g, sum_g_x_hat, s, static_cast<int>(s.chunks()),
-           Totals{b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add, b.weight.data(),
-                  average_g, average_g_x_hat});
-  }
+  GradientTotals totals = parameter_totals(b);
+  if (b.wants_x() && !frozen && !empty) totals.average_g = average_g, totals.average_g_x_hat = average_g_x_hat;
+  if (b.wants_params() || totals.average_g != nullptr)
+    launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
   if (!b.wants_x() || empty || in_one_pass) return;
   with_width<T>(s, packs, [&](auto V) {

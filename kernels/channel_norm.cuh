@@ -228,6 +228,12 @@ struct Gradient {
   bool add;
 };
 
+template <MapType T>
+Gradient<T> gradient_of(const NormBackward<T>& b) {
+  return {b.x.data(),    b.y.data(),      b.grad_y.data(), b.mean.data(),
+          b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
+}
+
 // What the backward passes read of one row; x and y as far as they are needed.
 template <int V>
 struct GradientRow {
@@ -282,5 +288,22 @@ __device__ void store_gradient(const Gradient<T>& b, int64_t at, const GradientR
   }
   store<V>(b.grad_x + at, d, b.add);
 }
+
+// What the sums of g and g * x_hat per (image, chunk, channel) are joined to. What is not wanted is null.
+struct GradientTotals {
+  float *grad_bias, *grad_weight;
+  bool add;
+  const float* weight;
+  float *average_g, *average_g_x_hat;  // [n][group]: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat)
+};
+
+template <MapType T>
+GradientTotals parameter_totals(const NormBackward<T>& b) {
+  return {
+      b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add, b.weight.data(), nullptr, nullptr};
+}
+
+void launch_gradient_totals(Cuda&, const char* op, const NormShape&, int chunks, const float* sum_g,
+                            const float* sum_g_x_hat, const GradientTotals&);
 
 }  // namespace gradlibra::kernels

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/batch_norm.h"
 
+#include "tests/kernels/map_values.h"
 #include "tests/kernels/norm_oracle.h"
 
 namespace gradlibra::testing {
@@ -191,6 +192,42 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
       ASSERT_TRUE(is_near(sum, 0, 1e-3) && is_near(along, 0, 1e-3)) << c << ": " << sum << ", " << along;
     }
   }
+}
+
+// The same float arithmetic on the same values, and one rounding as they are stored.
+TEST(BatchNorm, Bfloat16MapsAreTheFloatResultsRounded) {
+  Cpu cpu(2);
+  for (const Shape& shape : {Shape{3, 41, 17, 20}, Shape{70, 300}, Shape{1, 7}})
+    for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
+      for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
+        SCOPED_TRACE(shape.to_string());
+        const int64_t C = shape.dim(-1);
+        const Floats x(shape, rounded(random_array(shape, 11, 250, 260).values)),
+            weight = random_array({C}, 13), grad_y(shape, rounded(random_array(shape, 12).values)),
+            bias = random_array({C}, 14);
+        const Array<bfloat16> x_stored(shape, stored<bfloat16>(x.values)),
+            grad_y_stored(shape, stored<bfloat16>(grad_y.values));
+        Statistics s = statistics(x), again = statistics(x);
+        Floats workspace({batch_norm_workspace(x.size() / C, C)});
+        batch_norm_statistics<bfloat16>(cpu, x_stored.view(), 1e-5f, 0.1f, again.mean.view(), again.rstd.view(), {}, {},
+                                        workspace.view());
+        EXPECT_EQ(again.mean.values, s.mean.values);
+        EXPECT_EQ(again.rstd.values, s.rstd.values);
+        Floats y = normalize(x, s.mean, s.rstd, weight, bias, Activation::relu);
+        Array<bfloat16> y_stored(shape), grad_x(shape, to_bfloat16(0.5f));
+        batch_norm(cpu, x_stored.view(), s.mean.view(), s.rstd.view(), weight.view(), bias.view(), Activation::relu,
+                   y_stored.view());
+        EXPECT_EQ(widened(y_stored.values), rounded(y.values));
+        y.values = widened(y_stored.values);
+        const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, Activation::relu, mode, accumulate);
+        Floats grad_weight({C}, 0.5f), grad_bias({C}, 0.5f);
+        batch_norm_backward(cpu, x_stored.view(), y_stored.view(), grad_y_stored.view(), s.mean.view(), s.rstd.view(),
+                            weight.view(), Activation::relu, mode, grad_x.view(), accumulate, grad_weight.view(),
+                            grad_bias.view(), accumulate, workspace.view());
+        EXPECT_EQ(widened(grad_x.values), rounded(g.x.values));
+        EXPECT_EQ(grad_weight.values, g.weight.values);
+        EXPECT_EQ(grad_bias.values, g.bias.values);
+      }
 }
 
 TEST(BatchNorm, LeavesOutWhatIsNotAskedFor) {

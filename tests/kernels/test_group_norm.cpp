@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/group_norm.h"
 
+#include "tests/kernels/map_values.h"
 #include "tests/kernels/norm_oracle.h"
 
 namespace gradlibra::testing {
@@ -137,6 +138,46 @@ TEST(GroupNorm, VarianceSurvivesALargeMean) {
   layer.eps = 1e-10f;
   layer.forward();
   expect_near(layer.y.values, layer.oracle().forward(), 5e-3);  // x itself has 1e-4 / 0.1 of rounding, y is up to 2.5
+}
+
+// The same float arithmetic on the same values, and one rounding as they are stored.
+TEST(GroupNorm, Bfloat16MapsAreTheFloatResultsRounded) {
+  struct Case {
+    Shape shape;
+    int groups;
+    float mean;
+  };
+  for (const Case& c : {Case{{2, 50, 27, 16}, 4, 0}, Case{{1, 9, 9, 264}, 11, 0}, Case{{3, 5, 3, 6}, 6, 0},
+                        Case{{2, 1, 1, 7}, 1, 0}, Case{{1, 30, 30, 8}, 2, 256}})
+    for (const Activation activation : {Activation::none, Activation::relu})
+      for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+        SCOPED_TRACE(c.shape.to_string());
+        Layer layer = random_layer(c.shape, c.groups, activation, 70);
+        for (float& v : layer.x.values) v = to_float(to_bfloat16(v + c.mean));
+        layer.forward();
+        const Array<bfloat16> x(c.shape, stored<bfloat16>(layer.x.values));
+        Array<bfloat16> y(c.shape);
+        Floats mean(layer.mean.shape), rstd(layer.mean.shape), workspace({group_norm_workspace(c.shape, c.groups)});
+        Cpu cpu(2);
+        group_norm(cpu, x.view(), layer.weight.view(), layer.bias.view(), c.groups, layer.eps, activation, y.view(),
+                   mean.view(), rstd.view(), workspace.view());
+        EXPECT_EQ(mean.values, layer.mean.values);
+        EXPECT_EQ(rstd.values, layer.rstd.values);
+        EXPECT_EQ(widened(y.values), rounded(layer.y.values));
+
+        layer.y.values = widened(y.values);
+        const Floats grad_y(c.shape, rounded(random_array(c.shape, 71).values));
+        layer.backward(grad_y, mode);
+        const Array<bfloat16> grad_y_stored(c.shape, stored<bfloat16>(grad_y.values));
+        Array<bfloat16> grad_x(c.shape, to_bfloat16(0.5f));
+        Floats grad_weight(layer.weight.shape, 0.5f), grad_bias(layer.weight.shape, 0.5f);
+        group_norm_backward(cpu, x.view(), y.view(), grad_y_stored.view(), layer.weight.view(), mean.view(),
+                            rstd.view(), c.groups, activation, grad_x.view(), mode, grad_weight.view(),
+                            grad_bias.view(), mode, workspace.view());
+        EXPECT_EQ(grad_weight.values, layer.grad_weight.values);
+        EXPECT_EQ(grad_bias.values, layer.grad_bias.values);
+        EXPECT_EQ(widened(grad_x.values), rounded(layer.grad_x.values));
+      }
 }
 
 TEST(GroupNorm, EmptyAndWrongShapes) {
