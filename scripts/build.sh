@@ -16,7 +16,7 @@ TEXT
 }
 
 preset=release jobs="" target="" options=()
-apps=(train evaluate detect synthesize inspect)
+apps=(train evaluate detect synthesize inspect benchmark)
 while [ $# -gt 0 ]; do
   case "$1" in
     --preset) preset=${2:?--preset needs a name} && shift 2 ;;

@@ -22,6 +22,7 @@ TEST_F(Help, ExplainsTheMainOptions) {
       {"detect", {"--checkpoint", "--input", "--output", "--min-score", "detections.json", "Example"}},
       {"synthesize", {"--config", "--output", "PASCAL VOC", "Example"}},
       {"inspect", {"config", "data", "model", "step", "Example"}},
+      {"benchmark", {"kernels", "step", "data", "Example"}},
   };
   for (const auto& [program, words] : expected) {
     const Ran help = run({program, "--help"});

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+// benchmark: how fast kernels, training steps and the loader are on this machine.
+#include <fmt/format.h>
+
+#include "apps/benchmark_data.h"
+#include "apps/benchmark_kernels.h"
+#include "apps/benchmark_step.h"
+#include "apps/program.h"
+
+using namespace gradlibra;
+
+namespace {
+
+void print_line(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+void print_step(const nlohmann::ordered_json& j) {
+  fmt::print("{} {}x{}, batch {}, {}, on {}\n", j["model"].get<std::string>(), j["width"].get<int64_t>(),
+             j["height"].get<int64_t>(), j["batch"].get<int64_t>(), j["precision"].get<std::string>(),
+             j["device"].get<std::string>());
+  fmt::print("{:.4g} images/s   step {:.4g} ms median, {:.4g} min, {:.4g} at 90 % of {} steps\n",
+             j["images_per_s"].get<double>(), j["ms_median"].get<double>(), j["ms_min"].get<double>(),
+             j["ms_p90"].get<double>(), j["steps"].get<int>());
+  fmt::print("{:.4g} TFLOP/s, {:.1f} % of the device's matrix rate   peak memory {:.0f} MiB   loss {:.4f}\n",
+             j["tflops"].get<double>(), j["percent_of_matrix_rate"].get<double>(), j["peak_memory_mb"].get<double>(),
+             j["loss"].get<double>());
+}
+
+void print_data(const nlohmann::ordered_json& j) {
+  fmt::print("{:<6} {:>8} {:>8} {:>12} {:>10}\n", "cache", "workers", "images", "images/s", "waiting");
+  for (const auto& row : j["rows"])
+    fmt::print("{:<6} {:>8} {:>8} {:>12.1f} {:>8.1f} %\n", row["cache"].get<std::string>(), row["workers"].get<int>(),
+               row["images"].get<int64_t>(), row["images_per_s"].get<double>(), 100 * row["wait_share"].get<double>());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "Measures how fast this machine is: single kernels, whole training steps, or the reading of images. Needs no "
+      "data set for the first two.",
+      "benchmark"};
+  app.require_subcommand(1);
+  CommonOptions common;
+  bool json = false;
+  const auto add_json = [&](CLI::App& command) {
+    command.add_flag("--json", json, "also print all numbers as one JSON object on the last line");
+  };
+
+  KernelBenchmarkOptions kernel_options;
+  CLI::App* kernels = app.add_subcommand(
+      "kernels",
+      "every kernel at the shapes that RepPoints on ResNet-50 gives it: time, and how much of the device's best rate "
+      "that is. `copy` rows are judged by the bytes that must be moved at least, `matrix` rows by multiply-adds; both "
+      "best rates are measured first. Small maps stay in a cache and may pass 100 % of `copy`.");
+  add_device_options(*kernels, common);
+  kernels->add_option("--batch", kernel_options.batches, "images per batch, several separated by commas")
+      ->delimiter(',')
+      ->type_name("N")
+      ->capture_default_str();
+  kernels->add_option("--size", kernel_options.size, "height and width of the images in pixels, a multiple of 32")
+      ->type_name("PIXELS")
+      ->capture_default_str();
+  kernels->add_option("--filter", kernel_options.filter, "only kernels with this in their name, such as norm")
+      ->type_name("TEXT");
+  kernels->add_option("--seconds", kernel_options.seconds, "about how long to measure each row")->capture_default_str();
+  add_json(*kernels);
+
+  StepBenchmarkOptions step_options;
+  bool no_graph = false;
+  CLI::App* step = app.add_subcommand(
+      "step",
+      "whole training steps (forward, loss, backward, update) on random pixels and boxes that already lie on the "
+      "device: images per second, memory, arithmetic");
+  add_config_options(*step, common, true);
+  add_device_options(*step, common);
+  step->add_option("--precision", step_options.precision, "of feature maps and matrix products: fp32")
+      ->capture_default_str();
+  step->add_option("--batch", step_options.batch, "images per step")->capture_default_str()->type_name("N");
+  step->add_option("--height", step_options.height, "of the images, a multiple of 32")
+      ->capture_default_str()
+      ->type_name("H");
+  step->add_option("--width", step_options.width, "of the images, a multiple of 32")
+      ->capture_default_str()
+      ->type_name("W");
+  step->add_option("--steps", step_options.steps, "measured steps")->capture_default_str()->type_name("S");
+  step->add_option("--warmup", step_options.warmup, "steps before them that do not count")
+      ->capture_default_str()
+      ->type_name("S");
+  step->add_flag("--no-graph", no_graph, "launch kernel by kernel on a GPU, which this version always does");
+  add_json(*step);
+
+  DataBenchmarkOptions data_options;
+  CLI::App* data = app.add_subcommand(
+      "data",
+      "the loader alone: images per second with files to be decoded (cold) and from the cache of decoded images "
+      "(warm), and which part of the time it waited for its decoding threads");
+  add_config_options(*data, common, true);
+  data->add_option("--batches", data_options.batches, "batches of the training split to go through, twice")
+      ->capture_default_str()
+      ->type_name("N");
+  data->add_option("--workers", data_options.workers,
+                   "numbers of decoding threads to try, separated by commas; not given: loader.workers")
+      ->delimiter(',')
+      ->allow_extra_args(false)  // what follows are overrides
+      ->type_name("N,..");
+  add_json(*data);
+
+  app.footer(
+      "Examples (`benchmark COMMAND --help` has the options):\n  benchmark kernels --filter norm --batch 8\n"
+      "  benchmark step --config configs/reppoints_r50_grad_libra.yaml --batch 32 --steps 50\n"
+      "  benchmark data --config configs/quickstart.yaml --workers 1,2,4");
+  return run_program(app, argc, argv, [&] {
+    nlohmann::ordered_json result;
+    if (*kernels) {
+      const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+      result = benchmark_kernels(*context, kernel_options, print_line);
+    } else if (*step) {
+      const ExperimentConfig config = read_experiment(common);
+      const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+      const size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
+      step_options.graph = !no_graph;
+      result = benchmark_step(*context, config, static_cast<int>(classes), step_options);
+      print_step(result);
+    } else {
+      result = benchmark_data(read_experiment(common), data_options);
+      print_data(result);
+    }
+    if (json) print_line(result.dump());
+    return kSuccess;
+  });
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#include "apps/measure.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "kernels/elementwise.h"
+
+namespace gradlibra {
+
+std::unique_ptr<Timer> make_timer(Context& context) {
+  std::unique_ptr<Timer> timer;
+  context.run([&](auto& device) { timer = make_timer(device); });
+  return timer;
+}
+
+namespace {
+
+int threads_of(const Cpu& cpu) { return cpu.threads(); }
+[[maybe_unused]] int threads_of(const Cuda&) { return 1; }
+
+}  // namespace
+
+int host_threads(Context& context) {
+  int threads = 1;
+  context.run([&](auto& device) { threads = threads_of(device); });
+  return threads;
+}
+
+double quantile(std::span<const double> values, double q) {
+  std::vector<double> sorted(values.begin(), values.end());
+  std::sort(sorted.begin(), sorted.end());
+  const auto rank = static_cast<int64_t>(std::ceil(q * static_cast<double>(sorted.size()))) - 1;
+  return sorted[static_cast<size_t>(std::clamp<int64_t>(rank, 0, static_cast<int64_t>(sorted.size()) - 1))];
+}
+
+Timing measure(Context& context, Timer& timer, const std::function<void()>& work, double seconds) {
+  constexpr double kSampleSeconds = 5e-3;
+  constexpr int kMostCalls = 1000, kLeastSamples = 3, kMostSamples = 50;
+  work();
+  context.synchronize();
+  timer.start();
+  work();
+  const double first = std::max(timer.stop(), 1e-7);
+  const int calls = static_cast<int>(std::clamp(std::ceil(kSampleSeconds / first), 1.0, double{kMostCalls}));
+  const int samples =
+      static_cast<int>(std::clamp(std::floor(seconds / (calls * first)), double{kLeastSamples}, double{kMostSamples}));
+  std::vector<double> times;
+  for (int s = 0; s < samples; ++s) {
+    timer.start();
+    for (int i = 0; i < calls; ++i) work();
+    times.push_back(timer.stop() / calls);
+  }
+  return {.median_s = quantile(times, 0.5), .min_s = quantile(times, 0), .calls = samples * calls};
+}
+
+namespace {
+
+double copy_rate(Context& context, Timer& timer, double seconds) {
+  constexpr int64_t kBytes = int64_t{256} << 20;
+  const Tensor from = context.zeros({kBytes / 4});
+  Tensor to = context.zeros({kBytes / 4});
+  // Two ways to copy: the device's own, and a kernel with all threads. Either may be the faster one.
+  const Timing plain = measure(
+      context, timer, [&] { context.copy(from, to); }, seconds);
+  const Timing kernel = measure(
+      context, timer,
+      [&] { context.run([&](auto& device) { kernels::copy(device, from.view(), to.view(), Accumulate::overwrite); }); },
+      seconds);
+  return 2 * kBytes / std::min(plain.min_s, kernel.min_s);
+}
+
+double convolution_rate(Context& context, Timer& timer, const Shape& x_shape, const Shape& weight_shape,
+                        double seconds) {
+  const int padding = static_cast<int>(weight_shape[1] / 2);
+  const kernels::ConvShape shape{.padding = padding};
+  const Shape y_shape{x_shape[0], x_shape[1], x_shape[2], weight_shape[0]};
+  // Zeros would let a GPU run at a higher clock than it holds with real values.
+  Tensor x = context.empty(x_shape), weight = context.empty(weight_shape), y = context.empty(y_shape);
+  for (Tensor* t : {&x, &weight}) {
+    std::vector<float> values(static_cast<size_t>(t->size()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 7919) % 2003) / 1001.0f - 1.0f;
+    context.upload<float>(values, *t);
+  }
+  const Timing timing = measure(
+      context, timer,
+      [&] {
+        context.convolution().forward(std::as_const(x).view(), std::as_const(weight).view(), {}, shape,
+                                      kernels::Activation::none, y.view());
+      },
+      seconds);
+  return 2.0 * static_cast<double>(y.size()) * static_cast<double>(weight.size() / weight_shape[0]) / timing.min_s;
+}
+
+}  // namespace
+
+DeviceRates measure_rates(Context& context, Timer& timer, double seconds) {
+  DeviceRates rates;
+  rates.copy_bytes_per_s = copy_rate(context, timer, seconds);
+  context.memory().trim();
+  const int64_t n = context.on_host() ? 1024 : 8192, batch = context.on_host() ? 1 : 32;
+  rates.matrix_flops_per_s =
+      std::max(convolution_rate(context, timer, {1, n, 1, n}, {n, 1, 1, n}, seconds),
+               convolution_rate(context, timer, {batch, 64, 64, 256}, {256, 3, 3, 256}, seconds));
+  context.memory().trim();
+  return rates;
+}
+
+}  // namespace gradlibra
