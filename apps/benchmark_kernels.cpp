@@ -5,6 +5,7 @@
 
 #include "apps/benchmark_cases.h"
 #include "apps/measure.h"
+#include "runtime/profiling.h"
 
 namespace gradlibra {
 
@@ -65,6 +66,7 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
       CaseMemory memory(context);
       const Work work = c.prepare(memory);
       effort = work.effort;
+      const Range range(c.kernel.c_str());
       timing = measure(context, *timer, work.run, options.seconds);
     }
     context.memory().trim();  // a case's buffers fit hardly any other

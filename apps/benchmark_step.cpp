@@ -9,6 +9,7 @@
 #include "apps/batches.h"
 #include "apps/measure.h"
 #include "runtime/optimizer.h"
+#include "runtime/profiling.h"
 #include "runtime/random.h"
 #include "runtime/schedule.h"
 
@@ -30,15 +31,18 @@ void require_options(const StepBenchmarkOptions& o) {
 
 // A training step as apps/trainer.cpp takes it, from the batch on the device to the update. Gives the total loss.
 double train_step(Detector& detector, Optimizer& optimizer, const DeviceBatch& batch, double lr) {
+  const Range range("step");
   Context& context = detector.context();
   SingleProcess alone;
   Tape tape(context);
   const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, batch.images), batch.truth, alone);
   double total = 0;
   for (const LossTerm& term : terms) total += context.download<double>(term.value)[0];
-  tape.backward();
-  detector.parameters().finish_backward();
-  optimizer.step(lr, alone);
+  in_range("backward", [&] {
+    tape.backward();
+    detector.parameters().finish_backward();
+  });
+  in_range("update", [&] { optimizer.step(lr, alone); });
   return total;
 }
 
@@ -102,6 +106,7 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   double loss = 0;
   for (int step = 0; step < options.warmup + options.steps; ++step) {
     const double lr = learning_rate(config.schedule, base_lr, 0, step);
+    if (step == options.warmup) profiler_start(context);  // a profiler sees the measured steps only
     timer->start();
     loss = train_step(detector, optimizer, batch, lr);
     const double elapsed = timer->stop();
@@ -109,6 +114,7 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
       throw std::runtime_error(fmt::format("the loss is {} at step {}; lower schedule.lr", loss, step));
     if (step >= options.warmup) seconds.push_back(elapsed);
   }
+  profiler_stop(context);
   double sum = 0;
   for (const double s : seconds) sum += s;
   const double mean = sum / static_cast<double>(seconds.size());

@@ -71,13 +71,16 @@ double copy_rate(Context& context, Timer& timer, double seconds) {
   return 2 * kBytes / std::min(plain.min_s, kernel.min_s);
 }
 
-double convolution_rate(Context& context, Timer& timer, const Shape& x_shape, const Shape& weight_shape,
-                        double seconds) {
-  const int padding = static_cast<int>(weight_shape[1] / 2);
-  const kernels::ConvShape shape{.padding = padding};
-  const Shape y_shape{x_shape[0], x_shape[1], x_shape[2], weight_shape[0]};
+struct ConvolutionRate {
+  double flops_per_s, seconds;  // best rate, and the time of one call
+};
+
+ConvolutionRate convolution_rate(Context& context, Timer& timer, const Shape& x_shape, const Shape& weight_shape,
+                                 double seconds) {
+  const kernels::ConvShape shape{.padding = static_cast<int>(weight_shape[1] / 2)};
+  Tensor x = context.empty(x_shape), weight = context.empty(weight_shape);
+  Tensor y = context.empty({x_shape[0], x_shape[1], x_shape[2], weight_shape[0]});
   // Zeros would let a GPU run at a higher clock than it holds with real values.
-  Tensor x = context.empty(x_shape), weight = context.empty(weight_shape), y = context.empty(y_shape);
   for (Tensor* t : {&x, &weight}) {
     std::vector<float> values(static_cast<size_t>(t->size()));
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 7919) % 2003) / 1001.0f - 1.0f;
@@ -90,7 +93,26 @@ double convolution_rate(Context& context, Timer& timer, const Shape& x_shape, co
                                       kernels::Activation::none, y.view());
       },
       seconds);
-  return 2.0 * static_cast<double>(y.size()) * static_cast<double>(weight.size() / weight_shape[0]) / timing.min_s;
+  const double per_output = 2.0 * static_cast<double>(weight.size() / weight_shape[0]);
+  return {per_output * static_cast<double>(y.size()) / timing.min_s, timing.min_s};
+}
+
+// The best of growing problems, until one is long enough to keep all of the device busy: what is large for two processors is nothing
+// for a GPU, and what is large for a GPU takes a processor minutes.
+double matrix_rate(Context& context, Timer& timer, double seconds) {
+  constexpr double kLongEnough = 10e-3;
+  double best = 0;
+  const auto long_enough = [&](const Shape& x, const Shape& weight) {
+    const ConvolutionRate rate = convolution_rate(context, timer, x, weight, seconds);
+    context.memory().trim();
+    best = std::max(best, rate.flops_per_s);
+    return rate.seconds >= kLongEnough;
+  };
+  for (int64_t n = 512; n <= 8192 && !long_enough({1, n, 1, n}, {n, 1, 1, n}); n *= 2) {
+  }
+  for (int64_t N = 1; N <= 64 && !long_enough({N, 32, 32, 256}, {256, 3, 3, 256}); N *= 2) {
+  }
+  return best;
 }
 
 }  // namespace
@@ -99,11 +121,7 @@ DeviceRates measure_rates(Context& context, Timer& timer, double seconds) {
   DeviceRates rates;
   rates.copy_bytes_per_s = copy_rate(context, timer, seconds);
   context.memory().trim();
-  const int64_t n = context.on_host() ? 1024 : 8192, batch = context.on_host() ? 1 : 32;
-  rates.matrix_flops_per_s =
-      std::max(convolution_rate(context, timer, {1, n, 1, n}, {n, 1, 1, n}, seconds),
-               convolution_rate(context, timer, {batch, 64, 64, 256}, {256, 3, 3, 256}, seconds));
-  context.memory().trim();
+  rates.matrix_flops_per_s = matrix_rate(context, timer, seconds);
   return rates;
 }
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "kernels/image_normalize.h"
+#include "runtime/profiling.h"
 
 namespace gradlibra {
 
@@ -55,9 +56,9 @@ Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
 }
 
 RepPointsHead::Outputs Detector::forward(Tape& tape, Var input) const {
-  const std::vector<Var> stages = (*backbone_)(tape, input);
-  const std::vector<Var> levels = (*neck_)(tape, stages);
-  return (*head_)(tape, levels);
+  const std::vector<Var> stages = in_range("backbone", [&] { return (*backbone_)(tape, input); });
+  const std::vector<Var> levels = in_range("neck", [&] { return (*neck_)(tape, stages); });
+  return in_range("head", [&] { return (*head_)(tape, levels); });
 }
 
 std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth, Communicator& communicator,

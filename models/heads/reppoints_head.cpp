@@ -7,6 +7,7 @@
 #include "kernels/assign.h"
 #include "kernels/scalar.h"
 #include "models/heads/select_detections.h"
+#include "runtime/profiling.h"
 
 namespace gradlibra {
 
@@ -184,14 +185,15 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
                             stage.box_weights.view());
     kernels::count_assigned(device, assigned.view<int32_t>(), stage.counts.view<double>());
   };
-  tape.run([&](auto& device) {
+  const auto assign = [&](auto& device) {
     kernels::point_assign(device, cells.points.view(), truth.boxes.view(), truth.counts.view<int32_t>(), by_point,
                           targets.init_assigned.view<int32_t>(), point_workspace.view());
     kernels::max_iou_assign(device, init_boxes.view(), truth.boxes.view(), truth.counts.view<int32_t>(), by_iou,
                             targets.refine_assigned.view<int32_t>(), iou_workspace.view());
     gather(device, std::as_const(targets.init_assigned), first);
     gather(device, std::as_const(targets.refine_assigned), second);
-  });
+  };
+  in_range("assign", [&] { tape.run(assign); });
 
   communicator.all_reduce_sum(first.counts);
   communicator.all_reduce_sum(second.counts);
@@ -199,6 +201,7 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
   const Tensor refine_normalizer = normalizer(tape, second.counts, false, communicator);
   const Tensor class_normalizer = normalizer(tape, second.counts, true, communicator);
 
+  const Range range("loss");
   std::vector<LossTerm> terms;
   terms.push_back({"loss_cls", loss_->loss(tape, logits, second.labels, second.class_weights, class_normalizer)});
   const auto beta = static_cast<float>(config_.smooth_l1_beta);
