@@ -38,14 +38,13 @@ class CaseMemory {
   // Uniform in [low, high).
   template <class T = float>
   [[nodiscard]] View<T> random(Shape shape, double low = -1, double high = 1) {
-    // At most 1 Mi different values, repeated: making hundreds of millions would take longer than the measurement.
-    std::vector<T> values(static_cast<size_t>(std::min<int64_t>(shape.size(), 1 << 20)));
+    std::vector<T> values(static_cast<size_t>(std::min(shape.size(), kDistinct)));
     for (T& v : values) v = make_value<T>(random_.uniform(low, high));
     return repeated(shape, values);
   }
   // 0 to below - 1.
   [[nodiscard]] View<int32_t> random_int(Shape shape, int64_t below) {
-    std::vector<int32_t> values(static_cast<size_t>(std::min<int64_t>(shape.size(), 1 << 20)));
+    std::vector<int32_t> values(static_cast<size_t>(std::min(shape.size(), kDistinct)));
     for (int32_t& v : values) v = static_cast<int32_t>(random_.uniform_int(below));
     return repeated(shape, values);
   }
@@ -68,6 +67,9 @@ class CaseMemory {
   }
 
  private:
+  // Different values in an array, which then repeat: making hundreds of millions would take longer than the measurement.
+  static constexpr int64_t kDistinct = 1 << 18;
+
   template <class T>
   static T make_value(double v) {
     if constexpr (std::is_same_v<T, bfloat16>)
@@ -78,11 +80,16 @@ class CaseMemory {
   template <class T>
   View<T> repeated(const Shape& shape, const std::vector<T>& values) {
     Tensor& tensor = own(context_.empty(shape, dtype_of<T>()));
-    const auto part = static_cast<int64_t>(values.size());
-    for (int64_t begin = 0; begin < shape.size(); begin += part) {
-      const int64_t count = std::min(part, shape.size() - begin);
-      Tensor target = Tensor::borrow(tensor.view<T>().data() + begin, {count});
-      context_.upload<T>(std::span<const T>(values.data(), static_cast<size_t>(count)), target);
+    const auto part = [&](int64_t begin, int64_t count) {
+      return Tensor::borrow(tensor.view<T>().data() + begin, {count});
+    };
+    const auto count = static_cast<int64_t>(values.size());
+    Tensor first = part(0, count);
+    context_.upload<T>(values, first);
+    for (int64_t begin = count; begin < shape.size(); begin += count) {
+      const int64_t rest = std::min(count, shape.size() - begin);
+      Tensor to = part(begin, rest);
+      context_.copy(part(0, rest), to);
     }
     return tensor.view<T>();
   }

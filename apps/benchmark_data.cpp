@@ -12,10 +12,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// One epoch of the loader. `wait_share`: the part of the time in which next() had no decoded batch to give.
-nlohmann::ordered_json measure_epoch(Loader& loader, Batch& batch, const char* cache, int workers,
-                                     Clock::time_point start) {
-  const int64_t batches = loader.batches_per_epoch();
+// The next `batches` batches. `wait_share`: the part of the time in which next() had no batch to give.
+nlohmann::ordered_json measure_batches(Loader& loader, Batch& batch, int64_t batches, Clock::time_point start) {
   const double waited = loader.seconds_waited();
   int64_t images = 0;
   for (int64_t b = 0; b < batches; ++b) {
@@ -23,9 +21,7 @@ nlohmann::ordered_json measure_epoch(Loader& loader, Batch& batch, const char* c
     images += batch.N;
   }
   const double seconds = std::max(std::chrono::duration<double>(Clock::now() - start).count(), 1e-9);
-  return {{"cache", cache},
-          {"workers", workers},
-          {"batches", batches},
+  return {{"batches", batches},
           {"images", images},
           {"seconds", seconds},
           {"images_per_s", static_cast<double>(images) / seconds},
@@ -53,14 +49,19 @@ nlohmann::ordered_json benchmark_data(const ExperimentConfig& config, const Data
   for (const int workers : options.workers.empty() ? std::vector<int>{config.loader.workers} : options.workers) {
     LoaderConfig loader_config = config.loader;
     loader_config.workers = workers;
+    const auto add = [&](const char* cache, nlohmann::ordered_json numbers) {
+      nlohmann::ordered_json row{{"cache", cache}, {"workers", workers}};
+      row.update(numbers);
+      json["rows"].push_back(std::move(row));
+    };
     Batch batch;
-    auto start = Clock::now();  // workers begin to decode when the loader is made
+    const auto start = Clock::now();  // workers begin to decode when the loader is made
     Loader loader(dataset, loader_config, config.data, LoaderMode::train,
                   {.seed = static_cast<uint64_t>(config.train.seed)});
-    for (const char* cache : {"cold", "warm"}) {
-      json["rows"].push_back(measure_epoch(loader, batch, cache, workers, start));
-      start = Clock::now();
-    }
+    const int64_t epoch = loader.batches_per_epoch(), ahead = workers + 1;  // the loader's depth
+    add("cold", measure_batches(loader, batch, epoch, start));
+    (void)measure_batches(loader, batch, ahead, Clock::now());
+    add("warm", measure_batches(loader, batch, std::max(epoch, 8 * ahead), Clock::now()));
   }
   return json;
 }

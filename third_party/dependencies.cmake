@@ -58,6 +58,20 @@ if(GRADLIBRA_TESTS)
   gradlibra_require("${GTest_FOUND}" GoogleTest libgtest-dev)
 endif()
 
+# Debian has no static libfmt; its headers can hold the whole library instead. What is not needed any more is left out by the
+# linker. The C++ runtime is linked in as well; libc, libm and OpenMP's runtime stay shared (scripts/bundle.sh copies the last).
+if(GRADLIBRA_STATIC_DEPS)
+  find_library(GRADLIBRA_YAML_CPP_STATIC libyaml-cpp.a)
+  gradlibra_require("${GRADLIBRA_YAML_CPP_STATIC}" libyaml-cpp.a libyaml-cpp-dev)
+  mark_as_advanced(GRADLIBRA_YAML_CPP_STATIC)
+  get_target_property(configuration yaml-cpp IMPORTED_CONFIGURATIONS)
+  set_target_properties(yaml-cpp PROPERTIES
+    IMPORTED_LOCATION_${configuration} ${GRADLIBRA_YAML_CPP_STATIC} IMPORTED_SONAME_${configuration} "")
+  set_target_properties(pugixml::pugixml PROPERTIES INTERFACE_LINK_LIBRARIES pugixml::static)
+  set_property(TARGET fmt::fmt APPEND PROPERTY INTERFACE_COMPILE_DEFINITIONS FMT_HEADER_ONLY=1)
+  add_link_options(-Wl,--as-needed -static-libstdc++ -static-libgcc)
+endif()
+
 set(versions "fmt ${fmt_VERSION}, yaml-cpp ${yaml-cpp_VERSION}, nlohmann-json ${nlohmann_json_VERSION}, pugixml ${pugixml_VERSION}")
 string(APPEND versions ", CLI11 ${CLI11_VERSION}, stb, OpenMP ${OpenMP_CXX_VERSION}")
 if(GRADLIBRA_TESTS)

@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Programs, tests and scripts in one folder that runs on a machine with an NVIDIA GPU and nothing else installed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/bundle.sh [--arch ARCH] [--jobs N] [--tar]
+Builds in build/bundle/ and fills build/bundle/gradlibra-bundle/:
+  bin/       the programs and the tests that use a GPU     lib/   OpenMP's runtime
+  configs/   scripts/   tests/vectors/                     README.txt
+yaml-cpp, fmt, pugixml, GoogleTest, the C++ runtime and the CUDA runtime are linked in. What the other machine needs: a driver, glibc
+as new as here, and those of cuDNN, cuBLAS and NCCL that the build used, found through LD_LIBRARY_PATH
+(scripts/gpu_check.sh looks for them in the system and in an installed PyTorch).
+  --arch ARCH   CMAKE_CUDA_ARCHITECTURES, default 90-real (H100, H200); 80-real for an A100
+  --jobs N      compile N files at a time; default: one per processor
+  --tar         also pack it, as .tar.zst where zstd is installed, else .tar.gz
+Host code is built for x86-64-v3 (AVX2).
+TEXT
+}
+
+arch=90-real jobs=$(nproc) tar=false
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --arch) arch=${2:?--arch needs a value} && shift 2 ;;
+    --jobs) jobs=${2:?--jobs needs a number} && shift 2 ;;
+    --tar) tar=true && shift ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+
+build=build/bundle
+bundle=$build/gradlibra-bundle
+programs=(train evaluate detect synthesize inspect benchmark)
+tests=(test_cuda test_runtime test_models)
+most_mb=60
+
+fail() { echo "bundle: $1" >&2 && exit 1; }
+
+# CMake asks each test binary for its tests after linking it: they must start here, with the libraries of this machine.
+cuda=${CUDA_HOME:-/usr/local/cuda}
+export PATH=$PATH:$cuda/bin LD_LIBRARY_PATH=$cuda/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+cmake -G Ninja -B "$build" -S . -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITECTURES="$arch" \
+  -DGRADLIBRA_CUDA=ON -DGRADLIBRA_ONEDNN=OFF -DGRADLIBRA_MPI=OFF -DGRADLIBRA_OPENSLIDE=OFF \
+  -DGRADLIBRA_TESTS=ON -DGRADLIBRA_TEST_VECTORS=tests/vectors \
+  -DGRADLIBRA_STATIC_DEPS=ON -DGRADLIBRA_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3 \
+  -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON '-DCMAKE_INSTALL_RPATH=$ORIGIN/../lib'
+grep -q '^CMAKE_CUDA_COMPILER:[^=]*=/' "$build/CMakeCache.txt" || fail "no CUDA compiler was found: there would be nothing for a GPU"
+cmake --build "$build" -j "$jobs" --target "${programs[@]}" "${tests[@]}"
+
+rm -rf "$bundle"
+mkdir -p "$bundle"/{bin,lib,tests}
+for name in "${programs[@]}" "${tests[@]}"; do strip -o "$bundle/bin/$name" "$build/bin/$name"; done
+gomp=$(g++ -print-file-name=libgomp.so.1)
+[ -f "$gomp" ] || fail "libgomp.so.1 was not found"
+cp -L "$gomp" "$bundle/lib/"
+cp -r tests/vectors "$bundle/tests/"
+cp -r configs LICENSE "$bundle/"
+mkdir "$bundle/scripts"
+cp -r scripts/gpu_check.sh "$bundle/scripts/"
+if [ -d scripts/compare ]; then cp -r scripts/compare "$bundle/scripts/"; fi
+version=$("$bundle/bin/benchmark" --version)
+cat > "$bundle/README.txt" <<TEXT
+$version for NVIDIA GPUs (CUDA architectures $arch), prebuilt.
+
+    scripts/gpu_check.sh                 tests, benchmarks and a short training; report in out/gpu_check/report.md
+    bin/benchmark step --help            how fast a training step is
+    bin/train --help                     training
+
+Needs an NVIDIA driver. cuDNN, cuBLAS and NCCL are looked up through LD_LIBRARY_PATH; scripts/gpu_check.sh finds those of an installed
+PyTorch by itself and prints where they are.
+TEXT
+
+# Only what every such machine has, and what README.txt names. The driver itself (libcuda) is opened at run time.
+allowed='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libgomp|libcudnn[a-z_]*|libcublas(Lt)?|libnccl)\.so(\.[0-9]+)*$'
+problems=0 needed_all=""
+for file in "$bundle"/bin/*; do
+  while read -r library; do
+    needed_all+="$library"$'\n'
+    if [[ ! $library =~ $allowed ]]; then
+      echo "bundle: $(basename "$file") needs $library, which another machine may not have" >&2
+      problems=$((problems + 1))
+    fi
+  done < <(readelf -d "$file" | sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p')
+  readelf -d "$file" | grep -qE '\((RUNPATH|RPATH)\).*\[\$ORIGIN/\.\./lib\]' || fail "$(basename "$file") has another run path than \$ORIGIN/../lib"
+  if readelf -d "$file" | grep -q 'libgomp'; then
+    LD_LIBRARY_PATH='' ldd "$file" | grep -q "libgomp.so.1 => .*gradlibra-bundle/" || fail "$(basename "$file") does not take the libgomp beside it"
+  fi
+done
+[ "$problems" -eq 0 ] || fail "$problems libraries must be linked in or named"
+glibc=$(readelf -V "$bundle"/bin/* 2> /dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
+[ "$megabytes" -lt "$most_mb" ] || fail "$bundle is $megabytes MB, $most_mb or more"
+
+echo "bundle: $bundle, $megabytes MB, needs ${glibc/_/ } or newer and $(sort -u <<< "$needed_all" | grep -vE '^$|^lib(c|m)\.so|^ld-' | paste -sd ' ')"
+if $tar; then
+  if command -v zstd > /dev/null; then
+    archive=$build/gradlibra-bundle.tar.zst
+    tar -C "$build" -cf - gradlibra-bundle | zstd -q -19 -T0 -f -o "$archive"
+  else
+    archive=$build/gradlibra-bundle.tar.gz
+    tar -C "$build" -czf "$archive" gradlibra-bundle
+  fi
+  echo "bundle: $archive, $(($(stat -c %s "$archive") / 1024 / 1024)) MB"
+fi
