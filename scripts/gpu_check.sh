@@ -264,11 +264,12 @@ if [ -n "$missing" ]; then
 fi
 libraries=$(ldd "$bin"/benchmark "$bin"/test_cuda 2> /dev/null | sed -nE 's/^\s*(lib(cudnn|cublas|nccl)\S*) => (.*) \(.*/\1 from \3/p' | sort -u)
 missing=$(missing_libraries)
-echo "libraries: ${libraries:-neither cuDNN nor cuBLAS nor NCCL is needed}"
 if [ -n "$missing" ]; then
   echo "gpu_check: not found: ${missing//$'\n'/ }. Install them, or PyTorch for the same CUDA version, or name their folder in LD_LIBRARY_PATH." >&2
   exit 1
 fi
+
+echo "libraries: ${libraries:-neither cuDNN nor cuBLAS nor NCCL is needed}"
 
 # The program itself says what is wrong with a GPU that cannot be used. Any other failure is for the stages to show.
 if [ "$device" = cuda ]; then
