@@ -62,6 +62,10 @@ cp -r configs LICENSE "$bundle/"
 mkdir "$bundle/scripts"
 cp -r scripts/gpu_check.sh "$bundle/scripts/"
 if [ -d scripts/compare ]; then cp -r scripts/compare "$bundle/scripts/"; fi
+find "$bundle/scripts" -name __pycache__ -prune -exec rm -r {} +
+# Where scripts look for programs in a checkout.
+mkdir -p "$bundle/build/release"
+ln -s ../../bin "$bundle/build/release/bin"
 version=$("$bundle/bin/benchmark" --version)
 cat > "$bundle/README.txt" <<TEXT
 $version for NVIDIA GPUs (CUDA architectures $arch), prebuilt.

@@ -14,6 +14,9 @@ declare -A what=(
   [pytorch]="the same training step in PyTorch (scripts/compare)"
   [train]="a short training on the GPU, and the same on the CPU as far as it gets")
 
+# What training steps are measured in, here and in PyTorch.
+precisions=(fp32)
+
 usage() {
   cat <<TEXT
 usage: scripts/gpu_check.sh [--stage NAME]... [--device cuda|cpu] [--bin DIR] [--output DIR] [--dry-run]
@@ -110,7 +113,7 @@ stage_kernels() {
 }
 
 stage_step() {
-  local precisions=(fp32) batches=(8 32) status=0 precision batch line size=512
+  local batches=(8 32) status=0 precision batch line size=512
   local options=(--config configs/reppoints_r50_grad_libra.yaml --steps 20 --warmup 5)
   if [ "$device" = cpu ]; then
     batches=(1) size=64
@@ -155,9 +158,16 @@ stage_data() {
 
 stage_pytorch() {
   if [ ! -f scripts/compare/run.sh ]; then skip "scripts/compare/run.sh is not there"; fi
-  python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2> /dev/null ||
-    skip "PyTorch is not installed"
-  run scripts/compare/run.sh --device "$device" | tee "$out/pytorch.txt" || return 1
+  local python found="" list
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2> /dev/null; then found=$python; fi
+  done
+  if [ -z "$found" ]; then skip "PyTorch is not installed"; fi
+  list=$(IFS=, && echo "${precisions[*]}")
+  # Without torch.compile, which takes longer than this stage has; scripts/compare/run.sh by itself includes it.
+  local options=(--rounds 2 --batch 32 --steps 20 --warmup 5 --no-compile configs/reppoints_r50_grad_libra.yaml)
+  if [ "$device" = cpu ]; then options=(--rounds 1 --batch 1 --size 64 64 --steps 1 --warmup 1 configs/quickstart.yaml); fi
+  run scripts/compare/run.sh --device "$device" --precision "$list" "${options[@]}" | tee "$out/pytorch.txt" || return 1
   report '```' "$(cat "$out/pytorch.txt")" '```'
 }
 
