@@ -95,7 +95,7 @@ for file in "$bundle"/bin/*; do
   fi
 done
 [ "$problems" -eq 0 ] || fail "$problems libraries must be linked in or named"
-glibc=$(readelf -V "$bundle"/bin/* 2> /dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+glibc=$(readelf -V "$bundle"/bin/* "$bundle"/lib/* 2> /dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
 megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
 [ "$megabytes" -lt "$most_mb" ] || fail "$bundle is $megabytes MB, $most_mb or more"
 

@@ -24,7 +24,7 @@ usage: scripts/gpu_check.sh [--stage NAME]... [--device cuda|cpu] [--bin DIR] [-
 $(for s in "${stages[@]}"; do printf '                   %-10s at most %3d s  %s\n' "$s" "${limit[$s]}" "${what[$s]}"; done)
   --device cpu   smallest sizes on the CPU: tries this script and its stages where there is no GPU
   --bin DIR      programs and tests; default: bin/ of a bundle (scripts/bundle.sh), else build/release/bin/
-  --output DIR   default out/gpu_check: report.md, and per stage a log and what it measured as JSON
+  --output DIR   default out/gpu_check beside scripts/: report.md, and per stage a log and what it measured as JSON
   --dry-run      prints what would run
 A stage that fails or runs out of time does not stop the others. Exit status: 0 every stage passed (of a run of all stages, those whose
 tool is missing are named as skipped), 1 not so, 2 wrong use, 77 there is no usable GPU and nothing was run.
@@ -32,7 +32,7 @@ TEXT
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-device=cuda bin="" out=out/gpu_check dry_run=false inside="" asked=()
+device=cuda bin="" out=$root/out/gpu_check dry_run=false inside="" asked=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --stage) asked+=("${2:?--stage needs a name}") && shift 2 ;;
