@@ -1,0 +1,749 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""RepPoints on ResNet and FPN in PyTorch: the opponent that gradlibra is checked against and timed against.
+
+The network, targets, losses, gradient clipping and SGD step of a resolved configuration (`inspect config`, or the config.yaml of a
+training), written for speed as a PyTorch user would: vectorised assigners without a loop over images, channels-last maps, autocast,
+foreach or fused SGD, torch.compile. Parameters have the names that gradlibra and MMDetection give them.
+
+  inspect config --config configs/quickstart.yaml > resolved.yaml
+  inspect step --config configs/quickstart.yaml --output step.safetensors
+  pytorch_reppoints.py check --config resolved.yaml --step step.safetensors
+  pytorch_reppoints.py bench --config resolved.yaml --batch 2 --size 512 512 --precision fp32 --device cpu --threads 2
+
+Needs PyTorch 1.13 or newer (Debian: python3-torch), numpy, and PyYAML unless the configuration is JSON. Deformable convolution comes from
+torchvision on a GPU; elsewhere from grid_sample or embedding_bag, whichever --deform names.
+"""
+import argparse
+import contextlib
+import json
+import math
+import resource
+import statistics
+import struct
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+try:
+    import torchvision
+except ImportError:  # only a GPU run cannot do without
+    torchvision = None
+
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+def read_safetensors(path):
+    """Name to numpy array: a length, a JSON header with type, shape and place of every tensor, then their bytes."""
+    types = {"F64": np.float64, "F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
+    with open(path, "rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        data = file.read()
+    header.pop("__metadata__", None)
+    return {name: np.frombuffer(data[begin:end], types[entry["dtype"]]).reshape(entry["shape"])
+            for name, entry in header.items() for begin, end in [entry["data_offsets"]]}
+
+
+class Section:
+    """A mapping of the configuration with its keys as attributes. Numbers that YAML 1.1 takes for text (1e-06) become numbers."""
+
+    def __init__(self, entries):
+        self.entries = {}
+        for key, value in entries.items():
+            if isinstance(value, dict):
+                value = Section(value)
+            elif isinstance(value, str):
+                with contextlib.suppress(ValueError):
+                    value = float(value)
+            self.entries[key] = value
+
+    def __getattr__(self, key):
+        try:
+            return self.__dict__["entries"][key]
+        except KeyError:
+            raise AttributeError(f"the configuration has no key '{key}'; give the resolved one that `inspect config` prints") from None
+
+
+def read_config(path):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    if text.lstrip().startswith("{"):
+        return Section(json.loads(text))
+    try:
+        import yaml
+    except ImportError:
+        sys.exit("PyYAML is missing (Debian: apt-get install python3-yaml); a configuration in JSON works without it")
+    return Section(yaml.safe_load(text))
+
+
+# -------------------------------------------------------------------------------------------------------- deformable convolution
+# x (N, C, H, W), offsets (N, 2*K*K, H, W) beyond the regular grid, y before x; K odd, stride 1 (arXiv:1703.06211). Samples outside read 0.
+
+def deform_torchvision(x, offsets, weight):
+    return torchvision.ops.deform_conv2d(x, offsets, weight, padding=weight.shape[2] // 2)
+
+
+def tap_positions(offsets, kernel):
+    """py, px (N, H, W, K*K): where each tap reads."""
+    N, _, H, W = offsets.shape
+    steps = torch.arange(kernel, device=offsets.device, dtype=offsets.dtype) - kernel // 2
+    rows = torch.arange(H, device=offsets.device, dtype=offsets.dtype).view(H, 1, 1) + steps.repeat_interleave(kernel)
+    columns = torch.arange(W, device=offsets.device, dtype=offsets.dtype).view(1, W, 1) + steps.repeat(kernel)
+    y, x = offsets.permute(0, 2, 3, 1).reshape(N, H, W, kernel * kernel, 2).unbind(-1)
+    return rows + y, columns + x
+
+
+def deform_grid_sample(x, offsets, weight):
+    """Planes: all taps as rows of one tall sampling grid, then a 1x1 convolution over C*K*K channels."""
+    N, C, H, W = x.shape
+    O, _, K, _ = weight.shape
+    py, px = tap_positions(offsets, K)
+    grid = torch.stack(((2 * px + 1) / W - 1, (2 * py + 1) / H - 1), -1)
+    grid = grid.permute(0, 3, 1, 2, 4).reshape(N, K * K * H, W, 2)
+    samples = F.grid_sample(x.contiguous(), grid, padding_mode="zeros", align_corners=False)
+    return F.conv2d(samples.view(N, C * K * K, H, W), weight.reshape(O, C * K * K, 1, 1))
+
+
+def deform_embedding_bag(x, offsets, weight):
+    """Rows: a sample is the weighted sum of four rows of C channels, which is what embedding_bag computes; then a 1x1 convolution."""
+    N, C, H, W = x.shape
+    O, _, K, _ = weight.shape
+    py, px = tap_positions(offsets, K)
+    y0, x0 = py.detach().floor(), px.detach().floor()
+    ly, lx = py - y0, px - x0
+    y, x_ = torch.stack((y0, y0, y0 + 1, y0 + 1), -1), torch.stack((x0, x0 + 1, x0, x0 + 1), -1)
+    reaches = ((py > -1) & (py < H) & (px > -1) & (px < W)).unsqueeze(-1)
+    inside = (y >= 0) & (y < H) & (x_ >= 0) & (x_ < W) & reaches
+    shares = torch.stack(((1 - ly) * (1 - lx), (1 - ly) * lx, ly * (1 - lx), ly * lx), -1) * inside
+    first = torch.arange(N, device=x.device).view(N, 1, 1, 1, 1) * (H * W)
+    cells = first + y.clamp(0, H - 1).long() * W + x_.clamp(0, W - 1).long()
+    rows = x.permute(0, 2, 3, 1).reshape(N * H * W, C)
+    samples = F.embedding_bag(cells.view(-1, 4), rows, per_sample_weights=shares.view(-1, 4), mode="sum")
+    samples = samples.view(N, H, W, K * K * C).permute(0, 3, 1, 2)
+    return F.conv2d(samples, weight.permute(0, 2, 3, 1).reshape(O, K * K * C, 1, 1))
+
+
+DEFORM = {"torchvision": deform_torchvision, "grid_sample": deform_grid_sample, "embedding_bag": deform_embedding_bag}
+
+
+def choose_deform(name, device):
+    if name == "auto":
+        name = "torchvision" if torchvision is not None and device == "cuda" else "embedding_bag"
+    if name == "torchvision" and torchvision is None:
+        sys.exit("torchvision is missing (Debian: apt-get install python3-torchvision)")
+    return name
+
+
+# ------------------------------------------------------------------------------------------------------------------- network
+
+class Block(nn.Module):
+    """A residual block of ResNet, basic or bottleneck, with torchvision's names."""
+
+    def __init__(self, inputs, width, stride, bottleneck, style):
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        kernels = (1, 3, 1) if bottleneck else (3, 3)
+        strided = 1 if bottleneck and style == "pytorch" else 0
+        self.count, channels = len(kernels), inputs
+        for i, kernel in enumerate(kernels):
+            to = outputs if i == self.count - 1 else width
+            self.add_module(f"conv{i + 1}", nn.Conv2d(channels, to, kernel, stride if i == strided else 1, kernel // 2, bias=False))
+            self.add_module(f"bn{i + 1}", nn.BatchNorm2d(to))
+            channels = to
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x):
+        y = x
+        for i in range(1, self.count + 1):
+            y = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(y))
+            if i < self.count:
+                y = F.relu(y, inplace=True)
+        y += x if self.downsample is None else self.downsample(x)
+        return F.relu(y, inplace=True)
+
+
+class ResNet(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config, bottleneck, channels = config, config.depth >= 50, config.base_channels
+        self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.channels = []
+        for s, count in enumerate(BLOCKS[config.depth]):
+            width, blocks = config.base_channels << s, []
+            for b in range(count):
+                blocks.append(Block(channels, width, 2 if s > 0 and b == 0 else 1, bottleneck, config.style))
+                channels = 4 * width if bottleneck else width
+            self.add_module(f"layer{s + 1}", nn.Sequential(*blocks))
+            self.channels.append(channels)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+            if isinstance(module, Block) and config.zero_init_residual:
+                nn.init.zeros_(getattr(module, f"bn{module.count}").weight)
+        if not config.norm_trainable:
+            for norm in self.norms(self):
+                norm.requires_grad_(False)
+        for part in self.frozen():
+            part.requires_grad_(False)
+
+    @staticmethod
+    def norms(module):
+        return [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+
+    def frozen(self):
+        if self.config.frozen_stages < 0:
+            return []
+        return [self.conv1, self.bn1] + [getattr(self, f"layer{s}") for s in range(1, self.config.frozen_stages + 1)]
+
+    def train(self, mode=True):
+        """Batch norm keeps to its stored statistics in frozen parts, and everywhere with norm_eval."""
+        super().train(mode)
+        for part in [self] if self.config.norm_eval else self.frozen():
+            for norm in self.norms(part):
+                norm.eval()
+        return self
+
+    def forward(self, x, see):
+        x = see("backbone.stem", F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = F.max_pool2d(x, 3, 2, 1)
+        stages = []
+        for s in range(1, 5):
+            x = see(f"backbone.c{s + 1}", getattr(self, f"layer{s}")(x))
+            stages.append(x)
+        return stages
+
+
+class ConvModule(nn.Module):
+    """Convolution, then group norm if there is one (the convolution then has no bias), then ReLU if asked for."""
+
+    def __init__(self, inputs, outputs, kernel, stride, norm, groups, relu):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=norm != "group")
+        self.gn = nn.GroupNorm(groups, outputs) if norm == "group" else None
+        self.relu = relu
+
+    def forward(self, x):
+        x = self.conv(x)
+        if self.gn is not None:
+            x = self.gn(x)
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class Fpn(nn.Module):
+    def __init__(self, config, channels):
+        super().__init__()
+        self.config, used, out = config, len(channels) - config.start_level, config.out_channels
+        self.lateral_convs, self.fpn_convs = nn.ModuleList(), nn.ModuleList()
+        for inputs in channels[config.start_level:]:
+            self.lateral_convs.append(ConvModule(inputs, out, 1, 1, config.norm, config.norm_groups, False))
+        for i in range(used if config.extra == "max_pool" else config.num_outs):
+            inputs = channels[-1] if i == used and config.extra == "on_input" else out
+            self.fpn_convs.append(ConvModule(inputs, out, 3, 1 if i < used else 2, config.norm, config.norm_groups, False))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, stages, see):
+        laterals = [conv(x) for conv, x in zip(self.lateral_convs, stages[self.config.start_level:])]
+        for i in range(len(laterals) - 1, 0, -1):
+            laterals[i - 1] = laterals[i - 1] + F.interpolate(laterals[i], size=laterals[i - 1].shape[2:], mode="nearest")
+        levels = [conv(x) for conv, x in zip(self.fpn_convs, laterals)]
+        for i in range(len(laterals), self.config.num_outs):
+            if self.config.extra == "max_pool":
+                levels.append(F.max_pool2d(levels[-1], 1, 2))
+                continue
+            source = levels[-1]
+            if i == len(laterals):
+                source = {"on_input": stages[-1], "on_lateral": laterals[-1], "on_output": levels[-1]}[self.config.extra]
+            elif self.config.relu_before_extra:
+                source = F.relu(source)
+            levels.append(self.fpn_convs[i](source))
+        return [see(f"neck.p{i + self.config.start_level + 2}", level) for i, level in enumerate(levels)]
+
+
+def scale_gradient(x, factor):
+    """x, whose gradient is multiplied by the factor; the value is exact."""
+    return x.detach() + factor * (x - x.detach())
+
+
+class DeformWeight(nn.Module):
+    def __init__(self, inputs, outputs, kernel):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
+
+
+class RepPointsHead(nn.Module):
+    def __init__(self, config, loss, inputs, classes, strides, deform):
+        super().__init__()
+        self.config, self.loss_config, self.classes, self.deform = config, loss, classes, DEFORM[deform]
+        side, F_, points = math.isqrt(config.num_points), config.feat_channels, config.point_channels
+        if config.transform == "moment":
+            self.moment_transfer = nn.Parameter(torch.zeros(2))
+        self.cls_convs, self.reg_convs = nn.ModuleList(), nn.ModuleList()
+        for i in range(config.stacked_convs):
+            for tower in (self.cls_convs, self.reg_convs):
+                tower.append(ConvModule(inputs if i == 0 else F_, F_, 3, 1, config.norm, config.norm_groups, True))
+        self.reppoints_cls_conv = DeformWeight(F_, points, side)
+        self.reppoints_cls_out = nn.Conv2d(points, classes, 1)
+        self.reppoints_pts_init_conv = nn.Conv2d(F_, points, 3, padding=1)
+        self.reppoints_pts_init_out = nn.Conv2d(points, 2 * config.num_points, 1)
+        self.reppoints_pts_refine_conv = DeformWeight(F_, points, side)
+        self.reppoints_pts_refine_out = nn.Conv2d(points, 2 * config.num_points, 1)
+        steps = torch.arange(side, dtype=torch.float32) - side // 2
+        base = torch.stack((steps.repeat_interleave(side), steps.repeat(side)), -1).view(1, -1, 1, 1)
+        self.register_buffer("base", base, persistent=False)
+        self.register_buffer("levels", torch.tensor(strides, dtype=torch.float64), persistent=False)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, DeformWeight):
+                bound = math.sqrt(6 / (config.num_points * F_))
+                if config.deform_init == "uniform":
+                    nn.init.uniform_(module.weight, -bound, bound)
+                else:
+                    nn.init.normal_(module.weight, std=0.01)
+        nn.init.constant_(self.reppoints_cls_out.bias, -math.log((1 - loss.prior_probability) / loss.prior_probability))
+
+    def deformable(self, x, offsets, layer):
+        """In float32 under autocast: torchvision has no bfloat16 version, and offsets in bfloat16 would miss their cells."""
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = layer.weight.dtype
+            return F.relu(self.deform(x.to(dtype), offsets, layer.weight), inplace=True)
+
+    def forward(self, levels, see):
+        """logits (N, P, C), init and refine offsets (N, P, 2K), P the cells of all levels; float32 or wider."""
+        outputs = ([], [], [])
+        for l, level in enumerate(levels):
+            cls = reg = level
+            for conv in self.cls_convs:
+                cls = conv(cls)
+            for conv in self.reg_convs:
+                reg = conv(reg)
+            name = f"bbox_head.level{l}."
+            cls, reg = see(name + "cls_feat", cls), see(name + "reg_feat", reg)
+            init = self.reppoints_pts_init_out(F.relu(self.reppoints_pts_init_conv(reg), inplace=True)).to(self.base.dtype)
+            init = see(name + "pts_init", init)
+            taps = scale_gradient(init, self.config.gradient_mul) - self.base
+            logits = self.reppoints_cls_out(self.deformable(cls, taps, self.reppoints_cls_conv)).to(self.base.dtype)
+            refine = self.reppoints_pts_refine_out(self.deformable(reg, taps, self.reppoints_pts_refine_conv)).to(self.base.dtype)
+            refine = see(name + "pts_refine", refine + init.detach())
+            for rows, value in zip(outputs, (see(name + "cls_out", logits), init, refine)):
+                rows.append(value.permute(0, 2, 3, 1).flatten(1, 2))
+        return [torch.cat(rows, 1) for rows in outputs]
+
+    def boxes(self, offsets, priors):
+        """offsets (N, P, 2K), y before x, in strides, to boxes (N, P, 4) in pixels."""
+        points = offsets.unflatten(-1, (-1, 2)).flip(-1)  # (N, P, K, 2): x, y
+        if self.config.transform == "moment":
+            shifted = points - points[..., :1, :]  # equal points then have a deviation of exactly 0
+            centre, deviation = points[..., 0, :] + shifted.mean(-2), shifted.std(-2)
+            half = deviation * scale_gradient(self.moment_transfer, self.config.moment_mul).exp()
+            low, high = centre - half, centre + half
+        else:
+            if self.config.transform == "partial_minmax":
+                points = points[..., :4, :]
+            low, high = points.min(-2).values, points.max(-2).values
+        return torch.cat((low, high), -1) * priors[:, 2:] + priors[:, :2].repeat(1, 2)
+
+    def losses(self, outputs, priors, truth, see, inspect=None):
+        config, (logits, init, refine) = self.config, outputs
+        init_boxes = see("bbox_head.init_boxes", self.boxes(init, priors))
+        refine_boxes = see("bbox_head.refine_boxes", self.boxes(refine, priors))
+        with torch.no_grad():
+            init_assigned = assign_points(priors, self.levels, truth, config.point_base_scale, config.init_pos_num)
+            refine_assigned = assign_by_iou(init_boxes, truth, config.refine_pos_iou, config.refine_neg_iou, config.refine_min_pos_iou)
+            divisors = {"init": self.divisor(init_assigned, False), "refine": self.divisor(refine_assigned, False)}
+        if inspect is not None:
+            inspect.update({f"targets.{stage}_normalizer": divisor for stage, divisor in divisors.items()})
+            inspect.update({"targets.init_assigned": init_assigned, "targets.refine_assigned": refine_assigned})
+        return {
+            "loss_cls": self.class_loss(logits, refine_assigned, truth) / self.divisor(refine_assigned, True),
+            "loss_pts_init": config.init_loss_weight * self.box_loss(init_boxes, init_assigned, priors, truth) / divisors["init"],
+            "loss_pts_refine": config.refine_loss_weight * self.box_loss(refine_boxes, refine_assigned, priors, truth) / divisors["refine"],
+        }
+
+    def divisor(self, assigned, classification):
+        positives, negatives = (assigned > 0).sum(1), (assigned == 0).sum(1)
+        kind = self.loss_config.normalizer
+        if kind == "num_valid" and classification:
+            count = (positives + negatives).sum()
+        elif kind == "num_pos_image_min1":
+            count = positives.clamp(min=1).sum()
+        elif kind == "pos_plus_neg":
+            count = (positives.clamp(min=1) + negatives.clamp(min=1)).sum()
+        else:
+            count = positives.sum()
+        return count.clamp(min=1)
+
+    def class_loss(self, logits, assigned, truth):
+        """Cross-entropy of one sigmoid per class, weighted by psi(g), g = |p - y| (arXiv:2208.03779, eq. 2-5)."""
+        loss = self.loss_config
+        labels = truth.labels.gather(1, (assigned - 1).clamp(min=0))
+        positive = (labels.unsqueeze(-1) == torch.arange(self.classes, device=logits.device)) & (assigned > 0).unsqueeze(-1)
+        t = torch.where(positive, -logits, logits)
+        entries = F.softplus(t)
+        if loss.type == "focal":
+            entries = entries * t.sigmoid().pow(loss.focal_gamma)
+            if loss.focal_alpha >= 0:
+                entries = entries * torch.where(positive, loss.focal_alpha, 1 - loss.focal_alpha)
+        elif loss.type == "grad_libra":
+            g = (t if loss.weight_grad == "full" else t.detach()).sigmoid()
+            sides = [torch.ones_like(g) if alpha in ("off", False) else g - alpha * g.sin() for alpha in (loss.alpha_pos, loss.alpha_neg)]
+            entries = entries * torch.where(positive, *sides)
+        return loss.weight * (entries * (assigned >= 0).unsqueeze(-1)).sum()
+
+    def box_loss(self, boxes, assigned, priors, truth):
+        """In units of point_base_scale strides, positives only."""
+        target = truth.boxes.gather(1, (assigned - 1).clamp(min=0).unsqueeze(-1).expand(-1, -1, 4))
+        scale = 1 / (self.config.point_base_scale * priors[:, 2:])
+        entries = F.smooth_l1_loss(boxes * scale, target * scale, reduction="none", beta=self.config.smooth_l1_beta)
+        return (entries * (assigned > 0).unsqueeze(-1)).sum()
+
+
+class Truth:
+    """boxes (N, M, 4), labels (N, M), real (N, M): padded ground truth, M at least 1 so that nothing has to ask whether there is any."""
+
+    def __init__(self, boxes, labels, counts):
+        M = max(1, int(counts.max()))
+        self.boxes, self.labels = boxes[:, :M], labels[:, :M].long()
+        self.real = torch.arange(M, device=boxes.device) < counts[:, None]
+
+
+class Detector(nn.Module):
+    def __init__(self, config, classes, deform):
+        super().__init__()
+        model = config.model
+        self.backbone = ResNet(model.backbone)
+        self.neck = Fpn(model.neck, self.backbone.channels)
+        self.strides = [4 << (model.neck.start_level + i) for i in range(model.neck.num_outs)]
+        self.bbox_head = RepPointsHead(model.head, model.loss, model.neck.out_channels, classes, self.strides, deform)
+
+    def priors(self, height, width, device):
+        """(P, 3): x, y, stride of the cells of all levels."""
+        rows = []
+        H, W = height, width
+        for halvings in range(1, int(math.log2(self.strides[-1])) + 1):
+            H, W = (H + 1) // 2, (W + 1) // 2
+            stride = 1 << halvings
+            if stride in self.strides:
+                y, x = torch.meshgrid(torch.arange(H) * stride, torch.arange(W) * stride, indexing="ij")
+                rows.append(torch.stack((x, y, torch.full_like(x, stride)), -1).view(-1, 3))
+        return torch.cat(rows).to(device, self.bbox_head.base.dtype)
+
+    def forward(self, images, priors, truth, see=lambda name, value: value, inspect=None, autocast=False):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+            outputs = self.bbox_head(self.neck(self.backbone(images, see), see), see)
+        return self.bbox_head.losses(outputs, priors, truth, see, inspect)
+
+
+# -------------------------------------------------------------------------------------------------------------------- targets
+# Assignments (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1.
+
+def assign_points(priors, levels, truth, scale, k):
+    """PointAssigner: a box goes to the k nearest points of its level, a point to the nearest such box; ties to the lower index.
+    levels: the strides among the priors. In double precision: boxes of whole pixels are often equally far from two points."""
+    boxes, strides = truth.boxes.double(), priors[:, 2].double()
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=1e-6)
+    centre = (boxes[..., :2] + boxes[..., 2:]) / 2
+    area = size.prod(-1, keepdim=True)
+    level = torch.where(area >= (scale * levels) ** 2, levels, levels[0]).amax(-1, keepdim=True)
+    dx = (priors[:, 0].double() - centre[..., :1]) * size[..., 1:]
+    dy = (priors[:, 1].double() - centre[..., 1:]) * size[..., :1]
+    distance = ((dx * dx + dy * dy) / (area * area)).masked_fill((strides != level) | ~truth.real.unsqueeze(-1), math.inf)
+    claims, left = torch.full_like(distance, math.inf), distance
+    for _ in range(k):
+        nearest = left.argmin(-1, keepdim=True)
+        claims = claims.scatter(-1, nearest, left.gather(-1, nearest))
+        left = left.scatter(-1, nearest, math.inf)
+    claim, owner = claims.min(1).values, claims.argmin(1)
+    return torch.where(claim < math.inf, owner + 1, 0)
+
+
+def assign_by_iou(boxes, truth, pos_iou, neg_iou, min_pos_iou):
+    """MaxIoUAssigner with low-quality matches: a box that ties for a ground truth's best overlap is that one's, the last such one's."""
+    a, b = boxes.unsqueeze(2), truth.boxes.unsqueeze(1)
+    sides = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0)
+    common = sides[..., 0] * sides[..., 1]
+    areas = [(c[..., 2] - c[..., 0]) * (c[..., 3] - c[..., 1]) for c in (a, b)]
+    iou = (common / (areas[0] + areas[1] - common).clamp(min=1e-6)).nan_to_num(0)  # (N, P, M)
+    iou = iou.masked_fill(~truth.real.unsqueeze(1), -1)
+    largest, best = iou.max(-1).values, iou.argmax(-1)
+    assigned = torch.where(largest >= pos_iou, best + 1, torch.where(largest < neg_iou, 0, -1))
+    best_of_truth = iou.amax(1, keepdim=True)
+    owns = (iou == best_of_truth) & (best_of_truth >= min_pos_iou) & truth.real.unsqueeze(1)
+    last = (owns * torch.arange(1, iou.shape[-1] + 1, device=iou.device)).amax(-1)
+    return torch.where(last > 0, last, assigned)
+
+
+# ----------------------------------------------------------------------------------------------------------------------- check
+
+# Largest relative deviation |ours - theirs|_2 / |theirs|_2 of a tensor that still counts as rounding, by group of tensors. Both sides are
+# float32 and sum in different orders. Values pass some 60 layers, gradients these twice and kinks (ReLU, the cell a tap falls in) on the way.
+BOUNDS = {"backbone": 2e-5, "neck": 2e-5, "bbox_head": 1e-4, "loss": 2e-5, "targets": 0.0, "grad": 2e-3}
+
+
+def deviation(got, want):
+    """Relative in the L2 norm. NaN where either has one, so that no comparison accepts it; 0 for two zeros."""
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    if got.shape != want.shape:
+        return math.nan
+    size, difference = np.linalg.norm(want.ravel()), np.linalg.norm((got - want).ravel())
+    return 0.0 if difference == 0 else difference / size if size > 0 else math.inf
+
+
+def group_of(name):
+    """Rows of the table: backbone, neck, bbox_head (values), targets, loss, grad of values, grad of parameters by part."""
+    if not name.startswith("grad/"):
+        return name.split(".")[0]
+    parts = name[len("grad/"):].split(".")
+    value = parts[-1] in ("stem", "c2", "c3", "c4", "c5", "cls_feat", "reg_feat", "pts_init", "cls_out", "pts_refine") or \
+        parts[-1].endswith("_boxes") or parts[-1][:1] == "p" and parts[-1][1:].isdigit()
+    return f"grad of values, {parts[0]}" if value else f"grad of parameters, {parts[0]}"
+
+
+def check(options):
+    config, step = read_config(options.config), read_safetensors(options.step)
+    dtype = getattr(torch, options.dtype)
+    parameters = {name[len("param/"):]: torch.from_numpy(value.copy()) for name, value in step.items() if name.startswith("param/")}
+    classes = parameters["bbox_head.reppoints_cls_out.bias"].numel()
+    detector = Detector(config, classes, choose_deform(options.deform, options.device))
+    state = detector.state_dict()
+    missing = [name for name in state if name not in parameters and not name.endswith("num_batches_tracked")]
+    unknown = [name for name in parameters if name not in state]
+    if missing or unknown:
+        sys.exit(f"{options.step} does not fit {options.config}: missing {missing[:5]}, not in the model {unknown[:5]}")
+    detector.load_state_dict(parameters, strict=False)
+    detector.to(options.device, dtype, memory_format=torch.channels_last).train()
+
+    def tensor(name):
+        value = torch.from_numpy(step[name].copy()).to(options.device)
+        return value.to(dtype) if value.is_floating_point() else value
+
+    truth = Truth(tensor("gt.boxes"), tensor("gt.labels"), tensor("gt.counts"))
+    images = tensor("input").contiguous(memory_format=torch.channels_last)
+    values, inspected = {}, {}
+
+    def see(name, value):
+        values[name] = value
+        if value.requires_grad:
+            value.retain_grad()
+        return value
+
+    priors = detector.priors(*images.shape[2:], options.device)
+    losses = detector(images, priors, truth, see, inspected)
+    sum(losses.values()).backward()
+
+    got = {f"loss.{name}": value for name, value in losses.items()}
+    got.update(inspected)
+    got.update(values)
+    got.update({f"grad/{name}": value.grad for name, value in values.items() if value.grad is not None})
+    got.update({f"grad/{name}": torch.zeros_like(p) if p.grad is None else p.grad
+                for name, p in detector.named_parameters() if p.requires_grad})
+    got = {name: value.detach().cpu().numpy() for name, value in got.items()}
+    compared = {name for name in step if not name.startswith(("param/", "gt.")) and name != "input"}
+    failures = [f"{name}: only in {options.step}" for name in sorted(compared - set(got))]
+    failures += [f"{name}: not in {options.step}" for name in sorted(set(got) - compared)]
+
+    rows = {}
+    for name in sorted(compared & set(got)):
+        bound = BOUNDS[name.split("/")[0].split(".")[0]]
+        found = deviation(got[name], step[name])
+        if not found <= bound:
+            failures.append(f"{name}: {found:.3g} > {bound:.3g}")
+            if name.endswith("_assigned"):
+                where = np.argwhere(got[name] != step[name])
+                failures += [f"  image {n} cell {p}: {step[name][n, p]} here, PyTorch {got[name][n, p]}" for n, p in where[:8]]
+        rows.setdefault(group_of(name), []).append((found if found == found else math.inf, name, bound))
+    positives = {stage: int((step[f"targets.{stage}_assigned"] > 0).sum()) for stage in ("init", "refine")}
+    ignored = int((step["targets.refine_assigned"] < 0).sum())
+    print(f"PyTorch {torch.__version__} on {options.device}, {options.dtype}, {choose_deform(options.deform, options.device)}: "
+          f"{len(got)} tensors; input {tuple(images.shape)}, {int(truth.real.sum())} boxes, positives {positives['init']} init "
+          f"{positives['refine']} refine, {ignored} ignored")
+    print(f"{'group':<32} {'tensors':>7} {'largest':>10} {'bound':>8}  of")
+    for group, found in rows.items():
+        largest, name, bound = max(found)
+        print(f"{group:<32} {len(found):>7} {largest:>10.2e} {bound:>8.0e}  {name}")
+    for line in failures[:40]:
+        print(f"DIFFERS {line}")
+    print("agree" if not failures else f"{len(failures)} differences")
+    return 1 if failures else 0
+
+
+# ----------------------------------------------------------------------------------------------------------------------- bench
+
+def make_optimizer(config, detector, device):
+    """SGD with the decay and rate factors of the configuration, one group for each combination."""
+    options, schedule, groups = config.optimizer, config.schedule, {}
+    for name, parameter in detector.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        norm = any(part in name for part in (".bn", ".gn.", ".downsample.1."))
+        decays = options.decay_norm if norm else options.decay_bias or not name.endswith(".bias")
+        factor = options.backbone_lr_factor if name.startswith("backbone.") else 1
+        groups.setdefault((options.weight_decay if decays else 0, factor), []).append(parameter)
+    # The first steps of the warm-up: the weights are random and must stay finite, the rate costs no time.
+    lr = schedule.lr * schedule.warmup_ratio
+    groups = [{"params": parameters, "weight_decay": decay, "lr": lr * factor} for (decay, factor), parameters in groups.items()]
+    if device == "cuda":
+        with contextlib.suppress(TypeError, RuntimeError):  # PyTorch before 2.3 has no fused SGD
+            return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, foreach=True)
+
+
+def synthetic_batch(options, classes, dtype=torch.float32):
+    """Normalised pixels and `--boxes` boxes per image, sides from 16 pixels to half the image."""
+    random = torch.Generator().manual_seed(1)
+    N, (H, W), M = options.batch, options.size, options.boxes
+    images = torch.randn(N, 3, H, W, generator=random, dtype=dtype)
+    image_size = torch.tensor([W, H], dtype=dtype)
+    size = 16 + torch.rand(N, M, 2, generator=random) * (image_size / 2 - 16)
+    corner = torch.rand(N, M, 2, generator=random) * (image_size - size)
+    labels = torch.randint(classes, (N, M), generator=random)
+    truth = Truth(torch.cat((corner, corner + size), -1).to(options.device), labels.to(options.device),
+                  torch.full((N,), M, device=options.device))
+    return images, truth
+
+
+def bench(options):
+    config, cuda = read_config(options.config), options.device == "cuda"
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    tf32 = options.precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(1)
+    classes = len(config.data.classes) or 10
+    detector = Detector(config, classes, choose_deform(options.deform, options.device))
+    layout = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
+    detector.to(options.device, memory_format=layout).train()
+    optimizer = make_optimizer(config, detector, options.device)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    images, truth = synthetic_batch(options, classes)
+    images = images.to(options.device).contiguous(memory_format=layout)
+    priors = detector.priors(*options.size, options.device)
+
+    def loss_of(images, priors, truth):
+        return sum(detector(images, priors, truth, autocast=options.precision == "bf16").values())
+
+    if options.compile:
+        if not hasattr(torch, "compile"):
+            sys.exit(f"--compile needs PyTorch 2, this is {torch.__version__}")
+        loss_of = torch.compile(loss_of, dynamic=False)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss = loss_of(images, priors, truth)
+        loss.backward()
+        if config.optimizer.clip_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
+        optimizer.step()
+        return loss.detach()
+
+    for _ in range(options.warmup):
+        loss = step()
+    if options.profile:
+        return profile(step, options)
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(options.steps + 1)]
+        events[0].record()
+        for event in events[1:]:
+            loss = step()
+            event.record()
+        torch.cuda.synchronize()
+        times = [a.elapsed_time(b) for a, b in zip(events, events[1:])]
+        memory = torch.cuda.max_memory_reserved() / 2**20
+    else:
+        times = []
+        for _ in range(options.steps):
+            start = time.perf_counter()
+            loss = step()
+            times.append(1e3 * (time.perf_counter() - start))
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    median = statistics.median(times)
+    print(json.dumps({
+        "what": "step", "implementation": "pytorch", "version": torch.__version__,
+        "device": torch.cuda.get_device_name() if cuda else "cpu", "threads": torch.get_num_threads(),
+        "model": f"{config.model.detector}_r{config.model.backbone.depth}", "batch": options.batch,
+        "height": options.size[0], "width": options.size[1], "precision": options.precision, "graph": False,
+        "compile": options.compile, "ms_median": round(median, 3), "ms_min": round(min(times), 3),
+        "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3), "images_per_s": round(1e3 * options.batch / median, 3),
+        "peak_memory_mb": round(memory, 1), "steps": options.steps, "loss": loss.item()}))
+    return 0
+
+
+def profile(step, options):
+    """Where a step's time goes, by kind of operation (self time of PyTorch's operators)."""
+    kinds = (("convolution backward", ("convolution_backward",)), ("convolution", ("convolution", "conv2d", "mkldnn")),
+             ("deformable", ("deform", "embedding", "grid_sampler", "scatter", "index")), ("norm", ("norm",)),
+             ("optimizer", ("_foreach", "optimizer", "sgd")), ("pooling, upsampling", ("pool", "upsample")),
+             ("element-wise, copies", ("add", "mul", "threshold", "clamp", "copy", "relu", "sub", "div", "cat", "fill")))
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if options.device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(options.steps):
+            step()
+    totals = {}
+    for event in profiler.key_averages():
+        spent = event.self_cpu_time_total if options.device == "cpu" else \
+            getattr(event, "self_device_time_total", None) or getattr(event, "self_cuda_time_total", 0)
+        kind = next((kind for kind, words in kinds if any(word in event.key.lower() for word in words)), "other")
+        totals.setdefault(kind, {})[event.key] = totals.get(kind, {}).get(event.key, 0) + spent / 1e3 / options.steps
+    everything = sum(sum(events.values()) for events in totals.values())
+    for kind, events in sorted(totals.items(), key=lambda item: -sum(item[1].values())):
+        spent = sum(events.values())
+        top = ", ".join(f"{key} {value:.1f}" for key, value in sorted(events.items(), key=lambda item: -item[1])[:4])
+        print(f"{kind:<24} {spent:>9.1f} ms {100 * spent / everything:>5.1f} %   {top}")
+    return 0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--config", required=True, metavar="FILE", help="resolved configuration, YAML or JSON")
+    common.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    common.add_argument("--deform", choices=("auto", *DEFORM), default="auto",
+                        help="deformable convolution; auto: torchvision on a GPU, else embedding_bag, which is faster than both others there")
+    checking = commands.add_parser("check", parents=[common], help="compare one training step that `inspect step` wrote",
+                                   description="One forward and backward pass with the weights and the input of a file of `inspect step`. Losses, "
+                                   "assignments, intermediate values and all gradients must agree: relative deviation in the L2 norm at most "
+                                   + ", ".join(f"{bound:g} ({group})" for group, bound in BOUNDS.items()) + ". Exit status 1 if one does not.")
+    checking.add_argument("--step", required=True, metavar="FILE", help="safetensors of `inspect step`")
+    checking.add_argument("--dtype", choices=("float32", "float64"), default="float32",
+                          help="PyTorch's precision; with float64 all of the deviation is gradlibra's")
+    timing = commands.add_parser("bench", parents=[common], help="time training steps",
+                                 description="Times forward pass, targets, losses, backward pass, clipping and update on one synthetic batch that "
+                                 "stays on the device. The last line is JSON. peak_memory_mb: on a GPU what PyTorch's allocator reserved, on "
+                                 "the CPU the largest resident set of the process.")
+    timing.add_argument("--batch", type=int, required=True, metavar="N")
+    timing.add_argument("--size", type=int, nargs=2, required=True, metavar=("H", "W"))
+    timing.add_argument("--boxes", type=int, default=12, metavar="M", help="ground truth per image (default 12)")
+    timing.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="bf16: autocast, with TF32 for the rest")
+    timing.add_argument("--layout", choices=("nhwc", "nchw"), default="nhwc", help="memory layout of maps (default nhwc)")
+    timing.add_argument("--compile", action="store_true", help="torch.compile of forward pass, targets and losses (PyTorch 2)")
+    timing.add_argument("--threads", type=int, default=0, metavar="T", help="CPU threads; 0: PyTorch's choice")
+    timing.add_argument("--steps", type=int, default=20, metavar="S")
+    timing.add_argument("--warmup", type=int, default=5, metavar="W", help="steps before the clock starts")
+    timing.add_argument("--profile", action="store_true", help="instead of the time, where it goes")
+    options = parser.parse_args()
+    return check(options) if options.command == "check" else bench(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
