@@ -641,27 +641,30 @@ def make_optimizer(config, detector, device):
         decays = options.decay_norm if norm else options.decay_bias or not name.endswith(".bias")
         factor = options.backbone_lr_factor if name.startswith("backbone.") else 1
         groups.setdefault((options.weight_decay if decays else 0, factor), []).append(parameter)
-    # The first steps of the warm-up: the weights are random and must stay finite, the rate costs no time.
-    lr = schedule.lr * schedule.warmup_ratio
-    groups = [{"params": parameters, "weight_decay": decay, "lr": lr * factor} for (decay, factor), parameters in groups.items()]
+    groups = [{"params": parameters, "weight_decay": decay, "factor": factor} for (decay, factor), parameters in groups.items()]
     if device == "cuda":
-        with contextlib.suppress(TypeError, RuntimeError):  # PyTorch before 2.3 has no fused SGD
-            return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, fused=True)
-    return torch.optim.SGD(groups, lr=lr, momentum=options.momentum, foreach=True)
+        with contextlib.suppress(TypeError, RuntimeError):  # older versions have no fused SGD
+            return torch.optim.SGD(groups, lr=schedule.lr, momentum=options.momentum, fused=True)
+    return torch.optim.SGD(groups, lr=schedule.lr, momentum=options.momentum, foreach=True)
 
 
-def synthetic_batch(options, classes, dtype=torch.float32):
-    """Normalised pixels and `--boxes` boxes per image, sides from 16 pixels to half the image."""
+def learning_rate(schedule, batch, iteration):
+    """Of the first epoch."""
+    regular = schedule.lr * (batch / schedule.base_batch if schedule.base_batch else 1)
+    left = 1 - iteration / schedule.warmup_iterations if iteration < schedule.warmup_iterations else 0
+    return regular * (1 - left * (1 - schedule.warmup_ratio))
+
+
+def synthetic_batch(options, classes):
+    """8-bit pixels (N, 3, H, W) and 8 to 40 boxes of 16 to 128 pixels per image, as `benchmark step` has them; the values are others."""
     random = torch.Generator().manual_seed(1)
-    N, (H, W), M = options.batch, options.size, options.boxes
-    images = torch.randn(N, 3, H, W, generator=random, dtype=dtype)
-    image_size = torch.tensor([W, H], dtype=dtype)
-    size = 16 + torch.rand(N, M, 2, generator=random) * (image_size / 2 - 16)
-    corner = torch.rand(N, M, 2, generator=random) * (image_size - size)
+    N, (H, W), M = options.batch, options.size, 40
+    images = torch.randint(256, (N, 3, H, W), generator=random, dtype=torch.uint8)
+    size = torch.minimum(16 + 112 * torch.rand(N, M, 2, generator=random), torch.tensor([W, H]))
+    corner = torch.rand(N, M, 2, generator=random) * (torch.tensor([W, H]) - size)
     labels = torch.randint(classes, (N, M), generator=random)
-    truth = Truth(torch.cat((corner, corner + size), -1).to(options.device), labels.to(options.device),
-                  torch.full((N,), M, device=options.device))
-    return images, truth
+    counts = torch.randint(8, M + 1, (N,), generator=random)
+    return images.to(options.device), Truth(*[t.to(options.device) for t in (torch.cat((corner, corner + size), -1), labels, counts)])
 
 
 def bench(options):
@@ -679,18 +682,26 @@ def bench(options):
     optimizer = make_optimizer(config, detector, options.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     images, truth = synthetic_batch(options, classes)
-    images = images.to(options.device).contiguous(memory_format=layout)
+    images = images.contiguous(memory_format=layout)
+    mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1) for values in (config.model.pixel_mean, config.model.pixel_std))
     priors = detector.priors(*options.size, options.device)
 
     def loss_of(images, priors, truth):
-        return sum(detector(images, priors, truth, autocast=options.precision == "bf16").values())
+        pixels = (images.float() - mean) / std
+        return sum(detector(pixels, priors, truth, autocast=options.precision == "bf16").values())
 
     if options.compile:
         if not hasattr(torch, "compile"):
             sys.exit(f"--compile needs PyTorch 2, this is {torch.__version__}")
         loss_of = torch.compile(loss_of, dynamic=False)
 
+    iteration = 0
+
     def step():
+        nonlocal iteration
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config.schedule, options.batch, iteration) * group["factor"]
+        iteration += 1
         optimizer.zero_grad(set_to_none=True)
         loss = loss_of(images, priors, truth)
         loss.backward()
@@ -713,7 +724,7 @@ def bench(options):
             event.record()
         torch.cuda.synchronize()
         times = [a.elapsed_time(b) for a, b in zip(events, events[1:])]
-        memory = torch.cuda.max_memory_reserved() / 2**20
+        memory = torch.cuda.max_memory_allocated() / 2**20
     else:
         times = []
         for _ in range(options.steps):
@@ -728,7 +739,7 @@ def bench(options):
         "model": f"{config.model.detector}_r{config.model.backbone.depth}", "batch": options.batch,
         "height": options.size[0], "width": options.size[1], "precision": options.precision, "graph": False,
         "compile": options.compile, "ms_median": round(median, 3), "ms_min": round(min(times), 3),
-        "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3), "images_per_s": round(1e3 * options.batch / median, 3),
+        "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3), "images_per_s": round(1e3 * options.batch / statistics.fmean(times), 3),
         "peak_memory_mb": round(memory, 1), "steps": options.steps, "loss": loss.item()}))
     return 0
 
@@ -777,12 +788,11 @@ def main():
         "the choice at ReLUs makes whose input is zero up to rounding. Exit status 1 if something does not.")
     checking.add_argument("--step", required=True, metavar="FILE", help="safetensors of `inspect step`")
     timing = commands.add_parser("bench", parents=[common], help="time training steps",
-                                 description="Times forward pass, targets, losses, backward pass, clipping and update on one synthetic batch that "
-                                 "stays on the device. The last line is JSON. peak_memory_mb: on a GPU what PyTorch's allocator reserved, on "
-                                 "the CPU the largest resident set of the process.")
+                                 description="Times normalisation, forward pass, targets, losses, backward pass, clipping and update on one "
+                                 "synthetic batch that stays on the device. The last line is JSON. peak_memory_mb: on a GPU what tensors took at most, on the CPU the "
+                                 "largest resident set of the process, PyTorch itself included.")
     timing.add_argument("--batch", type=int, required=True, metavar="N")
     timing.add_argument("--size", type=int, nargs=2, required=True, metavar=("H", "W"))
-    timing.add_argument("--boxes", type=int, default=12, metavar="M", help="ground truth per image (default 12)")
     timing.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="bf16: autocast, with TF32 for the rest")
     timing.add_argument("--layout", choices=("nhwc", "nchw"), default="nhwc", help="memory layout of maps (default nhwc)")
     timing.add_argument("--compile", action="store_true", help="torch.compile of forward pass, targets and losses (PyTorch 2)")
