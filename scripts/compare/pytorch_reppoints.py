@@ -739,7 +739,8 @@ def bench(options):
         "model": f"{config.model.detector}_r{config.model.backbone.depth}", "batch": options.batch,
         "height": options.size[0], "width": options.size[1], "precision": options.precision, "graph": False,
         "compile": options.compile, "ms_median": round(median, 3), "ms_min": round(min(times), 3),
-        "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3), "images_per_s": round(1e3 * options.batch / statistics.fmean(times), 3),
+        "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3),
+        "images_per_s": round(1e3 * options.batch / statistics.fmean(times), 3),
         "peak_memory_mb": round(memory, 1), "steps": options.steps, "loss": loss.item()}))
     return 0
 
@@ -787,10 +788,11 @@ def main():
         f"{bounds}, and {OWN} times that of PyTorch in float32 (not for targets) on top; gradients may differ further by what "
         "the choice at ReLUs makes whose input is zero up to rounding. Exit status 1 if something does not.")
     checking.add_argument("--step", required=True, metavar="FILE", help="safetensors of `inspect step`")
-    timing = commands.add_parser("bench", parents=[common], help="time training steps",
-                                 description="Times normalisation, forward pass, targets, losses, backward pass, clipping and update on one "
-                                 "synthetic batch that stays on the device. The last line is JSON. peak_memory_mb: on a GPU what tensors took at most, on the CPU the "
-                                 "largest resident set of the process, PyTorch itself included.")
+    timing = commands.add_parser(
+        "bench", parents=[common], help="time training steps",
+        description="Times normalisation, forward pass, targets, losses, backward pass, clipping and update on one synthetic batch that "
+        "stays on the device. The last line is JSON. peak_memory_mb: on a GPU what tensors took at most, on the CPU the largest resident "
+        "set of the process, PyTorch itself included.")
     timing.add_argument("--batch", type=int, required=True, metavar="N")
     timing.add_argument("--size", type=int, nargs=2, required=True, metavar=("H", "W"))
     timing.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="bf16: autocast, with TF32 for the rest")

@@ -76,15 +76,15 @@ if [ "$device" = cuda ]; then
 else
   batch=${batch:-2} steps=${steps:-3} warmup=${warmup:-1} precisions=${precisions:-fp32}
 fi
-compiled=("")
-if $compile && [ "$device" = cuda ] && has 'hasattr(torch, "compile")'; then compiled+=(--compile); fi
+modes=(eager)
+if $compile && [ "$device" = cuda ] && has 'hasattr(torch, "compile")'; then modes+=(compiled); fi
 
 out=out/compare
 mkdir -p "$out"
 : > "$out/times.jsonl"
 opponent=("$python" scripts/compare/pytorch_reppoints.py)
 
-# A small smear of own drawing: the comparison needs images, of which the configuration's own may not be there.
+# The comparison needs images, and those of the configuration may not be there: smears of our own drawing, with the configuration's model.
 smears=$out/smears
 if $check && [ ! -e "$smears/done" ]; then
   rm -rf "$smears"
@@ -105,12 +105,16 @@ for config in "${configs[@]}"; do
   split_config "$config"
   "$bin/inspect" config --config "$file" "${overrides[@]}" > "$out/$name.yaml"
   if ! $check; then continue; fi
+  {
+    echo "base: $PWD/configs/quickstart.yaml"
+    awk '/^[^ ]/ { inside = /^model:/ } inside' "$out/$name.yaml"
+  } > "$out/check_$name.yaml"
   # The last norm of a residual block starts at 0, which would leave most of the backbone without a gradient to compare.
-  "$bin/inspect" step --config "$file" --device "$device" --threads "$threads" --output "$out/$name.safetensors" "${overrides[@]}" \
+  "$bin/inspect" step --config "$out/check_$name.yaml" --device "$device" --threads "$threads" --output "$out/check_$name.safetensors" \
     data.root="$smears" loader.batch_size=2 loader.height=128 loader.width=128 loader.resize=fit \
     model.backbone.zero_init_residual=false > /dev/null
   echo "== $config"
-  "${opponent[@]}" check --config "$out/$name.yaml" --step "$out/$name.safetensors" --device "$device" --threads "$threads" |
+  "${opponent[@]}" check --config "$out/$name.yaml" --step "$out/check_$name.safetensors" --device "$device" --threads "$threads" |
     tee "$out/check_$name.txt" || status=1
 done
 if [ "$status" -ne 0 ]; then
@@ -118,8 +122,8 @@ if [ "$status" -ne 0 ]; then
   exit 1
 fi
 
-# Both runs print one JSON object on their last line.
-record() { tail -n 1 | tee -a "$out/times.jsonl" > /dev/null; }
+# Both print one JSON object on their last line.
+record() { tail -n 1 | sed "s/^{/{\"config\": \"$name\", /" >> "$out/times.jsonl"; }
 
 for ((round = 1; round <= rounds; ++round)); do
   for config in "${configs[@]}"; do
@@ -128,9 +132,11 @@ for ((round = 1; round <= rounds; ++round)); do
       echo "round $round of $rounds: $config, $precision" >&2
       "$bin/benchmark" step --config "$file" --device "$device" --threads "$threads" --precision "$precision" --batch "$batch" \
         --height "${size[0]}" --width "${size[1]}" --steps "$steps" --warmup "$warmup" --json "${overrides[@]}" | record
-      for flag in "${compiled[@]}"; do
+      for mode in "${modes[@]}"; do
+        flags=()
+        if [ "$mode" = compiled ]; then flags=(--compile); fi
         "${opponent[@]}" bench --config "$out/$name.yaml" --device "$device" --threads "$threads" --precision "$precision" --batch "$batch" \
-          --size "${size[@]}" --steps "$steps" --warmup "$warmup" $flag | record
+          --size "${size[@]}" --steps "$steps" --warmup "$warmup" "${flags[@]}" | record
       done
     done
   done
@@ -141,17 +147,17 @@ import json, statistics, sys
 runs = {}
 for line in open(sys.argv[1]):
     run = json.loads(line)
-    setting = (run["model"], f'{run["batch"]} x {run["height"]} x {run["width"]}', run["precision"])
+    setting = (run["config"], f'{run["batch"]} x {run["height"]} x {run["width"]}', run["precision"])
     who = run["implementation"] + (" compiled" if run["compile"] else "")
     runs.setdefault(setting, {}).setdefault(who, []).append(run)
 device = next(iter(next(iter(runs.values())).values()))[0]
-print(f'\n{device["device"]}, {device["threads"]} threads; medians over rounds of the median step')
-print(f'{"model":<16} {"batch":<15} {"precision":<10} {"":<20} {"ms":>9} {"images/s":>9} {"MB":>8} {"gradlibra is":>14}')
+print(f'\n{device["device"]}, {device["threads"]} host threads; medians over rounds of the median step')
+print(f'{"configuration":<40} {"batch":<15} {"precision":<10} {"":<20} {"ms":>9} {"images/s":>9} {"MB":>8} {"gradlibra is":>14}')
 for setting, sides in runs.items():
     ms = {who: statistics.median(run["ms_median"] for run in rounds) for who, rounds in sides.items()}
     for who, rounds in sides.items():
         memory = max(run["peak_memory_mb"] for run in rounds)
         ratio = f'{ms[who] / ms["gradlibra"]:.2f} x as fast' if who != "gradlibra" else ""
-        print(f'{setting[0]:<16} {setting[1]:<15} {setting[2]:<10} {who:<20} {ms[who]:>9.1f} {1e3 * rounds[0]["batch"] / ms[who]:>9.2f} '
+        print(f'{setting[0]:<40} {setting[1]:<15} {setting[2]:<10} {who:<20} {ms[who]:>9.1f} {1e3 * rounds[0]["batch"] / ms[who]:>9.2f} '
               f'{memory:>8.0f} {ratio:>14}')
 TABLE
