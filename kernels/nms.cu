@@ -1,149 +1,256 @@
 // SPDX-License-Identifier: MIT
-// Greedy non-maximum suppression on the device. First a thread per candidate counts how many come before it, which is its place
-// in the order of scores, and moves it there: K^2 comparisons, but all in parallel and from shared memory. Then one block per
-// image goes down the list: what is next and not yet suppressed is kept, and the block's threads test everything behind it. Only
-// boxes that are kept cost a round, at most max_kept of them, so no K x K bit matrix is needed; one bit per candidate is.
+// Greedy non-maximum suppression on the device, over the sorted candidates in words of 64. First the overlaps of all pairs, one bit
+// each, in tiles of 64 x 64. Then one block per image walks the words: a warp decides the 64 candidates of a word, all at once but
+// for chains of overlaps, while the other warps strike out what the word before suppresses further back. To decide a word, the
+// overlaps with itself and with the word before must be at hand, by the later candidate (`near`); all others are kept by the earlier
+// one (`far`), whose row is struck out as a whole. `far` has K^2 bits: beyond kFarWords, the rows take turns in passes.
+#include "kernels/nms.h"
+
+#include <limits>
+
 #include "kernels/box_iou.h"
 #include "kernels/launch.h"
-#include "kernels/nms.h"
+#include "kernels/sort_scores.h"
 
 namespace gradlibra::kernels {
 
 namespace {
 
-constexpr int kRankBlock = 256;
-constexpr int kSelectBlock = 512;
-constexpr int64_t kMaxShared = 48 * 1024;  // bytes of shared memory that any device grants
+using Word = unsigned long long;  // atomicOr's 64-bit type
 
-// The candidates of all images, and their copy in order of score: one array per field, so that neighbours read neighbours.
-struct Candidates {
+constexpr int kWord = 64;
+constexpr int64_t kFarWords = int64_t{1} << 21;  // 16 MiB per image
+constexpr int kPrepareBlock = 1024;
+constexpr int kTiles = 4;  // of a block, 64 threads each
+constexpr int kOverlapBlock = kTiles * kWord;
+constexpr int kStrikeWarps = 16;
+constexpr int kRowsPerWarp = kWord / kStrikeWarps;
+constexpr int kWalkBlock = 32 * (1 + kStrikeWarps);
+
+// What suppresses a candidate: in the word before its own, and before it in its own.
+struct Near {
+  Word previous, own;
+};
+
+struct Nms {
   const float* boxes;
-  const float* scores;
   const int32_t* labels;
-  const int32_t* counts;
-  int32_t* workspace;  // per image: index, label, x1, y1, x2, y2 (K each), and the number of candidates without NaN
   int64_t K;
-  __device__ int count(int64_t n) const {
-    const int32_t c = counts[n];
-    return c < 0 ? 0 : c < K ? c : static_cast<int>(K);
-  }
-  __device__ int32_t* image(int64_t n) const { return workspace + n * (6 * K + 1); }
+  float iou_threshold;
+  int64_t words;  // that K bits fill
+  int64_t rows;   // candidates of a pass, whole words
+  // Parts of the workspace. Candidates are counted in the order of scores.
+  Near* near;  // (N, K)
+  Word*
+      far;  // (N, rows, words): what a candidate of word w suppresses in words w + 2, w + 3, ...; the rest is not written
+  Word* struck;     // (N, words): suppressed in earlier passes
+  Word* last_kept;  // (N): of the last word of the pass before
+  float* scores;    // (N, K): NaN for what is never kept
+  int32_t* order;   // (N, K): candidate to index, -1 from valid[n] on
+  int32_t* valid;   // (N)
+  [[nodiscard]] __device__ int64_t words_of_image(int64_t n) const { return (valid[n] + kWord - 1) / kWord; }
 };
 
-// The score of a candidate, NaN if any of its five numbers is.
-__device__ float score_or_nan(const Candidates& c, int64_t i) {
-  const float* b = c.boxes + 4 * i;
-  for (int k = 0; k < 4; ++k)
-    if (!(b[k] == b[k])) return b[k];
-  return c.scores[i];
-}
-
-// blocks_per_image blocks of kRankBlock threads for each image, one thread per candidate.
-__global__ void rank_kernel(const Candidates c, int blocks_per_image) {
-  __shared__ float tile[kRankBlock];
-  const int64_t n = blockIdx.x / blocks_per_image;
-  const int t = static_cast<int>(threadIdx.x), i = static_cast<int>(blockIdx.x) % blocks_per_image * kRankBlock + t;
-  const int count = c.count(n);
-  const float score = i < count ? score_or_nan(c, n * c.K + i) : 0;
-  int rank = 0, valid = 0;
-  for (int first = 0; first < count; first += kRankBlock) {
-    const int size = count - first < kRankBlock ? count - first : kRankBlock;
-    if (t < size) tile[t] = score_or_nan(c, n * c.K + first + t);
-    __syncthreads();
-    for (int j = 0; j < size; ++j) {
-      const float other = tile[j];  // NaN precedes nothing
-      rank += other > score || (other == score && first + j < i);
-      valid += other == other;
+// One block per image: which candidates may be kept, and how many they are.
+__global__ void prepare_kernel(const Nms nms, const float* __restrict__ scores, const int32_t* __restrict__ counts) {
+  const int64_t n = blockIdx.x, count = min(int64_t{counts[n]}, nms.K);
+  int valid = 0;
+  for (int64_t first = 0; first < nms.K; first += kPrepareBlock) {
+    const int64_t i = first + threadIdx.x;
+    float score = NAN;
+    if (i < count) {
+      const float* b = nms.boxes + 4 * (n * nms.K + i);
+      if (b[0] == b[0] && b[1] == b[1] && b[2] == b[2] && b[3] == b[3]) score = scores[n * nms.K + i];
     }
-    __syncthreads();
+    if (i < nms.K) nms.scores[n * nms.K + i] = score;
+    valid += __syncthreads_count(score == score);
   }
-  int32_t* sorted = c.image(n);
-  if (i == 0) sorted[6 * c.K] = valid;
-  if (i >= count || !(score == score)) return;
-  sorted[rank] = i;
-  sorted[c.K + rank] = c.labels[n * c.K + i];
-  for (int k = 0; k < 4; ++k) sorted[(2 + k) * c.K + rank] = __float_as_int(c.boxes[4 * (n * c.K + i) + k]);
+  if (threadIdx.x == 0) nms.valid[n] = valid;
 }
 
-struct RankedBox {
-  int32_t label;
-  float box[4];
-};
-__device__ RankedBox load_ranked(const int32_t* sorted, int64_t K, int i) {
-  RankedBox r;
-  r.label = sorted[K + i];
-  for (int k = 0; k < 4; ++k) r.box[k] = __int_as_float(sorted[(2 + k) * K + i]);
-  return r;
+// The overlaps of 64 candidates with 64, a thread for each of the former, four such tiles per block: rows of one word, columns of
+// four neighbouring words. blockIdx.x counts the groups of four, image after image, blockIdx.y the words of the pass.
+__global__ void overlaps_kernel(const Nms nms, int groups, int64_t first_row, int64_t max_kept,
+                                const int32_t* __restrict__ kept_counts) {
+  __shared__ float4 boxes[kTiles][kWord];
+  __shared__ int32_t labels[kTiles][kWord];
+  const int64_t n = blockIdx.x / groups, valid = nms.valid[n], words = nms.words_of_image(n);
+  const int tile = static_cast<int>(threadIdx.x) / kWord, i = static_cast<int>(threadIdx.x) % kWord;
+  const int64_t row = first_row / kWord + blockIdx.y, column = int64_t{blockIdx.x % groups} * kTiles + tile;
+  if (row >= words || column - tile >= words || column - tile + kTiles <= row) return;  // the whole block
+  if (first_row > 0 && kept_counts[n] >= max_kept) return;                              // full after an earlier pass
+  const bool used = column >= row && column < words, near = column <= row + 1;
+  const int64_t own = near ? column : row, other = near ? row : column;
+  const int others = static_cast<int>(min(valid - other * kWord, int64_t{kWord}));
+  if (used && i < others) {
+    const int64_t j = n * nms.K + nms.order[n * nms.K + other * kWord + i];
+    boxes[tile][i] = make_float4(nms.boxes[4 * j], nms.boxes[4 * j + 1], nms.boxes[4 * j + 2], nms.boxes[4 * j + 3]);
+    labels[tile][i] = nms.labels[j];
+  }
+  __syncthreads();
+  const int64_t candidate = own * kWord + i;
+  if (!used || candidate >= valid) return;
+  const int64_t index = n * nms.K + nms.order[n * nms.K + candidate];
+  const float box[4] = {nms.boxes[4 * index], nms.boxes[4 * index + 1], nms.boxes[4 * index + 2],
+                        nms.boxes[4 * index + 3]};
+  const int32_t label = nms.labels[index];
+  Word overlaps = 0;
+  for (int j = 0; j < others; ++j) {
+    if (labels[tile][j] != label) continue;
+    const float4 b = boxes[tile][j];
+    const float other_box[4] = {b.x, b.y, b.z, b.w};
+    if (boxes_overlap_above(box, other_box, nms.iou_threshold)) overlaps |= Word{1} << j;
+  }
+  if (column == row)
+    nms.near[n * nms.K + candidate].own = overlaps & ((Word{1} << i) - 1);
+  else if (near)
+    nms.near[n * nms.K + candidate].previous = overlaps;
+  else
+    nms.far[(n * nms.rows + candidate - first_row) * nms.words + column] = overlaps;
 }
 
-// One block per image. Bit i of the shared words: candidate i is suppressed. A warp owns a word while it updates it.
-__global__ void select_kernel(const Candidates c, float iou_threshold, int max_kept, int32_t* __restrict__ keep,
-                              int32_t* __restrict__ kept_counts) {
-  unsigned* const suppressed = dynamic_shared<unsigned>();
-  const int64_t n = blockIdx.x;
-  const int t = static_cast<int>(threadIdx.x), lane = t % 32;
-  const int32_t* sorted = c.image(n);
-  const int count = sorted[6 * c.K], words = (count + 31) / 32;
-  for (int w = t; w < words; w += kSelectBlock) suppressed[w] = 0;
+// 64 votes of a warp, two by each lane: for the bits `lane` and `lane + 32`.
+__device__ Word ballot(bool low, bool high) {
+  const Word low_votes = __ballot_sync(0xffffffffu, low), high_votes = __ballot_sync(0xffffffffu, high);
+  return low_votes | high_votes << 32;
+}
+
+// Which candidates of a word are kept, on all lanes of a warp. alive: those that no word but the previous suppresses; low, high: Near
+// of the bits `lane` and `lane + 32`. Each round decides at least the first that is open, mostly all.
+__device__ Word resolve(Word alive, Word previous_kept, const Near& low, const Near& high) {
+  Word open = alive & ballot((low.previous & previous_kept) == 0, (high.previous & previous_kept) == 0), kept = 0;
+  while (open != 0) {
+    kept |= open & ballot((low.own & open) == 0, (high.own & open) == 0);
+    open &= ~kept & ballot((low.own & kept) == 0, (high.own & kept) == 0);
+  }
+  return kept;
+}
+
+// Strikes out what the kept candidates of word w suppress in words w + 2, w + 3, ... < words; called by warp 0 .. kStrikeWarps - 1.
+__device__ void strike(const Word* __restrict__ far_of_word, int64_t row_words, Word kept, int64_t w, int64_t words,
+                       int warp, int lane, Word* struck) {
+  const Word* rows = far_of_word + kRowsPerWarp * warp * row_words;
+  const auto kept_rows = static_cast<unsigned>(kept >> (kRowsPerWarp * warp)) & ((1u << kRowsPerWarp) - 1);
+  if (kept_rows == 0) return;
+#pragma unroll 2
+  for (int64_t v = w + 2 + lane; v < words; v += 32) {
+    Word bits = 0;
+    for (int r = 0; r < kRowsPerWarp; ++r)
+      if ((kept_rows >> r & 1u) != 0) bits |= rows[r * row_words + v];
+    if (bits != 0) atomicOr(&struck[v], bits);
+  }
+}
+
+// One block per image. In step w warp 0 decides word w, and the others strike out for word w - 1.
+__global__ void walk_kernel(const Nms nms, int64_t first_row, int64_t max_kept, int32_t* __restrict__ keep,
+                            int32_t* __restrict__ kept_counts) {
+  Word* const struck = dynamic_shared<Word>();
+  __shared__ Word kept_words[2];
+  const int64_t n = blockIdx.x, valid = nms.valid[n], words = nms.words_of_image(n);
+  const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
+  const int64_t begin = first_row / kWord, end = min(words, (first_row + nms.rows) / kWord);
+  const bool first_pass = first_row == 0, last_pass = first_row + nms.rows >= nms.K;
+  int64_t count = first_pass ? 0 : kept_counts[n];  // the same in every thread, and so is `kept`
+  Word kept = first_pass ? 0 : nms.last_kept[n];
+  for (int64_t w = begin + t; w < words; w += kWalkBlock) struck[w] = first_pass ? 0 : nms.struck[n * nms.words + w];
   __syncthreads();
 
-  int kept = 0, next = 0;  // the same in every thread
-  while (kept < max_kept) {
-    // The first candidate at or behind `next` that is not suppressed.
-    int w = next / 32;
-    unsigned free = w < words ? ~suppressed[w] & (0xffffffffu << (next % 32)) : 0;
-    while (free == 0 && ++w < words) free = ~suppressed[w];
-    if (w >= words) break;
-    const int current = w * 32 + __ffs(static_cast<int>(free)) - 1;
-    if (current >= count) break;
-    __syncthreads();  // all have read the words before any is updated
-
-    const RankedBox best = load_ranked(sorted, c.K, current);
-    if (t == 0) keep[n * max_kept + kept] = sorted[current];
-    for (w = current / 32 + t / 32; w < words; w += kSelectBlock / 32) {
-      const int j = w * 32 + lane;
-      bool hit = false;
-      if (j > current && j < count && !(suppressed[w] >> lane & 1u)) {
-        const RankedBox other = load_ranked(sorted, c.K, j);
-        hit = other.label == best.label && boxes_overlap_above(best.box, other.box, iou_threshold);
+  const Near* near = nms.near + n * nms.K;
+  const int32_t* order = nms.order + n * nms.K;
+  const auto near_or_none = [&](int64_t i) { return i < valid ? near[i] : Near{0, 0}; };
+  Near low = {0, 0}, high = {0, 0};
+  if (warp == 0 && begin < end) {
+    low = near_or_none(begin * kWord + lane);
+    high = near_or_none(begin * kWord + lane + 32);
+  }
+  for (int64_t w = begin; w < end && count < max_kept; ++w) {
+    if (warp == 0) {
+      const Near next_low = near_or_none((w + 1) * kWord + lane), next_high = near_or_none((w + 1) * kWord + lane + 32);
+      const Word real = valid - w * kWord < kWord ? (Word{1} << (valid - w * kWord)) - 1 : ~Word{0};
+      const Word found = resolve(real & ~struck[w], kept, low, high);
+      for (int bit = lane; bit < kWord; bit += 32) {
+        const int64_t place = count + __popcll(found & ((Word{1} << bit) - 1));
+        if ((found >> bit & 1u) != 0 && place < max_kept) keep[n * max_kept + place] = order[w * kWord + bit];
       }
-      const unsigned hits = __ballot_sync(0xffffffffu, hit);
-      if (lane == 0) suppressed[w] |= hits;
+      if (lane == 0) kept_words[w % 2] = found;
+      low = next_low;
+      high = next_high;
+    } else if (w > begin) {
+      strike(nms.far + (n * nms.rows + (w - 1) * kWord - first_row) * nms.words, nms.words, kept, w - 1, words,
+             warp - 1, lane, struck);
     }
     __syncthreads();
-    ++kept;
-    next = current + 1;
+    kept = kept_words[w % 2];  // written again two barriers from here
+    count += __popcll(kept);
   }
-  for (int k = kept + t; k < max_kept; k += kSelectBlock) keep[n * max_kept + k] = -1;
-  if (t == 0) kept_counts[n] = kept;
+
+  if (last_pass) {
+    for (int64_t k = count + t; k < max_kept; k += kWalkBlock) keep[n * max_kept + k] = -1;
+  } else if (count < max_kept && end < words) {
+    // The next pass has no access to this one's rows.
+    if (warp > 0)
+      strike(nms.far + (n * nms.rows + (end - 1) * kWord - first_row) * nms.words, nms.words, kept, end - 1, words,
+             warp - 1, lane, struck);
+    __syncthreads();
+    for (int64_t w = end + t; w < words; w += kWalkBlock) nms.struck[n * nms.words + w] = struck[w];
+    if (t == 0) nms.last_kept[n] = kept;
+  }
+  if (t == 0) kept_counts[n] = static_cast<int32_t>(min(count, max_kept));
+}
+
+int64_t words_for(int64_t K) { return (K + kWord - 1) / kWord; }
+int64_t rows_of_pass(int64_t K) {
+  const int64_t words = words_for(K), most = words > 0 ? kFarWords / words / kWord : 0;
+  return kWord * (most < 1 ? 1 : most < words ? most : words);
 }
 
 }  // namespace
 
+int64_t nms_workspace(const Cuda& cuda, int64_t N, int64_t K) {
+  const int64_t words = words_for(K), near = 2 * N * K, far = N * rows_of_pass(K) * words, struck = N * words;
+  return near + far + struck + N + (2 * N * K + N + 1) / 2 + sort_scores_workspace(cuda, N, K);
+}
+
 void multiclass_nms(Cuda& cuda, View<const float> boxes, View<const float> scores, View<const int32_t> labels,
                     View<const int32_t> counts, float iou_threshold, View<int32_t> keep, View<int32_t> kept_counts,
-                    View<int32_t> workspace) {
-  require(scores.rank() == 2 && keep.rank() == 2, "multiclass_nms", "scores must be (N, K) and keep (N, max_kept)");
+                    View<int64_t> workspace) {
   const int64_t N = scores.dim(0), K = scores.dim(1), max_kept = keep.dim(1);
-  require_shape("multiclass_nms", "boxes", boxes, {N, K, 4});
-  require_shape("multiclass_nms", "labels", labels, {N, K});
-  require_shape("multiclass_nms", "counts", counts, {N});
-  require_shape("multiclass_nms", "keep", keep, {N, max_kept});
-  require_shape("multiclass_nms", "kept_counts", kept_counts, {N});
-  require(iou_threshold >= 0, "multiclass_nms",
-          "iou_threshold must not be negative, is " + std::to_string(iou_threshold));
-  require(workspace.size() >= nms_workspace(N, K), "multiclass_nms", "workspace is too small");
-  const int64_t mask_bytes = (K + 31) / 32 * 4;
-  require(mask_bytes <= kMaxShared, "multiclass_nms", "too many candidates per image: " + std::to_string(K));
+  check_multiclass_nms(boxes, scores, labels, counts, iou_threshold, keep, kept_counts, workspace,
+                       nms_workspace(cuda, N, K));
+  require(K <= kMaxNmsCandidates, "multiclass_nms",
+          std::to_string(K) + " candidates per image, at most " + std::to_string(kMaxNmsCandidates) + " are possible");
   if (N == 0) return;
 
-  const Candidates candidates = {boxes.data(), scores.data(), labels.data(), counts.data(), workspace.data(), K};
-  // At least one block per image even when K is 0: its first thread writes the number of candidates.
-  const unsigned blocks_per_image = K > 0 ? blocks_for(K, kRankBlock) : 1;
-  launch(rank_kernel, static_cast<unsigned>(N) * blocks_per_image, kRankBlock, 0, cuda.stream(), candidates,
-         static_cast<int>(blocks_per_image));
-  launch(select_kernel, static_cast<unsigned>(N), kSelectBlock, static_cast<size_t>(mask_bytes), cuda.stream(),
-         candidates, iou_threshold, static_cast<int>(max_kept), keep.data(), kept_counts.data());
+  Nms nms;
+  nms.boxes = boxes.data();
+  nms.labels = labels.data();
+  nms.K = K;
+  nms.iou_threshold = iou_threshold;
+  nms.words = words_for(K);
+  nms.rows = rows_of_pass(K);
+  nms.near = reinterpret_cast<Near*>(workspace.data());
+  nms.far = reinterpret_cast<Word*>(nms.near + N * K);
+  nms.struck = nms.far + N * nms.rows * nms.words;
+  nms.last_kept = nms.struck + N * nms.words;
+  nms.scores = reinterpret_cast<float*>(nms.last_kept + N);
+  nms.order = reinterpret_cast<int32_t*>(nms.scores + N * K);
+  nms.valid = nms.order + N * K;
+  const int64_t sort_space = sort_scores_workspace(cuda, N, K);
+  const View<int64_t> sort_workspace(workspace.data() + nms_workspace(cuda, N, K) - sort_space, {sort_space});
+
+  launch(prepare_kernel, static_cast<unsigned>(N), kPrepareBlock, 0, cuda.stream(), nms, scores.data(), counts.data());
+  const int64_t segments[] = {K};
+  sort_scores(cuda, View<const float>(nms.scores, {N, K}), segments, K, -std::numeric_limits<float>::infinity(),
+              View<int32_t>(nms.order, {N, K}), sort_workspace);
+  const int64_t groups = (nms.words + kTiles - 1) / kTiles;
+  // At least one pass, which writes the counts of images without candidates too.
+  for (int64_t first_row = 0; first_row == 0 || first_row < K; first_row += nms.rows) {
+    if (K > 0)
+      launch(overlaps_kernel, dim3(static_cast<unsigned>(N * groups), static_cast<unsigned>(nms.rows / kWord)),
+             kOverlapBlock, 0, cuda.stream(), nms, static_cast<int>(groups), first_row, max_kept, kept_counts.data());
+    launch(walk_kernel, static_cast<unsigned>(N), kWalkBlock, static_cast<size_t>(8 * nms.words), cuda.stream(), nms,
+           first_row, max_kept, keep.data(), kept_counts.data());
+  }
 }
 
 }  // namespace gradlibra::kernels

@@ -19,14 +19,15 @@ class NmsCuda : public CudaTest {
     const int64_t K = static_cast<int64_t>(scores.size()) / N;
     Cpu cpu(2);
     Ints want_keep(static_cast<size_t>(N * max_kept)), want_counts(counts.size());
-    Ints host_workspace(static_cast<size_t>(nms_workspace(N, K)));
+    std::vector<int64_t> host_workspace(static_cast<size_t>(nms_workspace(cpu, N, K)));
     multiclass_nms(cpu, View<const float>(boxes.data(), {N, K, 4}), View<const float>(scores.data(), {N, K}),
                    View<const int32_t>(labels.data(), {N, K}), View<const int32_t>(counts.data(), {N}), threshold,
                    View<int32_t>(want_keep.data(), {N, max_kept}), View<int32_t>(want_counts.data(), {N}),
-                   View<int32_t>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+                   View<int64_t>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     const DeviceArray<float> b({N, K, 4}, boxes), s({N, K}, scores);
     const DeviceArray<int32_t> l({N, K}, labels), c({N}, counts);
-    DeviceArray<int32_t> keep({N, max_kept}), kept_counts({N}), workspace({nms_workspace(N, K)});
+    DeviceArray<int32_t> keep({N, max_kept}), kept_counts({N});
+    DeviceArray<int64_t> workspace({nms_workspace(cuda, N, K)});
     multiclass_nms(cuda, b.view(), s.view(), l.view(), c.view(), threshold, keep.view(), kept_counts.view(),
                    workspace.view());
     EXPECT_EQ(kept_counts.to_host(), want_counts);
@@ -49,6 +50,65 @@ TEST_F(NmsCuda, EqualsHost) {
       compare(boxes, scores, labels, {static_cast<int32_t>(K), some, 0}, threshold, K);
       compare(boxes, scores, labels, {static_cast<int32_t>(K) + 5, -1, some}, threshold, 7);
     }
+}
+
+// A row of boxes, each above the threshold with its neighbours only: a word's candidates depend on each other one by one, and on those
+// of the word before.
+TEST_F(NmsCuda, ChainsOfOverlaps) {
+  std::vector<float> boxes, scores;
+  for (int i = 0; i < 300; ++i) {
+    const auto x = static_cast<float>(2 * i);
+    boxes.insert(boxes.end(), {x, 0, x + 100, 10});
+    scores.push_back(static_cast<float>(-i));
+  }
+  const Ints labels(300, 4);
+  compare(boxes, scores, labels, {300}, 0.96f, 300);  // IoU 98 / 102, then 96 / 104: every other one is kept
+  compare(boxes, scores, labels, {299}, 0.7f, 300);   // the next eight fall
+  compare(boxes, scores, labels, {300}, 0.01f, 300);  // nearly all of the next word
+}
+
+TEST_F(NmsCuda, AllOrNoneSuppressed) {
+  std::vector<float> apart, same, scores;
+  Ints own;
+  for (int i = 0; i < 700; ++i) {
+    const auto x = static_cast<float>(2 * i);
+    apart.insert(apart.end(), {x, 0, x + 1, 1});
+    same.insert(same.end(), {3, 3, 9, 9});
+    scores.push_back(static_cast<float>(i % 5));
+    own.push_back(i);
+  }
+  for (const int64_t max_kept : {1, 63, 64, 65, 700}) {
+    compare(apart, scores, Ints(700, 0), {700}, 0.5f, max_kept);
+    compare(same, scores, Ints(700, 0), {700}, 0.5f, max_kept);
+    compare(same, scores, own, {700}, 0.5f, max_kept);
+  }
+}
+
+// So many candidates that the overlaps do not fit into the workspace at once.
+TEST_F(NmsCuda, InPasses) {
+  const int64_t K = 30000;
+  const auto count = static_cast<int32_t>(K / 5);
+  std::mt19937 rng(13);
+  const auto boxes = random_boxes(K, 256, 1, rng);
+  std::vector<float> scores;
+  Ints labels;
+  for (int64_t i = 0; i < K; ++i) {
+    scores.push_back(static_cast<float>(rng() % 4096));
+    labels.push_back(static_cast<int32_t>(rng() % 2));
+  }
+  ASSERT_LT(nms_workspace(cuda, 1, K), K * K / 64) << "all overlaps fit: this tests nothing";
+  compare(boxes, scores, labels, {count}, 0.5f, K);
+  compare(boxes, scores, labels, {count}, 0.5f, 900);
+}
+
+TEST_F(NmsCuda, TooManyCandidates) {
+  const int64_t K = kMaxNmsCandidates + 1, size = nms_workspace(cuda, 0, K);
+  EXPECT_EQ(size, 0);
+  EXPECT_THROW(
+      multiclass_nms(cuda, View<const float>(nullptr, {0, K, 4}), View<const float>(nullptr, {0, K}),
+                     View<const int32_t>(nullptr, {0, K}), View<const int32_t>(nullptr, {0}), 0.5f,
+                     View<int32_t>(nullptr, {0, 1}), View<int32_t>(nullptr, {0}), View<int64_t>(nullptr, {size})),
+      std::invalid_argument);
 }
 
 TEST_F(NmsCuda, TiesAndNaN) {

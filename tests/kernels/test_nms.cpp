@@ -28,7 +28,7 @@ Result run(const std::vector<float>& boxes, const std::vector<float>& scores, co
   const auto N = static_cast<int64_t>(counts.size());
   const int64_t K = static_cast<int64_t>(scores.size()) / N;
   Result result{Ints(static_cast<size_t>(N * max_kept), -77), Ints(counts.size(), -77)};
-  Ints workspace(static_cast<size_t>(nms_workspace(N, K)), -77);
+  std::vector<int64_t> workspace(static_cast<size_t>(nms_workspace(cpu, N, K)), -77);
   multiclass_nms(cpu, view(boxes, {N, K, 4}), view(scores, {N, K}), view(labels, {N, K}), view(counts, {N}), threshold,
                  view(result.keep, {N, max_kept}), view(result.counts, {N}),
                  view(workspace, {static_cast<int64_t>(workspace.size())}));
@@ -164,6 +164,33 @@ TEST(Nms, RandomCasesFollowTheDefinition) {
         EXPECT_EQ(kept(boxes, scores, labels, threshold, K), by_definition(boxes, scores, labels, double{threshold}))
             << K << " " << classes << " " << threshold;
       }
+}
+
+// No element is touched before all is checked.
+TEST(Nms, NamesWhatIsWrong) {
+  Cpu cpu(1);
+  const auto message = [&](Shape boxes, Shape scores, float threshold, Shape keep, int64_t workspace) {
+    const int64_t N = scores[0], K = scores[1];
+    try {
+      multiclass_nms(cpu, View<const float>(nullptr, boxes), View<const float>(nullptr, scores),
+                     View<const int32_t>(nullptr, {N, K}), View<const int32_t>(nullptr, {N}), threshold,
+                     View<int32_t>(nullptr, keep), View<int32_t>(nullptr, {N}), View<int64_t>(nullptr, {workspace}));
+    } catch (const std::invalid_argument& e) {
+      return std::string(e.what());
+    }
+    return std::string("nothing");
+  };
+  const int64_t big = int64_t{1} << 31;
+  EXPECT_EQ(message({1, 3, 4}, {3}, 0.5f, {1, 2}, 2),
+            "multiclass_nms: scores must be (N, K) and keep (N, max_kept), are (3) and (1, 2)");
+  EXPECT_EQ(message({1, 3, 5}, {1, 3}, 0.5f, {1, 2}, 2),
+            "multiclass_nms: boxes has shape (1, 3, 5), expected (1, 3, 4)");
+  EXPECT_EQ(message({1, 3, 4}, {1, 3}, 0.5f, {2, 2}, 2), "multiclass_nms: keep has shape (2, 2), expected (1, 2)");
+  EXPECT_EQ(message({1, 3, 4}, {1, 3}, -0.5f, {1, 2}, 2),
+            "multiclass_nms: iou_threshold must not be negative, is -0.500000");
+  EXPECT_EQ(message({1, 3, 4}, {1, 3}, 0.5f, {1, 2}, 1), "multiclass_nms: workspace has 1 values, needs 2");
+  EXPECT_EQ(message({1, big, 4}, {1, big}, 0.5f, {1, 2}, big),
+            "multiclass_nms: 2147483648 candidates per image, of which 2 may be kept: more than 2^31 - 1");
 }
 
 }  // namespace
