@@ -16,7 +16,7 @@ namespace gradlibra::kernels {
 
 namespace {
 
-using Word = unsigned long long;  // atomicOr's 64-bit type
+using Word = unsigned long long;  // what __popcll takes
 
 constexpr int kWord = 64;
 constexpr int64_t kFarWords = int64_t{1} << 21;  // 16 MiB per image
@@ -25,6 +25,7 @@ constexpr int kTiles = 4;  // of a block, 64 threads each
 constexpr int kOverlapBlock = kTiles * kWord;
 constexpr int kStrikeWarps = 16;
 constexpr int kRowsPerWarp = kWord / kStrikeWarps;
+constexpr int kLoads = 4;  // words of a row that a lane has under way
 constexpr int kWalkBlock = 32 * (1 + kStrikeWarps);
 
 // What suppresses a candidate: in the word before its own, and before it in its own.
@@ -40,14 +41,13 @@ struct Nms {
   int64_t words;  // that K bits fill
   int64_t rows;   // candidates of a pass, whole words
   // Parts of the workspace. Candidates are counted in the order of scores.
-  Near* near;  // (N, K)
-  Word*
-      far;  // (N, rows, words): what a candidate of word w suppresses in words w + 2, w + 3, ...; the rest is not written
-  Word* struck;     // (N, words): suppressed in earlier passes
-  Word* last_kept;  // (N): of the last word of the pass before
-  float* scores;    // (N, K): NaN for what is never kept
-  int32_t* order;   // (N, K): candidate to index, -1 from valid[n] on
-  int32_t* valid;   // (N)
+  Near* near;        // (N, K)
+  Word* far;         // (N, rows, words): row i of word w has bits from word w + 2 on, the rest is not written
+  Word* last_kept;   // (N): of the last word of the pass before
+  unsigned* struck;  // (N, 2 * words): what earlier passes suppressed, halves of words
+  float* scores;     // (N, K): NaN for what is never kept
+  int32_t* order;    // (N, K): candidate to index, -1 from valid[n] on
+  int32_t* valid;    // (N)
   [[nodiscard]] __device__ int64_t words_of_image(int64_t n) const { return (valid[n] + kWord - 1) / kWord; }
 };
 
@@ -126,25 +126,43 @@ __device__ Word resolve(Word alive, Word previous_kept, const Near& low, const N
   return kept;
 }
 
-// Strikes out what the kept candidates of word w suppress in words w + 2, w + 3, ... < words; called by warp 0 .. kStrikeWarps - 1.
-__device__ void strike(const Word* __restrict__ far_of_word, int64_t row_words, Word kept, int64_t w, int64_t words,
-                       int warp, int lane, Word* struck) {
+// Strikes out what the kept candidates of word w suppress in words w + 2, w + 3, ... < words. Each of kStrikeWarps warps has its
+// rows of the word, and loads several words of them before it uses one.
+__device__ void strike(const Word* far_of_word, int64_t row_words, Word kept, int64_t w, int64_t words, int warp,
+                       int lane, unsigned* struck) {
   const Word* rows = far_of_word + kRowsPerWarp * warp * row_words;
   const auto kept_rows = static_cast<unsigned>(kept >> (kRowsPerWarp * warp)) & ((1u << kRowsPerWarp) - 1);
   if (kept_rows == 0) return;
-#pragma unroll 2
-  for (int64_t v = w + 2 + lane; v < words; v += 32) {
-    Word bits = 0;
-    for (int r = 0; r < kRowsPerWarp; ++r)
-      if ((kept_rows >> r & 1u) != 0) bits |= rows[r * row_words + v];
-    if (bits != 0) atomicOr(&struck[v], bits);
+  for (int64_t first = w + 2 + lane; first < words; first += 32 * kLoads) {
+    Word bits[kLoads] = {};
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k)
+#pragma unroll
+      for (int r = 0; r < kRowsPerWarp; ++r)
+        if ((kept_rows >> r & 1u) != 0 && first + 32 * k < words) bits[k] |= rows[r * row_words + first + 32 * k];
+#pragma unroll
+    for (int k = 0; k < kLoads; ++k) {
+      const auto low = static_cast<unsigned>(bits[k]), high = static_cast<unsigned>(bits[k] >> 32);
+      if (low != 0) atomicOr(&struck[2 * (first + 32 * k)], low);
+      if (high != 0) atomicOr(&struck[2 * (first + 32 * k) + 1], high);
+    }
   }
+}
+
+// What the walk needs of a candidate, loaded one word ahead.
+struct Candidate {
+  Near near;
+  int32_t index;
+};
+__device__ Candidate load_candidate(const Nms& nms, int64_t n, int64_t i, int64_t valid) {
+  if (i >= valid) return {{0, 0}, -1};
+  return {nms.near[n * nms.K + i], nms.order[n * nms.K + i]};
 }
 
 // One block per image. In step w warp 0 decides word w, and the others strike out for word w - 1.
 __global__ void walk_kernel(const Nms nms, int64_t first_row, int64_t max_kept, int32_t* __restrict__ keep,
                             int32_t* __restrict__ kept_counts) {
-  Word* const struck = dynamic_shared<Word>();
+  unsigned* const struck = dynamic_shared<unsigned>();  // words of 64 bits, in halves: lower, upper
   __shared__ Word kept_words[2];
   const int64_t n = blockIdx.x, valid = nms.valid[n], words = nms.words_of_image(n);
   const int t = static_cast<int>(threadIdx.x), warp = t / 32, lane = t % 32;
@@ -152,32 +170,37 @@ __global__ void walk_kernel(const Nms nms, int64_t first_row, int64_t max_kept, 
   const bool first_pass = first_row == 0, last_pass = first_row + nms.rows >= nms.K;
   int64_t count = first_pass ? 0 : kept_counts[n];  // the same in every thread, and so is `kept`
   Word kept = first_pass ? 0 : nms.last_kept[n];
-  for (int64_t w = begin + t; w < words; w += kWalkBlock) struck[w] = first_pass ? 0 : nms.struck[n * nms.words + w];
+  unsigned* const struck_before = nms.struck + 2 * n * nms.words;
+  for (int64_t h = 2 * begin + t; h < 2 * words; h += kWalkBlock) struck[h] = first_pass ? 0 : struck_before[h];
   __syncthreads();
 
-  const Near* near = nms.near + n * nms.K;
-  const int32_t* order = nms.order + n * nms.K;
-  const auto near_or_none = [&](int64_t i) { return i < valid ? near[i] : Near{0, 0}; };
-  Near low = {0, 0}, high = {0, 0};
-  if (warp == 0 && begin < end) {
-    low = near_or_none(begin * kWord + lane);
-    high = near_or_none(begin * kWord + lane + 32);
+  const auto strike_for = [&](int64_t w) {
+    strike(nms.far + (n * nms.rows + w * kWord - first_row) * nms.words, nms.words, kept, w, words, warp - 1, lane,
+           struck);
+  };
+  Candidate low = {{0, 0}, -1}, high = low;
+  if (warp == 0) {
+    low = load_candidate(nms, n, begin * kWord + lane, valid);
+    high = load_candidate(nms, n, begin * kWord + lane + 32, valid);
   }
   for (int64_t w = begin; w < end && count < max_kept; ++w) {
     if (warp == 0) {
-      const Near next_low = near_or_none((w + 1) * kWord + lane), next_high = near_or_none((w + 1) * kWord + lane + 32);
-      const Word real = valid - w * kWord < kWord ? (Word{1} << (valid - w * kWord)) - 1 : ~Word{0};
-      const Word found = resolve(real & ~struck[w], kept, low, high);
-      for (int bit = lane; bit < kWord; bit += 32) {
+      const Candidate next_low = load_candidate(nms, n, (w + 1) * kWord + lane, valid);
+      const Candidate next_high = load_candidate(nms, n, (w + 1) * kWord + lane + 32, valid);
+      const Word gone = Word{struck[2 * w + 1]} << 32 | struck[2 * w];
+      const Word real = ballot(low.index >= 0, high.index >= 0);
+      const Word found = resolve(real & ~gone, kept, low.near, high.near);
+      const auto write_if_kept = [&](int bit, int32_t index) {
         const int64_t place = count + __popcll(found & ((Word{1} << bit) - 1));
-        if ((found >> bit & 1u) != 0 && place < max_kept) keep[n * max_kept + place] = order[w * kWord + bit];
-      }
+        if ((found >> bit & 1u) != 0 && place < max_kept) keep[n * max_kept + place] = index;
+      };
+      write_if_kept(lane, low.index);
+      write_if_kept(lane + 32, high.index);
       if (lane == 0) kept_words[w % 2] = found;
       low = next_low;
       high = next_high;
     } else if (w > begin) {
-      strike(nms.far + (n * nms.rows + (w - 1) * kWord - first_row) * nms.words, nms.words, kept, w - 1, words,
-             warp - 1, lane, struck);
+      strike_for(w - 1);
     }
     __syncthreads();
     kept = kept_words[w % 2];  // written again two barriers from here
@@ -188,11 +211,9 @@ __global__ void walk_kernel(const Nms nms, int64_t first_row, int64_t max_kept, 
     for (int64_t k = count + t; k < max_kept; k += kWalkBlock) keep[n * max_kept + k] = -1;
   } else if (count < max_kept && end < words) {
     // The next pass has no access to this one's rows.
-    if (warp > 0)
-      strike(nms.far + (n * nms.rows + (end - 1) * kWord - first_row) * nms.words, nms.words, kept, end - 1, words,
-             warp - 1, lane, struck);
+    if (warp > 0) strike_for(end - 1);
     __syncthreads();
-    for (int64_t w = end + t; w < words; w += kWalkBlock) nms.struck[n * nms.words + w] = struck[w];
+    for (int64_t h = 2 * end + t; h < 2 * words; h += kWalkBlock) struck_before[h] = struck[h];
     if (t == 0) nms.last_kept[n] = kept;
   }
   if (t == 0) kept_counts[n] = static_cast<int32_t>(min(count, max_kept));
@@ -230,9 +251,9 @@ void multiclass_nms(Cuda& cuda, View<const float> boxes, View<const float> score
   nms.rows = rows_of_pass(K);
   nms.near = reinterpret_cast<Near*>(workspace.data());
   nms.far = reinterpret_cast<Word*>(nms.near + N * K);
-  nms.struck = nms.far + N * nms.rows * nms.words;
-  nms.last_kept = nms.struck + N * nms.words;
-  nms.scores = reinterpret_cast<float*>(nms.last_kept + N);
+  nms.last_kept = nms.far + N * nms.rows * nms.words;
+  nms.struck = reinterpret_cast<unsigned*>(nms.last_kept + N);
+  nms.scores = reinterpret_cast<float*>(nms.struck + 2 * N * nms.words);
   nms.order = reinterpret_cast<int32_t*>(nms.scores + N * K);
   nms.valid = nms.order + N * K;
   const int64_t sort_space = sort_scores_workspace(cuda, N, K);
