@@ -87,7 +87,7 @@ TEST_F(NmsCuda, AllOrNoneSuppressed) {
 // So many candidates that the overlaps do not fit into the workspace at once.
 TEST_F(NmsCuda, InPasses) {
   const int64_t K = 30000;
-  const int32_t count = 4700;  // more than the rows of a pass
+  const int32_t count = 5000;  // more than the rows of a pass
   std::mt19937 rng(13);
   const auto boxes = random_boxes(K, 256, 1, rng);
   std::vector<float> scores;
