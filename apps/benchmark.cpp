@@ -70,14 +70,15 @@ int main(int argc, char** argv) {
 
   StepBenchmarkOptions step_options;
   bool no_graph = false;
+  std::string precision;
   CLI::App* step = app.add_subcommand(
       "step",
       "whole training steps (forward, loss, backward, update) on random pixels and boxes that already lie on the "
       "device: images per second, memory, arithmetic");
   add_config_options(*step, common, true);
   add_device_options(*step, common);
-  step->add_option("--precision", step_options.precision, "of feature maps and matrix products: fp32")
-      ->capture_default_str();
+  step->add_option("--precision", precision, "instead of the configuration's runtime.precision")
+      ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
   step->add_option("--batch", step_options.batch, "images per step")->capture_default_str()->type_name("N");
   step->add_option("--height", step_options.height, "of the images, a multiple of 32")
       ->capture_default_str()
@@ -89,7 +90,7 @@ int main(int argc, char** argv) {
   step->add_option("--warmup", step_options.warmup, "steps before them that do not count")
       ->capture_default_str()
       ->type_name("S");
-  step->add_flag("--no-graph", no_graph, "launch kernel by kernel on a GPU, which this version always does");
+  step->add_flag("--no-graph", no_graph, "launch kernel by kernel on a GPU instead of replaying the recorded step");
   add_json(*step);
 
   DataBenchmarkOptions data_options;
@@ -118,10 +119,11 @@ int main(int argc, char** argv) {
       const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
       result = benchmark_kernels(*context, kernel_options, print_line);
     } else if (*step) {
-      const ExperimentConfig config = read_experiment(common);
+      ExperimentConfig config = read_experiment(common);
+      if (!precision.empty()) config.runtime.precision = precision;
+      if (no_graph) config.runtime.cuda_graph = false;
       const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
       const size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
-      step_options.graph = !no_graph;
       result = benchmark_step(*context, config, static_cast<int>(classes), step_options);
       print_step(result);
     } else {

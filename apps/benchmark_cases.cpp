@@ -21,10 +21,14 @@ int64_t CaseSizes::cells() const {
   return sum;
 }
 
-std::vector<KernelCase> kernel_cases(const CaseSizes& sizes) {
+std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
   std::vector<KernelCase> cases;
   add_map_cases<float>(sizes, cases);
   add_convolution_cases<float>(sizes, cases);
+  if (mixed) {
+    add_map_cases<bfloat16>(sizes, cases);
+    add_convolution_cases<bfloat16>(sizes, cases);
+  }
   add_detection_cases(sizes, cases);
   return cases;
 }

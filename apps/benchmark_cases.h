@@ -134,8 +134,8 @@ void add_convolution_cases(const CaseSizes& sizes, std::vector<KernelCase>& case
 // Points, boxes, losses and parameters: float32 whatever the maps are.
 void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 
-// All of them, for every storage type of maps.
-[[nodiscard]] std::vector<KernelCase> kernel_cases(const CaseSizes& sizes);
+// All of them; with `mixed` for maps of either type.
+[[nodiscard]] std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed);
 
 template <class T>
 constexpr const char* dtype_name() {

@@ -69,7 +69,7 @@ void add_one(const NetworkConv& conv, int64_t N, std::vector<KernelCase>& cases)
                      const View<T> x = m.random<T>(conv.x(N)), weight = m.random<T>(conv.weight()),
                                    y = m.output<T>(conv.y(N));
                      return Work{effort(size_of_all), [&library = m.context().convolution(), x, weight, y, conv] {
-                                   library.forward(x, weight, {}, conv.shape(), Activation::none, y);
+                                   library.forward({.x = x, .weight = weight, .shape = conv.shape(), .y = y});
                                  }};
                    }});
   if (!conv.on_image)
@@ -103,8 +103,11 @@ void add_deformable(const Shape& map, std::vector<KernelCase>& cases) {
                                          2.0 * static_cast<double>(y.size()) * static_cast<double>(taps * C),
                                          /*is_matrix=*/true};
                      return m.work(effort, [=, &library = m.context().convolution()](auto& device) {
-                       kernels::deform_im2col(device, x, offsets, 3, columns);
-                       library.forward({columns.data(), {N, H, W, taps * C}}, weight, {}, {}, Activation::relu, y);
+                       kernels::deform_im2col<T>(device, x, offsets, 3, columns);
+                       library.forward({.x = View<T>(columns.data(), {N, H, W, taps * C}),
+                                        .weight = weight,
+                                        .activation = Activation::relu,
+                                        .y = y});
                      });
                    }});
 }
@@ -144,5 +147,6 @@ void add_convolution_cases(const CaseSizes& sizes, std::vector<KernelCase>& case
 }
 
 template void add_convolution_cases<float>(const CaseSizes&, std::vector<KernelCase>&);
+template void add_convolution_cases<bfloat16>(const CaseSizes&, std::vector<KernelCase>&);
 
 }  // namespace gradlibra

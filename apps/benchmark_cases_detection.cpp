@@ -146,8 +146,10 @@ class DetectionCases {
       const View<float> boxes = m.boxes({rows[0], rows[1], 4}, size, 16, 128), scores = m.random(rows, 0, 1);
       const std::vector<int32_t> all(static_cast<size_t>(rows[0]), static_cast<int32_t>(rows[1]));
       const View<int32_t> labels = m.random_int(rows, C), counts = m.upload({rows[0]}, all),
-                          keep = m.output<int32_t>({rows[0], 100}), kept_counts = m.output<int32_t>({rows[0]}),
-                          workspace = m.output<int32_t>({kernels::nms_workspace(rows[0], rows[1])});
+                          keep = m.output<int32_t>({rows[0], 100}), kept_counts = m.output<int32_t>({rows[0]});
+      int64_t size_of_workspace = 0;
+      m.context().run([&](auto& device) { size_of_workspace = kernels::nms_workspace(device, rows[0], rows[1]); });
+      const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
       return m.work({bytes_of(boxes, scores) + bytes_of(labels, keep)}, [=](auto& device) {
         kernels::multiclass_nms(device, boxes, scores, labels, counts, 0.5f, keep, kept_counts, workspace);
       });
@@ -180,7 +182,7 @@ class DetectionCases {
       const View<double> squares = m.random<double>({1}, 1, 2);
       const View<float> grad_scale = m.output({1});
       return m.work({bytes_of(squares) + bytes_of(grad_scale)},
-                    [=](auto& device) { kernels::clip_factor(device, squares, 35, grad_scale); });
+                    [=](auto& device) { kernels::clip_factor(device, squares, {}, 35, grad_scale); });
     });
     add("scaled_maximum", "(1)", [=](CaseMemory& m) {
       const View<double> x = m.random<double>({1}, 1, 2), y = m.output<double>({1});

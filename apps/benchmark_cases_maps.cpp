@@ -38,28 +38,28 @@ class MapCases {
   void elementwise(const Shape& map) {
     add("fill", map, [](CaseMemory& m, const Shape& s) {
       const View<T> y = m.output<T>(s);
-      return m.work({bytes_of(y)}, [=](auto& device) { kernels::fill(device, y, 1.0f); });
+      return m.work({bytes_of(y)}, [=](auto& device) { kernels::fill<T>(device, y, 1.0f); });
     });
     add("copy", map, [](CaseMemory& m, const Shape& s) {
       const View<T> x = m.random<T>(s), y = m.output<T>(s);
-      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::copy(device, x, y, Accumulate::overwrite); });
+      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::copy<T>(device, x, y, Accumulate::overwrite); });
     });
     add("scale", map, " add", [](CaseMemory& m, const Shape& s) {
       const View<T> x = m.random<T>(s), y = m.output<T>(s);
-      return m.work({bytes_of(x, y, y)}, [=](auto& device) { kernels::scale(device, x, 0.5f, y, Accumulate::add); });
+      return m.work({bytes_of(x, y, y)}, [=](auto& device) { kernels::scale<T>(device, x, 0.5f, y, Accumulate::add); });
     });
     add("relu", map, [](CaseMemory& m, const Shape& s) {
       const View<T> x = m.random<T>(s), y = m.output<T>(s);
-      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::relu(device, x, y); });
+      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::relu<T>(device, x, y); });
     });
     add("add_relu", map, [](CaseMemory& m, const Shape& s) {
       const View<T> a = m.random<T>(s), b = m.random<T>(s), y = m.output<T>(s);
-      return m.work({bytes_of(a, b, y)}, [=](auto& device) { kernels::add_relu(device, a, b, y); });
+      return m.work({bytes_of(a, b, y)}, [=](auto& device) { kernels::add_relu<T>(device, a, b, y); });
     });
     add("relu_backward", map, [](CaseMemory& m, const Shape& s) {
       const View<T> y = m.random<T>(s), grad_y = m.random<T>(s), grad_x = m.output<T>(s);
       return m.work({bytes_of(y, grad_y, grad_x)},
-                    [=](auto& device) { kernels::relu_backward(device, y, grad_y, grad_x, Accumulate::overwrite); });
+                    [=](auto& device) { kernels::relu_backward<T>(device, y, grad_y, grad_x, Accumulate::overwrite); });
     });
   }
 
@@ -84,7 +84,7 @@ class MapCases {
                         running_var = m.output({C}),
                         workspace = m.output({kernels::batch_norm_workspace(s.size() / C, C)});
       return m.work({bytes_of(x)}, [=](auto& device) {
-        kernels::batch_norm_statistics(device, x, 1e-5f, 0.1f, mean, rstd, running_mean, running_var, workspace);
+        kernels::batch_norm_statistics<T>(device, x, 1e-5f, 0.1f, mean, rstd, running_mean, running_var, workspace);
       });
     });
     add("batch_norm", map, " relu", [](CaseMemory& m, const Shape& s) {
@@ -92,7 +92,7 @@ class MapCases {
       const View<T> x = m.random<T>(s), y = m.output<T>(s);
       const View<float> mean = m.random(c), rstd = m.random(c, 0.5, 2), weight = m.random(c), bias = m.random(c);
       return m.work({bytes_of(x, y)}, [=](auto& device) {
-        kernels::batch_norm(device, x, mean, rstd, weight, bias, Activation::relu, y);
+        kernels::batch_norm<T>(device, x, mean, rstd, weight, bias, Activation::relu, y);
       });
     });
     for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch}) {
@@ -104,8 +104,9 @@ class MapCases {
                           grad_weight = m.output(c), grad_bias = m.output(c),
                           workspace = m.output({kernels::batch_norm_workspace(s.size() / c[0], c[0])});
         return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-          kernels::batch_norm_backward(device, x, y, grad_y, mean, rstd, weight, Activation::relu, mode, grad_x,
-                                       Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite, workspace);
+          kernels::batch_norm_backward<T>(device, x, y, grad_y, mean, rstd, weight, Activation::relu, mode, grad_x,
+                                          Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
+                                          workspace);
         });
       });
     }
@@ -119,7 +120,7 @@ class MapCases {
       const View<float> weight = m.random(c), bias = m.random(c), mean = m.output(groups), rstd = m.output(groups),
                         workspace = m.output({kernels::group_norm_workspace(s, kGroups)});
       return m.work({bytes_of(x, y)}, [=](auto& device) {
-        kernels::group_norm(device, x, weight, bias, kGroups, 1e-5f, Activation::relu, y, mean, rstd, workspace);
+        kernels::group_norm<T>(device, x, weight, bias, kGroups, 1e-5f, Activation::relu, y, mean, rstd, workspace);
       });
     });
     add("group_norm_backward", map, " relu", [](CaseMemory& m, const Shape& s) {
@@ -129,8 +130,9 @@ class MapCases {
                         grad_weight = m.output(c), grad_bias = m.output(c),
                         workspace = m.output({kernels::group_norm_workspace(s, kGroups)});
       return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-        kernels::group_norm_backward(device, x, y, grad_y, weight, mean, rstd, kGroups, Activation::relu, grad_x,
-                                     Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite, workspace);
+        kernels::group_norm_backward<T>(device, x, y, grad_y, weight, mean, rstd, kGroups, Activation::relu, grad_x,
+                                        Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
+                                        workspace);
       });
     });
   }
@@ -143,13 +145,13 @@ class MapCases {
       const View<T> x = m.random<T>(s), y = m.output<T>(pooled(s));
       const View<uint8_t> taps = m.output<uint8_t>(pooled(s));
       return m.work({bytes_of(x, y) + bytes_of(taps)},
-                    [=](auto& device) { kernels::max_pool(device, x, {}, y, taps); });
+                    [=](auto& device) { kernels::max_pool<T>(device, x, {}, y, taps); });
     });
     add("max_pool_backward", map, [pooled](CaseMemory& m, const Shape& s) {
       const View<T> grad_y = m.random<T>(pooled(s)), grad_x = m.output<T>(s);
       const View<uint8_t> taps = m.output<uint8_t>(pooled(s));
       return m.work({bytes_of(grad_x, grad_y) + bytes_of(taps)}, [=](auto& device) {
-        kernels::max_pool_backward(device, grad_y, taps, {}, grad_x, Accumulate::overwrite);
+        kernels::max_pool_backward<T>(device, grad_y, taps, {}, grad_x, Accumulate::overwrite);
       });
     });
   }
@@ -159,12 +161,13 @@ class MapCases {
     const auto coarser = [](const Shape& s) { return Shape{s[0], (s[1] + 1) / 2, (s[2] + 1) / 2, s[3]}; };
     add("upsample_add", map, [coarser](CaseMemory& m, const Shape& s) {
       const View<T> coarse = m.random<T>(coarser(s)), fine = m.random<T>(s), y = m.output<T>(s);
-      return m.work({bytes_of(coarse, fine, y)}, [=](auto& device) { kernels::upsample_add(device, coarse, fine, y); });
+      return m.work({bytes_of(coarse, fine, y)},
+                    [=](auto& device) { kernels::upsample_add<T>(device, coarse, fine, y); });
     });
     add("upsample_add_backward", map, " add", [coarser](CaseMemory& m, const Shape& s) {
       const View<T> grad_y = m.random<T>(s), grad_coarse = m.output<T>(coarser(s));
       return m.work({bytes_of(grad_y, grad_coarse, grad_coarse)}, [=](auto& device) {
-        kernels::upsample_add_backward(device, grad_y, grad_coarse, Accumulate::add);
+        kernels::upsample_add_backward<T>(device, grad_y, grad_coarse, Accumulate::add);
       });
     });
   }
@@ -182,7 +185,7 @@ class MapCases {
       const View<float> offsets = m.random(shapes(s).offsets);
       // Four corners per value.
       return m.work({bytes_of(x, columns) + bytes_of(offsets), 8.0 * static_cast<double>(columns.size())},
-                    [=](auto& device) { kernels::deform_im2col(device, x, offsets, kKernel, columns); });
+                    [=](auto& device) { kernels::deform_im2col<T>(device, x, offsets, kKernel, columns); });
     });
     add("deform_im2col_backward_offsets", map, [shapes](CaseMemory& m, const Shape& s) {
       const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns);
@@ -190,35 +193,38 @@ class MapCases {
       return m.work({bytes_of(x, grad_columns) + bytes_of(offsets, grad_offsets),
                      16.0 * static_cast<double>(grad_columns.size())},
                     [=](auto& device) {
-                      kernels::deform_im2col_backward_offsets(device, x, offsets, grad_columns, kKernel, grad_offsets,
-                                                              Accumulate::overwrite);
+                      kernels::deform_im2col_backward_offsets<T>(device, x, offsets, grad_columns, kKernel,
+                                                                 grad_offsets, Accumulate::overwrite);
                     });
     });
     add("deform_im2col_backward_data", map, [shapes](CaseMemory& m, const Shape& s) {
       const View<T> grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
       const View<float> offsets = m.random(shapes(s).offsets);
-      const View<int64_t> workspace = m.output<int64_t>({kernels::deform_im2col_workspace(s)});
+      const View<int32_t> workspace = m.output<int32_t>({kernels::deform_im2col_workspace(s, kKernel)});
       return m.work(
           {bytes_of(grad_columns, grad_x) + bytes_of(offsets), 8.0 * static_cast<double>(grad_columns.size())},
           [=](auto& device) {
-            kernels::deform_im2col_backward_data(device, offsets, grad_columns, kKernel, grad_x, Accumulate::overwrite,
-                                                 workspace);
+            kernels::deform_im2col_backward_data<T>(device, offsets, grad_columns, kKernel, grad_x,
+                                                    Accumulate::overwrite, workspace);
           });
     });
   }
 
-  void rows(const Shape& map) {
+  void concat(const Shape& map) {
     const int64_t cells = sizes_.cells();
     // Two offsets for each of nine points.
     add("copy_rows", {map[0], map[1], map[2], 18}, [cells](CaseMemory& m, const Shape& s) {
       const int64_t level_cells = s[1] * s[2];
       const Shape level{s[0], level_cells, s[3]};
-      const View<T> x = m.random<T>(level), y = m.output<T>({s[0], cells, s[3]});
+      const View<float> x = m.random(level), y = m.output({s[0], cells, s[3]});
       return m.work({2 * bytes_of(x)},
                     [=](auto& device) { kernels::copy_rows(device, x, 0, y, 0, level_cells, Accumulate::overwrite); });
     });
+  }
+
+  void bias_gradient(const Shape& map) {
     add("sum_rows", map, [](CaseMemory& m, const Shape& s) {
-      const View<T> x = m.random<T>(s);
+      const View<const T> x = m.random<T>(s);
       const View<float> out = m.output({s[-1]}),
                         workspace = m.output({kernels::sum_rows_workspace(s.size() / s[-1], s[-1])});
       return m.work({bytes_of(x)},
@@ -234,7 +240,7 @@ class MapCases {
       const View<int32_t> sizes = m.upload<int32_t>({s[0], 2}, sides);
       const View<T> out = m.output<T>(s);
       return m.work({bytes_of(images) + bytes_of(out)},
-                    [=](auto& device) { kernels::image_normalize(device, images, orientations, sizes, {}, out); });
+                    [=](auto& device) { kernels::image_normalize<T>(device, images, orientations, sizes, {}, out); });
     });
   }
 
@@ -254,15 +260,19 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   add.image(stage(1, 3));
   add.max_pool(stage(2, 64));
   for (const Shape& map : {stage(4, 256), sizes.level_map(0), sizes.level_map(4)}) add.elementwise(map);
-  add.casts(sizes.level_map(0));
+  if constexpr (std::is_same_v<T, float>) {  // both types, and heads' outputs, which are always float
+    add.casts(sizes.level_map(0));
+    for (int l = 0; l < kLevels; ++l) add.concat(sizes.level_map(l));
+  }
   for (const Shape& map : {stage(2, 64), stage(4, 64), stage(4, 256), stage(8, 512), stage(16, 1024), stage(32, 2048)})
     add.batch_norm(map);
   for (int l = 0; l < 2; ++l) add.upsample_add(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.group_norm(sizes.level_map(l));
-  for (int l = 0; l < kLevels; ++l) add.rows(sizes.level_map(l));
+  for (int l = 0; l < kLevels; ++l) add.bias_gradient(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.deform(sizes.level_map(l));
 }
 
 template void add_map_cases<float>(const CaseSizes&, std::vector<KernelCase>&);
+template void add_map_cases<bfloat16>(const CaseSizes&, std::vector<KernelCase>&);
 
 }  // namespace gradlibra

@@ -21,11 +21,11 @@ void require_options(const KernelBenchmarkOptions& options) {
 }
 
 // Of all batches, those whose kernel has `filter` in its name.
-std::vector<std::pair<int64_t, KernelCase>> chosen_cases(const KernelBenchmarkOptions& options) {
+std::vector<std::pair<int64_t, KernelCase>> chosen_cases(const KernelBenchmarkOptions& options, bool mixed) {
   std::vector<std::pair<int64_t, KernelCase>> chosen;
   std::vector<std::string> names;
   for (const int64_t N : options.batches)
-    for (KernelCase& c : kernel_cases({.N = N, .size = options.size})) {
+    for (KernelCase& c : kernel_cases({.N = N, .size = options.size}, mixed)) {
       if (std::find(names.begin(), names.end(), c.kernel) == names.end()) names.push_back(c.kernel);
       if (c.kernel.find(options.filter) != std::string::npos) chosen.emplace_back(N, std::move(c));
     }
@@ -43,9 +43,12 @@ std::string rate_text(double value, const char* unit) {
 nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmarkOptions& options,
                                          const std::function<void(const std::string&)>& say) {
   require_options(options);
-  const auto chosen = chosen_cases(options);
+  const bool mixed = !context.on_host();  // a host computes in bfloat16 only to compare
+  const auto chosen = chosen_cases(options, mixed);
   const std::unique_ptr<Timer> timer = make_timer(context);
-  const DeviceRates rates = measure_rates(context, *timer, options.seconds);
+  const DeviceRates rates = measure_rates(context, *timer, DType::f32, options.seconds);
+  const double mixed_flops_per_s =
+      mixed ? measure_rates(context, *timer, DType::bf16, options.seconds).matrix_flops_per_s : 0;
   nlohmann::ordered_json json{{"what", "kernels"},
                               {"implementation", "gradlibra"},
                               {"version", GRADLIBRA_VERSION},
@@ -54,9 +57,11 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
                               {"size", options.size},
                               {"copy_gb_per_s", rates.copy_bytes_per_s * 1e-9},
                               {"matrix_tflops", rates.matrix_flops_per_s * 1e-12},
+                              {"matrix_tflops_bf16", mixed_flops_per_s * 1e-12},
                               {"rows", nlohmann::ordered_json::array()}};
-  say(fmt::format("{}\ncopy {:.4g} GB/s, float32 matrix rate {:.4g} TFLOP/s: 100 % of `copy` and of `matrix`\n",
-                  context.device_name(), rates.copy_bytes_per_s * 1e-9, rates.matrix_flops_per_s * 1e-12));
+  say(fmt::format("{}\n100 % of `copy`: {:.4g} GB/s; of `matrix`: {:.4g} TFLOP/s in float32{}\n", context.device_name(),
+                  rates.copy_bytes_per_s * 1e-9, rates.matrix_flops_per_s * 1e-12,
+                  mixed ? fmt::format(", {:.4g} in bfloat16", mixed_flops_per_s * 1e-12) : ""));
   say(fmt::format("{:<32} {:<36} {:<5} {:>10} {:>10} {:>12} {:>14} {:>12}", "kernel", "shape", "type", "median ms",
                   "min ms", "traffic", "arithmetic", "share"));
   for (const auto& [N, c] : chosen) {
@@ -71,8 +76,8 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
     }
     context.memory().trim();  // a case's buffers fit hardly any other
     const double bytes_per_s = effort.bytes / timing.median_s, flops_per_s = effort.flops / timing.median_s;
-    const double percent =
-        100 * (effort.is_matrix ? flops_per_s / rates.matrix_flops_per_s : bytes_per_s / rates.copy_bytes_per_s);
+    const double matrix_rate = c.dtype == "bf16" ? mixed_flops_per_s : rates.matrix_flops_per_s;
+    const double percent = 100 * (effort.is_matrix ? flops_per_s / matrix_rate : bytes_per_s / rates.copy_bytes_per_s);
     const char* of = effort.is_matrix ? "matrix" : "copy";
     say(fmt::format("{:<32} {:<36} {:<5} {:>10.4f} {:>10.4f} {:>12} {:>14} {:>5.1f} % {}", c.kernel, c.shape, c.dtype,
                     timing.median_s * 1e3, timing.min_s * 1e3, rate_text(bytes_per_s * 1e-9, "GB/s"),

@@ -3,11 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cmath>
 #include <vector>
 
 #include "apps/batches.h"
 #include "apps/measure.h"
+#include "apps/train_step.h"
 #include "runtime/optimizer.h"
 #include "runtime/profiling.h"
 #include "runtime/random.h"
@@ -18,32 +20,12 @@ namespace gradlibra {
 namespace {
 
 void require_options(const StepBenchmarkOptions& o) {
-  // The one place that knows which precisions a step can be run in.
-  if (o.precision != "fp32")
-    throw std::invalid_argument(fmt::format("--precision {}: this version trains in fp32 only", o.precision));
   if (o.batch < 1 || o.steps < 1 || o.warmup < 0)
     throw std::invalid_argument(
         fmt::format("--batch {} and --steps {} are at least 1, --warmup {} at least 0", o.batch, o.steps, o.warmup));
   if (o.height < 32 || o.width < 32 || o.height % 32 != 0 || o.width % 32 != 0)
     throw std::invalid_argument(
         fmt::format("--height {} --width {}: both are positive multiples of 32", o.height, o.width));
-}
-
-// A training step as apps/trainer.cpp takes it, from the batch on the device to the update. Gives the total loss.
-double train_step(Detector& detector, Optimizer& optimizer, const DeviceBatch& batch, double lr) {
-  const Range range("step");
-  Context& context = detector.context();
-  SingleProcess alone;
-  Tape tape(context);
-  const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, batch.images), batch.truth, alone);
-  double total = 0;
-  for (const LossTerm& term : terms) total += context.download<double>(term.value)[0];
-  in_range("backward", [&] {
-    tape.backward();
-    detector.parameters().finish_backward();
-  });
-  in_range("update", [&] { optimizer.step(lr, alone); });
-  return total;
 }
 
 }  // namespace
@@ -93,34 +75,47 @@ double training_flops(const Detector& detector, int64_t N, int64_t height, int64
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
                                       const StepBenchmarkOptions& options) {
   require_options(options);
-  const std::unique_ptr<Timer> timer = make_timer(context);
+  context.configure(config.runtime);
   Detector detector(context, config.model, classes);
   detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
   Optimizer optimizer(detector.parameters(), config.optimizer);
-  DeviceBatch batch;
-  upload(context, synthetic_batch(options.batch, options.height, options.width, config.loader.max_boxes, classes),
-         batch);
+  SingleProcess alone;
+  TrainStep train_step(detector, optimizer, alone, {.graph = config.runtime.cuda_graph});
+  train_step.stage(synthetic_batch(options.batch, options.height, options.width, config.loader.max_boxes, classes));
   const double base_lr = scaled_lr(config.schedule, options.batch);
 
+  // A step's time is that from the end of the one before it to its own end: on a GPU they overlap with the launches.
+  using Clock = std::chrono::steady_clock;
   std::vector<double> seconds;
   double loss = 0;
-  for (int step = 0; step < options.warmup + options.steps; ++step) {
-    const double lr = learning_rate(config.schedule, base_lr, 0, step);
-    if (step == options.warmup) profiler_start(context);  // a profiler sees the measured steps only
-    timer->start();
-    loss = train_step(detector, optimizer, batch, lr);
-    const double elapsed = timer->stop();
+  int finished = 0;
+  Clock::time_point last;
+  const auto finish = [&] {
+    loss = train_step.wait().total;
+    const Clock::time_point now = Clock::now();
     if (!std::isfinite(loss))
-      throw std::runtime_error(fmt::format("the loss is {} at step {}; lower schedule.lr", loss, step));
-    if (step >= options.warmup) seconds.push_back(elapsed);
+      throw std::runtime_error(fmt::format("the loss is {} at step {}; lower schedule.lr", loss, finished));
+    if (finished > options.warmup) seconds.push_back(std::chrono::duration<double>(now - last).count());
+    last = now;
+    ++finished;
+  };
+  // One step more than measured: the first one only says when the second began.
+  const int steps = options.warmup + 1 + options.steps;
+  for (int step = 0; step < steps; ++step) {
+    if (step == options.warmup) profiler_start(context);  // a profiler sees the measured steps only
+    const Range range("step");
+    train_step.enqueue(learning_rate(config.schedule, base_lr, 0, step));
+    while (step + 1 - finished > static_cast<int>(train_step.lag())) finish();
   }
+  while (finished < steps) finish();
   profiler_stop(context);
   double sum = 0;
   for (const double s : seconds) sum += s;
   const double mean = sum / static_cast<double>(seconds.size());
   // Read before the device's rate is measured, which takes memory as well.
   const int64_t peak_bytes = context.memory().peak_bytes_in_use();
-  const DeviceRates rates = measure_rates(context, *timer, options.seconds);
+  const std::unique_ptr<Timer> timer = make_timer(context);
+  const DeviceRates rates = measure_rates(context, *timer, context.map_dtype(), options.seconds);
   const double flops_per_s =
       training_flops(detector, options.batch, options.height, options.width) / quantile(seconds, 0.5);
   return {{"what", "step"},
@@ -132,8 +127,8 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
           {"batch", options.batch},
           {"height", options.height},
           {"width", options.width},
-          {"precision", options.precision},
-          {"graph", false},  // options.graph has no effect until a step can be captured
+          {"precision", config.runtime.precision},
+          {"graph", train_step.uses_graph()},
           {"compile", false},
           {"ms_median", quantile(seconds, 0.5) * 1e3},
           {"ms_min", quantile(seconds, 0) * 1e3},

@@ -13,10 +13,8 @@
 namespace gradlibra {
 
 struct StepBenchmarkOptions {
-  std::string precision = "fp32";
   int64_t batch = 8, height = 512, width = 512;
   int steps = 20, warmup = 3;
-  bool graph = true;     // replay the step as one CUDA graph where the device can
   double seconds = 0.3;  // for measuring the device's matrix rate
 };
 

@@ -75,23 +75,25 @@ struct ConvolutionRate {
   double flops_per_s, seconds;  // best rate, and the time of one call
 };
 
-ConvolutionRate convolution_rate(Context& context, Timer& timer, const Shape& x_shape, const Shape& weight_shape,
-                                 double seconds) {
+ConvolutionRate convolution_rate(Context& context, Timer& timer, DType maps, const Shape& x_shape,
+                                 const Shape& weight_shape, double seconds) {
   const kernels::ConvShape shape{.padding = static_cast<int>(weight_shape[1] / 2)};
-  Tensor x = context.empty(x_shape), weight = context.empty(weight_shape);
-  Tensor y = context.empty({x_shape[0], x_shape[1], x_shape[2], weight_shape[0]});
+  Tensor x = context.empty(x_shape, maps), weight = context.empty(weight_shape, maps);
+  Tensor y = context.empty({x_shape[0], x_shape[1], x_shape[2], weight_shape[0]}, maps);
   // Zeros would let a GPU run at a higher clock than it holds with real values.
   for (Tensor* t : {&x, &weight}) {
     std::vector<float> values(static_cast<size_t>(t->size()));
     for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>((i * 7919) % 2003) / 1001.0f - 1.0f;
-    context.upload<float>(values, *t);
+    if (maps == DType::f32) {
+      context.upload<float>(values, *t);
+    } else {
+      std::vector<bfloat16> rounded(values.size());
+      std::transform(values.begin(), values.end(), rounded.begin(), to_bfloat16);
+      context.upload<bfloat16>(rounded, *t);
+    }
   }
   const Timing timing = measure(
-      context, timer,
-      [&] {
-        context.convolution().forward(std::as_const(x).view(), std::as_const(weight).view(), {}, shape,
-                                      kernels::Activation::none, y.view());
-      },
+      context, timer, [&] { context.convolution().forward({.x = x, .weight = weight, .shape = shape, .y = y}); },
       seconds);
   const double per_output = 2.0 * static_cast<double>(weight.size() / weight_shape[0]);
   return {per_output * static_cast<double>(y.size()) / timing.min_s, timing.min_s};
@@ -99,11 +101,11 @@ ConvolutionRate convolution_rate(Context& context, Timer& timer, const Shape& x_
 
 // The best of growing problems, until one is long enough to keep all of the device busy: what is large for two processors is nothing
 // for a GPU, and what is large for a GPU takes a processor minutes.
-double matrix_rate(Context& context, Timer& timer, double seconds) {
+double matrix_rate(Context& context, Timer& timer, DType maps, double seconds) {
   constexpr double kLongEnough = 10e-3;
   double best = 0;
   const auto long_enough = [&](const Shape& x, const Shape& weight) {
-    const ConvolutionRate rate = convolution_rate(context, timer, x, weight, seconds);
+    const ConvolutionRate rate = convolution_rate(context, timer, maps, x, weight, seconds);
     context.memory().trim();
     best = std::max(best, rate.flops_per_s);
     return rate.seconds >= kLongEnough;
@@ -117,11 +119,11 @@ double matrix_rate(Context& context, Timer& timer, double seconds) {
 
 }  // namespace
 
-DeviceRates measure_rates(Context& context, Timer& timer, double seconds) {
+DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds) {
   DeviceRates rates;
   rates.copy_bytes_per_s = copy_rate(context, timer, seconds);
   context.memory().trim();
-  rates.matrix_flops_per_s = matrix_rate(context, timer, seconds);
+  rates.matrix_flops_per_s = matrix_rate(context, timer, maps, seconds);
   return rates;
 }
 

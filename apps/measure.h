@@ -32,10 +32,10 @@ struct Timing {
 struct DeviceRates {
   // Bytes read plus bytes written per second of a copy between two arrays of 256 MiB, far larger than any cache.
   double copy_bytes_per_s = 0;
-  // Floating point operations per second (a multiply-add is two) in float32: the fastest of square matrix products
-  // and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution.
+  // Floating point operations per second (a multiply-add is two) on maps of the type asked for: the fastest of square matrix
+  // products and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution.
   double matrix_flops_per_s = 0;
 };
-[[nodiscard]] DeviceRates measure_rates(Context& context, Timer& timer, double seconds);
+[[nodiscard]] DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds);
 
 }  // namespace gradlibra

@@ -27,12 +27,21 @@ int main(int argc, char** argv) {
                "continue from the newest checkpoint in --work-dir (start if there is none)");
   app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total")
       ->type_name("N");
+  bool no_graph = false;
+  std::string profile;
+  app.add_flag("--no-graph", no_graph,
+               "on a GPU: kernel by kernel, not the recorded step (as runtime.cuda_graph=false)");
+  app.add_option("--profile-steps", profile,
+                 "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program")
+      ->type_name("A:B");
   add_device_options(app, common);
   app.footer(
       "Example:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
       "schedule.epochs=20");
   return run_program(app, argc, argv, [&] {
-    const ExperimentConfig config = read_experiment(common);
+    ExperimentConfig config = read_experiment(common);
+    if (no_graph) config.runtime.cuda_graph = false;
+    if (!profile.empty()) options.profile_steps = parse_step_range(profile);
     const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
     options.work_dir = work_dir;
     options.signal = &catch_signals();

@@ -3,6 +3,8 @@
 
 #include <cmath>
 
+#include "runtime/profiling.h"
+
 namespace gradlibra {
 
 TrainStep::TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options)
@@ -23,7 +25,8 @@ void TrainStep::stage(const Batch& batch) {
 void TrainStep::run() {
   Tape tape(context_);
   const Var input = detector_.normalize(tape, batch_.images);
-  const std::vector<LossTerm> terms = detector_.loss(tape, input, batch_.truth, communicator_);
+  const std::vector<LossTerm> terms =
+      in_range("forward", [&] { return detector_.loss(tape, input, batch_.truth, communicator_); });
   if (report_.empty()) {
     for (const LossTerm& term : terms) names_.push_back(term.name);
     report_ = context_.zeros({static_cast<int64_t>(terms.size()) + 1}, DType::f64);
@@ -34,9 +37,11 @@ void TrainStep::run() {
     Tensor to = slot(i);
     context_.copy(terms[i].value, to);
   }
-  tape.backward();
-  detector_.parameters().finish_backward();
-  optimizer_.update(communicator_, {slots, {static_cast<int64_t>(terms.size())}});
+  in_range("backward", [&] {
+    tape.backward();
+    detector_.parameters().finish_backward();
+  });
+  in_range("update", [&] { optimizer_.update(communicator_, {slots, {static_cast<int64_t>(terms.size())}}); });
   Tensor norm = slot(terms.size());
   context_.copy(optimizer_.sum_squares(), norm);
 }

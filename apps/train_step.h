@@ -34,6 +34,8 @@ class TrainStep {
   };
   // Of the oldest step that nobody has waited for.
   [[nodiscard]] Result wait();
+  // Whether steps are replayed from a graph by now.
+  [[nodiscard]] bool uses_graph() const { return graph_ != nullptr; }
   // Steps that may be under way when the next is enqueued: 0 on a host.
   [[nodiscard]] size_t lag() const { return context_.on_host() ? 0 : Readback::kPending - 1; }
 

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/evaluation.h"
+#include "runtime/profiling.h"
 #include "runtime/schedule.h"
 #include "runtime/weights.h"
 
@@ -42,6 +43,22 @@ int64_t checkpoint_bytes(const ParameterStore& store) {
 }
 
 }  // namespace
+
+StepRange parse_step_range(const std::string& text) {
+  StepRange range;
+  const size_t colon = text.find(':');
+  try {
+    size_t used = 0;
+    range.first = std::stoll(text.substr(0, colon), &used);
+    if (used == colon && colon + 1 < text.size()) {
+      range.last = std::stoll(text.substr(colon + 1), &used);
+      if (used == text.size() - colon - 1 && range.first >= 0 && range.last > range.first) return range;
+    }
+  } catch (const std::logic_error&) {
+    // One message for all that is not a range.
+  }
+  throw std::invalid_argument("--profile-steps " + text + ": not A:B with 0 <= A < B, such as 100:110");
+}
 
 Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options)
     : context_(context),
@@ -164,16 +181,21 @@ Trainer::Outcome Trainer::run() {
                      .epoch = state_.step / steps_per_epoch_,
                      .batch = static_cast<size_t>(state_.step) % batches_.size(),
                      .start = Clock::now()};
+    if (step.number == options_.profile_steps.first) profiler_start(context_);
     const double waited = loader.seconds_waited();
-    loader.next(batches_[step.batch]);
+    in_range("data", [&] { loader.next(batches_[step.batch]); });
     step.data_wait = loader.seconds_waited() - waited;
     step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
-    train_step_->stage(batches_[step.batch]);
-    train_step_->enqueue(step.lr);
+    in_range("upload", [&] { train_step_->stage(batches_[step.batch]); });
+    in_range("step", [&] { train_step_->enqueue(step.lr); });
     pending_.push_back(step);
     ++state_.step;
     state_.loader = loader.state();
     finish_steps(train_step_->lag());
+    if (state_.step == options_.profile_steps.last) {
+      finish_steps(0);
+      profiler_stop(context_);
+    }
 
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
     const bool due =

@@ -24,6 +24,13 @@ struct NonFiniteError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Steps first to last - 1, counted from 0 over the whole training.
+struct StepRange {
+  int64_t first = -1, last = -1;
+};
+// "100:110". std::invalid_argument for anything else, or an empty range.
+[[nodiscard]] StepRange parse_step_range(const std::string& text);
+
 class Trainer {
  public:
   struct Options {
@@ -32,6 +39,7 @@ class Trainer {
     int64_t stop_after_step = -1;  // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
     const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
     bool quiet = false;
+    StepRange profile_steps;  // for a profiler, runtime/profiling.h
   };
   enum class Outcome { finished, stopped };
 
