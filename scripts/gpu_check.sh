@@ -15,7 +15,7 @@ declare -A what=(
   [train]="a short training on the GPU, and the same on the CPU as far as it gets")
 
 # What training steps are measured in, here and in PyTorch.
-precisions=(fp32)
+precisions=(fp32 tf32 bf16)
 
 usage() {
   cat <<TEXT
@@ -46,6 +46,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 if [ "$device" != cuda ] && [ "$device" != cpu ]; then usage >&2 && exit 2; fi
+if [ "$device" = cpu ]; then precisions=(fp32); fi
 for s in ${asked[@]+"${asked[@]}"}; do
   if [ -z "${limit[$s]:-}" ]; then echo "gpu_check: no stage '$s'; there are ${stages[*]}" >&2 && exit 2; fi
 done
@@ -113,29 +114,30 @@ stage_kernels() {
 }
 
 stage_step() {
-  local batches=(8 32) status=0 precision batch line size=512
+  local batches=(8 32) graphs=("" --no-graph) status=0 precision batch graph line size=512
   local options=(--config configs/reppoints_r50_grad_libra.yaml --steps 20 --warmup 5)
   if [ "$device" = cpu ]; then
-    batches=(1) size=64
+    batches=(1) graphs=("") size=64
     options=(--threads 1 --config configs/quickstart.yaml --steps 3 --warmup 1)
   fi
   : > "$out/step.jsonl"
-  report "| precision | batch | images/s | median ms | p90 ms | peak MiB | TFLOP/s | % of matrix rate |" \
-    "| --- | --- | --- | --- | --- | --- | --- | --- |"
+  report "| precision | batch | graph | images/s | median ms | p90 ms | peak MiB | TFLOP/s | % of matrix rate |" \
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
   for precision in "${precisions[@]}"; do
-    for batch in "${batches[@]}"; do
+    for batch in "${batches[@]}"; do for graph in "${graphs[@]}"; do
+      # shellcheck disable=SC2086  # an empty $graph is no argument
       if ! run "$bin/benchmark" step --device "$device" --precision "$precision" --batch "$batch" --height "$size" --width "$size" \
-        "${options[@]}" --json | tee "$out/step.txt"; then
+        "${options[@]}" $graph --json | tee "$out/step.txt"; then
         status=1
-        report "| $precision | $batch | failed, see step.log | | | | | |"
+        report "| $precision | $batch | | failed, see step.log | | | | | |"
         continue
       fi
       line=$(tail -n 1 "$out/step.txt")
       echo "$line" >> "$out/step.jsonl"
-      report "$(printf '| %s | %s | %.1f | %.2f | %.2f | %.0f | %.2f | %.1f |' "$precision" "$batch" "$(field "$line" images_per_s)" \
+      report "$(printf '| %s | %s | %s | %.1f | %.2f | %.2f | %.0f | %.2f | %.1f |' "$precision" "$batch" "$(field "$line" graph)" "$(field "$line" images_per_s)" \
         "$(field "$line" ms_median)" "$(field "$line" ms_p90)" "$(field "$line" peak_memory_mb)" "$(field "$line" tflops)" \
         "$(field "$line" percent_of_matrix_rate)")"
-    done
+    done; done
   done
   return "$status"
 }

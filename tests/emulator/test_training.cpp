@@ -47,12 +47,12 @@ Batch random_batch(uint32_t seed) {
   return batch;
 }
 
-struct Run {
+struct Training {
   std::vector<TrainStep::Result> steps;
   std::vector<float> weights;  // after the last step
 };
 
-Run train(Context& context, const std::string& precision, bool graph) {
+Training train(Context& context, const std::string& precision, bool graph) {
   context.configure({.precision = precision});
   const ModelConfig model = tiny_model();
   Detector detector(context, model, kClasses);
@@ -60,7 +60,7 @@ Run train(Context& context, const std::string& precision, bool graph) {
   Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
   SingleProcess alone;
   TrainStep step(detector, optimizer, alone, {.graph = graph});
-  Run run;
+  Training run;
   for (int i = 0; i < kSteps; ++i) {
     step.stage(random_batch(static_cast<uint32_t>(i)));
     step.enqueue(0.01);
@@ -85,7 +85,7 @@ double deviation(const std::vector<float>& got, const std::vector<float>& want) 
   return difference / largest;
 }
 
-void expect_near(const Run& got, const Run& want, double tolerance) {
+void expect_near(const Training& got, const Training& want, double tolerance) {
   for (int i = 0; i < kSteps; ++i) {
     const auto &g = got.steps[static_cast<size_t>(i)], &w = want.steps[static_cast<size_t>(i)];
     ASSERT_EQ(g.losses.size(), 3u);
@@ -99,7 +99,7 @@ void expect_near(const Run& got, const Run& want, double tolerance) {
   EXPECT_LT(deviation(got.weights, want.weights), tolerance);
 }
 
-void expect_same_bits(const Run& got, const Run& want) {
+void expect_same_bits(const Training& got, const Training& want) {
   for (size_t i = 0; i < kSteps; ++i) {
     EXPECT_EQ(got.steps[i].losses, want.steps[i].losses) << "step " << i;
     EXPECT_EQ(got.steps[i].grad_norm, want.steps[i].grad_norm) << "step " << i;
@@ -117,11 +117,11 @@ INSTANTIATE_TEST_SUITE_P(Precisions, EmulatedTraining, ::testing::Values("fp32",
 TEST_P(EmulatedTraining, EqualsTheHostAndTheGraphEqualsTheKernels) {
   const bool rounded = std::string(GetParam()) == "bf16";
   Context host(1, ConvolutionLibrary::plain);
-  const Run on_host = train(host, GetParam(), true);
+  const Training on_host = train(host, GetParam(), true);
   ASSERT_GT(on_host.steps[0].grad_norm, 0);
   const auto device = Context::for_device("cuda");
   ASSERT_FALSE(device->on_host());
-  const Run eager = train(*device, GetParam(), false);
+  const Training eager = train(*device, GetParam(), false);
   // float32: sums in another order. bfloat16: they decide how a map is rounded, to 1 part in 256.
   expect_near(eager, on_host, rounded ? 2e-2 : 1e-4);
   const auto recorded = Context::for_device("cuda");
@@ -131,7 +131,7 @@ TEST_P(EmulatedTraining, EqualsTheHostAndTheGraphEqualsTheKernels) {
 // Mixed precision follows the float32 run: the losses within what one part in 256 per map makes of them.
 TEST(EmulatedTraining, MixedPrecisionFollowsFloat) {
   Context host(1, ConvolutionLibrary::plain), rounded(1, ConvolutionLibrary::plain);
-  const Run want = train(host, "fp32", false), got = train(rounded, "bf16", false);
+  const Training want = train(host, "fp32", false), got = train(rounded, "bf16", false);
   expect_near(got, want, 3e-2);
 }
 
