@@ -83,9 +83,9 @@ void fold_batch_norm(Cuda& cuda, View<const float> weight, View<const float> gam
   const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias);
   if (gamma.size() == 0) return;
   const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), folded_weight.data());
-  launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(gamma.size()), row_block(per_k), 0, cuda.stream(),
-         weight.data(), Norm{gamma.data(), mean.data(), var.data(), eps}, beta.data(), per_k, vectors,
-         folded_weight.data(), folded_bias.data());
+  launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), weight.data(),
+         Norm{gamma.data(), mean.data(), var.data(), eps}, beta.data(), per_k, vectors, folded_weight.data(),
+         folded_bias.data());
 }
 
 void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> mean,
