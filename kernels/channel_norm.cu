@@ -164,31 +164,31 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of group blockIdx.x in image n,
-// (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
+// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of kJoinLanes groups of image n.
 __global__ void __launch_bounds__(kBlock)
     gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat, const NormShape s, int chunks,
                            const GradientTotals to) {
   if (blockIdx.y < 2) {
     float* out = blockIdx.y == 0 ? to.grad_bias : to.grad_weight;
-    if (out != nullptr && int64_t{blockIdx.x} * kTotalLanes < s.C)
-      column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, to.add);
+    if (out != nullptr) column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, to.add);
     return;
   }
-  if (blockIdx.x >= s.G) return;
-  const int size = static_cast<int>(s.channels_per_group());
-  const int64_t n = blockIdx.y - 2, first = int64_t{blockIdx.x} * size;
-  double sum = 0, sum_x_hat = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < chunks * size; i += kBlock) {
-    const int64_t c = first + i % size, partial = (n * chunks + i / size) * s.C + c;
-    sum += static_cast<double>(to.weight[c]) * static_cast<double>(sum_g[partial]);
-    sum_x_hat += static_cast<double>(to.weight[c]) * static_cast<double>(sum_g_x_hat[partial]);
-  }
-  sum = block_sum(sum);
-  sum_x_hat = block_sum(sum_x_hat);
-  if (threadIdx.x != 0) return;
-  to.average_g[n * s.G + blockIdx.x] = static_cast<float>(sum / static_cast<double>(s.R * size));
-  to.average_g_x_hat[n * s.G + blockIdx.x] = static_cast<float>(sum_x_hat / static_cast<double>(s.R * size));
+  const int slot = static_cast<int>(threadIdx.x) / kJoinLanes, size = static_cast<int>(s.C / s.G);
+  const int64_t n = blockIdx.y - 2, group = int64_t{blockIdx.x} * kJoinLanes + threadIdx.x % kJoinLanes;
+  double sums[2] = {0, 0};
+  if (group < s.G)
+    for (int chunk = slot; chunk < chunks; chunk += kBlock / kJoinLanes)
+#pragma unroll 8
+      for (int64_t c = group * size; c < (group + 1) * size; ++c) {
+        const int64_t partial = (n * chunks + chunk) * s.C + c;
+        const auto weight = static_cast<double>(to.weight[c]);
+        sums[0] += weight * static_cast<double>(sum_g[partial]);
+        sums[1] += weight * static_cast<double>(sum_g_x_hat[partial]);
+      }
+  slot_sum(sums, kJoinLanes);
+  if (slot != 0 || group >= s.G) return;
+  to.average_g[n * s.G + group] = static_cast<float>(sums[0] / static_cast<double>(s.R * size));
+  to.average_g_x_hat[n * s.G + group] = static_cast<float>(sums[1] / static_cast<double>(s.R * size));
 }
 
 template <class T, int V, bool kRelu, bool kFrozen>
@@ -258,8 +258,8 @@ void launch_gradient_totals(Cuda& cuda, const char* op, const NormShape& s, int 
                             const float* sum_g_x_hat, const GradientTotals& totals) {
   const bool averages = totals.average_g != nullptr;
   if (averages) require_images(op, s);
-  const int64_t width = std::max<int64_t>(blocks_for(s.C, kTotalLanes), averages ? s.G : 1);
-  launch(gradient_totals_kernel, dim3(static_cast<unsigned>(width), static_cast<unsigned>(averages ? 2 + s.N : 2)),
+  static_assert(kJoinLanes == kTotalLanes);  // so that no more blocks are needed along G <= C
+  launch(gradient_totals_kernel, dim3(blocks_for(s.C, kTotalLanes), static_cast<unsigned>(averages ? 2 + s.N : 2)),
          kBlock, 0, cuda.stream(), sum_g, sum_g_x_hat, s, chunks, totals);
 }
 
@@ -314,8 +314,8 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   check_norm_backward<T>(op, s, b);
   const bool empty = s.N * s.R == 0, frozen = b.frozen(), in_one_pass = frozen && b.needs_sums();
   const Gradient<T> gradient = gradient_of(b);
-  float *sum_g = b.workspace.data(), *sum_g_x_hat = sum_g + s.partials();
-  float *average_g = sum_g + 2 * s.partials(), *average_g_x_hat = average_g + s.N * s.G;
+  float* const sum_g = b.workspace.data();  // null where no sums are needed
+  float* const sum_g_x_hat = sum_g + (b.needs_sums() ? s.partials() : 0);
   const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
 
   if (b.needs_sums() && !empty)
@@ -330,7 +330,10 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
     });
 
   GradientTotals totals = parameter_totals(b);
-  if (b.wants_x() && !frozen && !empty) totals.average_g = average_g, totals.average_g_x_hat = average_g_x_hat;
+  if (b.wants_x() && !frozen && !empty) {
+    totals.average_g = sum_g + 2 * s.partials();
+    totals.average_g_x_hat = totals.average_g + s.N * s.G;
+  }
   if (b.wants_params() || totals.average_g != nullptr)
     launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
@@ -341,7 +344,7 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
         b.relu() ? frozen ? input_gradient_kernel<T, V, true, true> : input_gradient_kernel<T, V, true, false>
         : frozen ? input_gradient_kernel<T, V, false, true>
                  : input_gradient_kernel<T, V, false, false>;
-    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, average_g, average_g_x_hat);
+    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, totals.average_g, totals.average_g_x_hat);
   });
 }
 

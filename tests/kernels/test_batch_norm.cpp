@@ -196,7 +196,7 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
 
 // The same float arithmetic on the same values, and one rounding as they are stored.
 TEST(BatchNorm, Bfloat16MapsAreTheFloatResultsRounded) {
-  Cpu cpu(2);
+  Cpu cpu(1);
   for (const Shape& shape : {Shape{3, 41, 17, 20}, Shape{70, 300}, Shape{1, 7}})
     for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
       for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {

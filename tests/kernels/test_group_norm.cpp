@@ -158,7 +158,7 @@ TEST(GroupNorm, Bfloat16MapsAreTheFloatResultsRounded) {
         const Array<bfloat16> x(c.shape, stored<bfloat16>(layer.x.values));
         Array<bfloat16> y(c.shape);
         Floats mean(layer.mean.shape), rstd(layer.mean.shape), workspace({group_norm_workspace(c.shape, c.groups)});
-        Cpu cpu(2);
+        Cpu cpu(1);
         group_norm(cpu, x.view(), layer.weight.view(), layer.bias.view(), c.groups, layer.eps, activation, y.view(),
                    mean.view(), rstd.view(), workspace.view());
         EXPECT_EQ(mean.values, layer.mean.values);
