@@ -287,9 +287,10 @@ struct Sorter {
 // A lane's share of a window, kLaneWords neighbouring words, and how far it has been read.
 struct Reader {
   const unsigned* words;
-  int first;          // the sample of the next word's lowest bit
+  int first;          // the place in the window of the next word's lowest bit
   unsigned word = 0;  // what is left of the word before
-  int place, left;    // of the next sample in the sorted window; samples to come
+  int place, left;    // of the next sample among the sorted; samples to come
+  // The next bit's number.
   __device__ int next() {
     while (word == 0) {
       word = *words++;
@@ -363,7 +364,7 @@ __global__ void __launch_bounds__(kBlock)
         atomicOr(sorter.bits + bit / 32, 1u << bit % 32);
     }
     __syncwarp();
-    Reader reader{lane_bits, low + lane * kLaneWords * 32, 0, 0, 0};
+    Reader reader{lane_bits, lane * kLaneWords * 32, 0, 0, 0};
     for (int k = 0; k < kLaneWords; ++k) reader.left += __popc(lane_bits[k]);
     int total = reader.left;
     for (int distance = 1; distance < kWarp; distance *= 2) {
@@ -376,7 +377,7 @@ __global__ void __launch_bounds__(kBlock)
     for (int begin = 0; begin < total; begin += kSorted) {
       while (reader.left > 0 && reader.place < begin + kSorted) {
         const int place = reader.place - begin;
-        sorter.samples[place] = reader.next();
+        sorter.samples[place] = low + reader.next();
       }
       __syncwarp();
       const int kept = weigh(offsets, pixel, min(kSorted, total - begin), sorter, s);
