@@ -54,28 +54,28 @@ void for_taps(const float* offsets, int64_t cell, const DeformDims& d, Body&& bo
     }
 }
 
+// A side of the map cuts two corners off, a corner of the map three.
 template <MapType T>
-void interpolate(const Tap& tap, const T* __restrict__ x, int64_t C, T* __restrict__ out) {
-  const auto& w = tap.weight;
-  if (tap.inside && tap.all_corners()) {
-    const T *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
-    const T *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
+void interpolate(const Tap& tap, const T* x, int64_t C, T* __restrict__ out) {
+  const T* v[4] = {};
+  float w[4] = {};
+  int corners = 0;
+  for (int k = 0; k < 4; ++k) {
+    if (tap.corner[k] < 0) continue;
+    v[corners] = x + tap.corner[k] * C;
+    w[corners++] = tap.weight[k];
+  }
+  const T* __restrict__ v0 = v[0], * __restrict__ v1 = v[1], * __restrict__ v2 = v[2], * __restrict__ v3 = v[3];
+  if (corners == 4)
     for (int64_t c = 0; c < C; ++c)
-      out[c] = from_float<T>(w[0] * to_float(v00[c]) + w[1] * to_float(v01[c]) + w[2] * to_float(v10[c]) +
-                             w[3] * to_float(v11[c]));
-    return;
-  }
-  constexpr int64_t kBlock = 64;  // channels whose sums stay in registers or the nearest cache
-  for (int64_t first = 0; first < C; first += kBlock) {
-    const int64_t count = std::min(kBlock, C - first);
-    float sum[kBlock] = {};
-    for (int corner = 0; corner < 4; ++corner) {
-      if (tap.corner[corner] < 0) continue;
-      const T* v = x + tap.corner[corner] * C + first;
-      for (int64_t c = 0; c < count; ++c) sum[c] += w[corner] * to_float(v[c]);
-    }
-    for (int64_t c = 0; c < count; ++c) out[first + c] = from_float<T>(sum[c]);
-  }
+      out[c] = from_float<T>(w[0] * to_float(v0[c]) + w[1] * to_float(v1[c]) + w[2] * to_float(v2[c]) +
+                             w[3] * to_float(v3[c]));
+  else if (corners == 2)
+    for (int64_t c = 0; c < C; ++c) out[c] = from_float<T>(w[0] * to_float(v0[c]) + w[1] * to_float(v1[c]));
+  else if (corners == 1)
+    for (int64_t c = 0; c < C; ++c) out[c] = from_float<T>(w[0] * to_float(v0[c]));
+  else
+    std::fill_n(out, C, T());
 }
 
 // The sample is v00 + ly (v10 - v00) + lx (v01 - v00) + ly lx (v11 - v01 - v10 + v00), so its derivatives are
