@@ -15,6 +15,7 @@ namespace gradlibra {
 //     nms_pre of them;
 //  2. boxes clipped; those without area dropped unless keep_empty_boxes;
 //  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.
+// All of it on the context's device: nothing but the detections comes to the host, in one copy.
 [[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores,
                                                                     const Tensor& boxes,
                                                                     std::span<const int64_t> level_rows,
