@@ -12,7 +12,8 @@ foreach or fused SGD, torch.compile. Parameters have the names that gradlibra an
   pytorch_reppoints.py bench --config resolved.yaml --batch 2 --size 512 512 --precision fp32 --device cpu --threads 2
 
 Needs PyTorch 1.13 or newer (Debian: python3-torch), numpy, and PyYAML unless the configuration is JSON. Deformable convolution comes from
-torchvision on a GPU; elsewhere from grid_sample or embedding_bag, whichever --deform names.
+torchvision on a GPU and from embedding_bag elsewhere, unless --deform says otherwise. With --threads 1, PyTorch before 2 computes 1x1
+convolutions through BLAS instead of oneDNN: Debian's libopenblas0-pthread makes the difference.
 """
 import argparse
 import contextlib
@@ -747,7 +748,7 @@ def bench(options):
 
 def profile(step, options):
     """Where a step's time goes, by kind of operation (self time of PyTorch's operators)."""
-    kinds = (("convolution backward", ("convolution_backward",)), ("convolution", ("convolution", "conv2d", "mkldnn")),
+    kinds = (("convolution backward", ("convolution_backward", "conv2d_backward", "convolutionbackward")), ("convolution", ("convolution", "conv2d", "mkldnn")),
              ("deformable", ("deform", "embedding", "grid_sampler", "scatter", "index")), ("norm", ("norm",)),
              ("optimizer", ("_foreach", "optimizer", "sgd")), ("pooling, upsampling", ("pool", "upsample")),
              ("element-wise, copies", ("add", "mul", "threshold", "clamp", "copy", "relu", "sub", "div", "cat", "fill")))
@@ -778,7 +779,7 @@ def main():
     common.add_argument("--config", required=True, metavar="FILE", help="resolved configuration, YAML or JSON")
     common.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     common.add_argument("--deform", choices=("auto", *DEFORM), default="auto",
-                        help="deformable convolution; auto: torchvision on a GPU, else embedding_bag, which is faster than both others there")
+                        help="deformable convolution; auto: torchvision on a GPU, else embedding_bag, the fastest of the three on a CPU")
     common.add_argument("--threads", type=int, default=0, metavar="T", help="CPU threads; 0: PyTorch's choice")
     bounds = ", ".join(f"{bound:g} for {kind}" for kind, bound in BOUNDS.items())
     checking = commands.add_parser(
