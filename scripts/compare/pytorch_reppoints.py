@@ -748,7 +748,8 @@ def bench(options):
 
 def profile(step, options):
     """Where a step's time goes, by kind of operation (self time of PyTorch's operators)."""
-    kinds = (("convolution backward", ("convolution_backward", "conv2d_backward", "convolutionbackward")), ("convolution", ("convolution", "conv2d", "mkldnn")),
+    kinds = (("convolution backward", ("convolution_backward", "conv2d_backward", "convolutionbackward")),
+             ("convolution", ("convolution", "conv2d", "mkldnn")),
              ("deformable", ("deform", "embedding", "grid_sampler", "scatter", "index")), ("norm", ("norm",)),
              ("optimizer", ("_foreach", "optimizer", "sgd")), ("pooling, upsampling", ("pool", "upsample")),
              ("element-wise, copies", ("add", "mul", "threshold", "clamp", "copy", "relu", "sub", "div", "cat", "fill")))
