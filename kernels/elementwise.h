@@ -65,7 +65,7 @@ void relu_backward(Cpu&, In<T> y, In<T> grad_y, View<T> grad_x, Accumulate mode)
 template <MapType T>
 void relu_backward(Cuda&, In<T> y, In<T> grad_y, View<T> grad_x, Accumulate mode);
 
-// y (+)= x in the other type. Round to nearest even, NaN kept (kernels/bfloat16.h).
+// y (+)= x in the other type. Round to nearest even (kernels/bfloat16.h); NaN stays NaN, on the device with other bits.
 void cast(Cpu&, View<const float> x, View<bfloat16> y, Accumulate mode = Accumulate::overwrite);
 void cast(Cuda&, View<const float> x, View<bfloat16> y, Accumulate mode = Accumulate::overwrite);
 void cast(Cpu&, View<const bfloat16> x, View<float> y, Accumulate mode = Accumulate::overwrite);

@@ -67,6 +67,18 @@ __device__ void store(float* p, const Pack<V>& v) {
   }
 }
 
+// Two values as stored, the first in the low half: to_bfloat16 in one instruction instead of a dozen, but for the bits of a NaN,
+// which stays one. The host compiler of the emulator takes the long way.
+__device__ inline unsigned pack_bfloat16(float first, float second) {
+#ifdef __CUDA_ARCH__
+  unsigned word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(second), "f"(first));
+  return word;
+#else
+  return to_bfloat16(first).bits | static_cast<unsigned>(to_bfloat16(second).bits) << 16;
+#endif
+}
+
 template <int V>
 __device__ void store(bfloat16* p, const Pack<V>& v) {
   static_assert(V == 8 || V == 1);
@@ -74,8 +86,7 @@ __device__ void store(bfloat16* p, const Pack<V>& v) {
     *p = to_bfloat16(v[0]);
   } else {
     unsigned words[4];
-    for (int k = 0; k < 4; ++k)
-      words[k] = to_bfloat16(v[2 * k]).bits | static_cast<unsigned>(to_bfloat16(v[2 * k + 1]).bits) << 16;
+    for (int k = 0; k < 4; ++k) words[k] = pack_bfloat16(v[2 * k], v[2 * k + 1]);
     *reinterpret_cast<uint4*>(p) = make_uint4(words[0], words[1], words[2], words[3]);
   }
 }

@@ -11,7 +11,7 @@
 namespace gradlibra {
 namespace {
 
-constexpr int64_t kImages = 2, kSide = 64, kMaxBoxes = 5;
+constexpr int64_t kImages = 2, kSide = 32, kMaxBoxes = 5;
 constexpr int kClasses = 3;
 constexpr int kSteps = 5;  // three run kernel by kernel before the graph is recorded
 
@@ -39,8 +39,8 @@ Batch random_batch(uint32_t seed) {
   for (int64_t n = 0; n < kImages; ++n)
     for (int64_t m = 0; m < batch.gt_counts[static_cast<size_t>(n)]; ++m) {
       const auto at = static_cast<size_t>(n * kMaxBoxes + m);
-      const float x = below(40), y = below(40);
-      const float box[4] = {x, y, x + 6 + below(18), y + 6 + below(18)};
+      const float x = below(16), y = below(16);
+      const float box[4] = {x, y, x + 4 + below(12), y + 4 + below(12)};
       std::copy(box, box + 4, batch.gt_boxes.begin() + static_cast<int64_t>(at) * 4);
       batch.gt_labels[at] = static_cast<int32_t>(rng() % kClasses);
     }
