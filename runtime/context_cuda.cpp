@@ -37,13 +37,21 @@ std::unique_ptr<Context> Context::for_device(const std::string& device, int thre
       std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
   std::unique_ptr<Context> context(new Context(Executor(executor), std::move(memory), name));
   context->configure({});
+#ifdef GRADLIBRA_HAVE_CUDNN
+  context->name_ += ", cuDNN";
+#else
+  context->name_ += ", plain convolutions";
+#endif
   return context;
 }
 
 void Context::configure_convolution(const RuntimeConfig& config) {
   if (on_host()) return;
-  (void)config;
-  convolution_ = make_plain_convolution(*this);
+  convolution_ = make_cudnn_convolution(
+      *this, {.float_math = config.precision == "tf32" ? FloatMath::tf32 : FloatMath::fp32,
+              .tuning = config.conv_tuning == "timed" ? ConvTuning::timed : ConvTuning::heuristic,
+              .deterministic = config.deterministic});
+  if (!convolution_) convolution_ = make_plain_convolution(*this);
 }
 
 }  // namespace gradlibra

@@ -39,10 +39,29 @@ class Convolution {
   virtual void weight_changed(const void* /*weight*/) {}
 };
 
+// How float convolutions multiply on a GPU. bfloat16 maps use tensor cores in either case.
+enum class FloatMath {
+  fp32,  // as the CPU does
+  tf32,  // tensor cores: inputs are rounded to ten bits of mantissa, several times faster
+};
+enum class ConvTuning {
+  heuristic,  // the plan that cuDNN thinks best
+  timed,      // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with it
+};
+struct CudnnOptions {
+  FloatMath float_math = FloatMath::fp32;
+  ConvTuning tuning = ConvTuning::heuristic;
+  bool deterministic = true;  // leave out engines that add in an order of their own each time
+  int64_t workspace_limit_bytes = int64_t{1} << 30;
+};
+
 // kernels/conv2d on the context's executor: the oracle, and the fallback.
 [[nodiscard]] std::unique_ptr<Convolution> make_plain_convolution(Context& context);
 // oneDNN on the host; null in a build without it.
 [[nodiscard]] std::unique_ptr<Convolution> make_onednn_convolution(Context& context);
+// cuDNN on the context's GPU; null in a build without it, and for a context on the host. std::runtime_error if the cuDNN that was
+// loaded is not one for this program.
+[[nodiscard]] std::unique_ptr<Convolution> make_cudnn_convolution(Context& context, const CudnnOptions& options);
 // Gives a library that knows float alone the bfloat16 calls: maps are widened before, the result is rounded after. For tests and
 // for hosts, where mixed precision is there to be compared, not to be fast.
 [[nodiscard]] std::unique_ptr<Convolution> make_widening_convolution(Context& context,

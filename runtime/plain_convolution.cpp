@@ -59,5 +59,8 @@ std::unique_ptr<Convolution> make_plain_convolution(Context& context) {
 #ifndef GRADLIBRA_HAVE_ONEDNN
 std::unique_ptr<Convolution> make_onednn_convolution(Context&) { return nullptr; }
 #endif
+#ifndef GRADLIBRA_HAVE_CUDNN
+std::unique_ptr<Convolution> make_cudnn_convolution(Context&, const CudnnOptions&) { return nullptr; }
+#endif
 
 }  // namespace gradlibra

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Installs the compilers and libraries that are missing, through apt-get. Quiet when there is nothing to do.
+# Installs the compilers and libraries that are missing, through apt-get; where there is a CUDA toolkit, brings NVIDIA's
+# cudnn-frontend headers through pip into third_party/.cache. Quiet when there is nothing to do.
 set -euo pipefail
 
 usage() {
@@ -10,7 +11,8 @@ usage: scripts/setup.sh [--tests] [--check]
   --check   install nothing; only say what is missing
   --help    this text
 Needs apt-get (Debian 12, Ubuntu 24.04 or newer) and root or sudo, unless everything is there already. CUDA, MPI and OpenSlide
-are used when present and are never installed by this script.
+are used when present and are never installed by this script. With CUDA, the headers of cudnn-frontend (needed beside cuDNN 9 for
+fast GPU convolutions) come from pip; set CUDNN_FRONTEND_ROOT to use others.
 Exit status: 0 everything needed is there, 1 something is missing, 2 wrong use.
 TEXT
 }
@@ -71,6 +73,43 @@ read_missing() {
   mapfile -t missing_optional < <(missing_of "$optional")
 }
 
+# cuDNN is used through headers that NVIDIA publishes apart from it, on the Python package index; a wheel is a zip file, nothing
+# of Python is run or installed. The version is the one the tests were run with. A build without them works, so trouble here is
+# reported and is no failure.
+frontend_version=1.15.0
+fetch_cudnn_frontend() {
+  local cache wheel_dir
+  cache=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/third_party/.cache/cudnn-frontend
+  command -v nvcc > /dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" ] || return 0
+  [ -z "${CUDNN_FRONTEND_ROOT:-}" ] || return 0
+  [ ! -f "$cache/include/cudnn_frontend.h" ] || return 0
+  ! has_header cudnn_frontend.h || return 0
+  local missing="setup: GPU convolutions will be slow without the headers of cudnn-frontend $frontend_version"
+  if $check_only; then
+    echo "$missing (--check)" >&2
+    return 0
+  fi
+  if ! python3 -m pip --version > /dev/null 2>&1; then
+    echo "$missing: install pip (apt-get install python3-pip) and run this again, or set CUDNN_FRONTEND_ROOT" >&2
+    return 0
+  fi
+  echo "setup: fetching cudnn-frontend $frontend_version"
+  wheel_dir=$(mktemp -d)
+  # Any wheel of this version will do, the headers in them are the same: the tags need not fit the Python that is here.
+  if python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --python-version 3.11 \
+    --implementation cp --abi cp311 --platform manylinux_2_28_x86_64 --dest "$wheel_dir" \
+    "nvidia-cudnn-frontend==$frontend_version" > "$wheel_dir/log" 2>&1 &&
+    python3 -m zipfile -e "$wheel_dir"/*.whl "$wheel_dir/content" && [ -f "$wheel_dir/content/include/cudnn_frontend.h" ]; then
+    mkdir -p "$cache"
+    rm -rf "$cache/include"
+    mv "$wheel_dir/content/include" "$cache/include"
+  else
+    tail -n 3 "$wheel_dir/log" >&2
+    echo "$missing: pip could not fetch nvidia-cudnn-frontend (no network?)" >&2
+  fi
+  rm -rf "$wheel_dir"
+}
+
 # Ends the script after saying what is missing and how to get it; goes on if only optional packages are.
 give_up() {
   read_missing
@@ -78,6 +117,7 @@ give_up() {
   if [ ${#missing_required[@]} -eq 0 ]; then
     echo "setup: going on without the optional ${missing_optional[*]} ($1)" >&2
     check_versions
+    fetch_cudnn_frontend
     exit
   fi
   {
@@ -92,6 +132,7 @@ read_missing
 packages=("${missing_required[@]}" "${missing_optional[@]}")
 if [ ${#packages[@]} -eq 0 ]; then
   check_versions
+  fetch_cudnn_frontend
   exit
 fi
 if $check_only; then give_up "nothing was installed (--check)"; fi
@@ -128,3 +169,4 @@ fi
 read_missing
 if [ ${#missing_required[@]} -ne 0 ]; then give_up "apt-get reported success"; fi
 check_versions
+fetch_cudnn_frontend

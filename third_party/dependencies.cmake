@@ -120,7 +120,21 @@ else()
   endif()
 endif()
 
-# A library that is a header and a library file beside the CUDA toolkit, as the imported target `target`.
+# "1.15.0" of the lines `#define PREFIX_MAJOR 1` and so on in a header.
+function(gradlibra_header_version header prefix result)
+  set(version "")
+  foreach(part MAJOR MINOR PATCHLEVEL PATCH)
+    file(STRINGS ${header} line REGEX "^#define +${prefix}_${part}(_VERSION)? +[0-9]+" LIMIT_COUNT 1)
+    if(line MATCHES "([0-9]+) *$")
+      list(APPEND version ${CMAKE_MATCH_1})
+    endif()
+  endforeach()
+  list(JOIN version "." version)
+  set(${result} "${version}" PARENT_SCOPE)
+endfunction()
+
+# A library that is a header and a library file beside the CUDA toolkit, as the imported target `target`. Its row in the table is
+# written here only when it is missing; its version is in GRADLIBRA_<option>_VERSION.
 function(gradlibra_find_with_cuda option name target header library version_header version_prefix cost)
   set(GRADLIBRA_HAVE_${option} OFF)
   if(NOT GRADLIBRA_${option})
@@ -135,16 +149,8 @@ function(gradlibra_find_with_cuda option name target header library version_head
       set_target_properties(${target} PROPERTIES
         IMPORTED_LOCATION ${GRADLIBRA_${option}_LIBRARY}
         INTERFACE_INCLUDE_DIRECTORIES ${GRADLIBRA_${option}_INCLUDE_DIR})
-      set(version "")
-      foreach(part MAJOR MINOR PATCHLEVEL PATCH)
-        file(STRINGS ${GRADLIBRA_${option}_INCLUDE_DIR}/${version_header} line
-             REGEX "^#define +${version_prefix}_${part} +[0-9]+" LIMIT_COUNT 1)
-        if(line MATCHES "([0-9]+) *$")
-          list(APPEND version ${CMAKE_MATCH_1})
-        endif()
-      endforeach()
-      list(JOIN version "." version)
-      gradlibra_row(${name} "${version}" "found, not used yet")
+      gradlibra_header_version(${GRADLIBRA_${option}_INCLUDE_DIR}/${version_header} ${version_prefix} version)
+      set(GRADLIBRA_${option}_VERSION "${version}" PARENT_SCOPE)
     else()
       gradlibra_row(${name} "not found" "${cost}")
     endif()
@@ -155,17 +161,41 @@ endfunction()
 
 option(GRADLIBRA_CUDNN "GPU convolutions through cuDNN" ON)
 option(GRADLIBRA_NCCL "several GPUs" ON)
-gradlibra_find_with_cuda(CUDNN cuDNN CUDNN::cudnn cudnn.h cudnn cudnn_version.h CUDNN
-                         "GPU convolutions use plain kernels, many times slower, install cuDNN 9")
-gradlibra_find_with_cuda(NCCL NCCL NCCL::nccl nccl.h nccl nccl.h NCCL "one GPU, libnccl-dev from NVIDIA's repository")
-if(GRADLIBRA_HAVE_CUDA)
-  # Part of the toolkit, but some installations leave it out.
-  set(GRADLIBRA_HAVE_CUBLAS OFF)
-  if(TARGET CUDA::cublas)
-    set(GRADLIBRA_HAVE_CUBLAS ON)
+set(cost "GPU convolutions use plain kernels, many times slower")
+gradlibra_find_with_cuda(CUDNN cuDNN CUDNN::cudnn cudnn.h cudnn cudnn_version.h CUDNN "${cost}, install cuDNN 9")
+if(GRADLIBRA_HAVE_CUDNN)
+  # cuDNN 9 is used through NVIDIA's headers for its graph interface, which are not part of cuDNN. scripts/setup.sh puts them into
+  # third_party/.cache; others are taken first from CUDNN_FRONTEND_ROOT (the folder above include/), then from the system.
+  set(GRADLIBRA_HAVE_CUDNN OFF)
+  set(CUDNN_FRONTEND_ROOT "" CACHE PATH "folder of NVIDIA's cudnn-frontend, the one above include/")
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h
+            HINTS ${CUDNN_FRONTEND_ROOT} ENV CUDNN_FRONTEND_ROOT
+            PATHS ${CMAKE_SOURCE_DIR}/third_party/.cache/cudnn-frontend PATH_SUFFIXES include)
+  mark_as_advanced(CUDNN_FRONTEND_INCLUDE_DIR)
+  if(GRADLIBRA_CUDNN_VERSION VERSION_LESS 9)
+    gradlibra_row(cuDNN "${GRADLIBRA_CUDNN_VERSION} is too old" "${cost}, install cuDNN 9")
+  elseif(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+    gradlibra_row(cuDNN "${GRADLIBRA_CUDNN_VERSION}, without cudnn_frontend.h" "${cost}, scripts/setup.sh brings NVIDIA's cudnn-frontend")
   else()
-    gradlibra_row(cuBLAS "not found" "GPU matrix products use plain kernels, part of the CUDA toolkit")
+    gradlibra_header_version(${CUDNN_FRONTEND_INCLUDE_DIR}/cudnn_frontend_version.h CUDNN_FRONTEND version)
+    if(version VERSION_LESS 1.15)
+      gradlibra_row(cuDNN "${GRADLIBRA_CUDNN_VERSION}, cudnn-frontend ${version} is too old" "${cost}, 1.15 or newer is needed")
+    else()
+      set(GRADLIBRA_HAVE_CUDNN ON)
+      add_library(CUDNN::frontend INTERFACE IMPORTED GLOBAL)
+      target_include_directories(CUDNN::frontend SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR})
+      target_compile_definitions(CUDNN::frontend INTERFACE CUDNN_FRONTEND_SKIP_JSON_LIB)
+      # Later ones have kernels of their own, which we do not use but must link what compiles them.
+      if(version VERSION_GREATER_EQUAL 1.16 AND TARGET CUDA::nvrtc)
+        target_link_libraries(CUDNN::frontend INTERFACE CUDA::nvrtc)
+      endif()
+      gradlibra_row(cuDNN "${GRADLIBRA_CUDNN_VERSION}, cudnn-frontend ${version}" "")
+    endif()
   endif()
+endif()
+gradlibra_find_with_cuda(NCCL NCCL NCCL::nccl nccl.h nccl nccl.h NCCL "one GPU, libnccl-dev from NVIDIA's repository")
+if(GRADLIBRA_HAVE_NCCL)
+  gradlibra_row(NCCL "${GRADLIBRA_NCCL_VERSION}" "found, not used yet")
 endif()
 
 set(GRADLIBRA_HAVE_ONEDNN OFF)

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+// Convolution on the GPU through cuDNN: one plan per problem, made at its first call and kept.
+#include <bit>
+#include <map>
+
+#include "kernels/cuda.h"
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
+#include "runtime/context.h"
+#include "runtime/cudnn_handle.h"
+#include "runtime/cudnn_plan.h"
+
+namespace gradlibra {
+
+namespace {
+
+using kernels::ConvDims;
+using kernels::ConvShape;
+using Kind = CudnnProblem::Kind;
+
+cudaStream_t stream_of(Context& context) {
+  cudaStream_t stream = nullptr;
+  context.run([&](auto& device) {
+    if constexpr (std::is_same_v<std::decay_t<decltype(device)>, Cuda>) stream = device.stream();
+  });
+  return stream;
+}
+
+void require_one_type(const char* op, DType a, DType b) {
+  require((a == DType::f32 || a == DType::bf16) && a == b, op,
+          "maps and weights of one call are all float or all bfloat16");
+}
+
+// A step's calls after the first of each shape neither allocate, nor wait, nor touch a stream but the context's, so they can be
+// recorded in a CUDA graph. A first call builds a plan and may do all three.
+class CudnnConvolution final : public Convolution {
+ public:
+  CudnnConvolution(Context& context, const CudnnOptions& options)
+      : context_(context), options_(options), handle_(make_cudnn_handle(stream_of(context))) {}
+
+  // One graph does everything where an engine can. Otherwise the convolution alone goes to a scratch map of y's type and a second,
+  // elementwise graph does the rest, which costs one more pass over y and, in bfloat16, one more rounding.
+  void forward(const Forward& call) override {
+    const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
+    require_one_type("conv2d", call.x.dtype(), call.y.dtype());
+    require_one_type("conv2d", call.weight.dtype(), call.y.dtype());
+    if (call.bias.data() != nullptr) require_shape("conv2d", "bias", call.bias, {dims.K});
+    if (!call.residual.empty()) {
+      require_one_type("conv2d", call.residual.dtype(), call.y.dtype());
+      require(call.residual.shape() == call.y.shape(), "conv2d",
+              "residual has shape " + call.residual.shape().to_string() + ", expected " + call.y.shape().to_string());
+    }
+    if (call.y.size() == 0) return;
+    CudnnProblem problem{.kind = Kind::forward,
+                         .dims = dims,
+                         .maps = call.y.dtype(),
+                         .result = call.y.dtype(),
+                         .bias = call.bias.data() != nullptr,
+                         .residual = !call.residual.empty(),
+                         .activation = call.activation};
+    const CudnnOperands all{.first = call.x.data(),
+                            .second = call.weight.data(),
+                            .result = call.y.data(),
+                            .bias = call.bias.data(),
+                            .residual = call.residual.data()};
+    if (try_run(problem, all)) return;
+
+    Tensor sum = context_.empty(call.y.shape(), call.y.dtype());
+    const CudnnProblem alone{.dims = dims, .maps = problem.maps, .result = problem.result};
+    run(alone, {.first = call.x.data(), .second = call.weight.data(), .result = sum.data()});
+    problem.kind = Kind::finish;
+    run(problem, {.first = sum.data(), .result = call.y.data(), .bias = all.bias, .residual = all.residual});
+  }
+
+  void backward_data(ConstMap grad_y, ConstMap weight, const ConvShape& shape, Map grad_x, Accumulate mode) override {
+    const ConvDims dims =
+        kernels::conv_dims("conv2d_backward_data", grad_x.shape(), weight.shape(), grad_y.shape(), shape);
+    require_one_type("conv2d_backward_data", grad_y.dtype(), grad_x.dtype());
+    require_one_type("conv2d_backward_data", weight.dtype(), grad_x.dtype());
+    if (grad_x.size() == 0) return;
+    const CudnnProblem problem{
+        .kind = Kind::backward_data, .dims = dims, .maps = grad_x.dtype(), .result = grad_x.dtype()};
+    if (mode == Accumulate::overwrite)
+      return run(problem, {.first = grad_y.data(), .second = weight.data(), .result = grad_x.data()});
+    Tensor sum = context_.empty(grad_x.shape(), grad_x.dtype());
+    run(problem, {.first = grad_y.data(), .second = weight.data(), .result = sum.data()});
+    context_.run([&](auto& device) {
+      if (sum.dtype() == DType::bf16)
+        kernels::copy(device, sum.view<bfloat16>(), grad_x.view<bfloat16>(), Accumulate::add);
+      else
+        kernels::copy(device, sum.view(), grad_x.view(), Accumulate::add);
+    });
+  }
+
+  void backward_weight(ConstMap x, ConstMap grad_y, const ConvShape& shape, View<float> grad_weight,
+                       View<float> grad_bias, Accumulate mode) override {
+    const ConvDims dims =
+        kernels::conv_dims("conv2d_backward_weight", x.shape(), grad_weight.shape(), grad_y.shape(), shape);
+    require_one_type("conv2d_backward_weight", x.dtype(), grad_y.dtype());
+    if (grad_bias.data() != nullptr) require_shape("conv2d_backward_weight", "grad_bias", grad_bias, {dims.K});
+    if (grad_y.size() == 0) {
+      if (mode == Accumulate::add) return;
+      context_.run([&](auto& device) {
+        kernels::fill(device, grad_weight, 0.0f);
+        if (grad_bias.data() != nullptr) kernels::fill(device, grad_bias, 0.0f);
+      });
+      return;
+    }
+    weight_gradient(dims, x, grad_y, grad_weight, mode);
+    if (grad_bias.data() == nullptr) return;
+    Tensor workspace = context_.empty({kernels::sum_rows_workspace(dims.N * dims.P * dims.Q, dims.K)});
+    context_.run([&](auto& device) {
+      if (grad_y.dtype() == DType::bf16)
+        kernels::sum_rows(device, grad_y.view<bfloat16>(), grad_bias, mode, workspace.view());
+      else
+        kernels::sum_rows(device, grad_y.view(), grad_bias, mode, workspace.view());
+    });
+  }
+
+ private:
+  struct Entry {
+    std::unique_ptr<CudnnPlan> plan;  // null: no engine
+    std::string why;
+  };
+
+  // The sum over a batch is float also where the maps are bfloat16, if an engine can store it so; else it is rounded to bfloat16.
+  void weight_gradient(const ConvDims& dims, ConstMap x, ConstMap grad_y, View<float> grad_weight, Accumulate mode) {
+    CudnnProblem problem{.kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = DType::f32};
+    CudnnOperands operands{.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()};
+    Tensor sum;
+    if (mode == Accumulate::add) {
+      sum = context_.empty(grad_weight.shape());
+      operands.result = sum.data();
+    }
+    if (try_run(problem, operands)) {
+      if (mode == Accumulate::add)
+        context_.run([&](auto& device) { kernels::copy(device, sum.view(), grad_weight, Accumulate::add); });
+      return;
+    }
+    problem.result = problem.maps;
+    sum = context_.empty(grad_weight.shape(), problem.result);
+    operands.result = sum.data();
+    run(problem, operands);
+    context_.run([&](auto& device) { kernels::cast(device, sum.view<bfloat16>(), grad_weight, mode); });
+  }
+
+  // False if cuDNN has no engine for the problem.
+  bool try_run(const CudnnProblem& problem, const CudnnOperands& operands) {
+    const Entry& entry = plan_of(problem, operands);
+    if (entry.plan == nullptr) return false;
+    Tensor scratch = workspace(*entry.plan);
+    entry.plan->run(handle_.get(), operands, scratch.data());
+    return true;
+  }
+
+  void run(const CudnnProblem& problem, const CudnnOperands& operands) {
+    if (try_run(problem, operands)) return;
+    throw std::runtime_error("cuDNN " + cudnn_version_text(cudnnGetVersion()) + " has no engine for the " +
+                             problem.to_string() + ": " + plan_of(problem, operands).why);
+  }
+
+  const Entry& plan_of(const CudnnProblem& problem, const CudnnOperands& operands) {
+    const auto [at, is_new] = plans_.try_emplace(problem);
+    Entry& entry = at->second;
+    if (!is_new) return entry;
+    entry.plan = CudnnPlan::find({.handle = handle_.get()}, problem, options_, entry.why);
+    if (entry.plan != nullptr && options_.tuning == ConvTuning::timed) {
+      Tensor scratch = workspace(*entry.plan);
+      entry.plan->tune(handle_.get(), operands, scratch.data());
+    }
+    return entry;
+  }
+
+  // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool keeps a list for
+  // each size, and there are about as many sizes as plans.
+  Tensor workspace(const CudnnPlan& plan) {
+    constexpr uint64_t kLeast = 1 << 16;
+    const uint64_t bytes = std::bit_ceil(std::max(static_cast<uint64_t>(plan.workspace_bytes()), kLeast));
+    return context_.empty({static_cast<int64_t>(bytes)}, DType::u8);
+  }
+
+  Context& context_;
+  CudnnOptions options_;
+  CudnnHandle handle_;
+  std::map<CudnnProblem, Entry> plans_;
+};
+
+}  // namespace
+
+std::unique_ptr<Convolution> make_cudnn_convolution(Context& context, const CudnnOptions& options) {
+  if (context.on_host()) return nullptr;
+  return std::make_unique<CudnnConvolution>(context, options);
+}
+
+}  // namespace gradlibra
