@@ -38,8 +38,11 @@ class CudnnConvolution final : public Convolution {
   CudnnConvolution(Context& context, const CudnnOptions& options)
       : context_(context), options_(options), handle_(make_cudnn_handle(stream_of(context))) {}
 
-  // One graph does everything where an engine can. Otherwise the convolution alone goes to a scratch map of y's type and a second,
-  // elementwise graph does the rest, which costs one more pass over y and, in bfloat16, one more rounding.
+  // One graph does everything where an engine can. Otherwise, in this order:
+  //   convolution and bias in one graph, then residual and ReLU in place by our kernels (float without TF32 has no engine that
+  //   takes a residual);
+  //   the convolution alone to a scratch map, then bias, residual and ReLU by an elementwise graph.
+  // Either costs one more pass over y and, in bfloat16, one more rounding.
   void forward(const Forward& call) override {
     const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
     require_one_type("conv2d", call.x.dtype(), call.y.dtype());
@@ -65,11 +68,24 @@ class CudnnConvolution final : public Convolution {
                             .residual = call.residual.data()};
     if (try_run(problem, all)) return;
 
-    Tensor sum = context_.empty(call.y.shape(), call.y.dtype());
     const CudnnProblem alone{.dims = dims, .maps = problem.maps, .result = problem.result};
-    run(alone, {.first = call.x.data(), .second = call.weight.data(), .result = sum.data()});
-    problem.kind = Kind::finish;
-    run(problem, {.first = sum.data(), .result = call.y.data(), .bias = all.bias, .residual = all.residual});
+    if (problem.bias) {
+      CudnnProblem biased = alone;
+      biased.bias = true;
+      if (!try_run(biased, {.first = all.first, .second = all.second, .result = all.result, .bias = all.bias})) {
+        Tensor sum = context_.empty(call.y.shape(), call.y.dtype());
+        run(alone, {.first = all.first, .second = all.second, .result = sum.data()});
+        problem.kind = Kind::finish;
+        run(problem, {.first = sum.data(), .result = all.result, .bias = all.bias, .residual = all.residual});
+        return;
+      }
+    } else {
+      run(alone, {.first = all.first, .second = all.second, .result = all.result});
+    }
+    if (call.y.dtype() == DType::bf16)
+      finish_in_place<bfloat16>(call);
+    else
+      finish_in_place<float>(call);
   }
 
   void backward_data(ConstMap grad_y, ConstMap weight, const ConvShape& shape, Map grad_x, Accumulate mode) override {
@@ -122,6 +138,22 @@ class CudnnConvolution final : public Convolution {
     std::unique_ptr<CudnnPlan> plan;  // null: no engine
     std::string why;
   };
+
+  // y = activation(y + residual)
+  template <class T>
+  void finish_in_place(const Forward& call) {
+    const View<T> y = call.y.view<T>();
+    const bool relu = call.activation == kernels::Activation::relu;
+    context_.run([&](auto& device) {
+      if (call.residual.empty()) {
+        if (relu) kernels::relu(device, y, y);
+      } else if (relu) {
+        kernels::add_relu(device, y, call.residual.view<T>(), y);
+      } else {
+        kernels::copy(device, call.residual.view<T>(), y, Accumulate::add);
+      }
+    });
+  }
 
   // The sum over a batch is float also where the maps are bfloat16, if an engine can store it so; else it is rounded to bfloat16.
   void weight_gradient(const ConvDims& dims, ConstMap x, ConstMap grad_y, View<float> grad_weight, Accumulate mode) {

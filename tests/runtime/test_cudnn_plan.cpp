@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+// Every convolution of a training step has a cuDNN plan. These tests need no GPU: cuDNN finds engines and builds plans for a
+// device it is only told about. It stops where kernels have to be compiled or run, so whether the results are right is for
+// test_cudnn_convolution.cpp to find, on a GPU.
+#include "runtime/cudnn_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <iostream>
+#include <set>
+
+#include "runtime/cudnn_handle.h"
+
+namespace gradlibra {
+namespace {
+
+using kernels::Activation;
+using kernels::ConvDims;
+using Kind = CudnnProblem::Kind;
+
+// An H100 as cuDNN 9 would describe one. Another version may want other fields.
+const char* const kH100 = R"({"deviceName": "NVIDIA H100 80GB HBM3", "cudaDeviceId": 0, "deviceVer": 900,
+  "driverVer": 13000, "isTccDriver": 0, "l2CacheSize": 52428800, "maxCtasPerSM": 32, "maxRegistersPerSM": 65536,
+  "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448, "maxThreadsPerBlock": 1024,
+  "maxThreadsPerSM": 2048, "memClockRateKHz": 2619000, "multiProcessorCount": 132, "pciDeviceId": 0,
+  "regsPerBlock": 65536, "reservedSharedMemoryPerBlock": 1024, "smClockRateKHz": 1980000, "supportCoopLaunch": 1,
+  "totalGlobalMem": 85000000000, "warpSize": 32, "maxBlockSize": [1024, 1024, 64],
+  "maxGridSize": [2147483647, 65535, 65535]})";
+
+ConvDims conv(int64_t N, int64_t side, int64_t C, int64_t K, int64_t kernel, int stride = 1) {
+  const kernels::ConvShape shape{.stride = stride, .padding = static_cast<int>(kernel / 2)};
+  const int64_t out = kernels::conv_size(side, kernel, shape);
+  return {N, side, side, C, K, kernel, kernel, out, out, stride, shape.padding, 1};
+}
+
+// The product of R rows with a weight, as the deformable convolution leaves it (runtime/convolution.h).
+ConvDims product(int64_t R, int64_t C, int64_t K) { return {1, R, 1, C, K, 1, 1, R, 1, 1, 0, 1}; }
+
+// Each different convolution of RepPoints on a ResNet-50, 8 images of 512 x 512, 80 classes.
+std::vector<ConvDims> reppoints_r50() {
+  constexpr int64_t N = 8;
+  std::vector<ConvDims> all{conv(N, 512, 3, 64, 7, 2)};
+  const auto stage = [&](int64_t side, int64_t in, int64_t width, int stride) {
+    const int64_t out = 4 * width, small = side / stride;
+    all.push_back(conv(N, side, in, width, 1));
+    all.push_back(conv(N, side, width, width, 3, stride));
+    all.push_back(conv(N, small, width, out, 1));
+    all.push_back(conv(N, side, in, out, 1, stride));
+    all.push_back(conv(N, small, out, width, 1));
+    all.push_back(conv(N, small, width, width, 3));
+  };
+  stage(128, 64, 64, 1);
+  stage(128, 256, 128, 2);
+  stage(64, 512, 256, 2);
+  stage(32, 1024, 512, 2);
+  for (int level = 0; level < 3; ++level) all.push_back(conv(N, 64 >> level, 512 << level, 256, 1));
+  all.push_back(conv(N, 16, 256, 256, 3, 2));
+  all.push_back(conv(N, 8, 256, 256, 3, 2));
+  for (int64_t side = 64; side >= 4; side /= 2) {
+    all.push_back(conv(N, side, 256, 256, 3));
+    all.push_back(conv(N, side, 256, 18, 1));
+    all.push_back(conv(N, side, 256, 80, 1));
+    all.push_back(product(N * side * side, 9 * 256, 256));
+  }
+  return all;
+}
+
+struct Precision {
+  const char* name;
+  DType maps;
+  FloatMath math;
+};
+
+class CudnnPlans : public ::testing::TestWithParam<Precision> {
+ protected:
+  void SetUp() override {
+    const std::string problem = cudnn_version_problem(CUDNN_VERSION, cudnnGetVersion());
+    if (!problem.empty()) GTEST_SKIP() << problem;
+    std::string why;
+    try {
+      (void)CudnnPlan::find(target, {.dims = conv(1, 8, 8, 8, 1)}, options, why);
+    } catch (const std::exception& e) {
+      GTEST_SKIP() << "this cuDNN reads another description of a device: " << e.what();
+    }
+  }
+  // The engine, or "" and cuDNN's reason.
+  std::string engine(const CudnnProblem& problem, std::string& why) const {
+    const auto plan = CudnnPlan::find(target, problem, options, why);
+    if (plan == nullptr) return "";
+    EXPECT_LE(plan->workspace_bytes(), options.workspace_limit_bytes) << problem.to_string();
+    return plan->engine();
+  }
+
+  DType maps = GetParam().maps;
+  CudnnOptions options{.float_math = GetParam().math};
+  CudnnTarget target{.description = kH100};
+};
+INSTANTIATE_TEST_SUITE_P(Precisions, CudnnPlans,
+                         ::testing::Values(Precision{"fp32", DType::f32, FloatMath::fp32},
+                                           Precision{"tf32", DType::f32, FloatMath::tf32},
+                                           Precision{"bf16", DType::bf16, FloatMath::fp32}),
+                         [](const auto& precision) { return precision.param.name; });
+
+// Fused engines are mostly compiled when a plan is built, which cuDNN refuses without the driver's library (libcuda.so.1); those
+// it can also not judge then. Convolutions alone and with a bias are there ready-made.
+TEST_P(CudnnPlans, ForwardOfRepPoints) {
+  int fused = 0, in_steps = 0;
+  for (const ConvDims& dims : reppoints_r50()) {
+    CudnnProblem problem{.dims = dims, .maps = maps, .result = maps, .bias = true, .activation = Activation::relu};
+    problem.residual = dims.K == 4 * dims.C;
+    std::string why;
+    ++(engine(problem, why).empty() ? in_steps : fused);
+    EXPECT_NE(engine({.dims = dims, .maps = maps, .result = maps}, why), "") << problem.to_string() << ": " << why;
+  }
+  RecordProperty("fused", fused);
+  RecordProperty("in_steps", in_steps);
+  std::cout << fused << " in one graph, " << in_steps
+            << " in steps, or with engines that only a machine with a driver shows\n";
+}
+
+TEST_P(CudnnPlans, BackwardOfRepPoints) {
+  for (const ConvDims& dims : reppoints_r50()) {
+    std::string why;
+    const CudnnProblem data{.kind = Kind::backward_data, .dims = dims, .maps = maps, .result = maps};
+    EXPECT_NE(engine(data, why), "") << data.to_string() << ": " << why;
+    CudnnProblem weight{.kind = Kind::backward_weight, .dims = dims, .maps = maps};
+    if (!engine(weight, why).empty()) continue;
+    weight.result = maps;
+    EXPECT_NE(engine(weight, why), "") << weight.to_string() << ": " << why;
+  }
+}
+
+TEST(CudnnVersion, LibraryMayBeNewerWithinAMajorVersionNotOlder) {
+  EXPECT_EQ(cudnn_version_text(91900), "9.19.0");
+  EXPECT_EQ(cudnn_version_text(8907), "8.9.7");
+  EXPECT_EQ(cudnn_version_problem(91900, 91900), "");
+  EXPECT_EQ(cudnn_version_problem(91901, 91900), "");  // patches do not change the interface
+  EXPECT_EQ(cudnn_version_problem(91900, 92000), "");
+  const std::string older = cudnn_version_problem(91900, 91002);
+  EXPECT_NE(older.find("9.10.2 was loaded"), std::string::npos) << older;
+  EXPECT_NE(older.find("compiled with 9.19.0"), std::string::npos) << older;
+  EXPECT_NE(cudnn_version_problem(91900, 8907), "");
+  EXPECT_NE(cudnn_version_problem(91900, 100000), "");
+}
+
+TEST(CudnnProblem, EveryFieldDistinguishesPlans) {
+  std::set<CudnnProblem> seen;
+  const CudnnProblem base{.dims = conv(8, 64, 256, 64, 3)};
+  const auto add = [&](auto change) {
+    CudnnProblem p = base;
+    change(p);
+    return seen.insert(p).second;
+  };
+  EXPECT_TRUE(add([](CudnnProblem&) {}));
+  EXPECT_FALSE(add([](CudnnProblem&) {}));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.kind = Kind::backward_data; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.maps = DType::bf16; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.maps = p.result = DType::bf16; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.bias = true; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.residual = true; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.activation = Activation::relu; }));
+  for (int64_t ConvDims::*size : {&ConvDims::N, &ConvDims::H, &ConvDims::W, &ConvDims::C, &ConvDims::K, &ConvDims::R,
+                                  &ConvDims::S, &ConvDims::P, &ConvDims::Q})
+    EXPECT_TRUE(add([=](CudnnProblem& p) { p.dims.*size = 1000; }));
+  for (int ConvDims::*size : {&ConvDims::stride, &ConvDims::padding, &ConvDims::dilation})
+    EXPECT_TRUE(add([=](CudnnProblem& p) { p.dims.*size = 1000; }));
+}
+
+}  // namespace
+}  // namespace gradlibra
