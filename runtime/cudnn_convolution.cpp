@@ -38,11 +38,9 @@ class CudnnConvolution final : public Convolution {
   CudnnConvolution(Context& context, const CudnnOptions& options)
       : context_(context), options_(options), handle_(make_cudnn_handle(stream_of(context))) {}
 
-  // One graph does everything where an engine can. Otherwise, in this order:
-  //   convolution and bias in one graph, then residual and ReLU in place by our kernels (float without TF32 has no engine that
-  //   takes a residual);
-  //   the convolution alone to a scratch map, then bias, residual and ReLU by an elementwise graph.
-  // Either costs one more pass over y and, in bfloat16, one more rounding.
+  // One graph does everything where an engine can. Otherwise the convolution takes the bias along if it can (float without TF32 has
+  // engines for that, but none that adds a residual), and our kernels do the rest in place: each such step costs one more pass
+  // over y and, in bfloat16, one more rounding.
   void forward(const Forward& call) override {
     const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
     require_one_type("conv2d", call.x.dtype(), call.y.dtype());
@@ -68,19 +66,13 @@ class CudnnConvolution final : public Convolution {
                             .residual = call.residual.data()};
     if (try_run(problem, all)) return;
 
-    const CudnnProblem alone{.dims = dims, .maps = problem.maps, .result = problem.result};
-    if (problem.bias) {
-      CudnnProblem biased = alone;
-      biased.bias = true;
-      if (!try_run(biased, {.first = all.first, .second = all.second, .result = all.result, .bias = all.bias})) {
-        Tensor sum = context_.empty(call.y.shape(), call.y.dtype());
-        run(alone, {.first = all.first, .second = all.second, .result = sum.data()});
-        problem.kind = Kind::finish;
-        run(problem, {.first = sum.data(), .result = all.result, .bias = all.bias, .residual = all.residual});
-        return;
-      }
-    } else {
-      run(alone, {.first = all.first, .second = all.second, .result = all.result});
+    CudnnProblem convolution{.dims = dims, .maps = problem.maps, .result = problem.result, .bias = problem.bias};
+    const bool biased =
+        try_run(convolution, {.first = all.first, .second = all.second, .result = all.result, .bias = all.bias});
+    if (!biased) {
+      convolution.bias = false;
+      run(convolution, {.first = all.first, .second = all.second, .result = all.result});
+      if (problem.bias) add_bias(call.bias, call.y);
     }
     if (call.y.dtype() == DType::bf16)
       finish_in_place<bfloat16>(call);
@@ -138,6 +130,19 @@ class CudnnConvolution final : public Convolution {
     std::unique_ptr<CudnnPlan> plan;  // null: no engine
     std::string why;
   };
+
+  // y += bias. For the few maps that no engine adds a bias to, such as bfloat16 with a number of channels that 8 does not divide.
+  void add_bias(View<const float> bias, Map y) {
+    Tensor negative = context_.empty(bias.shape()), wide;
+    if (y.dtype() == DType::bf16) wide = context_.empty(y.shape());
+    const View<float> sum = y.dtype() == DType::bf16 ? wide.view() : y.view();
+    context_.run([&](auto& device) {
+      if (y.dtype() == DType::bf16) kernels::cast(device, y.view<bfloat16>(), sum);
+      kernels::scale(device, bias, -1.0f, negative.view(), Accumulate::overwrite);
+      kernels::subtract_row(device, sum, negative.view(), sum);
+      if (y.dtype() == DType::bf16) kernels::cast(device, sum, y.view<bfloat16>());
+    });
+  }
 
   // y = activation(y + residual)
   template <class T>

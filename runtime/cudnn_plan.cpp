@@ -81,9 +81,6 @@ void describe(fe::graph::Graph& graph, const CudnnProblem& p) {
                       graph.conv_fprop(graph.tensor(t.x.set_uid(kFirst)), graph.tensor(t.weight.set_uid(kSecond)),
                                        geometry<fe::graph::Conv_fprop_attributes>(p.dims)));
       break;
-    case Kind::finish:
-      result = finish(graph, p, t, graph.tensor(t.y.set_uid(kFirst)));
-      break;
     case Kind::backward_data:
       result = graph.conv_dgrad(graph.tensor(t.y.set_uid(kFirst)), graph.tensor(t.weight.set_uid(kSecond)),
                                 geometry<fe::graph::Conv_dgrad_attributes>(p.dims));
@@ -109,8 +106,7 @@ std::vector<fe::NumericalNote_t> excluded(const CudnnProblem& p, const CudnnOpti
   // Sums are float (runtime/convolution.h).
   std::vector<fe::NumericalNote_t> notes{fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
   if (p.maps == DType::f32) notes.push_back(fe::NumericalNote_t::DOWN_CONVERT_INPUTS);
-  if (p.maps == DType::f32 && p.kind != Kind::finish && options.float_math == FloatMath::fp32)
-    notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
+  if (p.maps == DType::f32 && options.float_math == FloatMath::fp32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   if (options.deterministic) notes.push_back(fe::NumericalNote_t::NONDETERMINISTIC);
   return notes;
 }
@@ -133,7 +129,7 @@ struct CudnnPlan::Graph {
 };
 
 std::string CudnnProblem::to_string() const {
-  const char* names[] = {"forward", "end of a forward", "gradient of the data", "gradient of the weight"};
+  const char* names[] = {"forward", "gradient of the data", "gradient of the weight"};
   std::string s = std::string(names[static_cast<int>(kind)]) + " of x " +
                   Shape{dims.N, dims.H, dims.W, dims.C}.to_string() + ", weight " +
                   Shape{dims.K, dims.R, dims.S, dims.C}.to_string() + ", stride " + std::to_string(dims.stride) +

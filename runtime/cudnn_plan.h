@@ -17,11 +17,10 @@ namespace gradlibra {
 // What a plan computes, and all that it depends on besides the device and CudnnOptions. Maps are NHWC, weights KRSC, the bias (K)
 // float; sums and everything between the operations of one graph are float.
 struct CudnnProblem {
-  // Every kind is result = f(first, second); bias and residual belong to the forward kinds.
+  // Every kind is result = f(first, second); bias and residual belong to forward.
   enum class Kind {
-    forward,        // y = activation(x * weight + bias + residual)
-    finish,         // y = activation(x + bias + residual) of x (N, P, Q, K): what a forward without engine leaves to do
-    backward_data,  // grad_x of grad_y and weight
+    forward,          // y = activation(x * weight + bias + residual)
+    backward_data,    // grad_x of grad_y and weight
     backward_weight,  // grad_weight of x and grad_y
   };
   Kind kind = Kind::forward;
@@ -59,7 +58,7 @@ struct CudnnTarget {
 class CudnnPlan {
  public:
   // The plan that cuDNN's heuristics put first among those that `options` allow, or several for tune() to choose from. Null if no
-  // engine computes the problem on this target; `why` is then what cuDNN says. Takes up to a second: engines may be compiled.
+  // engine computes the problem on this target; `why` is then what cuDNN says. Takes up to seconds: engines may be compiled.
   static std::unique_ptr<CudnnPlan> find(const CudnnTarget& target, const CudnnProblem& problem,
                                          const CudnnOptions& options, std::string& why);
   ~CudnnPlan();
