@@ -160,7 +160,8 @@ class CudnnConvolution final : public Convolution {
     });
   }
 
-  // The sum over a batch is float also where the maps are bfloat16, if an engine can store it so; else it is rounded to bfloat16.
+  // The sum over a batch is float also where the maps are bfloat16. cuDNN 9.19 has no engine on an H100 that stores it so (an entry
+  // in plans_ remembers that); then it is rounded to bfloat16 once, as it is stored.
   void weight_gradient(const ConvDims& dims, ConstMap x, ConstMap grad_y, View<float> grad_weight, Accumulate mode) {
     CudnnProblem problem{.kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = DType::f32};
     CudnnOperands operands{.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()};

@@ -24,6 +24,7 @@ struct Precision {
   const char* name;
   DType maps;
   FloatMath math;
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
 };
 
 struct Case {

@@ -69,6 +69,7 @@ struct Precision {
   const char* name;
   DType maps;
   FloatMath math;
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
 };
 
 class CudnnPlans : public ::testing::TestWithParam<Precision> {
@@ -101,8 +102,8 @@ INSTANTIATE_TEST_SUITE_P(Precisions, CudnnPlans,
                                            Precision{"bf16", DType::bf16, FloatMath::fp32}),
                          [](const auto& precision) { return precision.param.name; });
 
-// Fused engines are mostly compiled when a plan is built, which cuDNN refuses without the driver's library (libcuda.so.1); those
-// it can also not judge then. Convolutions alone and with a bias are there ready-made.
+// Fused engines are mostly compiled when a plan is built, for which cuDNN needs the driver's library (libcuda.so.1); without it they
+// do not show here. Convolutions alone, and in float those with a bias, need no compiling.
 TEST_P(CudnnPlans, ForwardOfRepPoints) {
   int fused = 0, in_steps = 0;
   for (const ConvDims& dims : reppoints_r50()) {
