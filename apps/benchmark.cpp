@@ -26,6 +26,7 @@ void print_step(const nlohmann::ordered_json& j) {
   fmt::print("{:.4g} TFLOP/s, {:.1f} % of the device's matrix rate   peak memory {:.0f} MiB   loss {:.4f}\n",
              j["tflops"].get<double>(), j["percent_of_matrix_rate"].get<double>(), j["peak_memory_mb"].get<double>(),
              j["loss"].get<double>());
+  if (j["data"] == "real") fmt::print("waited for data {:.2f} % of the time\n", j["data_wait_percent"].get<double>());
 }
 
 void print_data(const nlohmann::ordered_json& j) {
@@ -91,6 +92,11 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("S");
   step->add_flag("--no-graph", no_graph, "launch kernel by kernel on a GPU instead of replaying the recorded step");
+  bool real_data = false;
+  step->add_flag(
+      "--real-data", real_data,
+      "the configuration's training images through its loader instead of random pixels; also prints which part "
+      "of the time the step waited for them");
   add_json(*step);
 
   DataBenchmarkOptions data_options;
@@ -123,8 +129,16 @@ int main(int argc, char** argv) {
       if (!precision.empty()) config.runtime.precision = precision;
       if (no_graph) config.runtime.cuda_graph = false;
       const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
-      const size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
-      result = benchmark_step(*context, config, static_cast<int>(classes), step_options);
+      size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
+      Dataset dataset;
+      if (real_data) {
+        std::vector<Finding> findings;
+        dataset = read_dataset(config.data, Split::train, findings);
+        if (dataset.images.empty()) throw std::runtime_error(config.data.root + ": the training split has no images");
+        classes = dataset.classes.size();
+      }
+      result =
+          benchmark_step(*context, config, static_cast<int>(classes), step_options, real_data ? &dataset : nullptr);
       print_step(result);
     } else {
       result = benchmark_data(read_experiment(common), data_options);

@@ -73,7 +73,7 @@ double training_flops(const Detector& detector, int64_t N, int64_t height, int64
 }
 
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
-                                      const StepBenchmarkOptions& options) {
+                                      const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
   context.configure(config.runtime);
   Detector detector(context, config.model, classes);
@@ -81,7 +81,17 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   Optimizer optimizer(detector.parameters(), config.optimizer);
   SingleProcess alone;
   TrainStep train_step(detector, optimizer, alone, {.graph = config.runtime.cuda_graph});
-  train_step.stage(synthetic_batch(options.batch, options.height, options.width, config.loader.max_boxes, classes));
+  std::unique_ptr<Loader> loader;
+  Batch batch;
+  if (dataset != nullptr) {
+    LoaderConfig sizes = config.loader;
+    sizes.batch_size = static_cast<int>(options.batch);
+    sizes.height = static_cast<int>(options.height);
+    sizes.width = static_cast<int>(options.width);
+    loader = std::make_unique<Loader>(*dataset, sizes, config.data, LoaderMode::train, LoaderState{.seed = 1});
+  } else {
+    train_step.stage(synthetic_batch(options.batch, options.height, options.width, config.loader.max_boxes, classes));
+  }
   const double base_lr = scaled_lr(config.schedule, options.batch);
 
   // A step's time is that from the end of the one before it to its own end: on a GPU they overlap with the launches.
@@ -90,6 +100,7 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   double loss = 0;
   int finished = 0;
   Clock::time_point last;
+  double waited_before = 0;
   const auto finish = [&] {
     loss = train_step.wait().total;
     const Clock::time_point now = Clock::now();
@@ -103,6 +114,11 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   const int steps = options.warmup + 1 + options.steps;
   for (int step = 0; step < steps; ++step) {
     if (step == options.warmup) profiler_start(context);  // a profiler sees the measured steps only
+    if (loader) {
+      if (step == options.warmup + 1) waited_before = loader->seconds_waited();
+      in_range("data", [&] { loader->next(batch); });
+      in_range("upload", [&] { train_step.stage(batch); });
+    }
     const Range range("step");
     train_step.enqueue(learning_rate(config.schedule, base_lr, 0, step));
     while (step + 1 - finished > static_cast<int>(train_step.lag())) finish();
@@ -137,6 +153,8 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
           {"peak_memory_mb", static_cast<double>(peak_bytes) / 1048576.0},
           {"steps", options.steps},
           {"loss", loss},
+          {"data", loader ? "real" : "synthetic"},
+          {"data_wait_percent", loader ? 100 * (loader->seconds_waited() - waited_before) / sum : 0.0},
           {"tflops", flops_per_s * 1e-12},
           {"percent_of_matrix_rate", 100 * flops_per_s / rates.matrix_flops_per_s}};
 }

@@ -18,9 +18,11 @@ struct StepBenchmarkOptions {
   double seconds = 0.3;  // for measuring the device's matrix rate
 };
 
-// The fields of --json. std::invalid_argument for options out of range, std::runtime_error if the loss is not finite.
+// The fields of --json. With a data set its images come through the loader, as in training; else random ones lie on the device.
+// std::invalid_argument for options out of range, std::runtime_error if the loss is not finite.
 [[nodiscard]] nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
-                                                    const StepBenchmarkOptions& options);
+                                                    const StepBenchmarkOptions& options,
+                                                    const Dataset* dataset = nullptr);
 
 // Random pixels, and 8 to 40 boxes of 16 to 128 pixels per image (fewer if max_boxes is less), labels uniform over the classes.
 [[nodiscard]] Batch synthetic_batch(int64_t N, int64_t height, int64_t width, int64_t max_boxes, int classes);

@@ -17,7 +17,12 @@ TrainStep::TrainStep(Detector& detector, Optimizer& optimizer, Communicator& com
       readback_(context_.make_readback()) {}
 
 void TrainStep::stage(const Batch& batch) {
+  const Shape pixels = batch_.images.pixels.shape(), boxes = batch_.truth.boxes.shape();
   const std::vector<Prefetch::Item> items = prepare(context_, batch, batch_);
+  if (batch_.images.pixels.shape() != pixels || batch_.truth.boxes.shape() != boxes) {  // other memory than was recorded
+    graph_ = nullptr;
+    eager_steps_ = 0;
+  }
   prefetch_->stage(items);
 }
 

@@ -70,7 +70,7 @@ field() { sed -nE "s/.*\"$2\":\"?([^,\"}]*)[\",}].*/\1/p" <<< "$1" | head -n 1; 
 
 stage_tests() {
   local status=0 binary passed skipped text
-  local binaries=(test_cuda test_runtime test_models)
+  local binaries=(test_cuda test_cudnn test_runtime test_models)
   if [ "$device" = cpu ]; then binaries=(test_runtime test_models); fi
   report "| tests | passed | skipped | failed |" "| --- | --- | --- | --- |"
   for binary in "${binaries[@]}"; do
@@ -156,6 +156,10 @@ stage_data() {
     tee "$out/data.txt" || return 1
   tail -n 1 "$out/data.txt" > "$out/data.json"
   report '```' "$(sed '$d' "$out/data.txt")" '```'
+  if [ "$device" = cpu ]; then return; fi
+  run "$bin/benchmark" step --device "$device" --config configs/quickstart.yaml --real-data --precision bf16 --batch 32 --height 256 --width 256 \
+    --steps 50 --warmup 10 --json "data.root=$data" loader.workers=8 | tee "$out/data_step.txt" || return 1
+  report "" "Training steps on these images:" '```' "$(sed '$d' "$out/data_step.txt")" '```'
 }
 
 stage_pytorch() {

@@ -170,6 +170,21 @@ TEST_F(BenchmarkProgram, Step) {
   EXPECT_HAS(ran.err, "65");
 }
 
+TEST_F(BenchmarkProgram, StepOnRealData) {
+  put_tiny_set(folder_ / "data", 6);
+  const std::string config = write_config(folder_ / "data");
+  const Ran ran =
+      run({"benchmark", "step", "--config", config, "--device", "cpu", "--threads", "1", "--batch",     "2",
+           "--height",  "64",   "--width",  "64",   "--steps",  "3",   "--warmup",  "1", "--real-data", "--json"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.out, "waited for data");
+  const Json json = last_line(ran.out);
+  EXPECT_EQ(json["data"], "real");
+  EXPECT_GE(json["data_wait_percent"].get<double>(), 0);
+  EXPECT_LE(json["data_wait_percent"].get<double>(), 100);
+  EXPECT_EQ(run({"benchmark", "step", "--config", write_config(folder_ / "nothing"), "--real-data"}).code, 1);
+}
+
 TEST_F(BenchmarkProgram, Data) {
   put_tiny_set(folder_ / "data", 6);
   const std::string config = write_config(folder_ / "data");
