@@ -106,11 +106,14 @@ INSTANTIATE_TEST_SUITE_P(Precisions, CudnnPlans,
 // do not show here. Convolutions alone, and in float those with a bias, need no compiling.
 TEST_P(CudnnPlans, ForwardOfRepPoints) {
   int fused = 0, in_steps = 0;
+  bool compiler = true;  // asking again and again without one takes minutes
   for (const ConvDims& dims : reppoints_r50()) {
     CudnnProblem problem{.dims = dims, .maps = maps, .result = maps, .bias = true, .activation = Activation::relu};
     problem.residual = dims.K == 4 * dims.C;
     std::string why;
-    ++(engine(problem, why).empty() ? in_steps : fused);
+    const bool ready_made = maps == DType::f32 && !problem.residual;
+    ++((compiler || ready_made) && !engine(problem, why).empty() ? fused : in_steps);
+    if (why.find("RUNTIME_PREREQUISITE_MISSING") != std::string::npos) compiler = false;
     EXPECT_NE(engine({.dims = dims, .maps = maps, .result = maps}, why), "") << problem.to_string() << ": " << why;
   }
   RecordProperty("fused", fused);
