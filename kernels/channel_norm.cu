@@ -198,7 +198,7 @@ __global__ void __launch_bounds__(kBlock)
   const Place p = place_of<V>(t);
   InputGradient<V> a{};
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return load_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },
+      p, [&](int offset) { return hold_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },
       [&] {
         for (int k = 0; p.any && k < V; ++k) {
           const int c = p.first + p.c + k;
@@ -211,7 +211,9 @@ __global__ void __launch_bounds__(kBlock)
           a.center[k] = b.mean[group];
         }
       },
-      [&](int offset, const GradientRow<V>& row) { store_gradient<V, kRelu, kFrozen>(b, p.at + offset, row, a); });
+      [&](int offset, const HeldGradient<T, V>& held) {
+        store_gradient<V, kRelu, kFrozen>(b, p.at + offset, widened(held), a);
+      });
 }
 
 // A pass that sums: a block for each chunk, tiles of whole units of channels.

@@ -129,6 +129,24 @@ __device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use
 
 inline constexpr int kAheadOne = 8, kAheadThree = 4;  // rows ahead where one map is read, and where up to three are
 
+// A pack as it lies in memory. Rows are loaded ahead in this form: widened, those of bfloat16 would take twice the registers, and
+// half the threads would fit a multiprocessor.
+template <class T, int V>
+struct Held {
+  static_assert(V == 1 || V * sizeof(T) == sizeof(uint4));
+  std::conditional_t<V == 1, T, uint4> words;
+};
+
+template <int V, class T>
+__device__ Held<T, V> hold(const T* p) {
+  return {*reinterpret_cast<const decltype(Held<T, V>::words)*>(p)};
+}
+
+template <class T, int V>
+__device__ Pack<V> widened(const Held<T, V>& held) {
+  return load<V>(reinterpret_cast<const T*>(&held.words));
+}
+
 // Moments of sets joined as sums shifted by the mean of the first. In double: no digit of the float results is lost.
 struct JoinedMoments {
   double shift, sum = 0, squares = 0;
@@ -155,11 +173,12 @@ __device__ void channel_moments(const T* x, const Place& p, int lanes, float* me
   float sums[2 * V] = {};
   Pack<V> shift{};
   for_each_row<kAheadOne>(
-      p, [&](int offset) { return load<V>(x + p.at + offset); },
+      p, [&](int offset) { return hold<V>(x + p.at + offset); },
       [&] {
         if (p.any) shift = load<V>(x + p.at);
       },
-      [&](int, const Pack<V>& v) {
+      [&](int, const Held<T, V>& held) {
+        const Pack<V> v = widened(held);
         for (int k = 0; k < V; ++k) {
           const float d = v[k] - shift[k];
           sums[k] += d;
@@ -210,8 +229,9 @@ template <int V, class T, class Coefficients>
 __device__ void normalize_rows(const T* x, const Place& p, bool relu, Coefficients coefficients, T* y) {
   Affine<V> a{};
   for_each_row<kAheadOne>(
-      p, [&](int offset) { return load<V>(x + p.at + offset); }, [&] { a = coefficients(); },
-      [&](int offset, Pack<V> v) {
+      p, [&](int offset) { return hold<V>(x + p.at + offset); }, [&] { a = coefficients(); },
+      [&](int offset, const Held<T, V>& held) {
+        Pack<V> v = widened(held);
         for (int k = 0; k < V; ++k) {
           v[k] = a.slope[k] * (v[k] - a.center[k]) + a.offset[k];
           if (relu && v[k] < 0) v[k] = 0;
@@ -235,10 +255,19 @@ Gradient<T> gradient_of(const NormBackward<T>& b) {
 }
 
 // What the backward passes read of one row; x and y as far as they are needed.
+template <class T, int V>
+struct HeldGradient {
+  Held<T, V> x, y, g;
+};
 template <int V>
 struct GradientRow {
   Pack<V> x, y, g;
 };
+
+template <class T, int V>
+__device__ GradientRow<V> widened(const HeldGradient<T, V>& row) {
+  return {widened(row.x), widened(row.y), widened(row.g)};
+}
 
 // grad_y where the output y was positive, everywhere without relu.
 template <int V, bool kRelu>
@@ -248,11 +277,11 @@ __device__ float masked(const GradientRow<V>& row, int k) {
 
 // Compile-time flags, because a branch between loads would make one wait for the other.
 template <int V, bool kRelu, bool kReadX, class T>
-__device__ GradientRow<V> load_gradient(const Gradient<T>& b, int64_t at) {
-  GradientRow<V> row{};
-  row.g = load<V>(b.grad_y + at);
-  if constexpr (kRelu) row.y = load<V>(b.y + at);
-  if constexpr (kReadX) row.x = load<V>(b.x + at);
+__device__ HeldGradient<T, V> hold_gradient(const Gradient<T>& b, int64_t at) {
+  HeldGradient<T, V> row{};
+  row.g = hold<V>(b.grad_y + at);
+  if constexpr (kRelu) row.y = hold<V>(b.y + at);
+  if constexpr (kReadX) row.x = hold<V>(b.x + at);
   return row;
 }
 
@@ -261,8 +290,9 @@ template <int V, bool kRelu, class T, class Each>
 __device__ void sum_gradients(const Gradient<T>& b, const Place& p, int lanes, const Pack<V>& center,
                               float (&sums)[2 * V], Each each) {
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return load_gradient<V, kRelu, true>(b, p.at + offset); }, [] {},
-      [&](int offset, const GradientRow<V>& row) {
+      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); }, [] {},
+      [&](int offset, const HeldGradient<T, V>& held) {
+        const GradientRow<V> row = widened(held);
         for (int k = 0; k < V; ++k) {
           const float g = masked<V, kRelu>(row, k);
           sums[k] += g;

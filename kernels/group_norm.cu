@@ -84,14 +84,16 @@ __global__ void __launch_bounds__(kBlock)
   }
   __syncthreads();
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return load_gradient<V, kRelu, true>(b, p.at + offset); },
+      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); },
       [&] {
         for (int k = 0; p.any && k < V; ++k) {
           a.level[k] = rstd[k] * average_g[(p.c + k) / t.size];
           a.tilt[k] = rstd[k] * rstd[k] * average_g_x_hat[(p.c + k) / t.size];
         }
       },
-      [&](int offset, const GradientRow<V>& row) { store_gradient<V, kRelu, false>(b, p.at + offset, row, a); });
+      [&](int offset, const HeldGradient<T, V>& held) {
+        store_gradient<V, kRelu, false>(b, p.at + offset, widened(held), a);
+      });
 }
 
 // All rows in a block and whole groups of at least 32 bytes, memory's sector, to a row; wider while the part fits and the blocks fill
