@@ -219,8 +219,10 @@ void Trainer::finish_steps(size_t may_remain) {
     pending_.pop_front();
     const TrainStep::Result result = train_step_->wait();
     const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
-    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite))
+    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite)) {
+      state_.step = step.number;  // nor does a step behind it count
       require_finite(step, result);
+    }
     if (finite) non_finite_in_a_row_ = 0;
     // Steps overlap on a GPU: a step's time is what it adds to the run.
     const double seconds = seconds_since(std::max(step.start, last_finish_));
