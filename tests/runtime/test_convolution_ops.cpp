@@ -150,6 +150,123 @@ TEST_P(ConvolutionOps, SharedWeightsAddOverLevels) {
   check.run(context);
 }
 
+// The statistics of a batch norm that are constant.
+struct Statistics {
+  Node mean, var;
+  Statistics(Context& context, const std::vector<float>& means, const std::vector<float>& variances) {
+    const auto size = static_cast<int64_t>(means.size());
+    mean.value = context.upload<float>(means, {size});
+    var.value = context.upload<float>(variances, {size});
+  }
+  [[nodiscard]] ops::BatchNormBuffers buffers() { return {.running_mean = &mean, .running_var = &var, .eps = 1e-3f}; }
+};
+
+// activation(gamma * (conv - mean) / sqrt(var + eps) + beta + residual), as two layers and a sum would give it.
+TEST_P(ConvolutionOps, GradientsOfConv2dWithBatchNorm) {
+  const std::vector<float> means{0.3f, -0.2f, 0, 1}, variances{0.5f, 2, 0.01f, 1};
+  for (const bool with_residual : {false, true})
+    for (const Activation activation : {Activation::none, Activation::relu}) {
+      SCOPED_TRACE(with_residual ? "with a residual" : "alone");
+      const Map m{2, 5, 4, 3};
+      Statistics statistics(context, means, variances);
+      GradientCheck check;
+      check.inputs = {random_input({2, 5, 4, 3}, 1), random_input({4, 3, 3, 3}, 2), random_input({4}, 3, 0.5f, 2),
+                      random_input({4}, 4)};
+      if (with_residual) check.inputs.push_back(random_input({2, 3, 2, 4}, 5));
+      check.op = [&](Tape& tape, const std::vector<Var>& v) {
+        return ops::conv2d_batch_norm(tape, v[0], v[1], v[2], v[3], statistics.buffers(), {.stride = 2, .padding = 1},
+                                      with_residual ? v[4] : Var(), activation);
+      };
+      check.oracle = [=](const std::vector<Doubles>& v) {
+        Doubles y = convolve(v[0], m, v[1], 4, 3, 3, {}, {.stride = 2, .padding = 1}, Activation::none);
+        for (size_t i = 0; i < y.size(); ++i) {
+          const size_t k = i % 4;
+          y[i] = v[2][k] * (y[i] - means[k]) / std::sqrt(variances[k] + 1e-3) + v[3][k];
+          if (with_residual) y[i] += v[4][i];
+          if (activation == Activation::relu) y[i] = std::max(y[i], 0.0);
+        }
+        return y;
+      };
+      check.trained_alone = {{0}, {1}, {2, 3}};  // a frozen norm, frozen weights, both
+      if (with_residual) check.trained_alone.push_back({4});
+      check.run(context);
+    }
+}
+
+// Without a record the folded weight lives for one call, and the next one's may lie in the same memory.
+TEST_P(ConvolutionOps, FoldedWeightsOfOneLayerAreNotTakenForAnother) {
+  Statistics statistics(context, std::vector<float>(16, 0.0f), std::vector<float>(16, 1.0f));
+  const std::vector<Input> inputs{random_input({1, 4, 4, 16}, 1),
+                                  random_input({16, 3, 3, 16}, 2),
+                                  random_input({16, 3, 3, 16}, 3),
+                                  {{16}, std::vector<float>(16, 1.0f)},
+                                  {{16}, std::vector<float>(16, 0.0f)}};
+  Leaves leaves(context, inputs, {});
+  const auto v = leaves.vars();
+  const auto outputs = [&](std::initializer_list<int> weights) {
+    Tape tape(context, Tape::Mode::inference);
+    std::vector<std::vector<float>> values;
+    for (const int w : weights)
+      values.push_back(
+          context.download<float>(ops::conv2d_batch_norm(tape, v[0], v[static_cast<size_t>(w)], v[3], v[4],
+                                                         statistics.buffers(), {.padding = 1}, Var(), Activation::none)
+                                      .node()
+                                      .value));
+    return values;
+  };
+  const auto alone = outputs({2});
+  EXPECT_EQ(outputs({1, 2})[1], alone[0]);
+}
+
+// Maps in bfloat16 give what float gives on the rounded input and weight, rounded once; so do the gradients.
+TEST_P(ConvolutionOps, BFloat16IsFloatOnRoundedMaps) {
+  const auto rounded = [](std::vector<float> values) {
+    for (float& v : values) v = to_float(to_bfloat16(v));
+    return values;
+  };
+  const std::vector<float> x = rounded(random_input({2, 5, 4, 8}, 1).values),
+                           seed = rounded(random_input({2, 5, 4, 6}, 3).values);
+  const std::vector<float> weight = rounded(random_input({6, 3, 3, 8}, 2).values), bias = random_input({6}, 4).values;
+  struct Result {
+    std::vector<float> y, grad_x, grad_weight, grad_bias;
+  };
+  const auto run = [&](DType dtype) {
+    const auto to_map = [&](const std::vector<float>& values, Shape shape) {
+      if (dtype == DType::f32) return context.upload<float>(values, shape);
+      std::vector<bfloat16> stored(values.size());
+      std::transform(values.begin(), values.end(), stored.begin(), to_bfloat16);
+      return context.upload<bfloat16>(stored, shape);
+    };
+    const auto floats = [&](const Tensor& t) {
+      if (t.dtype() == DType::f32) return context.download<float>(t);
+      const std::vector<bfloat16> stored = context.download<bfloat16>(t);
+      std::vector<float> values(stored.size());
+      std::transform(stored.begin(), stored.end(), values.begin(), [](bfloat16 v) { return to_float(v); });
+      return values;
+    };
+    Leaves leaves(context, {{{6, 3, 3, 8}, weight}, {{6}, bias}}, {0, 1});
+    Node node;
+    node.value = to_map(x, {2, 5, 4, 8});
+    node.requires_grad = true;
+    Tape tape(context);
+    const Var y = ops::conv2d(tape, Var(&node), leaves.vars()[0], leaves.vars()[1], {.padding = 1}, Activation::relu);
+    Result result{.y = floats(y.node().value)};
+    y.node().grad = to_map(seed, y.shape());
+    y.node().grad_written = true;
+    tape.backward();
+    result.grad_x = floats(node.grad);
+    result.grad_weight = leaves.gradient(0);
+    result.grad_bias = leaves.gradient(1);
+    return result;
+  };
+  const Result got = run(DType::bf16), want = run(DType::f32);
+  const double half_step = 1.0 / 256;
+  testing::expect_near(got.y, rounded(want.y), 1e-6, half_step);  // a sum on the edge may round the other way
+  testing::expect_near(got.grad_x, want.grad_x, 1e-6, half_step);
+  testing::expect_near(got.grad_weight, want.grad_weight, 1e-5, 1e-5);  // never rounded
+  testing::expect_near(got.grad_bias, want.grad_bias, 1e-5, 1e-5);
+}
+
 // A library may keep weights in a layout of its own: after weights_changed() it must look again.
 TEST_P(ConvolutionOps, NewWeightsAreSeen) {
   const std::vector<Input> inputs{random_input({1, 4, 4, 16}, 1), random_input({16, 3, 3, 16}, 2)};
