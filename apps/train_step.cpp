@@ -16,10 +16,19 @@ TrainStep::TrainStep(Detector& detector, Optimizer& optimizer, Communicator& com
       prefetch_(context_.make_prefetch()),
       readback_(context_.make_readback()) {}
 
+TrainStep::~TrainStep() {
+  try {
+    context_.synchronize();
+  } catch (const std::exception&) {
+    // What went wrong is thrown where results are waited for.
+  }
+}
+
 void TrainStep::stage(const Batch& batch) {
   const Shape pixels = batch_.images.pixels.shape(), boxes = batch_.truth.boxes.shape();
   const std::vector<Prefetch::Item> items = prepare(context_, batch, batch_);
-  if (batch_.images.pixels.shape() != pixels || batch_.truth.boxes.shape() != boxes) {  // other memory than was recorded
+  if (batch_.images.pixels.shape() != pixels ||
+      batch_.truth.boxes.shape() != boxes) {  // other memory than was recorded
     graph_ = nullptr;
     eager_steps_ = 0;
   }

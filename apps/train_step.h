@@ -22,6 +22,7 @@ class TrainStep {
   };
   // All three outlive it. Batches have one shape.
   TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options);
+  ~TrainStep();  // waits for the device
 
   // A batch on its way to the device while the step before it runs. Its host memory may be reused on return.
   void stage(const Batch& batch);

@@ -19,7 +19,46 @@ Context::Context(int threads, ConvolutionLibrary library)
 }
 
 Context::~Context() {
+  try {
+    synchronize();  // what still runs uses what is about to go
+  } catch (const std::exception&) {
+    // A device that has failed has nothing left to wait for.
+  }
   convolution_.reset();  // its scratch memory goes back to the pool first
+}
+
+namespace {
+
+// Recorded work and the memory that no one else may have meanwhile.
+class OwningCapture final : public CapturedWork {
+ public:
+  OwningCapture(std::unique_ptr<CapturedWork> work, MemoryPool& pool, std::vector<MemoryPool::Block> blocks)
+      : work_(std::move(work)), pool_(pool), blocks_(std::move(blocks)) {}
+  ~OwningCapture() override {
+    work_ = nullptr;
+    pool_.restore(blocks_);
+  }
+  void launch() override { work_->launch(); }
+
+ private:
+  std::unique_ptr<CapturedWork> work_;
+  MemoryPool& pool_;
+  std::vector<MemoryPool::Block> blocks_;
+};
+
+}  // namespace
+
+std::unique_ptr<CapturedWork> Context::capture(const std::function<void()>& body) {
+  if (on_host()) return nullptr;
+  memory_->start_recording();
+  std::unique_ptr<CapturedWork> work;
+  try {
+    work = device_memory_->capture(body);
+  } catch (...) {
+    memory_->restore(memory_->stop_recording());
+    throw;
+  }
+  return std::make_unique<OwningCapture>(std::move(work), *memory_, memory_->stop_recording());
 }
 
 Tensor Context::zeros(Shape shape, DType dtype) {

@@ -84,11 +84,9 @@ class Context {
 
   [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_memory_->make_prefetch(); }
   [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_memory_->make_readback(); }
-  // Records what `body` enqueues instead of running it. The memory it used belongs to the result as well: run the same body before,
-  // so that all of it is in the pool, and do not trim the pool. Null on a host, where nothing is recorded or run.
-  [[nodiscard]] std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) {
-    return device_memory_->capture(body);
-  }
+  // Records what `body` enqueues instead of running it. The memory it takes belongs to the result from then on; run the same body
+  // before, so that all of it is in the pool. Null on a host, where nothing is recorded or run.
+  [[nodiscard]] std::unique_ptr<CapturedWork> capture(const std::function<void()>& body);
 
  private:
   Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name);

@@ -46,13 +46,13 @@ enum class FloatMath {
 };
 enum class ConvTuning {
   heuristic,  // the plan that cuDNN thinks best
-  timed,      // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with it
+  timed,  // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with it
 };
 struct CudnnOptions {
   FloatMath float_math = FloatMath::fp32;
   ConvTuning tuning = ConvTuning::heuristic;
   bool deterministic = true;  // leave out engines that add in an order of their own each time
-  int64_t workspace_limit_bytes = int64_t{1} << 30;
+  int64_t workspace_limit_bytes = int64_t{256} << 20;
 };
 
 // kernels/conv2d on the context's executor: the oracle, and the fallback.

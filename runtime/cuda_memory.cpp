@@ -38,6 +38,7 @@ class CudaPrefetch final : public Prefetch {
  public:
   explicit CudaPrefetch(CudaMemory& memory) : memory_(memory) {}
   ~CudaPrefetch() override {
+    cudaStreamSynchronize(stream_.get());
     for (Slot& slot : slots_)
       if (slot.device != nullptr) memory_.release(slot.device, slot.bytes);
   }
@@ -86,6 +87,8 @@ class CudaPrefetch final : public Prefetch {
     if (bytes <= slot.bytes) return;
     memory_.synchronize();
     if (slot.device != nullptr) memory_.release(slot.device, slot.bytes);
+    slot.device = nullptr;
+    slot.bytes = 0;
     slot.device = memory_.allocate(bytes);
     slot.pinned = make_pinned(bytes);
     slot.bytes = bytes;
@@ -174,11 +177,13 @@ CudaMemory::~CudaMemory() {
 
 void* CudaMemory::allocate(size_t bytes) {
   void* block = nullptr;
-  const cudaError_t status = cudaMallocAsync(&block, bytes, allocation_stream_.get());
-  if (status == cudaSuccess) {
-    check(cudaStreamSynchronize(allocation_stream_.get()));
-    return block;
-  }
+  // While this thread captures the work's stream, waiting for another one is refused unless it says that it knows.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  check(cudaThreadExchangeStreamCaptureMode(&mode));
+  cudaError_t status = cudaMallocAsync(&block, bytes, allocation_stream_.get());
+  if (status == cudaSuccess) status = cudaStreamSynchronize(allocation_stream_.get());
+  check(cudaThreadExchangeStreamCaptureMode(&mode));
+  if (status == cudaSuccess) return block;
   if (status != cudaErrorMemoryAllocation) check(status);
   cudaGetLastError();  // out of memory is not sticky
   size_t free = 0, total = 0;

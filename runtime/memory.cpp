@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <stdexcept>
 
 namespace gradlibra {
 
@@ -56,7 +57,33 @@ void* MemoryPool::take(size_t bytes) {
   }
   in_use_ += static_cast<int64_t>(size);
   peak_ = std::max(peak_, in_use_);
+  if (recording_) recorded_[block] = size;
   return block;
+}
+
+void MemoryPool::start_recording() {
+  if (recording_) throw std::logic_error("MemoryPool: recordings do not nest");
+  recording_ = true;
+}
+
+std::vector<MemoryPool::Block> MemoryPool::stop_recording() {
+  recording_ = false;
+  std::vector<Block> blocks;
+  for (auto& [size, unused] : free_)
+    std::erase_if(unused, [&, size = size](void* block) {
+      const bool kept_back = recorded_.contains(block);
+      if (kept_back) blocks.push_back({block, size});
+      return kept_back;
+    });
+  const bool all = blocks.size() == recorded_.size();
+  recorded_.clear();
+  if (all) return blocks;
+  restore(blocks);
+  throw std::logic_error("MemoryPool: a tensor that was made while work was recorded outlives the recording");
+}
+
+void MemoryPool::restore(const std::vector<Block>& blocks) {
+  for (const Block& block : blocks) free_[block.size].push_back(block.memory);
 }
 
 void MemoryPool::give(void* block, size_t bytes) noexcept {

@@ -68,10 +68,22 @@ class MemoryPool {
   // Returns unused blocks to the device.
   void trim();
 
+  // For a recorded piece of work, which uses its blocks again at every replay: all blocks that were handed out between the two calls
+  // are kept back from then on, until restore() gives them to everybody again. std::logic_error if one of them is still in use.
+  struct Block {
+    void* memory;
+    size_t size;  // rounded
+  };
+  void start_recording();
+  [[nodiscard]] std::vector<Block> stop_recording();
+  void restore(const std::vector<Block>& blocks);
+
  private:
   static size_t rounded(size_t bytes);
   DeviceMemory& device_;
   std::map<size_t, std::vector<void*>> free_;
+  bool recording_ = false;
+  std::map<void*, size_t> recorded_;
   int64_t reserved_ = 0, in_use_ = 0, peak_ = 0;
 };
 

@@ -53,8 +53,8 @@ Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
 }
 
 void Optimizer::set_lr(double lr) {
-  const auto rate = static_cast<float>(lr);
-  parameters_.context().upload<float>({&rate, 1}, lr_);
+  // A launch with the value as its argument: nobody waits, as a copy from the host might.
+  parameters_.context().run([&](auto& device) { kernels::fill(device, lr_.view(), static_cast<float>(lr)); });
 }
 
 void Optimizer::update(Communicator& communicator, View<const double> losses) {

@@ -34,7 +34,7 @@ done
 build=build/bundle
 bundle=$build/gradlibra-bundle
 programs=(train evaluate detect synthesize inspect benchmark)
-tests=(test_cuda test_cudnn test_runtime test_models)
+tests=(test_cuda test_cudnn test_training test_runtime test_models)
 most_mb=60
 
 fail() { echo "bundle: $1" >&2 && exit 1; }

@@ -15,7 +15,7 @@ declare -A what=(
   [train]="a short training on the GPU, and the same on the CPU as far as it gets")
 
 # What training steps are measured in, here and in PyTorch.
-precisions=(fp32 tf32 bf16)
+precisions=(bf16 tf32 fp32)
 
 usage() {
   cat <<TEXT
@@ -70,7 +70,7 @@ field() { sed -nE "s/.*\"$2\":\"?([^,\"}]*)[\",}].*/\1/p" <<< "$1" | head -n 1; 
 
 stage_tests() {
   local status=0 binary passed skipped text
-  local binaries=(test_cuda test_cudnn test_runtime test_models)
+  local binaries=(test_cuda test_cudnn test_training test_runtime test_models)
   if [ "$device" = cpu ]; then binaries=(test_runtime test_models); fi
   report "| tests | passed | skipped | failed |" "| --- | --- | --- | --- |"
   for binary in "${binaries[@]}"; do

@@ -102,12 +102,32 @@ Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode)
 }
 
 std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
-  Var x = stem_norm_.after(stem_, tape, images, norm_mode(tape, 0), Var(), Activation::relu);
-  tape.name("backbone.stem", x);
-  x = ops::max_pool(tape, x, {.kernel = 3, .stride = 2, .padding = 1});
   std::vector<Var> outputs;
-  for (int s = 0; s < 4; ++s) {
-    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(tape, block, x, norm_mode(tape, s + 1));
+  const auto run_stage = [&](Tape& on, int s, Var x) {
+    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(on, block, x, norm_mode(tape, s + 1));
+    return x;
+  };
+  const auto run_stem = [&](Tape& on) {
+    const Var x = stem_norm_.after(stem_, on, images, norm_mode(tape, 0), Var(), Activation::relu);
+    on.name("backbone.stem", x);
+    return ops::max_pool(on, x, {.kernel = 3, .stride = 2, .padding = 1});
+  };
+  Var x;
+  int first = 0;
+  if (tape.mode() == Tape::Mode::training && config_.frozen_stages >= 0) {
+    // Nothing flows back here: without a record, all but what later stages read is given back at once.
+    Tape frozen(tape.context(), Tape::Mode::inference);
+    x = run_stem(frozen);
+    for (; first < config_.frozen_stages; ++first) {
+      x = tape.constant(std::move(run_stage(frozen, first, x).node().value));
+      outputs.push_back(x);
+    }
+    if (first == 0) x = tape.constant(std::move(x.node().value));
+  } else {
+    x = run_stem(tape);
+  }
+  for (int s = first; s < 4; ++s) {
+    x = run_stage(tape, s, x);
     tape.name("backbone.c" + std::to_string(s + 2), x);
     outputs.push_back(x);
   }

@@ -177,5 +177,37 @@ TEST(MemoryPool, GivesEverythingBackAtTheEnd) {
   EXPECT_EQ(memory.wrong_releases, 0);
 }
 
+TEST(MemoryPool, BlocksOfARecordingAreKeptBackUntilRestored) {
+  CountedMemory memory;
+  {
+    MemoryPool pool(memory);
+    void* before = pool.take(1000);
+    pool.give(before, 1000);
+    pool.start_recording();
+    void* used = pool.take(1000);
+    EXPECT_EQ(used, before);
+    pool.give(used, 1000);
+    const auto blocks = pool.stop_recording();
+    ASSERT_EQ(blocks.size(), 1u);
+    EXPECT_EQ(blocks[0].memory, used);
+    void* other = pool.take(1000);
+    EXPECT_NE(other, used);
+    pool.trim();  // leaves what belongs to the recording alone
+    EXPECT_TRUE(memory.live.contains(used));
+    pool.restore(blocks);
+    EXPECT_EQ(pool.take(1000), used);
+    pool.give(used, 1000);
+
+    // What is still in use when the recording ends would be overwritten by it.
+    pool.start_recording();
+    void* kept = pool.take(1000);
+    EXPECT_THROW((void)pool.stop_recording(), std::logic_error);
+    pool.give(kept, 1000);
+    pool.give(other, 1000);
+  }
+  EXPECT_EQ(memory.live_bytes(), 0);
+  EXPECT_EQ(memory.wrong_releases, 0);
+}
+
 }  // namespace
 }  // namespace gradlibra
