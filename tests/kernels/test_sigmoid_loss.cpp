@@ -117,7 +117,10 @@ TEST(SigmoidLoss, AtInitialisation) {
 }
 
 TEST(SigmoidLoss, WeightOfGradLibra) {
-  for (const json& row : read_vectors("sigmoid_loss")["grad_libra_weight"]) {
+  const json rows =
+      read_vectors("sigmoid_loss")["grad_libra_weight"];  // a loop over a part of a temporary would outlive it
+  ASSERT_FALSE(rows.empty());
+  for (const json& row : rows) {
     const double alpha = row["alpha"], g = row["g"], F = row["F"], dF = row["dF"];
     const EntryOptions<double> o = entry_options<double>({.alpha_pos = alpha, .alpha_neg = alpha});
     EXPECT_TRUE(near(o.one_minus_alpha[0] * g + o.alpha[0] * g_minus_sin(g), F, 0, 1e-14)) << alpha << " " << g;
@@ -130,7 +133,9 @@ TEST(SigmoidLoss, WeightOfGradLibra) {
 }
 
 TEST(SigmoidLoss, SweepOfGradLibra) {
-  for (const json& row : read_vectors("sigmoid_loss")["grad_libra_sweep_alpha_0_8"]) {
+  const json rows = read_vectors("sigmoid_loss")["grad_libra_sweep_alpha_0_8"];
+  ASSERT_FALSE(rows.empty());
+  for (const json& row : rows) {
     const double z = row["z"];
     const bool positive = row["y"] == 1;
     const LossEntry detach = sigmoid_loss_entry(z, positive, {});

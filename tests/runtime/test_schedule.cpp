@@ -44,8 +44,9 @@ TEST(Schedule, Tables) {
 
 TEST(Schedule, RateFollowsTheTotalBatch) {
   const ScheduleConfig config;
-  for (const auto& row : read_vectors("optimizer")["linear_scaling"])
-    EXPECT_TRUE(near(scaled_lr(config, row["batch"]), row["lr"], 0, 1e-12)) << row;
+  const auto rows = read_vectors("optimizer")["linear_scaling"];  // a loop over a part of a temporary would outlive it
+  ASSERT_FALSE(rows.empty());
+  for (const auto& row : rows) EXPECT_TRUE(near(scaled_lr(config, row["batch"]), row["lr"], 0, 1e-12)) << row;
   EXPECT_EQ(scaled_lr({.lr = 0.01, .base_batch = 0}, 3), 0.01);
 }
 
