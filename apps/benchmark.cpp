@@ -2,9 +2,12 @@
 // benchmark: how fast kernels, training steps and the loader are on this machine.
 #include <fmt/format.h>
 
+#include <map>
+
 #include "apps/benchmark_data.h"
 #include "apps/benchmark_kernels.h"
 #include "apps/benchmark_step.h"
+#include "apps/benchmark_steps.h"
 #include "apps/program.h"
 
 using namespace gradlibra;
@@ -26,6 +29,10 @@ void print_step(const nlohmann::ordered_json& j) {
   fmt::print("{:.4g} TFLOP/s, {:.1f} % of the device's matrix rate   peak memory {:.0f} MiB   loss {:.4f}\n",
              j["tflops"].get<double>(), j["percent_of_matrix_rate"].get<double>(), j["peak_memory_mb"].get<double>(),
              j["loss"].get<double>());
+  const auto& unfused = j["unfused_convolutions"];
+  if (!unfused.empty())
+    fmt::print("{} of {} kinds of convolution need a pass of their own for bias, residual or ReLU, the first: {}\n",
+               unfused.size(), unfused.size() + j["fused_convolutions"].get<size_t>(), unfused[0].get<std::string>());
   if (j["data"] == "real") fmt::print("waited for data {:.2f} % of the time\n", j["data_wait_percent"].get<double>());
 }
 
@@ -70,17 +77,21 @@ int main(int argc, char** argv) {
   add_json(*kernels);
 
   StepBenchmarkOptions step_options;
+  StepChoices choices;
   bool no_graph = false;
-  std::string precision;
   CLI::App* step = app.add_subcommand(
       "step",
       "whole training steps (forward, loss, backward, update) on random pixels and boxes that already lie on the "
-      "device: images per second, memory, arithmetic");
+      "device: images per second, memory, arithmetic. Of options that take several values, every combination");
   add_config_options(*step, common, true);
   add_device_options(*step, common);
-  step->add_option("--precision", precision, "instead of the configuration's runtime.precision")
+  const auto several = [](CLI::Option* option, const char* type) {
+    return option->delimiter(',')->allow_extra_args(false)->type_name(type);  // what follows are overrides
+  };
+  several(step->add_option("--precision", choices.precision, "instead of the configuration's runtime.precision"),
+          "fp32|tf32|bf16,..")
       ->check(CLI::IsMember({"fp32", "tf32", "bf16"}));
-  step->add_option("--batch", step_options.batch, "images per step")->capture_default_str()->type_name("N");
+  several(step->add_option("--batch", choices.batch, "images per step"), "N,..")->capture_default_str();
   step->add_option("--height", step_options.height, "of the images, a multiple of 32")
       ->capture_default_str()
       ->type_name("H");
@@ -91,7 +102,18 @@ int main(int argc, char** argv) {
   step->add_option("--warmup", step_options.warmup, "steps before them that do not count")
       ->capture_default_str()
       ->type_name("S");
-  step->add_flag("--no-graph", no_graph, "launch kernel by kernel on a GPU instead of replaying the recorded step");
+  const auto on_or_off = CLI::IsMember({"on", "off"});
+  CLI::Option* graph =
+      several(
+          step->add_option("--graph", choices.graph,
+                           "GPU: replay the recorded step, or launch kernel by kernel; instead of runtime.cuda_graph"),
+          "on|off,..")
+          ->check(on_or_off);
+  several(step->add_option("--parallel-levels", choices.parallel_levels,
+                           "GPU: levels of the pyramid side by side, or in turn; instead of runtime.parallel_levels"),
+          "on|off,..")
+      ->check(on_or_off);
+  step->add_flag("--no-graph", no_graph, "the same as --graph off")->excludes(graph);
   bool real_data = false;
   step->add_flag(
       "--real-data", real_data,
@@ -121,14 +143,13 @@ int main(int argc, char** argv) {
       "  benchmark data --config configs/quickstart.yaml --workers 1,2,4");
   return run_program(app, argc, argv, [&] {
     nlohmann::ordered_json result;
+    int code = kSuccess;
     if (*kernels) {
-      const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+      const std::unique_ptr<Context> context = open_device(common);
       result = benchmark_kernels(*context, kernel_options, print_line);
     } else if (*step) {
       ExperimentConfig config = read_experiment(common);
-      if (!precision.empty()) config.runtime.precision = precision;
-      if (no_graph) config.runtime.cuda_graph = false;
-      const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+      if (no_graph) choices.graph = {"off"};
       size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
       Dataset dataset;
       if (real_data) {
@@ -137,14 +158,31 @@ int main(int argc, char** argv) {
         if (dataset.images.empty()) throw std::runtime_error(config.data.root + ": the training split has no images");
         classes = dataset.classes.size();
       }
-      result =
-          benchmark_step(*context, config, static_cast<int>(classes), step_options, real_data ? &dataset : nullptr);
-      print_step(result);
+      const std::vector<StepChoice> all = combinations(choices, config.runtime);
+      std::map<std::string, double> matrix_flops_per_s;  // by precision: measured once
+      const auto measure_one = [&](const StepChoice& choice) {
+        config.runtime = choice.runtime;
+        step_options.batch = choice.batch;
+        step_options.matrix_flops_per_s = matrix_flops_per_s[choice.runtime.precision];
+        const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+        nlohmann::ordered_json row = benchmark_step(*context, config, static_cast<int>(classes), step_options,
+                                                    real_data ? &dataset : nullptr);
+        matrix_flops_per_s[choice.runtime.precision] = row["matrix_tflops"].get<double>() * 1e12;
+        return row;
+      };
+      if (all.size() == 1) {
+        result = measure_one(all[0]);
+        print_step(result);
+      } else {
+        bool complete = true;
+        result = benchmark_steps(all, measure_one, print_line, complete);
+        if (!complete) code = kFailure;
+      }
     } else {
       result = benchmark_data(read_experiment(common), data_options);
       print_data(result);
     }
     if (json) print_line(result.dump());
-    return kSuccess;
+    return code;
   });
 }

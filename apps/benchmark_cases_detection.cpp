@@ -77,8 +77,8 @@ class DetectionCases {
   void targets() {
     const Shape rows{N_, P_};
     add("gather_targets", rows.to_string(), [=, this_ = *this](CaseMemory& m) {
-      const View<int32_t> assigned = m.random_int(rows, 20), gt_labels = m.random_int({this_.N_, this_.M_}, 10),
-                          labels = m.output<int32_t>(rows);
+      const View<int32_t> assigned = m.random_int(rows, std::min<int64_t>(20, this_.M_ + 1)),
+                          gt_labels = m.random_int({this_.N_, this_.M_}, 10), labels = m.output<int32_t>(rows);
       const View<float> gt = this_.truth(m), class_weights = m.output(rows), box_weights = m.output(rows),
                         box_targets = m.output({rows[0], rows[1], 4});
       return m.work({bytes_of(assigned, labels) + bytes_of(class_weights, box_weights, box_targets)},

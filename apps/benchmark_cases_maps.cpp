@@ -4,6 +4,7 @@
 
 #include "apps/benchmark_cases.h"
 #include "kernels/batch_norm.h"
+#include "kernels/bias_activation.h"
 #include "kernels/copy_rows.h"
 #include "kernels/deform_im2col.h"
 #include "kernels/elementwise.h"
@@ -60,6 +61,15 @@ class MapCases {
       const View<T> y = m.random<T>(s), grad_y = m.random<T>(s), grad_x = m.output<T>(s);
       return m.work({bytes_of(y, grad_y, grad_x)},
                     [=](auto& device) { kernels::relu_backward<T>(device, y, grad_y, grad_x, Accumulate::overwrite); });
+    });
+  }
+
+  void bias_activation(const Shape& map) {
+    add("bias_activation", map, [](CaseMemory& m, const Shape& s) {
+      const View<T> x = m.random<T>(s), residual = m.random<T>(s), y = m.output<T>(s);
+      const View<float> bias = m.random({s.dim(-1)});
+      return m.work({bytes_of(x, residual, y)},
+                    [=](auto& device) { kernels::bias_activation<T>(device, x, bias, residual, Activation::relu, y); });
     });
   }
 
@@ -260,6 +270,7 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   add.image(stage(1, 3));
   add.max_pool(stage(2, 64));
   for (const Shape& map : {stage(4, 256), sizes.level_map(0), sizes.level_map(4)}) add.elementwise(map);
+  for (const Shape& map : {stage(4, 256), stage(32, 2048)}) add.bias_activation(map);
   if constexpr (std::is_same_v<T, float>) {  // both types, and heads' outputs, which are always float
     add.casts(sizes.level_map(0));
     for (int l = 0; l < kLevels; ++l) add.concat(sizes.level_map(l));

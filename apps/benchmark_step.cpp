@@ -129,9 +129,12 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   for (const double s : seconds) sum += s;
   const double mean = sum / static_cast<double>(seconds.size());
   // Read before the device's rate is measured, which takes memory as well.
-  const int64_t peak_bytes = context.memory().peak_bytes_in_use();
-  const std::unique_ptr<Timer> timer = make_timer(context);
-  const DeviceRates rates = measure_rates(context, *timer, context.map_dtype(), options.seconds);
+  const int64_t peak_bytes = context.memory().peak_bytes_in_use(), reserved_bytes = context.memory().bytes_reserved();
+  const Convolution::Fusion fusion = context.convolution().fusion();
+  double matrix_flops_per_s = options.matrix_flops_per_s;
+  if (matrix_flops_per_s <= 0)
+    matrix_flops_per_s =
+        measure_rates(context, *make_timer(context), context.map_dtype(), options.seconds).matrix_flops_per_s;
   const double flops_per_s =
       training_flops(detector, options.batch, options.height, options.width) / quantile(seconds, 0.5);
   return {{"what", "step"},
@@ -145,18 +148,23 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
           {"width", options.width},
           {"precision", config.runtime.precision},
           {"graph", train_step.uses_graph()},
+          {"parallel_levels", context.has_branches()},
           {"compile", false},
           {"ms_median", quantile(seconds, 0.5) * 1e3},
           {"ms_min", quantile(seconds, 0) * 1e3},
           {"ms_p90", quantile(seconds, 0.9) * 1e3},
           {"images_per_s", static_cast<double>(options.batch) / mean},
           {"peak_memory_mb", static_cast<double>(peak_bytes) / 1048576.0},
+          {"reserved_memory_mb", static_cast<double>(reserved_bytes) / 1048576.0},
           {"steps", options.steps},
           {"loss", loss},
           {"data", loader ? "real" : "synthetic"},
           {"data_wait_percent", loader ? 100 * (loader->seconds_waited() - waited_before) / sum : 0.0},
           {"tflops", flops_per_s * 1e-12},
-          {"percent_of_matrix_rate", 100 * flops_per_s / rates.matrix_flops_per_s}};
+          {"percent_of_matrix_rate", 100 * flops_per_s / matrix_flops_per_s},
+          {"matrix_tflops", matrix_flops_per_s * 1e-12},
+          {"fused_convolutions", fusion.fused},
+          {"unfused_convolutions", fusion.apart}};
 }
 
 }  // namespace gradlibra

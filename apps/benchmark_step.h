@@ -15,7 +15,8 @@ namespace gradlibra {
 struct StepBenchmarkOptions {
   int64_t batch = 8, height = 512, width = 512;
   int steps = 20, warmup = 3;
-  double seconds = 0.3;  // for measuring the device's matrix rate
+  double seconds = 0.3;           // for measuring the device's matrix rate
+  double matrix_flops_per_s = 0;  // that rate if it is known
 };
 
 // The fields of --json. With a data set its images come through the loader, as in training; else random ones lie on the device.

@@ -85,7 +85,7 @@ int main(int argc, char** argv) {
                                                 : std::filesystem::absolute(input).parent_path()))
       throw std::invalid_argument(
           "--output is the folder of the images, which could overwrite them; name another folder");
-    const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+    const std::unique_ptr<Context> context = open_device(common);
     std::string used;
     const SafetensorsFile file = open_checkpoint(checkpoint, used);
     LoadedDetector loaded = load_detector(*context, file, used, common.overrides);

@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
   add_device_options(app, common);
   app.footer("Example:\n  evaluate --checkpoint out/mine --split test --output out/mine/test --pictures 20");
   return run_program(app, argc, argv, [&] {
-    const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+    const std::unique_ptr<Context> context = open_device(common);
     std::string used;
     const SafetensorsFile file = open_checkpoint(checkpoint, used);
     LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
@@ -44,8 +44,7 @@ int main(int argc, char** argv) {
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
     std::vector<Finding> findings;
     const Dataset dataset = read_dataset(loaded.config.data, split, findings);
-    fmt::print("{} (step {}) on {} images of the {} split, {}\n", used, loaded.step, dataset.images.size(), split_name,
-               context->device_name());
+    fmt::print("{} (step {}) on {} images of the {} split\n", used, loaded.step, dataset.images.size(), split_name);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     const Detections detections =
         detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {

@@ -67,7 +67,7 @@ int inspect_model(const CommonOptions& common, bool json) {
 int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
                           const std::string& batch_path, const std::string& output) {
   const ExperimentConfig config = read_experiment(common);
-  const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+  const std::unique_ptr<Context> context = open_device(common);
   std::vector<Finding> findings;
   const Dataset dataset = read_dataset(config.data, Split::train, findings);
   context->configure(config.runtime);

@@ -22,7 +22,8 @@ struct Timing {
 };
 
 // Calls `work` once to warm up, then about `seconds` long in samples of several calls each, at least three samples. A
-// sample lasts at least some milliseconds, so that neither the clock's resolution nor a first launch counts.
+// sample lasts some milliseconds if 200 calls do, so that neither the clock's resolution nor a first launch counts. On a GPU a sample
+// is a recorded graph: small kernels would else be timed by how fast the host launches them. `work` must be one that can be recorded.
 [[nodiscard]] Timing measure(Context& context, Timer& timer, const std::function<void()>& work, double seconds);
 
 // The q-quantile (0 to 1) by nearest rank; values may be in any order, there is at least one.

@@ -54,6 +54,13 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--threads", options.threads, "CPU threads; 0: one per processor")->capture_default_str();
 }
 
+std::unique_ptr<Context> open_device(const CommonOptions& options) {
+  std::unique_ptr<Context> context = Context::for_device(options.device, options.threads);
+  const std::string why = context->why_no_gpu().empty() ? "" : " (no GPU: " + context->why_no_gpu() + ")";
+  fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
+  return context;
+}
+
 ExperimentConfig read_experiment(const CommonOptions& options) {
   ExperimentConfig config;
   ConfigSource(options.config, options.overrides).read_into(config);

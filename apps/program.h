@@ -36,6 +36,9 @@ struct CommonOptions {
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required);
 void add_device_options(CLI::App& app, CommonOptions& options);
 
+// The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none.
+[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options);
+
 [[nodiscard]] ExperimentConfig read_experiment(const CommonOptions& options);
 
 // Counts SIGINT, SIGTERM and SIGUSR1: the first lets the program finish its step (the value is the signal), the second ends it at once.

@@ -42,7 +42,7 @@ int main(int argc, char** argv) {
     ExperimentConfig config = read_experiment(common);
     if (no_graph) config.runtime.cuda_graph = false;
     if (!profile.empty()) options.profile_steps = parse_step_range(profile);
-    const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
+    const std::unique_ptr<Context> context = open_device(common);
     options.work_dir = work_dir;
     options.signal = &catch_signals();
     SingleProcess alone;

@@ -37,6 +37,8 @@ Detector::Detector(Context& context, const ModelConfig& config, int classes)
   head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides,
                                           classes);
   parameters_->allocate();
+  // The pyramid's levels pass through one head, each in a branch of its own.
+  if (context.has_branches()) parameters_->share_between_branches("bbox_head.", config.neck.num_outs);
 }
 
 Var Detector::normalize(Tape& tape, const ImageBatch& images) const {

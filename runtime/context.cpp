@@ -11,11 +11,17 @@ Context::Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::s
 
 Context::Context(int threads, ConvolutionLibrary library)
     : Context(Executor(Cpu(threads)), std::make_unique<HostMemory>(), "CPU") {
-  if (library == ConvolutionLibrary::best) convolution_ = make_onednn_convolution(*this);
-  const std::string convolutions = convolution_ ? "oneDNN" : "plain loops";
-  if (!convolution_) convolution_ = make_plain_convolution(*this);
+  library_ = library;
+  const std::string convolutions = use_host_convolution() ? "oneDNN" : "plain loops";
   const int used = std::get<Cpu>(executor_).threads();
   name_ += ", " + std::to_string(used) + (used == 1 ? " thread, " : " threads, ") + convolutions;
+}
+
+bool Context::use_host_convolution() {
+  convolution_ = library_ == ConvolutionLibrary::best ? make_onednn_convolution(*this) : nullptr;
+  if (convolution_) return true;
+  convolution_ = make_plain_convolution(*this);
+  return false;
 }
 
 Context::~Context() {
@@ -74,11 +80,32 @@ void Context::copy(const Tensor& from, Tensor& to) {
 
 void Context::configure(const RuntimeConfig& config) {
   map_dtype_ = config.precision == "bf16" ? DType::bf16 : DType::f32;
-  configure_convolution(config);
+  branches_ = !on_host() && config.parallel_levels;
+  if (!on_host()) return configure_convolution(config);
+  use_host_convolution();
+  if (config.precision == "tf32") convolution_ = make_tf32_convolution(*this, std::move(convolution_));
+}
+
+void Context::fork(int count) {
+  memory_->fork();
+  device_memory_->fork(count);
+}
+
+void Context::use_branch(int branch) {
+  device_memory_->use_branch(branch);
+  memory_->use_branch(branch);
+  follow_branch();
+}
+
+void Context::join() {
+  memory_->join();
+  device_memory_->join();
+  follow_branch();
 }
 
 #ifndef GRADLIBRA_HAVE_CUDA
 void Context::configure_convolution(const RuntimeConfig&) {}
+void Context::follow_branch() {}
 
 // The twin with a GPU is in context_cuda.cpp.
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
@@ -86,7 +113,9 @@ std::unique_ptr<Context> Context::for_device(const std::string& device, int thre
     throw std::runtime_error(
         "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device "
         "cpu");
-  return std::make_unique<Context>(threads);
+  auto context = std::make_unique<Context>(threads);
+  if (device == "auto") context->why_no_gpu_ = "this program was built without CUDA";
+  return context;
 }
 #endif
 

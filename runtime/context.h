@@ -32,7 +32,8 @@ class Context {
  public:
   // A host context; threads <= 0: all processors of this process.
   explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
-  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says what is missing for "cuda".
+  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says what is missing for "cuda", why_no_gpu()
+  // what was missing for "auto".
   static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0);
   ~Context();
   Context(const Context&) = delete;
@@ -45,9 +46,10 @@ class Context {
   }
   [[nodiscard]] bool on_host() const { return std::holds_alternative<Cpu>(executor_); }
   [[nodiscard]] const std::string& device_name() const { return name_; }  // "CPU, 2 threads, oneDNN"
+  [[nodiscard]] const std::string& why_no_gpu() const { return why_no_gpu_; }
 
-  // Before any model is built on this context: its precision and its convolutions' tuning. A host computes tf32 as fp32, and bf16 by
-  // rounding every map: to be compared, not to be fast.
+  // Before any model is built on this context: its precision and its convolutions' tuning. A host computes tf32 by
+  // rounding what it multiplies, and bf16 by rounding every map: to be compared, not to be fast.
   void configure(const RuntimeConfig& config);
   // How feature maps are stored: float, or bfloat16 in mixed precision.
   [[nodiscard]] DType map_dtype() const { return map_dtype_; }
@@ -82,6 +84,12 @@ class Context {
   void zero(Tensor& t) { device_memory_->zero(t.data(), t.bytes()); }
   void synchronize() { device_memory_->synchronize(); }
 
+  // Branches of work that may run side by side (runtime/memory.h): whether the device has them and the configuration wants them.
+  [[nodiscard]] bool has_branches() const { return branches_; }
+  void fork(int count);
+  void use_branch(int branch);
+  void join();
+
   [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_memory_->make_prefetch(); }
   [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_memory_->make_readback(); }
   // Records what `body` enqueues instead of running it. The memory it takes belongs to the result from then on; run the same body
@@ -90,14 +98,19 @@ class Context {
 
  private:
   Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name);
+  static std::unique_ptr<Context> on_gpu();  // std::runtime_error says what is missing
+  bool use_host_convolution();               // whether it is oneDNN
   void configure_convolution(const RuntimeConfig& config);
+  void follow_branch();  // the executor to the memory's current stream
 
   Executor executor_;
   std::unique_ptr<DeviceMemory> device_memory_;
   std::unique_ptr<MemoryPool> memory_;
   std::unique_ptr<Convolution> convolution_;
-  std::string name_;
+  ConvolutionLibrary library_ = ConvolutionLibrary::best;
+  std::string name_, why_no_gpu_;
   DType map_dtype_ = DType::f32;
+  bool branches_ = false;
 };
 
 }  // namespace gradlibra

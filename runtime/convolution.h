@@ -3,6 +3,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "kernels/batch_norm.h"  // Activation
 #include "kernels/conv2d.h"
@@ -27,6 +29,10 @@ class Convolution {
     kernels::ConvShape shape;
     kernels::Activation activation = kernels::Activation::none;
     Map y;
+    template <class T>
+    [[nodiscard]] View<const T> residual_view() const {
+      return residual.empty() ? View<const T>() : residual.view<T>();
+    }
   };
   virtual void forward(const Forward& call) = 0;
   virtual void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
@@ -37,6 +43,14 @@ class Convolution {
   // All weights may have changed (an optimiser step, a load), or the one at this address: whatever was derived is stale.
   virtual void weights_changed() {}
   virtual void weight_changed(const void* /*weight*/) {}
+
+  // Of the shapes met so far whose convolution has a bias, a residual or an activation behind it: how many do all in one call of the
+  // library, and which ones need a pass of their own for that. Nothing where the library keeps no plans.
+  struct Fusion {
+    int64_t fused = 0;
+    std::vector<std::string> apart;
+  };
+  [[nodiscard]] virtual Fusion fusion() const { return {}; }
 };
 
 // How float convolutions multiply on a GPU. bfloat16 maps use tensor cores in either case.
@@ -66,5 +80,7 @@ struct CudnnOptions {
 // for hosts, where mixed precision is there to be compared, not to be fast.
 [[nodiscard]] std::unique_ptr<Convolution> make_widening_convolution(Context& context,
                                                                      std::unique_ptr<Convolution> float_only);
+// On a host: rounds the factors of float products as TF32 does, and lets `exact` do the rest.
+[[nodiscard]] std::unique_ptr<Convolution> make_tf32_convolution(Context& context, std::unique_ptr<Convolution> exact);
 
 }  // namespace gradlibra

@@ -9,6 +9,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace gradlibra {
 
@@ -161,7 +162,7 @@ class CudaGraph final : public CapturedWork {
 
 }  // namespace
 
-CudaMemory::CudaMemory() : stream_(make_stream()), allocation_stream_(make_stream()) {
+CudaMemory::CudaMemory() : stream_(make_stream()), allocation_stream_(make_stream()), current_(stream_.get()) {
   int device = 0;
   check(cudaGetDevice(&device));
   cudaMemPool_t pool = nullptr;
@@ -171,6 +172,7 @@ CudaMemory::CudaMemory() : stream_(make_stream()), allocation_stream_(make_strea
 }
 
 CudaMemory::~CudaMemory() {
+  for (const Branch& branch : branches_) cudaStreamSynchronize(branch.stream.get());
   cudaStreamSynchronize(stream_.get());
   cudaStreamSynchronize(allocation_stream_.get());
 }
@@ -197,23 +199,47 @@ void* CudaMemory::allocate(size_t bytes) {
 void CudaMemory::release(void* block, size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
 
 void CudaMemory::copy_in(const void* host, void* device, size_t bytes) {
-  if (bytes > 0) check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream_.get()));
+  if (bytes > 0) check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, current_));
 }
 
 void CudaMemory::copy_out(const void* device, void* host, size_t bytes) {
-  if (bytes > 0) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream_.get()));
+  if (bytes > 0) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, current_));
   synchronize();
 }
 
 void CudaMemory::copy(const void* from, void* to, size_t bytes) {
-  if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()));
+  if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, current_));
 }
 
 void CudaMemory::zero(void* block, size_t bytes) {
-  if (bytes > 0) check(cudaMemsetAsync(block, 0, bytes, stream_.get()));
+  if (bytes > 0) check(cudaMemsetAsync(block, 0, bytes, current_));
 }
 
-void CudaMemory::synchronize() { check(cudaStreamSynchronize(stream_.get())); }
+void CudaMemory::synchronize() { check(cudaStreamSynchronize(current_)); }
+
+void CudaMemory::fork(int count) {
+  if (forked_ > 0) throw std::logic_error("CudaMemory: forks do not nest");
+  if (count < 2) return;
+  forked_ = static_cast<size_t>(count - 1);
+  while (branches_.size() < forked_) branches_.emplace_back();
+  check(cudaEventRecord(fork_.get(), stream_.get()));
+  for (size_t b = 0; b < forked_; ++b) check(cudaStreamWaitEvent(branches_[b].stream.get(), fork_.get(), 0));
+}
+
+void CudaMemory::use_branch(int branch) {
+  const auto index = static_cast<size_t>(branch);
+  require(index <= forked_, "CudaMemory::use_branch", "there are " + std::to_string(forked_ + 1) + " branches");
+  current_ = index == 0 ? stream_.get() : branches_[index - 1].stream.get();
+}
+
+void CudaMemory::join() {
+  current_ = stream_.get();
+  const size_t count = std::exchange(forked_, 0);
+  for (size_t b = 0; b < count; ++b) {
+    check(cudaEventRecord(branches_[b].done.get(), branches_[b].stream.get()));
+    check(cudaStreamWaitEvent(stream_.get(), branches_[b].done.get(), 0));
+  }
+}
 
 std::unique_ptr<Prefetch> CudaMemory::make_prefetch() { return std::make_unique<CudaPrefetch>(*this); }
 std::unique_ptr<Readback> CudaMemory::make_readback() { return std::make_unique<CudaReadback>(*this); }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "kernels/cuda.h"
 #include "runtime/memory.h"
@@ -25,13 +26,14 @@ using PinnedMemory = std::unique_ptr<void, Destroyer<cudaFreeHost>>;
 [[nodiscard]] Event make_event();
 [[nodiscard]] PinnedMemory make_pinned(size_t bytes);
 
-// Kernels and copies go to one stream. Blocks come from the driver's pool, which keeps what it has had from the device; they are
+// Kernels and copies go to one stream, or to those of branches. Blocks come from the driver's pool, which keeps what it has had from the device; they are
 // taken on a stream of their own, so that one may also be taken while the first is being captured.
 class CudaMemory final : public DeviceMemory {
  public:
   CudaMemory();
   ~CudaMemory() override;
-  [[nodiscard]] cudaStream_t stream() const { return stream_.get(); }
+  // Of the current branch.
+  [[nodiscard]] cudaStream_t stream() const { return current_; }
 
   // std::runtime_error with the free and total memory and what to change.
   void* allocate(size_t bytes) override;
@@ -43,6 +45,11 @@ class CudaMemory final : public DeviceMemory {
   void zero(void* block, size_t bytes) override;
   void synchronize() override;
 
+  // Branch 0 stays on the stream that forks, each other one has its own.
+  void fork(int count) override;
+  void use_branch(int branch) override;
+  void join() override;
+
   // Page-locked staging on a stream of its own, two batches deep.
   std::unique_ptr<Prefetch> make_prefetch() override;
   std::unique_ptr<Readback> make_readback() override;
@@ -50,7 +57,15 @@ class CudaMemory final : public DeviceMemory {
   std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override;
 
  private:
+  struct Branch {
+    Stream stream = make_stream();
+    Event done = make_event();
+  };
   Stream stream_, allocation_stream_;
+  cudaStream_t current_;
+  std::vector<Branch> branches_;  // 1 and up
+  size_t forked_ = 0;             // of them, now
+  Event fork_ = make_event();
 };
 
 }  // namespace gradlibra

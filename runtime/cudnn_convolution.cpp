@@ -3,6 +3,7 @@
 #include <bit>
 #include <map>
 
+#include "kernels/bias_activation.h"
 #include "kernels/cuda.h"
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
@@ -36,11 +37,11 @@ void require_one_type(const char* op, DType a, DType b) {
 class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(Context& context, const CudnnOptions& options)
-      : context_(context), options_(options), handle_(make_cudnn_handle(stream_of(context))) {}
+      : context_(context), options_(options), stream_(stream_of(context)), handle_(make_cudnn_handle(stream_)) {}
 
-  // One graph does everything where an engine can. Otherwise the convolution takes the bias along if it can (float without TF32 has
-  // engines for that, but none that adds a residual), and our kernels do the rest in place: each such step costs one more pass
-  // over y and, in bfloat16, one more rounding.
+  // One graph does everything where an engine can. Otherwise one of our kernels does in place what comes behind the convolution: one more
+  // pass over y and, in bfloat16, one more rounding. So for float without TF32 and a residual, and for bfloat16 maps whose channels 8 does
+  // not divide.
   void forward(const Forward& call) override {
     const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
     require_one_type("conv2d", call.x.dtype(), call.y.dtype());
@@ -66,18 +67,14 @@ class CudnnConvolution final : public Convolution {
                             .residual = call.residual.data()};
     if (try_run(problem, all)) return;
 
-    CudnnProblem convolution{.dims = dims, .maps = problem.maps, .result = problem.result, .bias = problem.bias};
-    const bool biased =
-        try_run(convolution, {.first = all.first, .second = all.second, .result = all.result, .bias = all.bias});
-    if (!biased) {
-      convolution.bias = false;
-      run(convolution, {.first = all.first, .second = all.second, .result = all.result});
-      if (problem.bias) add_bias(call.bias, call.y);
-    }
-    if (call.y.dtype() == DType::bf16)
-      finish_in_place<bfloat16>(call);
-    else
-      finish_in_place<float>(call);
+    const CudnnProblem convolution{.dims = dims, .maps = problem.maps, .result = problem.result};
+    run(convolution, {.first = all.first, .second = all.second, .result = all.result});
+    context_.run([&](auto& device) {
+      if (call.y.dtype() == DType::bf16)
+        finish<bfloat16>(device, call);
+      else
+        finish<float>(device, call);
+    });
   }
 
   void backward_data(ConstMap grad_y, ConstMap weight, const ConvShape& shape, Map grad_x, Accumulate mode) override {
@@ -125,39 +122,28 @@ class CudnnConvolution final : public Convolution {
     });
   }
 
+  Fusion fusion() const override {
+    Fusion result;
+    for (const auto& [problem, entry] : plans_) {
+      if (problem.kind != Kind::forward) continue;
+      const bool fuses = problem.bias || problem.residual || problem.activation != kernels::Activation::none;
+      if (entry.plan != nullptr && fuses) ++result.fused;
+      if (entry.plan == nullptr) result.apart.push_back(problem.to_string());
+    }
+    return result;
+  }
+
  private:
   struct Entry {
     std::unique_ptr<CudnnPlan> plan;  // null: no engine
     std::string why;
   };
 
-  // y += bias. For the few maps that no engine adds a bias to, such as bfloat16 with a number of channels that 8 does not divide.
-  void add_bias(View<const float> bias, Map y) {
-    Tensor negative = context_.empty(bias.shape()), wide;
-    if (y.dtype() == DType::bf16) wide = context_.empty(y.shape());
-    const View<float> sum = y.dtype() == DType::bf16 ? wide.view() : y.view();
-    context_.run([&](auto& device) {
-      if (y.dtype() == DType::bf16) kernels::cast(device, y.view<bfloat16>(), sum);
-      kernels::scale(device, bias, -1.0f, negative.view(), Accumulate::overwrite);
-      kernels::subtract_row(device, sum, negative.view(), sum);
-      if (y.dtype() == DType::bf16) kernels::cast(device, sum, y.view<bfloat16>());
-    });
-  }
-
-  // y = activation(y + residual)
-  template <class T>
-  void finish_in_place(const Forward& call) {
+  // y = activation(y + bias + residual)
+  template <class T, class Device>
+  static void finish(Device& device, const Forward& call) {
     const View<T> y = call.y.view<T>();
-    const bool relu = call.activation == kernels::Activation::relu;
-    context_.run([&](auto& device) {
-      if (call.residual.empty()) {
-        if (relu) kernels::relu(device, y, y);
-      } else if (relu) {
-        kernels::add_relu(device, y, call.residual.view<T>(), y);
-      } else {
-        kernels::copy(device, call.residual.view<T>(), y, Accumulate::add);
-      }
-    });
+    kernels::bias_activation<T>(device, y, call.bias, call.residual_view<T>(), call.activation, y);
   }
 
   // The sum over a batch is float also where the maps are bfloat16. cuDNN 9.19 has no engine on an H100 that stores it so (an entry
@@ -184,6 +170,7 @@ class CudnnConvolution final : public Convolution {
 
   // False if cuDNN has no engine for the problem.
   bool try_run(const CudnnProblem& problem, const CudnnOperands& operands) {
+    follow_branch();
     const Entry& entry = plan_of(problem, operands);
     if (entry.plan == nullptr) return false;
     Tensor scratch = workspace(*entry.plan);
@@ -195,6 +182,14 @@ class CudnnConvolution final : public Convolution {
     if (try_run(problem, operands)) return;
     throw std::runtime_error("cuDNN " + cudnn_version_text(cudnnGetVersion()) + " has no engine for the " +
                              problem.to_string() + ": " + plan_of(problem, operands).why);
+  }
+
+  // One handle serves all branches: plans bring their own workspace, and a handle is only told where to enqueue.
+  void follow_branch() {
+    const cudaStream_t stream = stream_of(context_);
+    if (stream == stream_) return;
+    check(cudnnSetStream(handle_.get(), stream));
+    stream_ = stream;
   }
 
   const Entry& plan_of(const CudnnProblem& problem, const CudnnOperands& operands) {
@@ -219,6 +214,7 @@ class CudnnConvolution final : public Convolution {
 
   Context& context_;
   CudnnOptions options_;
+  cudaStream_t stream_;  // of the handle
   CudnnHandle handle_;
   std::map<CudnnProblem, Entry> plans_;
 };

@@ -44,17 +44,23 @@ size_t MemoryPool::rounded(size_t bytes) {
   return (std::max<size_t>(bytes, 1) + step - 1) / step * step;
 }
 
+void* MemoryPool::take_from(FreeLists& lists, size_t size) {
+  std::vector<void*>& blocks = lists[size];
+  if (blocks.empty()) return nullptr;
+  void* block = blocks.back();
+  blocks.pop_back();
+  return block;
+}
+
 void* MemoryPool::take(size_t bytes) {
   const size_t size = rounded(bytes);
-  auto& blocks = free_[size];
-  void* block = nullptr;
-  if (blocks.empty()) {
+  void* block = branch_ == kNoBranch ? nullptr : take_from(branch_free_[branch_], size);
+  if (block == nullptr) block = take_from(free_, size);
+  if (block == nullptr) {
     block = device_.allocate(size);
     reserved_ += static_cast<int64_t>(size);
-  } else {
-    block = blocks.back();
-    blocks.pop_back();
   }
+  if (branch_ != kNoBranch) branch_of_[block] = branch_;
   in_use_ += static_cast<int64_t>(size);
   peak_ = std::max(peak_, in_use_);
   if (recording_) recorded_[block] = size;
@@ -88,8 +94,30 @@ void MemoryPool::restore(const std::vector<Block>& blocks) {
 
 void MemoryPool::give(void* block, size_t bytes) noexcept {
   const size_t size = rounded(bytes);
-  free_[size].push_back(block);
+  int owner = kNoBranch;
+  if (const auto found = branch_of_.find(block); found != branch_of_.end()) {
+    owner = found->second;
+    branch_of_.erase(found);
+  }
+  if (branch_ == kNoBranch)
+    free_[size].push_back(block);
+  else
+    branch_free_[owner == branch_ ? branch_ : kNoBranch][size].push_back(block);
   in_use_ -= static_cast<int64_t>(size);
+}
+
+void MemoryPool::fork() {
+  if (branch_ != kNoBranch) throw std::logic_error("MemoryPool: forks do not nest");
+  branch_ = 0;
+}
+
+void MemoryPool::join() {
+  branch_ = kNoBranch;
+  for (auto& [branch, lists] : branch_free_)
+    for (auto& [size, blocks] : lists) {
+      free_[size].insert(free_[size].end(), blocks.begin(), blocks.end());
+      blocks.clear();
+    }
 }
 
 void MemoryPool::trim() {

@@ -7,6 +7,7 @@
 #include <oneapi/dnnl/dnnl.hpp>
 #include <unordered_map>
 
+#include "kernels/bias_activation.h"
 #include "kernels/elementwise.h"
 #include "runtime/context.h"
 
@@ -105,10 +106,7 @@ class OneDnnConvolution final : public Convolution {
     execute(plan.primitive, args);
     if (!has_residual) return;
     context_.run([&](auto& device) {
-      if (call.activation == Activation::relu)
-        kernels::add_relu(device, y, call.residual.view(), y);
-      else
-        kernels::copy(device, call.residual.view(), y, Accumulate::add);
+      kernels::bias_activation<float>(device, y, {}, call.residual.view(), call.activation, y);
     });
   }
 

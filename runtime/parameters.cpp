@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/parameters.h"
 
+#include <algorithm>
+
 #include "kernels/elementwise.h"
 #include "runtime/random.h"
 
@@ -62,6 +64,28 @@ void ParameterStore::allocate() {
   }
 }
 
+void ParameterStore::share_between_branches(const std::string& prefix, int branches) {
+  if (values_.empty() || !branch_grads_.empty())
+    throw std::logic_error("ParameterStore: share_between_branches is called once, after allocate");
+  const auto shared = [&](const Parameter& p) { return p.trainable && p.name.starts_with(prefix); };
+  int64_t begin = grads_.size(), end = 0;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!shared(parameters_[i])) continue;
+    begin = std::min(begin, offsets_[i]);
+    end = std::max(end, offsets_[i] + padded(parameters_[i].node.value.size()));
+  }
+  if (begin >= end) return;
+  shared_begin_ = begin;
+  for (int branch = 1; branch < branches; ++branch) branch_grads_.push_back(context_.zeros({end - begin}));
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    if (!shared(p)) continue;
+    for (Tensor& block : branch_grads_)
+      p.node.branch_grads.push_back(
+          {Tensor::borrow(block.view().data() + (offsets_[i] - begin), p.node.value.shape()), false});
+  }
+}
+
 void ParameterStore::initialize(uint64_t seed) {
   for (Parameter& p : parameters_) {
     std::vector<float> values(static_cast<size_t>(p.node.value.size()));
@@ -120,6 +144,14 @@ void ParameterStore::finish_backward() {
     if (!p.trainable) continue;
     if (!p.node.grad_written) context_.run([&](auto& device) { kernels::fill(device, p.node.grad.view(), 0.0f); });
     p.node.grad_written = false;
+    for (Node::BranchGrad& part : p.node.branch_grads) {
+      if (!part.written) context_.run([&](auto& device) { kernels::fill(device, part.grad.view(), 0.0f); });
+      part.written = false;
+    }
+  }
+  for (const Tensor& part : branch_grads_) {
+    const View<float> sum(grads_.view().data() + shared_begin_, {part.size()});
+    context_.run([&](auto& device) { kernels::copy(device, part.view(), sum, Accumulate::add); });
   }
 }
 

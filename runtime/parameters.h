@@ -47,6 +47,10 @@ class ParameterStore {
   // starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
   void allocate();
 
+  // After allocate(): parameters whose name starts with `prefix` are used by all branches of a fork. Each branch but the first gets a block
+  // of its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
+  void share_between_branches(const std::string& prefix, int branches);
+
   // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of parameters and the size
   // of others do not matter.
   void initialize(uint64_t seed);
@@ -70,7 +74,8 @@ class ParameterStore {
   // Values have changed (an update, a load): what is derived from them, rounded copies among it, is made anew.
   void weights_changed();
 
-  // Sets the gradient of every trainable parameter that this step has not written to 0, and makes all ready for the next step.
+  // Sets the gradient of every trainable parameter that this step has not written to 0, adds what branches have computed, and makes
+  // all ready for the next step.
   void finish_backward();
 
   [[nodiscard]] int64_t trainable_count() const;  // elements
@@ -83,6 +88,8 @@ class ParameterStore {
   std::unordered_map<std::string, Parameter*> by_name_;
   std::vector<int64_t> offsets_;  // into the flat blocks, -1 for what is not trainable
   Tensor values_, grads_, velocities_, others_;
+  int64_t shared_begin_ = 0;  // of the flat blocks: where the parameters begin that branches share
+  std::vector<Tensor> branch_grads_;
   Tensor rounded_values_, rounded_others_;  // in mixed precision: the same as bfloat16
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Convolution by the project's own kernels, on whatever executor the context has.
-#include "kernels/elementwise.h"
+#include "kernels/bias_activation.h"
 #include "kernels/reduce.h"
 #include "runtime/context.h"
 
@@ -14,16 +14,10 @@ class PlainConvolution final : public Convolution {
 
   void forward(const Forward& call) override {
     const View<float> y = call.y.view();
-    const bool relu = call.activation == kernels::Activation::relu;
     context_.run([&](auto& device) {
       kernels::conv2d(device, call.x.view(), call.weight.view(), call.bias, call.shape, y);
-      if (call.residual.empty()) {
-        if (relu) kernels::relu(device, y, y);
-      } else if (relu) {
-        kernels::add_relu(device, y, call.residual.view(), y);
-      } else {
-        kernels::copy(device, call.residual.view(), y, Accumulate::add);
-      }
+      if (call.residual.empty() && call.activation == kernels::Activation::none) return;
+      kernels::bias_activation<float>(device, y, {}, call.residual_view<float>(), call.activation, y);
     });
   }
 

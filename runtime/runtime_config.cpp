@@ -11,6 +11,8 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
   v.choice("conv_tuning", conv_tuning, {"heuristic", "timed"},
            "GPU convolutions: cuDNN's first choice, or the fastest of a few, measured when a run starts");
   v.field("deterministic", deterministic, "GPU convolutions: only algorithms that give the same bits in every run");
+  v.field("parallel_levels", parallel_levels,
+          "GPU: run the levels of the pyramid side by side instead of one after the other");
   v.field("cuda_graph", cuda_graph, "record the training step once and replay it on the GPU");
 }
 

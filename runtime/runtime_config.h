@@ -12,6 +12,7 @@ struct RuntimeConfig {
   std::string precision = "fp32";
   std::string conv_tuning = "heuristic";
   bool deterministic = true;
+  bool parallel_levels = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/tape.h"
 
+#include <stdexcept>
+
 #include "kernels/elementwise.h"
 
 namespace gradlibra {
@@ -20,14 +22,64 @@ Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
 }
 
 void Tape::on_backward(Var output, std::function<void()> step) {
-  if (output.requires_grad()) steps_.push_back({output, std::move(step)});
+  if (output.requires_grad()) steps_.push_back({output, place_, std::move(step)});
 }
 
-Accumulate Tape::claim_grad(Node& node) {
-  if (node.grad.empty()) node.grad = context_.empty(node.value.shape(), node.value.dtype());
-  const Accumulate mode = node.grad_written ? Accumulate::add : Accumulate::overwrite;
-  node.grad_written = true;
-  return mode;
+void Tape::move_to(Place place) {
+  if (place.fork != place_.fork) {
+    if (place_.fork != 0) context_.join();
+    place_ = {};
+    grad_from_.clear();
+    if (place.fork != 0) context_.fork(fork_sizes_[static_cast<size_t>(place.fork - 1)]);
+  }
+  if (place.fork != 0 && place != place_) context_.use_branch(place.branch);
+  place_ = place;
+}
+
+void Tape::in_branches(int count, const std::function<void(int)>& body) {
+  require(place_ == Place{}, "Tape::in_branches", "branches do not nest");
+  const bool parallel = computes() && context_.has_branches() && count > 1;
+  if (parallel) fork_sizes_.push_back(count);
+  const int fork = static_cast<int>(fork_sizes_.size());
+  try {
+    for (int i = 0; i < count; ++i) {
+      if (parallel) move_to({fork, i});
+      body(i);
+    }
+  } catch (...) {
+    leave_fork();
+    throw;
+  }
+  move_to({});
+}
+
+// After an exception: the device and its memory must not stay forked.
+void Tape::leave_fork() noexcept {
+  try {
+    move_to({});
+  } catch (const std::exception&) {
+    // The first exception says more.
+  }
+}
+
+std::pair<Tensor*, Accumulate> Tape::claim_grad(Node& node) {
+  Tensor* grad = &node.grad;
+  bool* written = &node.grad_written;
+  if (place_.fork != 0) {
+    if (!node.branch_grads.empty()) {
+      if (place_.branch > 0) {
+        Node::BranchGrad& own = node.branch_grads.at(static_cast<size_t>(place_.branch - 1));
+        grad = &own.grad;
+        written = &own.written;
+      }
+    } else if (grad_from_.try_emplace(&node, place_.branch).first->second != place_.branch) {
+      throw std::logic_error("Tape: two branches add to the gradient of one value " + node.value.shape().to_string());
+    }
+  }
+  if (grad->empty()) *grad = context_.empty(node.value.shape(), node.value.dtype());
+  const Accumulate mode = *written ? Accumulate::add : Accumulate::overwrite;
+  *written = true;
+  return {grad, mode};
 }
 
 void Tape::pass_grad(Var output, Var input) {
@@ -35,6 +87,7 @@ void Tape::pass_grad(Var output, Var input) {
   if (node.grad.empty() && mode_ == Mode::training) {
     node.grad = std::move(output.node().grad);
     node.grad_written = true;
+    if (place_.fork != 0) grad_from_.emplace(&node, place_.branch);
     return;
   }
   run_map(input, [&]<class T>(auto& device) {
@@ -44,7 +97,18 @@ void Tape::pass_grad(Var output, Var input) {
 }
 
 void Tape::backward() {
+  try {
+    run_backward();
+  } catch (...) {
+    leave_fork();
+    throw;
+  }
+  move_to({});
+}
+
+void Tape::run_backward() {
   for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+    move_to(step->place);
     Node& output = step->output.node();
     if (output.grad_written) step->backward();
     step->backward = nullptr;  // what the closure owns goes back to the pool

@@ -21,6 +21,12 @@ struct Node {
   Tensor rounded;  // mixed precision: a weight as the bfloat16 that convolutions take (ParameterStore::weights_changed)
   bool requires_grad = false;
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
+  // Of a parameter that branches share: where each but the first adds up its part (ParameterStore::share_between_branches).
+  struct BranchGrad {
+    Tensor grad;
+    bool written = false;
+  };
+  std::vector<BranchGrad> branch_grads;
 };
 
 // A handle to a node; the tape (or the parameter store) owns it.
@@ -85,6 +91,11 @@ class Tape {
       run([&](auto& device) { body.template operator()<float>(device); });
   }
 
+  // Calls body(i) for every i in [0, count). The calls must not need each other's results: on a device with branches each is one, in the
+  // backward pass as well. Two of them may read one value, and add to the gradient of none but that of a parameter shared between
+  // branches (std::logic_error). Does not nest.
+  void in_branches(int count, const std::function<void(int)>& body);
+
   // The op that made `output` says how its gradient flows back. Not called if `output` does not require one, or if nothing wrote it. When it
   // runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or be owned by the closure.
   void on_backward(Var output, std::function<void()> step);
@@ -97,16 +108,16 @@ class Tape {
   };
   template <class T = float>
   [[nodiscard]] GradTarget<T> grad_of(Var input) {
-    const Accumulate mode = claim_grad(input.node());
-    return {input.node().grad.view<T>(), mode};
+    const auto [grad, mode] = claim_grad(input.node());
+    return {grad->view<T>(), mode};
   }
   struct GradMap {
     Map grad;
     Accumulate mode;
   };
   [[nodiscard]] GradMap grad_map_of(Var input) {
-    const Accumulate mode = claim_grad(input.node());
-    return {input.node().grad, mode};
+    const auto [grad, mode] = claim_grad(input.node());
+    return {*grad, mode};
   }
   // The finished gradient of an op's output.
   template <class T = float>
@@ -128,15 +139,27 @@ class Tape {
   [[nodiscard]] const std::map<std::string, int64_t>& costs() const { return costs_; }
 
  private:
-  Accumulate claim_grad(Node& node);
+  std::pair<Tensor*, Accumulate> claim_grad(Node& node);
+  // A place in the order of work: `fork` counts them, 0 is outside of all; `branch` is one of its branches.
+  struct Place {
+    int fork = 0, branch = 0;
+    friend bool operator==(const Place&, const Place&) = default;
+  };
+  void move_to(Place place);  // forks, changes branches and joins as needed
+  void leave_fork() noexcept;
+  void run_backward();
   struct Step {
     Var output;
+    Place place;
     std::function<void()> backward;
   };
   Context& context_;
   Mode mode_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Step> steps_;
+  Place place_;
+  std::vector<int> fork_sizes_;           // branches of each fork
+  std::map<const Node*, int> grad_from_;  // during a fork of the backward pass: which branch adds to a gradient
   std::vector<std::pair<std::string, Var>> named_;
   std::map<std::string, int64_t> costs_;
 };

@@ -4,15 +4,19 @@
 set -uo pipefail
 
 stages=(tests sanitizer kernels step data pytorch train)
-declare -A limit=([tests]=90 [sanitizer]=70 [kernels]=80 [step]=70 [data]=25 [pytorch]=100 [train]=95)  # seconds, 530 in total
+more_stages=(compiled profile)  # only where they are asked for
+# Seconds: 530 in total for the first ones.
+declare -A limit=([tests]=90 [sanitizer]=70 [kernels]=80 [step]=70 [data]=25 [pytorch]=90 [train]=105 [compiled]=400 [profile]=120)
 declare -A what=(
   [tests]="device tests: every kernel against its host version"
   [sanitizer]="compute-sanitizer: memory errors in all device tests, races in those with shared memory"
   [kernels]="benchmark kernels: share of the device's best rates"
-  [step]="benchmark step: training steps a second"
+  [step]="benchmark step: training steps a second, by precision, batch, graph and levels in parallel"
   [data]="benchmark data: images a second from files and from the cache"
   [pytorch]="the same training step in PyTorch (scripts/compare)"
-  [train]="a short training on the GPU, and the same on the CPU as far as it gets")
+  [train]="a short training on the GPU in each precision, and the same on the CPU as far as it gets"
+  [compiled]="the comparison with PyTorch, torch.compile included, which takes minutes to compile"
+  [profile]="where a step's time goes, kernel by kernel, as Nsight Systems sees it")
 
 # What training steps are measured in, here and in PyTorch.
 precisions=(bf16 tf32 fp32)
@@ -20,8 +24,10 @@ precisions=(bf16 tf32 fp32)
 usage() {
   cat <<TEXT
 usage: scripts/gpu_check.sh [--stage NAME]... [--device cuda|cpu] [--bin DIR] [--output DIR] [--dry-run]
-  --stage NAME   only this stage; may be given several times. All of them take less than nine minutes:
+  --stage NAME   only this stage; may be given several times. Without it all of these, in less than nine minutes:
 $(for s in "${stages[@]}"; do printf '                   %-10s at most %3d s  %s\n' "$s" "${limit[$s]}" "${what[$s]}"; done)
+                 and these if they are asked for:
+$(for s in "${more_stages[@]}"; do printf '                   %-10s at most %3d s  %s\n' "$s" "${limit[$s]}" "${what[$s]}"; done)
   --device cpu   smallest sizes on the CPU: tries this script and its stages where there is no GPU
   --bin DIR      programs and tests; default: bin/ of a bundle (scripts/bundle.sh), else build/release/bin/
   --output DIR   default out/gpu_check beside scripts/: report.md, and per stage a log and what it measured as JSON
@@ -48,7 +54,7 @@ done
 if [ "$device" != cuda ] && [ "$device" != cpu ]; then usage >&2 && exit 2; fi
 if [ "$device" = cpu ]; then precisions=(fp32); fi
 for s in ${asked[@]+"${asked[@]}"}; do
-  if [ -z "${limit[$s]:-}" ]; then echo "gpu_check: no stage '$s'; there are ${stages[*]}" >&2 && exit 2; fi
+  if [ -z "${limit[$s]:-}" ]; then echo "gpu_check: no stage '$s'; there are ${stages[*]} ${more_stages[*]}" >&2 && exit 2; fi
 done
 chosen=(${asked[@]+"${asked[@]}"})
 if [ ${#chosen[@]} -eq 0 ]; then chosen=("${stages[@]}"); fi
@@ -114,31 +120,21 @@ stage_kernels() {
 }
 
 stage_step() {
-  local batches=(8 32) graphs=("" --no-graph) status=0 precision batch graph line size=512
-  local options=(--config configs/reppoints_r50_grad_libra.yaml --steps 20 --warmup 5)
+  local list status=0
+  list=$(IFS=, && echo "${precisions[*]}")
+  local all=(--config configs/reppoints_r50_grad_libra.yaml --height 512 --width 512 --steps 15 --warmup 5)
+  local levels=("${all[@]}" --precision bf16 --batch 8,32 --parallel-levels on,off)
+  all+=(--precision "$list" --batch 8,32 --graph on,off)
   if [ "$device" = cpu ]; then
-    batches=(1) graphs=("") size=64
-    options=(--threads 1 --config configs/quickstart.yaml --steps 3 --warmup 1)
+    all=(--config configs/quickstart.yaml --height 64 --width 64 --steps 3 --warmup 1 --threads 1 --precision fp32 --batch 1,2)
+    levels=()
   fi
-  : > "$out/step.jsonl"
-  report "| precision | batch | graph | images/s | median ms | p90 ms | peak MiB | TFLOP/s | % of matrix rate |" \
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
-  for precision in "${precisions[@]}"; do
-    for batch in "${batches[@]}"; do for graph in "${graphs[@]}"; do
-      # shellcheck disable=SC2086  # an empty $graph is no argument
-      if ! run "$bin/benchmark" step --device "$device" --precision "$precision" --batch "$batch" --height "$size" --width "$size" \
-        "${options[@]}" $graph --json | tee "$out/step.txt"; then
-        status=1
-        report "| $precision | $batch | | failed, see step.log | | | | | |"
-        continue
-      fi
-      line=$(tail -n 1 "$out/step.txt")
-      echo "$line" >> "$out/step.jsonl"
-      report "$(printf '| %s | %s | %s | %.1f | %.2f | %.2f | %.0f | %.2f | %.1f |' "$precision" "$batch" "$(field "$line" graph)" "$(field "$line" images_per_s)" \
-        "$(field "$line" ms_median)" "$(field "$line" ms_p90)" "$(field "$line" peak_memory_mb)" "$(field "$line" tflops)" \
-        "$(field "$line" percent_of_matrix_rate)")"
-    done; done
-  done
+  run "$bin/benchmark" step --device "$device" "${all[@]}" --json | tee "$out/step.txt" || status=1
+  tail -n 1 "$out/step.txt" > "$out/step.json"
+  report '```' "$(sed '$d' "$out/step.txt")" '```'
+  if [ ${#levels[@]} -eq 0 ]; then return "$status"; fi
+  run "$bin/benchmark" step --device "$device" "${levels[@]}" --json | tee "$out/levels.txt" || status=1
+  report "" "Levels of the pyramid side by side, and in turn:" '```' "$(sed '$d' "$out/levels.txt")" '```'
   return "$status"
 }
 
@@ -162,74 +158,108 @@ stage_data() {
   report "" "Training steps on these images:" '```' "$(sed '$d' "$out/data_step.txt")" '```'
 }
 
-stage_pytorch() {
+# compare OPTION..: into the report what scripts/compare/run.sh prints.
+compare() {
   if [ ! -f scripts/compare/run.sh ]; then skip "scripts/compare/run.sh is not there"; fi
-  local python found="" list
+  local python found=""
   for python in python3 /usr/bin/python3; do
     if "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)' 2> /dev/null; then found=$python; fi
   done
   if [ -z "$found" ]; then skip "PyTorch is not installed"; fi
-  list=$(IFS=, && echo "${precisions[*]}")
-  # Without torch.compile, which takes longer than this stage has; scripts/compare/run.sh by itself includes it.
-  local options=(--rounds 2 --batch 32 --steps 20 --warmup 5 --no-compile configs/reppoints_r50_grad_libra.yaml)
-  if [ "$device" = cpu ]; then options=(--rounds 1 --batch 1 --size 64 64 --steps 1 --warmup 1 configs/quickstart.yaml); fi
-  run scripts/compare/run.sh --device "$device" --precision "$list" "${options[@]}" | tee "$out/pytorch.txt" || return 1
-  report '```' "$(cat "$out/pytorch.txt")" '```'
+  run scripts/compare/run.sh --device "$device" "$@" | tee "$out/$inside.txt" || return 1
+  report '```' "$(cat "$out/$inside.txt")" '```'
 }
 
-# train FOLDER DEVICE SECONDS: ends with a checkpoint when the time is over.
+stage_pytorch() {
+  local list
+  list=$(IFS=, && echo "${precisions[*]}")
+  # Without torch.compile, which takes longer than this stage has: that is stage `compiled`.
+  local options=(--rounds 2 --batch 32 --steps 20 --warmup 5 --no-compile configs/reppoints_r50_grad_libra.yaml)
+  if [ "$device" = cpu ]; then options=(--rounds 1 --batch 1 --size 64 64 --steps 1 --warmup 1 configs/quickstart.yaml); fi
+  compare --precision "$list" "${options[@]}"
+}
+
+stage_compiled() {
+  if [ "$device" = cpu ]; then skip "needs a GPU"; fi
+  compare --precision bf16 --rounds 1 --batch 32 --steps 20 --warmup 10 --no-check configs/reppoints_r50_grad_libra.yaml
+}
+
+stage_profile() {
+  if [ "$device" = cpu ]; then skip "needs a GPU"; fi
+  command -v nsys > /dev/null || skip "nsys is not installed (NVIDIA Nsight Systems)"
+  run nsys profile --force-overwrite true --capture-range cudaProfilerApi --cuda-graph-trace node --trace cuda,nvtx --output "$out/step" \
+    "$bin/benchmark" step --device cuda --config configs/reppoints_r50_grad_libra.yaml --precision bf16 --batch 8 --steps 5 --warmup 5 || return 1
+  run nsys stats --report cuda_gpu_kern_sum --format column --force-export true "$out/step.nsys-rep" | tee "$out/profile.txt" || return 1
+  report "Kernels of five steps, batch 8, bf16 (out/gpu_check/step.nsys-rep has the time line):" '```' "$(head -n 45 "$out/profile.txt" | cut -c 1-160)" '```'
+}
+
+# train FOLDER DEVICE PRECISION SECONDS: ends with a checkpoint when the time is over.
 train() {
   rm -rf "${out:?}/$1"
-  run timeout --foreground --signal TERM --kill-after 10 "$3" "$bin/train" --config configs/quickstart.yaml --work-dir "$out/$1" --device "$2" \
-    "data.root=$data" "schedule.epochs=$epochs" "schedule.steps=[$epochs]" train.log_every=50
+  run timeout --foreground --signal TERM --kill-after 10 "$4" "$bin/train" --config configs/quickstart.yaml --work-dir "$out/$1" --device "$2" \
+    "runtime.precision=$3" "data.root=$data" "schedule.epochs=$epochs" "schedule.steps=[$epochs]" train.log_every=50
   local status=$?
   if [ "$status" -eq 124 ]; then status=0; fi  # what it got done is compared
   return "$status"
 }
 losses() { sed -nE 's/^\{"step":[0-9]+,.*"loss":([^,}]+).*/\1/p' "$out/$1/log.jsonl"; }
+steps() { losses "$1" | wc -l; }
 # The mean of up to 20 losses that end at line `last`.
 mean_loss() { losses "$1" | awk -v last="$2" 'NR <= last && NR > last - 20 { sum += $1; n++ } END { printf "%.6g", n ? sum / n : 0 }'; }
 average_precision() {
   run "$bin/evaluate" --checkpoint "$out/$1" --device "$2" --output "$out/$1/eval" > /dev/null || return 1
   field "$(tr -d '\n ' < "$out/$1/eval/metrics.json")" mAP
 }
-# The bounds that two trainings of one seed must keep: their roundings differ, and training magnifies that step by step.
-max_first=0.001 max_last=0.10 max_map=0.10
+
+# Two trainings of one seed: their roundings differ, and training magnifies that step by step. Bounds: of the first loss by precision, of
+# the mean loss of 20 steps, both relative, and of mAP.
+declare -A max_first=([fp32]=0.001 [tf32]=0.01 [bf16]=0.03)
+max_last=0.10 max_map=0.10
 within() { awk -v a="$1" -v b="$2" -v most="$3" -v relative="$4" 'BEGIN { d = a - b; if (d < 0) d = -d; if (relative) d /= b; exit !(d <= most) }'; }
 
-stage_train() {
-  local epochs=17 gpu_seconds=40 cpu_seconds=30 status=0 first last fell common map_gpu map_cpu name=train_$device
-  if [ "$device" = cpu ]; then epochs=2 gpu_seconds=60 cpu_seconds=1; fi
-  make_data || return 1
-  train "$name" "$device" "$gpu_seconds" || return 1
-  last=$(losses "$name" | wc -l)
-  first=$(mean_loss "$name" 20) fell=$(mean_loss "$name" "$last")
-  report "$last steps on $device: mean loss of the first 20 steps $first, of the last 20 $fell."
-  if [ "$last" -lt 100 ]; then
-    report "Fewer than 100 steps: too few to say whether it learns." && [ "$device" = cpu ] || status=1
-  elif ! awk -v a="$first" -v b="$fell" 'BEGIN { exit !(b < 0.8 * a) }'; then
-    report "**The loss did not fall by a fifth.**" && status=1
+# agree FOLDER DEVICE PRECISION WANTED-FOLDER WANTED-DEVICE: a table of what the two have in common.
+agree() {
+  local status=0 first wanted_first mean wanted_mean common map wanted_map
+  common=$(steps "$1")
+  if [ "$(steps "$4")" -lt "$common" ]; then common=$(steps "$4"); fi
+  if [ "$common" -lt 1 ]; then report "$1 and $4 have no step in common: nothing to compare." "" && return 1; fi
+  first=$(losses "$1" | head -n 1) wanted_first=$(losses "$4" | head -n 1)
+  mean=$(mean_loss "$1" "$common") wanted_mean=$(mean_loss "$4" "$common")
+  report "| $common steps | $1 | $4 | bound |" "| --- | --- | --- | --- |" \
+    "| loss of step 1 | $first | $wanted_first | ${max_first[$3]} relative |" \
+    "| mean loss up to step $common | $mean | $wanted_mean | $max_last relative |"
+  within "$first" "$wanted_first" "${max_first[$3]}" 1 || { status=1 && report "| **step 1 is out of bounds** | | | |"; }
+  within "$mean" "$wanted_mean" "$max_last" 1 || { status=1 && report "| **the mean loss is out of bounds** | | | |"; }
+  if [ "$(steps "$1")" -eq "$(steps "$4")" ]; then
+    map=$(average_precision "$1" "$2" | tail -n 1) wanted_map=$(average_precision "$4" "$5" | tail -n 1)
+    report "| mAP@0.5 on the test split | $map | $wanted_map | $max_map |"
+    within "${map:-9}" "${wanted_map:-0}" "$max_map" 0 || { status=1 && report "| **mAP is out of bounds** | | | |"; }
   fi
-  map_gpu=$(average_precision "$name" "$device" | tail -n 1)
-  report "mAP@0.5 on the test split: $map_gpu" ""
-  if [ "$device" = cpu ]; then return "$status"; fi
+  report ""
+  return "$status"
+}
 
-  train train_cpu cpu "$cpu_seconds" || status=1
-  common=$(losses train_cpu | wc -l)
-  if [ "$common" -lt 1 ]; then report "The CPU did not finish a step: nothing to compare." && return 1; fi
-  local one_gpu one_cpu end_gpu end_cpu
-  one_gpu=$(losses "$name" | head -n 1) one_cpu=$(losses train_cpu | head -n 1)
-  end_gpu=$(mean_loss "$name" "$common") end_cpu=$(mean_loss train_cpu "$common")
-  report "The same training on the CPU, $common steps:" "" "| | GPU | CPU | bound |" "| --- | --- | --- | --- |" \
-    "| loss of step 1 | $one_gpu | $one_cpu | $max_first relative |" \
-    "| mean loss up to step $common | $end_gpu | $end_cpu | $max_last relative |"
-  within "$one_gpu" "$one_cpu" "$max_first" 1 || { status=1 && report "| **step 1 is out of bounds** | | | |"; }
-  within "$end_gpu" "$end_cpu" "$max_last" 1 || { status=1 && report "| **the mean loss is out of bounds** | | | |"; }
-  if [ "$common" -eq "$last" ]; then
-    map_cpu=$(average_precision train_cpu cpu | tail -n 1)
-    report "| mAP@0.5 | $map_gpu | $map_cpu | $max_map |"
-    within "$map_gpu" "$map_cpu" "$max_map" 0 || { status=1 && report "| **mAP is out of bounds** | | | |"; }
+stage_train() {
+  local epochs=17 gpu_seconds=24 cpu_seconds=20 status=0 first last fell precision name=train_$device
+  if [ "$device" = cpu ]; then epochs=2 gpu_seconds=40; fi
+  make_data || return 1
+  train "$name" "$device" fp32 "$gpu_seconds" || return 1
+  last=$(steps "$name")
+  first=$(mean_loss "$name" 20) fell=$(mean_loss "$name" "$last")
+  report "$last steps on $device: mean loss of the first 20 steps $first, of the last 20 $fell." ""
+  if [ "$last" -lt 100 ]; then
+    report "Fewer than 100 steps: too few to say whether it learns." "" && [ "$device" = cpu ] || status=1
+  elif ! awk -v a="$first" -v b="$fell" 'BEGIN { exit !(b < 0.8 * a) }'; then
+    report "**The loss did not fall by a fifth.**" "" && status=1
   fi
+  for precision in tf32 bf16; do  # on a CPU tf32 is fp32
+    if [ "$device" = cpu ] && [ "$precision" = tf32 ]; then continue; fi
+    train "${name}_$precision" "$device" "$precision" "$gpu_seconds" || { status=1 && continue; }
+    agree "${name}_$precision" "$device" "$precision" "$name" "$device" || status=1
+  done
+  if [ "$device" = cpu ]; then return "$status"; fi
+  train train_cpu cpu fp32 "$cpu_seconds" || status=1
+  agree "$name" "$device" fp32 train_cpu cpu || status=1
   return "$status"
 }
 

@@ -75,7 +75,8 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
 RepPointsHead::Outputs RepPointsHead::operator()(Tape& tape, std::span<const Var> levels) const {
   require(levels.size() == strides_.size(), "RepPointsHead", "number of levels differs from number of strides");
   Outputs outputs;
-  for (size_t l = 0; l < levels.size(); ++l) {
+  tape.in_branches(static_cast<int>(levels.size()), [&](int level) {
+    const auto l = static_cast<size_t>(level);
     const std::string prefix = "bbox_head.level" + std::to_string(l) + ".";
     Var cls = levels[l], reg = levels[l];
     for (const ConvModule& conv : cls_convs_) cls = conv(tape, cls, Activation::relu);
@@ -95,7 +96,7 @@ RepPointsHead::Outputs RepPointsHead::operator()(Tape& tape, std::span<const Var
     outputs.logits.push_back(logits);
     outputs.init_offsets.push_back(init);
     outputs.refine_offsets.push_back(refine);
-  }
+  });
   return outputs;
 }
 

@@ -43,25 +43,37 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
 std::vector<Var> Fpn::operator()(Tape& tape, std::span<const Var> stages) const {
   const size_t used = lateral_.size(), first = static_cast<size_t>(config_.start_level);
   std::vector<Var> laterals;
-  for (size_t i = 0; i < used; ++i) laterals.push_back(lateral_[i](tape, stages[first + i], Activation::none));
+  tape.in_branches(static_cast<int>(used), [&](int) {
+    const size_t i = laterals.size();
+    laterals.push_back(lateral_[i](tape, stages[first + i], Activation::none));
+  });
   for (size_t i = used - 1; i > 0; --i) laterals[i - 1] = ops::upsample_add(tape, laterals[i], laterals[i - 1]);
 
   std::vector<Var> levels;
-  for (size_t i = 0; i < used; ++i) levels.push_back(output_[i](tape, laterals[i], Activation::none));
+  tape.in_branches(static_cast<int>(used), [&](int) {
+    const size_t i = levels.size();
+    levels.push_back(output_[i](tape, laterals[i], Activation::none));
+    if (levels.size() == used)
+      add_extra_levels(tape, stages.back(), laterals.back(), levels);  // they grow from the last
+  });
+  for (size_t i = 0; i < levels.size(); ++i)
+    tape.name("neck.p" + std::to_string(i + static_cast<size_t>(config_.start_level) + 2), levels[i]);
+  return levels;
+}
+
+void Fpn::add_extra_levels(Tape& tape, Var last_stage, Var last_lateral, std::vector<Var>& levels) const {
+  const size_t used = lateral_.size();
   for (size_t i = used; i < static_cast<size_t>(config_.num_outs); ++i) {
     if (config_.extra == "max_pool") {
       levels.push_back(ops::subsample2(tape, levels.back()));
       continue;
     }
     Var source = levels.back();
-    if (i == used && config_.extra == "on_input") source = stages.back();
-    if (i == used && config_.extra == "on_lateral") source = laterals.back();
+    if (i == used && config_.extra == "on_input") source = last_stage;
+    if (i == used && config_.extra == "on_lateral") source = last_lateral;
     if (i > used && config_.relu_before_extra) source = ops::relu(tape, source);
     levels.push_back(output_[i](tape, source, Activation::none));
   }
-  for (size_t i = 0; i < levels.size(); ++i)
-    tape.name("neck.p" + std::to_string(i + static_cast<size_t>(config_.start_level) + 2), levels[i]);
-  return levels;
 }
 
 }  // namespace gradlibra

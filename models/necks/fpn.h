@@ -19,6 +19,8 @@ class Fpn {
   [[nodiscard]] std::vector<Var> operator()(Tape& tape, std::span<const Var> stages) const;
 
  private:
+  void add_extra_levels(Tape& tape, Var last_stage, Var last_lateral, std::vector<Var>& levels) const;
+
   NeckConfig config_;
   std::vector<ConvModule> lateral_;  // 1x1
   std::vector<ConvModule> output_;   // 3x3, then the strided ones of the extra levels

@@ -7,6 +7,7 @@
 
 #include "apps/benchmark_cases.h"
 #include "apps/benchmark_step.h"
+#include "apps/benchmark_steps.h"
 #include "apps/measure.h"
 #include "tests/apps/run_programs.h"
 
@@ -107,6 +108,48 @@ TEST(TrainingFlops, FrozenPartsCountOnce) {
   EXPECT_DOUBLE_EQ(flops(1), 2 * 2 * (3 * all - 2 * stem - 2 * first));
 }
 
+TEST(StepCombinations, AreAllOfThemInOrder) {
+  const RuntimeConfig configured{.precision = "tf32", .parallel_levels = false};
+  const auto texts = [&](const StepChoices& choices) {
+    std::vector<std::string> result;
+    for (const StepChoice& c : combinations(choices, configured))
+      result.push_back(c.runtime.precision + " " + std::to_string(c.batch) + (c.runtime.cuda_graph ? " graph" : "") +
+                       (c.runtime.parallel_levels ? " parallel" : ""));
+    return result;
+  };
+  EXPECT_EQ(texts({}), std::vector<std::string>{"tf32 8 graph"});
+  EXPECT_EQ(texts({.precision = {"bf16", "fp32"}, .batch = {8, 32}, .graph = {"on", "off"}, .parallel_levels = {"on"}}),
+            (std::vector<std::string>{"bf16 8 graph parallel", "bf16 8 parallel", "bf16 32 graph parallel",
+                                      "bf16 32 parallel", "fp32 8 graph parallel", "fp32 8 parallel",
+                                      "fp32 32 graph parallel", "fp32 32 parallel"}));
+}
+
+TEST(StepCombinations, AFailureDoesNotStopTheOthers) {
+  std::vector<std::string> lines;
+  bool complete = true;
+  const nlohmann::ordered_json result = benchmark_steps(
+      combinations({.batch = {1, 2, 3}}, {}),
+      [](const StepChoice& choice) -> nlohmann::ordered_json {
+        if (choice.batch == 2) throw std::runtime_error("out of memory");
+        nlohmann::ordered_json row{{"model", "m"},
+                                   {"device", "d"},
+                                   {"precision", "fp32"},
+                                   {"graph", false},
+                                   {"parallel_levels", false},
+                                   {"batch", choice.batch}};
+        for (const char* name : {"width", "height", "images_per_s", "ms_median", "ms_p90", "peak_memory_mb",
+                                 "reserved_memory_mb", "tflops", "percent_of_matrix_rate"})
+          row[name] = 1;
+        row["unfused_convolutions"] = nlohmann::ordered_json::array();
+        return row;
+      },
+      [&](const std::string& line) { lines.push_back(line); }, complete);
+  EXPECT_FALSE(complete);
+  EXPECT_EQ(result["rows"].size(), 2u);
+  ASSERT_EQ(lines.size(), 5u);  // device, heading, three combinations
+  EXPECT_HAS(lines[3], "failed: out of memory");
+}
+
 using BenchmarkProgram = ProgramTest;
 
 TEST_F(BenchmarkProgram, Kernels) {
@@ -168,6 +211,27 @@ TEST_F(BenchmarkProgram, Step) {
   ran = run({"benchmark", "step", "--config", config, "--height", "65"});
   EXPECT_EQ(ran.code, 2);
   EXPECT_HAS(ran.err, "65");
+}
+
+TEST_F(BenchmarkProgram, SeveralSteps) {
+  const std::string config = write_config(folder_ / "no_data_is_needed");
+  const std::vector<std::string> argv{"benchmark", "step", "--config", config, "--device",    "cpu",
+                                      "--threads", "1",    "--batch",  "1,2",  "--precision", "fp32,bf16",
+                                      "--height",  "64",   "--width",  "64",   "--steps",     "1",
+                                      "--warmup",  "0",    "--json"};
+  const Ran ran = run(argv);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const Json json = last_line(ran.out);
+  EXPECT_EQ(json["what"], "steps");
+  ASSERT_EQ(json["rows"].size(), 4u);
+  const char* precisions[] = {"fp32", "fp32", "bf16", "bf16"};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(json["rows"][i]["precision"], precisions[i]);
+    EXPECT_EQ(json["rows"][i]["batch"], 1 + i % 2);
+    expect_positive(json["rows"][i], {"ms_median", "images_per_s", "peak_memory_mb", "reserved_memory_mb"});
+  }
+  EXPECT_EQ(run({"benchmark", "step", "--config", config, "--graph", "maybe"}).code, 2);
+  EXPECT_EQ(run({"benchmark", "step", "--config", config, "--graph", "on", "--no-graph"}).code, 2);
 }
 
 TEST_F(BenchmarkProgram, StepOnRealData) {

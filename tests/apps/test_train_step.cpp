@@ -52,8 +52,8 @@ struct Training {
   std::vector<float> weights;  // after the last step
 };
 
-Training train(Context& context, const std::string& precision, bool graph) {
-  context.configure({.precision = precision});
+Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true) {
+  context.configure({.precision = precision, .parallel_levels = parallel_levels});
   const ModelConfig model = tiny_model();
   Detector detector(context, model, kClasses);
   detector.parameters().initialize(3);
@@ -142,6 +142,17 @@ TEST_P(TrainStepOnDevice, EqualsTheHostAndTheGraphEqualsTheKernels) {
   expect_near(eager, on_host, rounded ? 2e-2 : 1e-4);
   const auto recorded = make_device();
   expect_same_bits(train(*recorded, GetParam(), true), eager);
+}
+
+// Side by side or one after the other, the levels give the same but for the order in which the head's gradients are added up.
+TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
+  const auto parallel = make_device(), in_turn = make_device();
+  if (parallel == nullptr) GTEST_SKIP() << "no CUDA device";
+  const Training want = train(*in_turn, "fp32", true, false);
+  ASSERT_FALSE(in_turn->has_branches());
+  const Training got = train(*parallel, "fp32", true, true);
+  ASSERT_TRUE(parallel->has_branches());
+  expect_near(got, want, 1e-5);
 }
 
 // Mixed precision follows the float32 run: the losses within what one part in 256 per map makes of them.

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <set>
 #include <vector>
 
 namespace gradlibra {
@@ -38,6 +39,9 @@ class CountedMemory final : public DeviceMemory {
   void copy(const void* from, void* to, size_t bytes) override { host_.copy(from, to, bytes); }
   void zero(void* block, size_t bytes) override { host_.zero(block, bytes); }
   void synchronize() override {}
+  void fork(int) override {}
+  void use_branch(int) override {}
+  void join() override {}
   std::unique_ptr<Prefetch> make_prefetch() override { return host_.make_prefetch(); }
   std::unique_ptr<Readback> make_readback() override { return host_.make_readback(); }
   std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override { return host_.capture(body); }
@@ -175,6 +179,59 @@ TEST(MemoryPool, GivesEverythingBackAtTheEnd) {
   }
   EXPECT_TRUE(memory.live.empty());
   EXPECT_EQ(memory.wrong_releases, 0);
+}
+
+TEST(MemoryPool, ABranchReusesItsOwnBlocksAndNobodyElses) {
+  CountedMemory memory;
+  MemoryPool pool(memory);
+  void* before = pool.take(1000);
+  void* unused = pool.take(1000);
+  pool.give(unused, 1000);
+
+  pool.fork();
+  void* first = pool.take(1000);
+  EXPECT_EQ(first, unused);  // whatever used it was enqueued before the fork
+  pool.give(first, 1000);
+  pool.use_branch(1);
+  void* second = pool.take(1000);
+  EXPECT_NE(second, first);  // branch 0 may still be at work on it
+  pool.give(second, 1000);
+  EXPECT_EQ(pool.take(1000), second);
+  pool.give(before, 1000);  // taken before the fork: other branches may read it
+  void* third = pool.take(1000);
+  EXPECT_NE(third, before);
+  pool.use_branch(0);
+  EXPECT_EQ(pool.take(1000), first);
+  pool.give(third, 1000);  // of branch 1
+  void* fourth = pool.take(1000);
+  EXPECT_NE(fourth, third);
+  pool.use_branch(1);
+  void* fifth = pool.take(1000);
+  EXPECT_NE(fifth, third);
+  pool.join();
+
+  EXPECT_EQ(memory.allocations, 6);
+  std::vector<void*> taken{first, second, fourth, fifth, pool.take(1000), pool.take(1000)};
+  EXPECT_EQ(memory.allocations, 6);  // all of them are free for everybody again
+  EXPECT_EQ(std::set<void*>(taken.begin(), taken.end()).size(), 6u);
+  // What a branch took and gives back in a later fork is its own still: nobody but it has used it since.
+  pool.fork();
+  pool.use_branch(1);
+  pool.give(second, 1000);
+  EXPECT_EQ(pool.take(1000), second);
+  pool.join();
+  for (void* block : taken) pool.give(block, 1000);
+  EXPECT_EQ(pool.bytes_in_use(), 0);
+}
+
+TEST(MemoryPool, ForksDoNotNest) {
+  CountedMemory memory;
+  MemoryPool pool(memory);
+  pool.fork();
+  EXPECT_THROW(pool.fork(), std::logic_error);
+  pool.join();
+  pool.fork();
+  pool.join();
 }
 
 TEST(MemoryPool, BlocksOfARecordingAreKeptBackUntilRestored) {

@@ -169,6 +169,39 @@ TEST_F(Parameters, GradientsThatNobodyWroteAreZero) {
   EXPECT_FALSE(unused.node.grad_written);
 }
 
+TEST_F(Parameters, WhatBranchesHaveComputedIsAddedUp) {
+  Parameter& other = store.add("body.weight", {3}, {});
+  Parameter& a = store.add("head.a", {2}, {});
+  Parameter& frozen = store.add("head.frozen", {2}, {}, FileLayout::as_is, false);
+  Parameter& b = store.add("head.b", {3}, {});
+  EXPECT_THROW(store.share_between_branches("head.", 3), std::logic_error);  // before allocate
+  store.allocate();
+  store.share_between_branches("head.", 3);
+  EXPECT_THROW(store.share_between_branches("head.", 3), std::logic_error);
+  EXPECT_TRUE(other.node.branch_grads.empty());
+  EXPECT_TRUE(frozen.node.branch_grads.empty());
+  ASSERT_EQ(a.node.branch_grads.size(), 2u);  // the first branch writes where everybody does
+  ASSERT_EQ(b.node.branch_grads.size(), 2u);
+
+  const auto write = [&](Tensor& grad, bool& written, const Floats& values) {
+    ASSERT_EQ(grad.size(), static_cast<int64_t>(values.size()));
+    context.upload<float>(values, grad);
+    written = true;
+  };
+  for (int step = 0; step < 2; ++step) {
+    write(other.node.grad, other.node.grad_written, {7, 8, 9});
+    write(a.node.grad, a.node.grad_written, {1, 2});
+    write(a.node.branch_grads[0].grad, a.node.branch_grads[0].written, {10, 20});
+    write(a.node.branch_grads[1].grad, a.node.branch_grads[1].written, {100, 200});
+    if (step == 0) write(b.node.branch_grads[1].grad, b.node.branch_grads[1].written, {4, 5, 6});
+    store.finish_backward();
+    EXPECT_EQ(get(other.node.grad), (Floats{7, 8, 9}));
+    EXPECT_EQ(get(a.node.grad), (Floats{111, 222}));
+    EXPECT_EQ(get(b.node.grad), step == 0 ? (Floats{4, 5, 6}) : Floats(3, 0.0f));
+    for (const auto& part : a.node.branch_grads) EXPECT_FALSE(part.written);
+  }
+}
+
 TEST_F(Parameters, NothingTrainable) {
   store.add("frozen", {2}, {}, FileLayout::as_is, false);
   store.allocate();

@@ -131,6 +131,12 @@ TEST(Context, NamesItsDevice) {
   EXPECT_TRUE(Context::for_device("cpu", 2)->on_host());
 }
 
+TEST(Context, AutoSaysWhyItTookNoGpu) {
+  const auto context = Context::for_device("auto", 1);
+  EXPECT_EQ(context->on_host(), !context->why_no_gpu().empty()) << context->why_no_gpu();
+  EXPECT_EQ(Context::for_device("cpu", 1)->why_no_gpu(), "");
+}
+
 #ifndef GRADLIBRA_HAVE_CUDA
 TEST(Context, SaysWhatIsMissingForCuda) {
   try {
