@@ -160,13 +160,16 @@ int main(int argc, char** argv) {
       }
       const std::vector<StepChoice> all = combinations(choices, config.runtime);
       std::map<std::string, double> matrix_flops_per_s;  // by precision: measured once
+      bool first = true;
       const auto measure_one = [&](const StepChoice& choice) {
         config.runtime = choice.runtime;
         step_options.batch = choice.batch;
         step_options.matrix_flops_per_s = matrix_flops_per_s[choice.runtime.precision];
-        const std::unique_ptr<Context> context = Context::for_device(common.device, common.threads);
-        nlohmann::ordered_json row = benchmark_step(*context, config, static_cast<int>(classes), step_options,
-                                                    real_data ? &dataset : nullptr);
+        const std::unique_ptr<Context> context =
+            first ? open_device(common) : Context::for_device(common.device, common.threads);
+        first = false;
+        nlohmann::ordered_json row =
+            benchmark_step(*context, config, static_cast<int>(classes), step_options, real_data ? &dataset : nullptr);
         matrix_flops_per_s[choice.runtime.precision] = row["matrix_tflops"].get<double>() * 1e12;
         return row;
       };

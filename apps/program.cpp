@@ -56,7 +56,7 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
 
 std::unique_ptr<Context> open_device(const CommonOptions& options) {
   std::unique_ptr<Context> context = Context::for_device(options.device, options.threads);
-  const std::string why = context->why_no_gpu().empty() ? "" : " (no GPU: " + context->why_no_gpu() + ")";
+  const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
   fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
   return context;
 }

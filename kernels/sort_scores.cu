@@ -3,7 +3,8 @@
 // tile of a segment in shared memory; then pairs of sorted runs are merged until a run is a segment. Keys are distinct, so an
 // element's place in a merged run is its place in its own run plus the number of smaller keys in the other, which a thread
 // finds by bisection: no thread waits for another. Whatever comes behind the first `limit` of its run is dropped on the way, so
-// beyond the first pass the work is that of what can still be chosen.
+// beyond the first pass the work is that of what can still be chosen. (CUB's segmented sorts would order all of every segment first, and
+// need the CUDA toolkit to be tested.)
 #include "kernels/sort_scores.h"
 
 #include <utility>

@@ -37,8 +37,6 @@ Detector::Detector(Context& context, const ModelConfig& config, int classes)
   head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides,
                                           classes);
   parameters_->allocate();
-  // The pyramid's levels pass through one head, each in a branch of its own.
-  if (context.has_branches()) parameters_->share_between_branches("bbox_head.", config.neck.num_outs);
 }
 
 Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
@@ -65,6 +63,9 @@ RepPointsHead::Outputs Detector::forward(Tape& tape, Var input) const {
 
 std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth, Communicator& communicator,
                                      RepPointsHead::Targets* inspect) const {
+  // The pyramid's levels pass through one head, each in a branch of its own. Detection needs no memory for that.
+  if (context_.has_branches() && !parameters_->has_branch_grads())
+    parameters_->share_between_branches("bbox_head.", config_.neck.num_outs);
   return head_->loss(tape, forward(tape, input), truth, communicator, inspect);
 }
 

@@ -87,8 +87,8 @@ void Context::configure(const RuntimeConfig& config) {
 }
 
 void Context::fork(int count) {
-  memory_->fork();
   device_memory_->fork(count);
+  memory_->fork();
 }
 
 void Context::use_branch(int branch) {
@@ -99,7 +99,12 @@ void Context::use_branch(int branch) {
 
 void Context::join() {
   memory_->join();
-  device_memory_->join();
+  try {
+    device_memory_->join();
+  } catch (...) {
+    follow_branch();  // to the stream that is current now, join or not
+    throw;
+  }
   follow_branch();
 }
 
@@ -110,7 +115,7 @@ void Context::follow_branch() {}
 // The twin with a GPU is in context_cuda.cpp.
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
   if (device == "cuda")
-    throw std::runtime_error(
+    throw NoGpu(
         "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device "
         "cpu");
   auto context = std::make_unique<Context>(threads);

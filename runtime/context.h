@@ -28,12 +28,18 @@ using Executor = std::variant<Cpu>;
 
 enum class ConvolutionLibrary { best, plain };
 
+// There is no GPU, or no driver for one.
+class NoGpu : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
 class Context {
  public:
   // A host context; threads <= 0: all processors of this process.
   explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
-  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says what is missing for "cuda", why_no_gpu()
-  // what was missing for "auto".
+  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says why "cuda" cannot be had (NoGpu if
+  // there is none), why_no_gpu() why "auto" took the CPU.
   static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0);
   ~Context();
   Context(const Context&) = delete;

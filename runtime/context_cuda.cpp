@@ -20,37 +20,37 @@ std::string cuda_problem() {
   return cudaGetErrorString(status);
 }
 
-// Throws std::runtime_error if the device has no memory pools, or if a kernel of this program does not run on it.
-void try_out(const CudaMemory& memory, int device, const cudaDeviceProp& properties) {
-  int has_pools = 0;
-  check(cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, device));
-  if (has_pools == 0) throw std::runtime_error(std::string(properties.name) + " has no stream-ordered memory");
-  const std::string capability = std::to_string(properties.major) + "." + std::to_string(properties.minor);
+// Throws std::runtime_error if a kernel of this program does not run on the device.
+void try_out(const CudaMemory& memory, const cudaDeviceProp& properties) {
+  float* value = nullptr;
+  check(cudaMallocAsync(&value, sizeof(float), memory.stream()));
   try {
-    float* value = nullptr;
-    check(cudaMallocAsync(&value, sizeof(float), memory.stream()));
     Cuda executor(memory.stream());
     kernels::fill<float>(executor, {value, {1}}, 0.0f);
-    check(cudaFreeAsync(value, memory.stream()));
     check(cudaStreamSynchronize(memory.stream()));
   } catch (const std::runtime_error& e) {
-    throw std::runtime_error(std::string(properties.name) + " (compute capability " + capability +
-                             ") does not run this program's kernels; a build with -DCMAKE_CUDA_ARCHITECTURES=" +
-                             std::to_string(properties.major) + std::to_string(properties.minor) + " may: " + e.what());
+    const std::string major = std::to_string(properties.major), minor = std::to_string(properties.minor);
+    throw std::runtime_error(std::string(properties.name) + " does not run this program's kernels (" + e.what() +
+                             "); its compute capability is " + major + "." + minor +
+                             ", -DCMAKE_CUDA_ARCHITECTURES=" + major + minor + " builds for it");
   }
+  check(cudaFreeAsync(value, memory.stream()));
 }
 
 }  // namespace
 
 std::unique_ptr<Context> Context::on_gpu() {
   const std::string problem = cuda_problem();
-  if (!problem.empty()) throw std::runtime_error(problem);
+  if (!problem.empty()) throw NoGpu("no usable GPU: " + problem);
   int index = 0;
   check(cudaGetDevice(&index));
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index));
+  int has_pools = 0;
+  check(cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, index));
+  if (has_pools == 0) throw std::runtime_error(std::string(properties.name) + " has no stream-ordered memory");
   auto memory = std::make_unique<CudaMemory>();
-  try_out(*memory, index, properties);
+  try_out(*memory, properties);
   const Cuda executor(memory->stream());
   const std::string name =
       std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
@@ -66,13 +66,19 @@ std::unique_ptr<Context> Context::on_gpu() {
 
 std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
   if (device == "cpu") return std::make_unique<Context>(threads);
+  const auto explained = [](const std::exception& e) {
+    return std::string("--device cuda: ") + e.what() + "; or use --device cpu";
+  };
   std::string problem;
   try {
     return on_gpu();
+  } catch (const NoGpu& e) {
+    if (device == "cuda") throw NoGpu(explained(e));
+    problem = e.what();
   } catch (const std::runtime_error& e) {
+    if (device == "cuda") throw std::runtime_error(explained(e));
     problem = e.what();
   }
-  if (device == "cuda") throw std::runtime_error("--device cuda: " + problem + "; or use --device cpu");
   auto context = std::make_unique<Context>(threads);
   context->why_no_gpu_ = problem;
   return context;

@@ -220,9 +220,10 @@ void CudaMemory::synchronize() { check(cudaStreamSynchronize(current_)); }
 void CudaMemory::fork(int count) {
   if (forked_ > 0) throw std::logic_error("CudaMemory: forks do not nest");
   if (count < 2) return;
-  forked_ = static_cast<size_t>(count - 1);
-  while (branches_.size() < forked_) branches_.emplace_back();
+  const auto others = static_cast<size_t>(count - 1);
+  while (branches_.size() < others) branches_.emplace_back();
   check(cudaEventRecord(fork_.get(), stream_.get()));
+  forked_ = others;
   for (size_t b = 0; b < forked_; ++b) check(cudaStreamWaitEvent(branches_[b].stream.get(), fork_.get(), 0));
 }
 

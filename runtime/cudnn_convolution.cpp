@@ -199,6 +199,7 @@ class CudnnConvolution final : public Convolution {
     entry.plan = CudnnPlan::find({.handle = handle_.get()}, problem, options_, entry.why);
     if (entry.plan != nullptr && options_.tuning == ConvTuning::timed) {
       Tensor scratch = workspace(*entry.plan);
+      check(cudaDeviceSynchronize());  // other branches would run beside what is timed
       entry.plan->tune(handle_.get(), operands, scratch.data());
     }
     return entry;

@@ -50,6 +50,7 @@ class ParameterStore {
   // After allocate(): parameters whose name starts with `prefix` are used by all branches of a fork. Each branch but the first gets a block
   // of its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
   void share_between_branches(const std::string& prefix, int branches);
+  [[nodiscard]] bool has_branch_grads() const { return !branch_grads_.empty(); }
 
   // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of parameters and the size
   // of others do not matter.

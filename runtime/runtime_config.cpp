@@ -4,10 +4,9 @@
 namespace gradlibra {
 
 void RuntimeConfig::describe(ConfigVisitor& v) {
-  v.choice(
-      "precision", precision, {"fp32", "tf32", "bf16"},
-      "fp32; tf32: GPU convolutions round their inputs to 10 bits; bf16: feature maps and convolutions in bfloat16, "
-      "weights and losses in fp32");
+  v.choice("precision", precision, {"fp32", "tf32", "bf16"},
+           "fp32; tf32: convolutions round their inputs to 10 bits; bf16: feature maps and convolutions in bfloat16, "
+           "weights and losses in fp32");
   v.choice("conv_tuning", conv_tuning, {"heuristic", "timed"},
            "GPU convolutions: cuDNN's first choice, or the fastest of a few, measured when a run starts");
   v.field("deterministic", deterministic, "GPU convolutions: only algorithms that give the same bits in every run");

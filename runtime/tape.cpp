@@ -17,6 +17,7 @@ Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
   nodes_.push_back(std::make_unique<Node>());
   Node& node = *nodes_.back();
   node.value = computes() ? context_.empty(shape, dtype) : Tensor::borrow(nullptr, shape, dtype);
+  node.made_at = place_;
   node.requires_grad = requires_grad && recording();
   return Var(&node);
 }
@@ -66,6 +67,8 @@ std::pair<Tensor*, Accumulate> Tape::claim_grad(Node& node) {
   Tensor* grad = &node.grad;
   bool* written = &node.grad_written;
   if (place_.fork != 0) {
+    if (node.made_at.fork == place_.fork && node.made_at.branch != place_.branch)
+      throw std::logic_error("Tape: a branch used a value of another one, " + node.value.shape().to_string());
     if (!node.branch_grads.empty()) {
       if (place_.branch > 0) {
         Node::BranchGrad& own = node.branch_grads.at(static_cast<size_t>(place_.branch - 1));

@@ -14,11 +14,18 @@
 
 namespace gradlibra {
 
+// A place in the order of work: `fork` counts the forks of a tape, 0 is outside of all; `branch` is one of its branches.
+struct Place {
+  int fork = 0, branch = 0;
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
 // A value in the computation and the gradient of the total loss with respect to it.
 struct Node {
   Tensor value;
   Tensor grad;     // of value's type; allocated when first written
   Tensor rounded;  // mixed precision: a weight as the bfloat16 that convolutions take (ParameterStore::weights_changed)
+  Place made_at;   // where its op stands on the tape
   bool requires_grad = false;
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
   // Of a parameter that branches share: where each but the first adds up its part (ParameterStore::share_between_branches).
@@ -92,8 +99,8 @@ class Tape {
   }
 
   // Calls body(i) for every i in [0, count). The calls must not need each other's results: on a device with branches each is one, in the
-  // backward pass as well. Two of them may read one value, and add to the gradient of none but that of a parameter shared between
-  // branches (std::logic_error). Does not nest.
+  // backward pass as well. Two of them may read one value from outside, and add to the gradient of none but that of a parameter shared
+  // between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
   // The op that made `output` says how its gradient flows back. Not called if `output` does not require one, or if nothing wrote it. When it
@@ -140,11 +147,6 @@ class Tape {
 
  private:
   std::pair<Tensor*, Accumulate> claim_grad(Node& node);
-  // A place in the order of work: `fork` counts them, 0 is outside of all; `branch` is one of its branches.
-  struct Place {
-    int fork = 0, branch = 0;
-    friend bool operator==(const Place&, const Place&) = default;
-  };
   void move_to(Place place);  // forks, changes branches and joins as needed
   void leave_fork() noexcept;
   void run_backward();

@@ -85,7 +85,7 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
 std::unique_ptr<Context> make_device() {
   try {
     return Context::for_device("cuda");
-  } catch (const std::runtime_error&) {
+  } catch (const NoGpu&) {
     return nullptr;
   }
 }

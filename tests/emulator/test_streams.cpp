@@ -84,6 +84,19 @@ TEST_F(Streams, AMissingWaitShows) {
   EXPECT_EQ(values_after_launches(1), (std::set<int>{1, 2}));
 }
 
+// However long a stream has worked before it reads what it did not wait for.
+TEST_F(Streams, AMissingWaitShowsLateAsWell) {
+  set(0, 5, nullptr);
+  begin();
+  order(main_, fork_, side_);
+  set(0, 1, main_);
+  for (int i = 0; i < 50; ++i) set(1, i, side_);
+  copy(0, 2, side_);
+  order(side_, join_, main_);
+  set(0, 5, main_);  // for the next launch
+  EXPECT_EQ(values_after_launches(2), (std::set<int>{1, 5}));
+}
+
 TEST_F(Streams, NothingRunsWhileItIsRecorded) {
   begin();
   order(main_, fork_, side_);

@@ -23,7 +23,7 @@ class Branches : public ::testing::Test {
   void SetUp() override {
     try {
       context_ = Context::for_device("cuda");
-    } catch (const std::runtime_error&) {
+    } catch (const NoGpu&) {
       GTEST_SKIP() << "no CUDA device";
     }
     context_->configure({});
@@ -108,6 +108,21 @@ TEST_F(Branches, MayNotAddToOneGradientOtherwise) {
   // The device is not left forked.
   Tape next(*context_);
   next.in_branches(2, [&](int) { (void)ops::relu(next, x); });
+}
+
+TEST_F(Branches, MayNotUseEachOthersValues) {
+  Node node;
+  const Var x = leaf(node, 1);
+  Tape tape(*context_);
+  Var first, second;
+  tape.in_branches(2, [&](int b) {
+    if (b == 0)
+      first = ops::relu(tape, x);
+    else
+      second = ops::relu(tape, first);
+  });
+  seed(second, 1);
+  EXPECT_THROW(tape.backward(), std::logic_error);
 }
 
 TEST_F(Branches, OneAfterTheOtherMayAddToOneGradient) {
