@@ -69,6 +69,14 @@ bool is_joined(const Capture& c) {
   return std::find(before.begin(), before.end(), false) == before.end();
 }
 
+GraphShape shape_of(const Nodes& nodes) {
+  std::vector<size_t> chain(nodes.size(), 1);  // that ends with this node; what it comes after stands before it
+  for (size_t n = 0; n < nodes.size(); ++n)
+    for (const size_t before : nodes[n].after) chain[n] = std::max(chain[n], chain[before] + 1);
+  return {nodes.size(), nodes.empty() ? 0 : *std::max_element(chain.begin(), chain.end())};
+}
+GraphShape last_shape;
+
 // Every node once, each behind those that it comes after, else in an order of chance. Seven times out of eight it is the turn of the
 // stream that chance has put first this time: among equals one would never be far ahead of another.
 void run_in_some_order(const Nodes& nodes, Random& random) {
@@ -97,6 +105,8 @@ void run_in_some_order(const Nodes& nodes, Random& random) {
 }
 
 }  // namespace
+
+GraphShape last_graph() { return last_shape; }
 
 bool record(cudaStream_t stream, std::function<void()> work) {
   if (!is_captured(stream)) return false;
@@ -174,6 +184,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return joined ? cudaSuccess : cudaErrorStreamCaptureUnjoined;
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  gradlibra::emulator::last_shape = gradlibra::emulator::shape_of(graph->nodes);
   *exec = new CUgraphExec_st{graph->nodes, gradlibra::emulator::Random(gradlibra::emulator::seed())};
   return cudaSuccess;
 }

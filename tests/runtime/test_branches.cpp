@@ -39,6 +39,12 @@ class Branches : public ::testing::Test {
     y.node().grad = filled(gradient);
     y.node().grad_written = true;
   }
+  // Two branches read x, and want to add to its gradient.
+  void use_twice(Tape& tape, Var x) {
+    std::vector<Var> outputs;
+    tape.in_branches(2, [&](int) { outputs.push_back(ops::relu(tape, x)); });
+    for (const Var& y : outputs) seed(y, 1);
+  }
   Floats get(const Tensor& t) { return context_->download<float>(t); }
 
   std::unique_ptr<Context> context_;
@@ -101,9 +107,7 @@ TEST_F(Branches, MayNotAddToOneGradientOtherwise) {
   Node node;
   const Var x = leaf(node, 1);
   Tape tape(*context_);
-  std::vector<Var> outputs;
-  tape.in_branches(2, [&](int) { outputs.push_back(ops::relu(tape, x)); });
-  for (const Var& y : outputs) seed(y, 1);
+  use_twice(tape, x);
   EXPECT_THROW(tape.backward(), std::logic_error);
   // The device is not left forked.
   Tape next(*context_);
@@ -161,9 +165,7 @@ TEST_F(Branches, AreOneAfterTheOtherWhereTheConfigurationSaysSo) {
   Node node;
   const Var x = leaf(node, 1);
   Tape tape(*context_);
-  std::vector<Var> outputs;
-  tape.in_branches(2, [&](int) { outputs.push_back(ops::relu(tape, x)); });
-  for (const Var& y : outputs) seed(y, 1);
+  use_twice(tape, x);
   tape.backward();  // then one gradient may have two sources
   EXPECT_EQ(get(node.grad), Floats(kSize, 2));
 }

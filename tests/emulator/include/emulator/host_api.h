@@ -78,6 +78,12 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 namespace gradlibra::emulator {
 // Keeps the work for the graph and returns true if this stream is being captured.
 bool record(cudaStream_t stream, std::function<void()> work);
+
+// Of the graph instantiated last: kernels and copies in all, and the most of them that must wait for each other.
+struct GraphShape {
+  size_t nodes = 0, longest_chain = 0;
+};
+GraphShape last_graph();
 }  // namespace gradlibra::emulator
 
 // Memory of exactly `bytes`, filled with garbage. While no kernel runs, AddressSanitizer refuses the host's access to it.
