@@ -19,7 +19,8 @@ using kernels::ConvShape;
 struct NetworkConv {
   int64_t side, in, out;  // of a square map
   int kernel, stride = 1;
-  bool on_image = false;  // no gradient by its input
+  bool on_image = false;    // no gradient by its input
+  bool ends_block = false;  // of a residual network
 
   [[nodiscard]] ConvShape shape() const { return {.stride = stride, .padding = kernel / 2}; }
   [[nodiscard]] Shape x(int64_t N) const { return {N, side, side, in}; }
@@ -32,7 +33,8 @@ struct NetworkConv {
     return 2.0 * static_cast<double>(y(N).size()) * static_cast<double>(kernel * kernel * in);
   }
   [[nodiscard]] std::string name(int64_t N) const {
-    return fmt::format("{} {}x{}{} to {}", x(N).to_string(), kernel, kernel, stride > 1 ? " /2" : "", out);
+    return fmt::format("{} {}x{}{} to {}{}", x(N).to_string(), kernel, kernel, stride > 1 ? " /2" : "", out,
+                       ends_block ? " + x" : "");
   }
 };
 
@@ -46,7 +48,7 @@ std::vector<NetworkConv> network_convolutions(const CaseSizes& sizes) {
     const int stride = s == 0 ? 1 : 2;
     all.insert(all.end(), {{side, in, width, 1},
                            {side, width, width, 3, stride},
-                           {after, width, out, 1},
+                           {after, width, out, 1, 1, false, /*ends_block=*/true},
                            {side, in, out, 1, stride},  // shortcut
                            {after, out, width, 1},
                            {after, width, width, 3}});
@@ -65,12 +67,19 @@ template <class T>
 void add_one(const NetworkConv& conv, int64_t N, std::vector<KernelCase>& cases) {
   const auto effort = [=](double elements) { return Effort{elements * sizeof(T), conv.flops(N), /*is_matrix=*/true}; };
   const auto size_of_all = static_cast<double>(conv.x(N).size() + conv.weight().size() + conv.y(N).size());
+  // As nearly all are in a step: with a bias (that of a norm), a residual where there is one, and ReLU.
   cases.push_back({"convolution.forward", conv.name(N), dtype_name<T>(), [=](CaseMemory& m) {
                      const View<T> x = m.random<T>(conv.x(N)), weight = m.random<T>(conv.weight()),
-                                   y = m.output<T>(conv.y(N));
-                     return Work{effort(size_of_all), [&library = m.context().convolution(), x, weight, y, conv] {
-                                   library.forward({.x = x, .weight = weight, .shape = conv.shape(), .y = y});
-                                 }};
+                                   bias = m.random<T>({conv.out}), y = m.output<T>(conv.y(N));
+                     Convolution::Forward call{.x = x,
+                                               .weight = weight,
+                                               .bias = bias,
+                                               .shape = conv.shape(),
+                                               .activation = Activation::relu,
+                                               .y = y};
+                     if (conv.ends_block) call.residual = m.random<T>(conv.y(N));
+                     const double elements = size_of_all + (conv.ends_block ? conv.y(N).size() : 0.0);
+                     return Work{effort(elements), [&library = m.context().convolution(), call] { library.forward(call); }};
                    }});
   if (!conv.on_image)
     cases.push_back({"convolution.backward_data", conv.name(N), dtype_name<T>(), [=](CaseMemory& m) {

@@ -67,7 +67,7 @@ class MapCases {
   void bias_activation(const Shape& map) {
     add("bias_activation", map, [](CaseMemory& m, const Shape& s) {
       const View<T> x = m.random<T>(s), residual = m.random<T>(s), y = m.output<T>(s);
-      const View<float> bias = m.random({s.dim(-1)});
+      const View<T> bias = m.random<T>({s.dim(-1)});
       return m.work({bytes_of(x, residual, y)},
                     [=](auto& device) { kernels::bias_activation<T>(device, x, bias, residual, Activation::relu, y); });
     });

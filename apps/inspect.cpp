@@ -128,6 +128,9 @@ int main(int argc, char** argv) {
   step->add_option("--output", step_output, "file to write")->required()->type_name("FILE");
   add_device_options(*step, common);
 
+  CLI::App* device = app.add_subcommand("device", "the device that a program with these options would use");
+  add_device_options(*device, common);
+
   app.footer(
       "Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
       "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
@@ -135,6 +138,10 @@ int main(int argc, char** argv) {
     if (*config) return inspect_config(common);
     if (*data) return inspect_data(common, data_output, pictures);
     if (*model) return inspect_model(common, json);
+    if (*device) {
+      fmt::print("{}\n", open_device(common)->device_name());
+      return int{kSuccess};
+    }
     return inspect_training_step(common, weights, ids, batch_path, step_output);
   });
 }

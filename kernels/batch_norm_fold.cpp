@@ -25,10 +25,12 @@ int64_t grain(int64_t per_k) { return 32768 / (per_k + 1) + 1; }
 
 int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma, View<const float> beta,
                               View<const float> mean, View<const float> var, const Shape& folded_weight,
-                              View<float> folded_bias) {
+                              const Shape& folded_bias) {
   const char* op = "fold_batch_norm";
   const int64_t per_k = check_channels(
-      op, weight, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var}, {"folded_bias", folded_bias}});
+      op, weight, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var}});
+  require(folded_bias == gamma.shape(), op,
+          "folded_bias has shape " + folded_bias.to_string() + ", expected " + gamma.shape().to_string());
   require(folded_weight == weight.shape(), op,
           "folded_weight has shape " + folded_weight.to_string() + ", expected " + weight.shape().to_string());
   return per_k;
@@ -55,8 +57,8 @@ int64_t check_fold_batch_norm_backward(View<const float> weight, View<const floa
 template <MapType T>
 void fold_batch_norm(Cpu& cpu, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
-                     View<float> folded_bias) {
-  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias);
+                     View<T> folded_bias) {
+  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
   parallel_for(cpu, gamma.size(), grain(per_k), [&](int64_t k) {
     const float s = gamma[k] / std::sqrt(var[k] + eps);
     const float* from = weight.data() + k * per_k;
@@ -64,8 +66,8 @@ void fold_batch_norm(Cpu& cpu, View<const float> weight, View<const float> gamma
 #pragma omp simd
     for (int64_t i = 0; i < per_k; ++i) to[i] = from_float<T>(s * from[i]);
     // In double the product is exact, fused into the difference or not.
-    folded_bias[k] =
-        static_cast<float>(static_cast<double>(beta[k]) - static_cast<double>(mean[k]) * static_cast<double>(s));
+    folded_bias[k] = from_float<T>(
+        static_cast<float>(static_cast<double>(beta[k]) - static_cast<double>(mean[k]) * static_cast<double>(s)));
   });
 }
 
@@ -104,6 +106,6 @@ void fold_batch_norm_backward(Cpu& cpu, View<const float> weight, View<const flo
 template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<float>, View<float>);
 template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
-                              View<const float>, float, View<bfloat16>, View<float>);
+                              View<const float>, float, View<bfloat16>, View<bfloat16>);
 
 }  // namespace gradlibra::kernels

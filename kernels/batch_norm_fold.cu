@@ -26,7 +26,7 @@ struct Norm {
 template <class T>
 __global__ void fold_batch_norm_kernel(const float* __restrict__ weight, const Norm norm,
                                        const float* __restrict__ beta, int64_t per_k, bool vectors,
-                                       T* __restrict__ folded_weight, float* __restrict__ folded_bias) {
+                                       T* __restrict__ folded_weight, T* __restrict__ folded_bias) {
   const int64_t k = blockIdx.x;
   const float s = norm.gamma[k] / norm.root(k);
   for_each_in_row<kPack<T>>(per_k, vectors, [=](auto width, int64_t i) {
@@ -36,8 +36,8 @@ __global__ void fold_batch_norm_kernel(const float* __restrict__ weight, const N
     store<V>(folded_weight + k * per_k + i, w);
   });
   if (threadIdx.x == 0)  // in double the product is exact, fused into the difference or not
-    folded_bias[k] =
-        static_cast<float>(static_cast<double>(beta[k]) - static_cast<double>(norm.mean[k]) * static_cast<double>(s));
+    folded_bias[k] = from_float<T>(
+        static_cast<float>(static_cast<double>(beta[k]) - static_cast<double>(norm.mean[k]) * static_cast<double>(s)));
 }
 
 // Pointers of outputs that are left out are null. grad_weight may be grad_folded_weight: a thread reads an element before it
@@ -79,8 +79,8 @@ __global__ void fold_batch_norm_backward_kernel(const Backward b, const Norm nor
 template <MapType T>
 void fold_batch_norm(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
-                     View<float> folded_bias) {
-  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias);
+                     View<T> folded_bias) {
+  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
   if (gamma.size() == 0) return;
   const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), folded_weight.data());
   launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), weight.data(),
@@ -113,6 +113,6 @@ void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const f
 template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<float>, View<float>);
 template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                              View<const float>, float, View<bfloat16>, View<float>);
+                              View<const float>, float, View<bfloat16>, View<bfloat16>);
 
 }  // namespace gradlibra::kernels

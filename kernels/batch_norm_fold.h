@@ -13,16 +13,16 @@ namespace gradlibra::kernels {
 //   rstd[k] = 1 / sqrt(var[k] + eps),   s[k] = gamma[k] / sqrt(var[k] + eps)
 //   folded_weight[k, ...] = s[k] * weight[k, ...]
 //   folded_bias[k] = beta[k] - mean[k] * s[k]
-// weight (K, ...) as the convolution has it, folded_weight of the same shape in float or bfloat16 (rounded once); all others
-// (K), var + eps > 0. K may be 0.
+// weight (K, ...) as the convolution has it, folded_weight of the same shape; all others (K), var + eps > 0. The folded ones are float or
+// bfloat16 (rounded once), as the convolution takes them. K may be 0.
 template <MapType T>
 void fold_batch_norm(Cpu&, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
-                     View<float> folded_bias);
+                     View<T> folded_bias);
 template <MapType T>
 void fold_batch_norm(Cuda&, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
-                     View<float> folded_bias);
+                     View<T> folded_bias);
 
 // From the gradients of the folded parameters (grad_folded_bias: the sum of the output's gradient over the rows):
 //   grad_weight[k, ...] (+)= s[k] * grad_folded_weight[k, ...]
@@ -44,7 +44,7 @@ void fold_batch_norm_backward(Cuda&, View<const float> weight, View<const float>
 // What both versions check first. They return the number of weights per k.
 int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma, View<const float> beta,
                               View<const float> mean, View<const float> var, const Shape& folded_weight,
-                              View<float> folded_bias);
+                              const Shape& folded_bias);
 int64_t check_fold_batch_norm_backward(View<const float> weight, View<const float> gamma, View<const float> mean,
                                        View<const float> var, View<const float> grad_folded_weight,
                                        View<const float> grad_folded_bias, View<float> grad_weight,

@@ -10,14 +10,14 @@ constexpr int64_t kGrain = 32768;
 
 // body(r) for every row, which is to vectorise over channels: what is left out must be known when it is compiled.
 template <bool kBias, bool kResidual, bool kRelu, MapType T>
-void rows(Cpu& cpu, const T* x, const float* bias, const T* residual, T* y, int64_t count, int64_t C) {
+void rows(Cpu& cpu, const T* x, const T* bias, const T* residual, T* y, int64_t count, int64_t C) {
   parallel_for(cpu, count, kGrain / C + 1, [=](int64_t r) {
 #pragma omp simd
     for (int64_t c = 0; c < C; ++c) {
       const int64_t i = r * C + c;
       float v = to_float(x[i]);
-      if constexpr (kBias) v += bias[c];
       if constexpr (kResidual) v += to_float(residual[i]);
+      if constexpr (kBias) v += to_float(bias[c]);
       if constexpr (kRelu) v = v < 0 ? 0 : v;  // this way round NaN stays NaN
       y[i] = from_float<T>(v);
     }
@@ -36,7 +36,7 @@ void with_constant(bool flag, Body&& body) {
 }  // namespace
 
 template <MapType T>
-void bias_activation(Cpu& cpu, In<T> x, View<const float> bias, In<T> residual, Activation activation, View<T> y) {
+void bias_activation(Cpu& cpu, In<T> x, In<T> bias, In<T> residual, Activation activation, View<T> y) {
   check_bias_activation<T>(x, bias, residual, y);
   const int64_t C = y.dim(-1);
   if (y.size() == 0) return;
@@ -50,7 +50,7 @@ void bias_activation(Cpu& cpu, In<T> x, View<const float> bias, In<T> residual, 
 }
 
 template void bias_activation(Cpu&, View<const float>, View<const float>, View<const float>, Activation, View<float>);
-template void bias_activation(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, Activation,
+template void bias_activation(Cpu&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>, Activation,
                               View<bfloat16>);
 
 }  // namespace gradlibra::kernels

@@ -14,12 +14,16 @@ __device__ int64_t channel_of(int64_t i, int64_t C, bool small) {
 
 // bias_vectors: C is a multiple of the pack and bias is aligned, so a pack's channels are a pack of the bias.
 template <class T>
-__global__ void bias_activation_kernel(const T* x, const float* __restrict__ bias, const T* residual, bool relu, T* y,
+__global__ void bias_activation_kernel(const T* x, const T* __restrict__ bias, const T* residual, bool relu, T* y,
                                        int64_t size, int64_t C, bool vectors, bool bias_vectors) {
   const bool small = size <= int64_t{UINT32_MAX};
   for_each_pack<kPack<T>>(size, vectors, [=](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     Pack<V> v = load<V>(x + i);
+    if (residual != nullptr) {
+      const Pack<V> b = load<V>(residual + i);
+      for (int k = 0; k < V; ++k) v[k] += b[k];
+    }
     if (bias != nullptr) {
       int64_t c = channel_of(i, C, small);
       if (bias_vectors) {
@@ -27,14 +31,10 @@ __global__ void bias_activation_kernel(const T* x, const float* __restrict__ bia
         for (int k = 0; k < V; ++k) v[k] += b[k];
       } else {
         for (int k = 0; k < V; ++k) {
-          v[k] += bias[c];
+          v[k] += to_float(bias[c]);
           c = c + 1 == C ? 0 : c + 1;
         }
       }
-    }
-    if (residual != nullptr) {
-      const Pack<V> b = load<V>(residual + i);
-      for (int k = 0; k < V; ++k) v[k] += b[k];
     }
     if (relu)
       for (int k = 0; k < V; ++k) v[k] = v[k] < 0 ? 0 : v[k];  // this way round NaN stays NaN
@@ -45,7 +45,7 @@ __global__ void bias_activation_kernel(const T* x, const float* __restrict__ bia
 }  // namespace
 
 template <MapType T>
-void bias_activation(Cuda& cuda, In<T> x, View<const float> bias, In<T> residual, Activation activation, View<T> y) {
+void bias_activation(Cuda& cuda, In<T> x, In<T> bias, In<T> residual, Activation activation, View<T> y) {
   check_bias_activation<T>(x, bias, residual, y);
   if (y.size() == 0) return;
   const int64_t C = y.dim(-1);
@@ -57,7 +57,7 @@ void bias_activation(Cuda& cuda, In<T> x, View<const float> bias, In<T> residual
 }
 
 template void bias_activation(Cuda&, View<const float>, View<const float>, View<const float>, Activation, View<float>);
-template void bias_activation(Cuda&, View<const bfloat16>, View<const float>, View<const bfloat16>, Activation,
+template void bias_activation(Cuda&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>, Activation,
                               View<bfloat16>);
 
 }  // namespace gradlibra::kernels

@@ -15,20 +15,24 @@ namespace gradlibra {
 class Context;
 
 // Shapes as in kernels/conv2d.h: x (N, H, W, C), weight (K, R, S, C), bias (K) or empty, y (N, P, Q, K). A matrix product of rows
-// (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C). Maps and weights of one call have one type, float or
-// bfloat16; biases and the gradients of weights and biases are float, and so are all sums.
+// (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C). Maps, weights and biases of one call have one type, float or
+// bfloat16; the gradients of weights and biases are float, and so are all sums.
 class Convolution {
  public:
   virtual ~Convolution() = default;
 
-  // y = activation(x * weight + bias + residual): the end of a residual block in one call.
+  // y = activation(x * weight + residual + bias): the end of a residual block in one call.
   struct Forward {
     ConstMap x, weight;
-    View<const float> bias;  // may be empty
-    ConstMap residual;       // of y's shape and type; may be empty
+    ConstMap bias;      // of y's type; may be empty
+    ConstMap residual;  // of y's shape and type; may be empty
     kernels::ConvShape shape;
     kernels::Activation activation = kernels::Activation::none;
     Map y;
+    template <class T>
+    [[nodiscard]] View<const T> bias_view() const {
+      return bias.empty() ? View<const T>() : bias.view<T>();
+    }
     template <class T>
     [[nodiscard]] View<const T> residual_view() const {
       return residual.empty() ? View<const T>() : residual.view<T>();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Convolution on the GPU through cuDNN: one plan per problem, made at its first call and kept.
+// Convolution on the GPU through cuDNN: one plan per problem, looked up at its first call and kept.
 #include <bit>
 #include <map>
 
@@ -9,7 +9,7 @@
 #include "kernels/reduce.h"
 #include "runtime/context.h"
 #include "runtime/cudnn_handle.h"
-#include "runtime/cudnn_plan.h"
+#include "runtime/cudnn_plan_cache.h"
 
 namespace gradlibra {
 
@@ -37,16 +37,19 @@ void require_one_type(const char* op, DType a, DType b) {
 class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(Context& context, const CudnnOptions& options)
-      : context_(context), options_(options), stream_(stream_of(context)), handle_(make_cudnn_handle(stream_)) {}
+      : context_(context), options_(options), zeros_(context.zeros({kZeroBytes}, DType::u8)) {}
 
-  // One graph does everything where an engine can. Otherwise one of our kernels does in place what comes behind the convolution: one more
-  // pass over y and, in bfloat16, one more rounding. So for float without TF32 and a residual, and for bfloat16 maps whose channels 8 does
-  // not divide.
+  // One graph does everything where a ready-made engine can. Otherwise one of our kernels does in place what comes behind the convolution:
+  // one more pass over y and, in bfloat16, one more rounding. So for bfloat16 maps whose channels 8 does not divide.
   void forward(const Forward& call) override {
     const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
     require_one_type("conv2d", call.x.dtype(), call.y.dtype());
     require_one_type("conv2d", call.weight.dtype(), call.y.dtype());
-    if (call.bias.data() != nullptr) require_shape("conv2d", "bias", call.bias, {dims.K});
+    if (!call.bias.empty()) {
+      require_one_type("conv2d", call.bias.dtype(), call.y.dtype());
+      require(call.bias.shape() == Shape{dims.K}, "conv2d",
+              "bias has shape " + call.bias.shape().to_string() + ", expected " + Shape{dims.K}.to_string());
+    }
     if (!call.residual.empty()) {
       require_one_type("conv2d", call.residual.dtype(), call.y.dtype());
       require(call.residual.shape() == call.y.shape(), "conv2d",
@@ -57,14 +60,20 @@ class CudnnConvolution final : public Convolution {
                          .dims = dims,
                          .maps = call.y.dtype(),
                          .result = call.y.dtype(),
-                         .bias = call.bias.data() != nullptr,
+                         .bias = !call.bias.empty(),
                          .residual = !call.residual.empty(),
                          .activation = call.activation};
-    const CudnnOperands all{.first = call.x.data(),
-                            .second = call.weight.data(),
-                            .result = call.y.data(),
-                            .bias = call.bias.data(),
-                            .residual = call.residual.data()};
+    CudnnOperands all{.first = call.x.data(),
+                      .second = call.weight.data(),
+                      .result = call.y.data(),
+                      .bias = call.bias.data(),
+                      .residual = call.residual.data()};
+    // The ready-made engines that add or clip also want a bias.
+    const bool fuses = problem.residual || problem.activation != kernels::Activation::none;
+    if (fuses && !problem.bias && dims.K * static_cast<int64_t>(size_of(problem.maps)) <= kZeroBytes) {
+      problem.bias = true;
+      all.bias = zeros_.data();
+    }
     if (try_run(problem, all)) return;
 
     const CudnnProblem convolution{.dims = dims, .maps = problem.maps, .result = problem.result};
@@ -124,26 +133,24 @@ class CudnnConvolution final : public Convolution {
 
   Fusion fusion() const override {
     Fusion result;
-    for (const auto& [problem, entry] : plans_) {
-      if (problem.kind != Kind::forward) continue;
+    for (const auto& [key, cached] : plans_) {
+      const auto& [engines, problem] = key;
+      if (problem.kind != Kind::forward || engines != CudnnEngines::ready_made) continue;
       const bool fuses = problem.bias || problem.residual || problem.activation != kernels::Activation::none;
-      if (entry.plan != nullptr && fuses) ++result.fused;
-      if (entry.plan == nullptr) result.apart.push_back(problem.to_string());
+      if (cached->plan != nullptr && fuses) ++result.fused;
+      if (cached->plan == nullptr && fuses) result.apart.push_back(problem.to_string());
     }
     return result;
   }
 
  private:
-  struct Entry {
-    std::unique_ptr<CudnnPlan> plan;  // null: no engine
-    std::string why;
-  };
+  static constexpr int64_t kZeroBytes = 1 << 16;
 
   // y = activation(y + bias + residual)
   template <class T, class Device>
   static void finish(Device& device, const Forward& call) {
     const View<T> y = call.y.view<T>();
-    kernels::bias_activation<T>(device, y, call.bias, call.residual_view<T>(), call.activation, y);
+    kernels::bias_activation<T>(device, y, call.bias_view<T>(), call.residual_view<T>(), call.activation, y);
   }
 
   // The sum over a batch is float also where the maps are bfloat16. cuDNN 9.19 has no engine on an H100 that stores it so (an entry
@@ -168,41 +175,40 @@ class CudnnConvolution final : public Convolution {
     context_.run([&](auto& device) { kernels::cast(device, sum.view<bfloat16>(), grad_weight, mode); });
   }
 
-  // False if cuDNN has no engine for the problem.
-  bool try_run(const CudnnProblem& problem, const CudnnOperands& operands) {
-    follow_branch();
-    const Entry& entry = plan_of(problem, operands);
-    if (entry.plan == nullptr) return false;
-    Tensor scratch = workspace(*entry.plan);
-    entry.plan->run(handle_.get(), operands, scratch.data());
+  // False if no such engine computes the problem.
+  bool try_run(const CudnnProblem& problem, const CudnnOperands& operands,
+               CudnnEngines engines = CudnnEngines::ready_made) {
+    const CachedCudnnPlan& cached = plan_of(problem, operands, engines);
+    if (cached.plan == nullptr) return false;
+    Tensor scratch = workspace(*cached.plan);
+    cached.plan->run(handle(), operands, scratch.data());
     return true;
   }
 
   void run(const CudnnProblem& problem, const CudnnOperands& operands) {
-    if (try_run(problem, operands)) return;
+    if (try_run(problem, operands) || try_run(problem, operands, CudnnEngines::any)) return;
     throw std::runtime_error("cuDNN " + cudnn_version_text(cudnnGetVersion()) + " has no engine for the " +
-                             problem.to_string() + ": " + plan_of(problem, operands).why);
+                             problem.to_string() + ": " + plan_of(problem, operands, CudnnEngines::any).why);
   }
 
-  // One handle serves all branches: plans bring their own workspace, and a handle is only told where to enqueue.
-  void follow_branch() {
+  // Of the current branch. Each has its own: engines that use streams of the handle's besides would tie branches together.
+  cudnnHandle_t handle() {
     const cudaStream_t stream = stream_of(context_);
-    if (stream == stream_) return;
-    check(cudnnSetStream(handle_.get(), stream));
-    stream_ = stream;
+    CudnnHandle& handle = handles_[stream];
+    if (handle == nullptr) handle = make_cudnn_handle(stream);
+    return handle.get();
   }
 
-  const Entry& plan_of(const CudnnProblem& problem, const CudnnOperands& operands) {
-    const auto [at, is_new] = plans_.try_emplace(problem);
-    Entry& entry = at->second;
-    if (!is_new) return entry;
-    entry.plan = CudnnPlan::find({.handle = handle_.get()}, problem, options_, entry.why);
-    if (entry.plan != nullptr && options_.tuning == ConvTuning::timed) {
-      Tensor scratch = workspace(*entry.plan);
+  const CachedCudnnPlan& plan_of(const CudnnProblem& problem, const CudnnOperands& operands, CudnnEngines engines) {
+    const CachedCudnnPlan*& known = plans_[{engines, problem}];
+    if (known != nullptr) return *known;
+    known = &cached_cudnn_plan(problem, options_, engines, [&](CudnnPlan& plan) {
+      if (!plan.can_tune()) return;
+      Tensor scratch = workspace(plan);
       check(cudaDeviceSynchronize());  // other branches would run beside what is timed
-      entry.plan->tune(handle_.get(), operands, scratch.data());
-    }
-    return entry;
+      plan.tune(handle(), operands, scratch.data());
+    });
+    return *known;
   }
 
   // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool keeps a list for
@@ -215,9 +221,9 @@ class CudnnConvolution final : public Convolution {
 
   Context& context_;
   CudnnOptions options_;
-  cudaStream_t stream_;  // of the handle
-  CudnnHandle handle_;
-  std::map<CudnnProblem, Entry> plans_;
+  Tensor zeros_;                                // the bias of what has none
+  std::map<cudaStream_t, CudnnHandle> handles_;  // by the stream of a branch
+  std::map<std::pair<CudnnEngines, CudnnProblem>, const CachedCudnnPlan*> plans_;  // met so far
 };
 
 }  // namespace

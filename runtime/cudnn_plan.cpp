@@ -17,6 +17,7 @@ namespace fe = cudnn_frontend;
 using fe::graph::Tensor_attributes;
 using TensorPointer = std::shared_ptr<Tensor_attributes>;
 using Kind = CudnnProblem::Kind;
+using kernels::ConvDims;
 
 // How many of the heuristics' plans tune() measures: the best one is rarely further down, and each costs time to build.
 constexpr size_t kTimedPlans = 6;
@@ -43,7 +44,7 @@ struct Tensors {
       : x(channels_last(p.dims.N, p.dims.H, p.dims.W, p.dims.C, p.maps)),
         weight(channels_last(p.dims.K, p.dims.R, p.dims.S, p.dims.C, p.maps)),
         y(channels_last(p.dims.N, p.dims.P, p.dims.Q, p.dims.K, p.maps)),
-        bias(channels_last(1, 1, 1, p.dims.K, DType::f32)) {}
+        bias(channels_last(1, 1, 1, p.dims.K, p.maps)) {}
   Tensor_attributes x, weight, y, bias;
 };
 
@@ -63,10 +64,11 @@ TensorPointer pointwise(fe::graph::Graph& graph, fe::PointwiseMode_t mode, const
   return b ? graph.pointwise(a, b, attributes) : graph.pointwise(a, attributes);
 }
 
-// activation(x + bias + residual). cuDNN's ReLU is told to keep NaN, as kernels::relu does.
+// activation(x + residual + bias): in this order, and with a bias of the maps' type, cuDNN has engines that need no compiling. cuDNN's
+// ReLU is told to keep NaN, as kernels::relu does.
 TensorPointer finish(fe::graph::Graph& graph, const CudnnProblem& p, Tensors& t, TensorPointer x) {
-  if (p.bias) x = pointwise(graph, fe::PointwiseMode_t::ADD, x, graph.tensor(t.bias.set_uid(kBias)));
   if (p.residual) x = pointwise(graph, fe::PointwiseMode_t::ADD, x, graph.tensor(t.y.set_uid(kResidual)));
+  if (p.bias) x = pointwise(graph, fe::PointwiseMode_t::ADD, x, graph.tensor(t.bias.set_uid(kBias)));
   if (p.activation == kernels::Activation::relu) x = pointwise(graph, fe::PointwiseMode_t::RELU_FWD, x);
   return x;
 }
@@ -109,6 +111,14 @@ std::vector<fe::NumericalNote_t> excluded(const CudnnProblem& p, const CudnnOpti
   if (p.maps == DType::f32 && options.float_math == FloatMath::fp32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
   if (options.deterministic) notes.push_back(fe::NumericalNote_t::NONDETERMINISTIC);
   return notes;
+}
+
+// The least that any problem may have, or as much as its maps: what an engine needs to bring an image's three channels to eight grows
+// with the batch.
+int64_t workspace_limit(const CudnnProblem& p, const CudnnOptions& options) {
+  const ConvDims& d = p.dims;
+  const int64_t elements = d.N * (d.H * d.W * d.C + d.P * d.Q * d.K);
+  return std::max(options.workspace_limit_bytes, elements * (p.maps == DType::bf16 ? 2 : 4));
 }
 
 struct EventDestroyer {
@@ -167,7 +177,8 @@ CudnnPlan::CudnnPlan(std::unique_ptr<Graph> graph) : graph_(std::move(graph)) {}
 CudnnPlan::~CudnnPlan() = default;
 
 std::unique_ptr<CudnnPlan> CudnnPlan::find(const CudnnTarget& target, const CudnnProblem& problem,
-                                           const CudnnOptions& options, std::string& why) {
+                                           const CudnnOptions& options, CudnnEngines engines,
+                                           std::string& why) {
   std::unique_ptr<CudnnPlan> plan(new CudnnPlan(std::make_unique<Graph>()));
   fe::graph::Graph& graph = plan->graph_->graph;
   graph.set_intermediate_data_type(fe::DataType_t::FLOAT).set_compute_data_type(fe::DataType_t::FLOAT);
@@ -186,7 +197,8 @@ std::unique_ptr<CudnnPlan> CudnnPlan::find(const CudnnTarget& target, const Cudn
     return nullptr;
   }
   graph.deselect_numeric_notes(excluded(problem, options));
-  graph.deselect_workspace_greater_than(options.workspace_limit_bytes);
+  if (engines == CudnnEngines::ready_made) graph.deselect_behavior_notes({fe::BehaviorNote_t::RUNTIME_COMPILATION});
+  graph.deselect_workspace_greater_than(workspace_limit(problem, options));
   const size_t wanted = options.tuning == ConvTuning::timed ? kTimedPlans : 1;
   for (int64_t i = 0; i < graph.get_execution_plan_count() && plan->candidates_.size() < wanted; ++i) {
     status = graph.build_plan_at_index(i);

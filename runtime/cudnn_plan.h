@@ -14,12 +14,12 @@
 
 namespace gradlibra {
 
-// What a plan computes, and all that it depends on besides the device and CudnnOptions. Maps are NHWC, weights KRSC, the bias (K)
-// float; sums and everything between the operations of one graph are float.
+// What a plan computes, and all that it depends on besides the device and CudnnOptions. Maps are NHWC, weights KRSC, the bias (K) of the
+// maps' type; sums and everything between the operations of one graph are float.
 struct CudnnProblem {
   // Every kind is result = f(first, second); bias and residual belong to forward.
   enum class Kind {
-    forward,          // y = activation(x * weight + bias + residual)
+    forward,          // y = activation(x * weight + residual + bias)
     backward_data,    // grad_x of grad_y and weight
     backward_weight,  // grad_weight of x and grad_y
   };
@@ -55,18 +55,24 @@ struct CudnnTarget {
   std::string description;
 };
 
+// Which engines may compute a problem: those that are in the library ready to run, or also those that it generates and compiles, which
+// takes a second for each plan.
+enum class CudnnEngines { ready_made, any };
+
 class CudnnPlan {
  public:
-  // The plan that cuDNN's heuristics put first among those that `options` allow, or several for tune() to choose from. Null if no
-  // engine computes the problem on this target; `why` is then what cuDNN says. Takes up to seconds: engines may be compiled.
+  // The plan that cuDNN's heuristics put first among those that `options` and `engines` allow, or several for tune() to choose from. Null
+  // if no engine computes the problem on this target; `why` is then what cuDNN says.
   static std::unique_ptr<CudnnPlan> find(const CudnnTarget& target, const CudnnProblem& problem,
-                                         const CudnnOptions& options, std::string& why);
+                                         const CudnnOptions& options, CudnnEngines engines, std::string& why);
   ~CudnnPlan();
 
   // Before tune() the most that any candidate needs.
   [[nodiscard]] int64_t workspace_bytes() const;
   [[nodiscard]] std::string engine() const;  // cuDNN's name for the engine and its settings
 
+  // Several candidates are left, of which the first is the heuristics' choice.
+  [[nodiscard]] bool can_tune() const { return candidates_.size() > 1; }
   // Times every candidate on these operands and keeps the fastest. Waits for the device; never while a CUDA graph is recorded.
   void tune(cudnnHandle_t handle, const CudnnOperands& operands, void* workspace);
   // Enqueues the plan on the handle's stream. Neither allocates on the device nor waits for it.

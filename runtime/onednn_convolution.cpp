@@ -68,7 +68,7 @@ class OneDnnConvolution final : public Convolution {
         stream_(engine_) {}
 
   void forward(const Forward& call) override {
-    const View<const float> x = call.x.view(), weight = call.weight.view(), bias = call.bias;
+    const View<const float> x = call.x.view(), weight = call.weight.view(), bias = call.bias_view<float>();
     const View<float> y = call.y.view();
     const ConvShape& shape = call.shape;
     // The residual is added behind the primitive, and the ReLU with it.

@@ -29,7 +29,7 @@ ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor
   return *grad;
 }
 
-// A weight as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is rounded here.
+// A weight or bias as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is rounded here.
 ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
   if (x.dtype() == DType::f32) return weight.view();
   const Tensor& rounded = weight.node().rounded;
@@ -59,10 +59,10 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
                     x.requires_grad() || weight.requires_grad() || bias.requires_grad(), x.dtype());
   Convolution& library = tape.context().convolution();
   if (tape.computes()) {
-    Tensor scratch;
+    Tensor scratch, scratch_bias;
     library.forward({.x = x.node().value,
                      .weight = weight_like(tape, x, weight, scratch),
-                     .bias = bias ? bias.view() : View<const float>(),
+                     .bias = bias ? weight_like(tape, x, bias, scratch_bias) : ConstMap(),
                      .shape = shape,
                      .activation = activation,
                      .y = y.node().value});
@@ -94,15 +94,15 @@ Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const 
   const float eps = buffers.eps;
   auto folded = shared(tape.buffer(weight.shape(), x.dtype()));
   if (tape.computes()) {
-    Tensor bias = tape.context().empty(gamma.shape());
+    Tensor bias = tape.context().empty(gamma.shape(), x.dtype());
     tape.run_map(x, [&]<class T>(auto& device) {
       kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(), mean.value.view(), var.value.view(),
-                                  eps, folded->template view<T>(), bias.view());
+                                  eps, folded->template view<T>(), bias.view<T>());
     });
     library.weight_changed(folded->data());
     library.forward({.x = x.node().value,
                      .weight = *folded,
-                     .bias = bias.view(),
+                     .bias = bias,
                      .residual = residual ? ConstMap(residual.node().value) : ConstMap(),
                      .shape = shape,
                      .activation = activation,

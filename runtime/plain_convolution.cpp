@@ -15,7 +15,7 @@ class PlainConvolution final : public Convolution {
   void forward(const Forward& call) override {
     const View<float> y = call.y.view();
     context_.run([&](auto& device) {
-      kernels::conv2d(device, call.x.view(), call.weight.view(), call.bias, call.shape, y);
+      kernels::conv2d(device, call.x.view(), call.weight.view(), call.bias_view<float>(), call.shape, y);
       if (call.residual.empty() && call.activation == kernels::Activation::none) return;
       kernels::bias_activation<float>(device, y, {}, call.residual_view<float>(), call.activation, y);
     });

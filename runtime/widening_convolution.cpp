@@ -15,9 +15,12 @@ class WideningConvolution final : public Convolution {
   void forward(const Forward& call) override {
     if (call.y.dtype() == DType::f32) return float_only_->forward(call);
     const Tensor x = widened(call.x), weight = widened(call.weight);
-    Tensor residual, y = context_.empty(call.y.shape());
-    Forward wide{
-        .x = x, .weight = weight, .bias = call.bias, .shape = call.shape, .activation = call.activation, .y = y};
+    Tensor bias, residual, y = context_.empty(call.y.shape());
+    Forward wide{.x = x, .weight = weight, .shape = call.shape, .activation = call.activation, .y = y};
+    if (!call.bias.empty()) {
+      bias = widened(call.bias);
+      wide.bias = bias;
+    }
     if (!call.residual.empty()) {
       residual = widened(call.residual);
       wide.residual = residual;

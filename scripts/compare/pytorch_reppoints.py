@@ -10,6 +10,7 @@ foreach or fused SGD, torch.compile. Parameters have the names that gradlibra an
   inspect step --config configs/quickstart.yaml --output step.safetensors
   pytorch_reppoints.py check --config resolved.yaml --step step.safetensors
   pytorch_reppoints.py bench --config resolved.yaml --batch 2 --size 512 512 --precision fp32 --device cpu --threads 2
+  pytorch_reppoints.py bench --config resolved.yaml --batch 32,8 --size 512 512 --precision bf16,tf32 --compile off,on --device cuda
 
 Needs PyTorch 1.13 or newer (Debian: python3-torch), numpy, and PyYAML unless the configuration is JSON. Deformable convolution comes from
 torchvision on a GPU and from embedding_bag elsewhere, unless --deform says otherwise. With --threads 1, PyTorch before 2 computes 1x1
@@ -17,6 +18,8 @@ convolutions through BLAS instead of oneDNN: Debian's libopenblas0-pthread makes
 """
 import argparse
 import contextlib
+import gc
+import itertools
 import json
 import math
 import resource
@@ -24,6 +27,7 @@ import statistics
 import struct
 import sys
 import time
+import traceback
 
 import numpy as np
 import torch
@@ -339,7 +343,7 @@ class RepPointsHead(nn.Module):
         """In float32 under autocast: torchvision has no bfloat16 version, and offsets in bfloat16 would miss their cells."""
         with torch.autocast(x.device.type, enabled=False):
             dtype = layer.weight.dtype
-            return relu(self.deform(x.to(dtype), offsets, layer.weight))
+            return self.deform(x.to(dtype), offsets, layer.weight)
 
     def forward(self, levels, see):
         """logits (N, P, C), init and refine offsets (N, P, 2K), P the cells of all levels; float32 or wider."""
@@ -355,8 +359,9 @@ class RepPointsHead(nn.Module):
             init = self.reppoints_pts_init_out(relu(self.reppoints_pts_init_conv(reg))).to(self.base.dtype)
             init = see(name + "pts_init", init)
             taps = scale_gradient(init, self.config.gradient_mul) - self.base
-            logits = self.reppoints_cls_out(self.deformable(cls, taps, self.reppoints_cls_conv)).to(self.base.dtype)
-            refine = self.reppoints_pts_refine_out(self.deformable(reg, taps, self.reppoints_pts_refine_conv)).to(self.base.dtype)
+            cls, reg = self.deformable(cls, taps, self.reppoints_cls_conv), self.deformable(reg, taps, self.reppoints_pts_refine_conv)
+            logits = self.reppoints_cls_out(relu(cls)).to(self.base.dtype)
+            refine = self.reppoints_pts_refine_out(relu(reg)).to(self.base.dtype)
             refine = see(name + "pts_refine", refine + init.detach())
             for rows, value in zip(outputs, (see(name + "cls_out", logits), init, refine)):
                 rows.append(value.permute(0, 2, 3, 1).flatten(1, 2))
@@ -482,9 +487,12 @@ def assign_points(priors, levels, truth, scale, k):
     dy = (priors[:, 1].double() - centre[..., 1:]) * size[..., :1]
     distance = ((dx * dx + dy * dy) / (area * area)).masked_fill((strides != level) | ~truth.real.unsqueeze(-1), math.inf)
     claims, left = torch.full_like(distance, math.inf), distance
+    cells = torch.arange(distance.shape[-1], device=distance.device)
     for _ in range(k):
-        nearest = left.argmin(-1, keepdim=True)
-        claims = claims.scatter(-1, nearest, left.gather(-1, nearest))
+        # Not argmin: PyTorch 2.11 compiles it to wrong code for a CPU where it fuses it with arithmetic in double precision.
+        least = left.amin(-1, keepdim=True)
+        nearest = torch.where(left == least, cells, len(cells)).amin(-1, keepdim=True)
+        claims = claims.scatter(-1, nearest, least)
         left = left.scatter(-1, nearest, math.inf)
     claim, owner = claims.min(1).values, claims.argmin(1)
     return torch.where(claim < math.inf, owner + 1, 0)
@@ -656,121 +664,241 @@ def learning_rate(schedule, batch, iteration):
     return regular * (1 - left * (1 - schedule.warmup_ratio))
 
 
-def synthetic_batch(options, classes):
+def synthetic_batch(batch, size, classes, device):
     """8-bit pixels (N, 3, H, W) and 8 to 40 boxes of 16 to 128 pixels per image, as `benchmark step` has them; the values are others."""
     random = torch.Generator().manual_seed(1)
-    N, (H, W), M = options.batch, options.size, 40
+    N, (H, W), M = batch, size, 40
     images = torch.randint(256, (N, 3, H, W), generator=random, dtype=torch.uint8)
     size = torch.minimum(16 + 112 * torch.rand(N, M, 2, generator=random), torch.tensor([W, H]))
     corner = torch.rand(N, M, 2, generator=random) * (torch.tensor([W, H]) - size)
     labels = torch.randint(classes, (N, M), generator=random)
     counts = torch.randint(8, M + 1, (N,), generator=random)
-    return images.to(options.device), Truth(*[t.to(options.device) for t in (torch.cat((corner, corner + size), -1), labels, counts)])
+    return images.to(device), Truth(*[t.to(device) for t in (torch.cat((corner, corner + size), -1), labels, counts)])
+
+
+def milliseconds(body, count, cuda):
+    """Of each of `count` runs of body."""
+    if not cuda:
+        clock = [time.perf_counter()]
+        for _ in range(count):
+            body()
+            clock.append(time.perf_counter())
+        return [1e3 * (b - a) for a, b in zip(clock, clock[1:])]
+    torch.cuda.synchronize()
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
+    events[0].record()
+    for event in events[1:]:
+        body()
+        event.record()
+    torch.cuda.synchronize()
+    return [a.elapsed_time(b) for a, b in zip(events, events[1:])]
+
+
+# torch.compile's modes by the names of --compile.
+COMPILE = {"off": None, "on": "default", "graphs": "reduce-overhead"}
+
+
+def compiled(function, mode):
+    if not hasattr(torch, "compile"):
+        raise RuntimeError(f"--compile needs PyTorch 2, this is {torch.__version__}")
+    from torch._dynamo import config as dynamo  # slow, so only where it is needed
+    dynamo.suppress_errors = True  # what does not compile runs eagerly, and compile_counts() tells
+    return torch.compile(function, dynamic=False, mode=mode)
+
+
+def compile_counters():
+    """PyTorch's private counts of what its compiler did, by subject; empty where they have moved."""
+    return getattr(getattr(getattr(torch, "_dynamo", None), "utils", None), "counters", {})
+
+
+def compile_counts():
+    """Of one compiled function, which is one graph if nothing breaks it. Fallback frames are functions that did not compile and so run
+    eagerly; with neither those nor breaks all is compiled."""
+    count = {subject: dict(found) for subject, found in compile_counters().items()}
+    if not count:
+        return {}
+
+    def of(subject, name):
+        return count.get(subject, {}).get(name, 0)
+
+    caches = (("inductor", "fxgraph_cache"), ("aot_autograd", "autograd_cache"))
+    graphs, breaks = of("stats", "unique_graphs"), sum(count.get("graph_break", {}).values())  # which has not every kind of break
+    return {"compile_graphs": graphs, "compile_graph_breaks": max(breaks, graphs - 1),
+            "compile_fallback_frames": of("frames", "total") - of("frames", "ok"),
+            "compile_cache_hits": sum(of(subject, f"{name}_hit") for subject, name in caches),
+            "compile_cache_misses": sum(of(subject, f"{name}_miss") for subject, name in caches)}
+
+
+def release_memory():
+    """Of the setting before, which compiled code refers to as well."""
+    if hasattr(torch, "_dynamo"):
+        torch._dynamo.reset()
+        compile_counters().clear()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def time_deformable(head, backward, mode, cuda):
+    """Forward and backward pass of all deformable convolutions of a step, casts of their input included. Values, types and memory layouts
+    are those of a real step: `backward` runs one, without compiling. Median ms and the type the convolutions compute in."""
+    calls, deformable = [], head.deformable
+
+    def record(x, offsets, layer):
+        y, i = deformable(x, offsets, layer), len(calls)
+        calls.append([x.detach().requires_grad_(), offsets.detach().requires_grad_(), layer, None])
+        y.register_hook(lambda gradient: calls[i].__setitem__(3, gradient))
+        return y
+
+    head.deformable = record
+    try:
+        backward()
+    finally:
+        del head.deformable
+    gradients = [gradient for *_, gradient in calls]
+    leaves = {leaf for x, offsets, layer, _ in calls for leaf in (x, offsets, layer.weight)}
+
+    def forward():
+        return [deformable(x, offsets, layer) for x, offsets, layer, _ in calls]
+
+    if mode is not None:
+        forward = compiled(forward, mode)
+
+    def run():
+        for leaf in leaves:
+            leaf.grad = None
+        torch.autograd.backward(forward(), gradients)
+
+    milliseconds(run, 3, cuda)
+    return statistics.median(milliseconds(run, 10, cuda)), gradients[0].dtype
 
 
 def bench(options):
-    config, cuda = read_config(options.config), options.device == "cuda"
     if options.threads:
         torch.set_num_threads(options.threads)
-    tf32 = options.precision != "fp32"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    config, cuda, status = read_config(options.config), options.device == "cuda", 0
+    deform = choose_deform(options.deform, options.device)
+    for compiling, precision, batch in itertools.product(options.compile, options.precision, options.batch):
+        result = {
+            "what": "step", "implementation": "pytorch", "version": torch.__version__,
+            "device": torch.cuda.get_device_name() if cuda else "cpu", "threads": torch.get_num_threads(),
+            "model": f"{config.model.detector}_r{config.model.backbone.depth}", "batch": batch,
+            "height": options.size[0], "width": options.size[1], "precision": precision, "graph": compiling == "graphs",
+            "compile": compiling != "off", "deform": deform}
+        try:
+            time_step(config, options, result, COMPILE[compiling])
+        except Exception as error:  # out of memory, say: the next setting may fit
+            traceback.print_exc()
+            result["error"] = f"{type(error).__name__}: {error}"
+            status = 1
+        if not options.profile or "error" in result:
+            print(json.dumps(result), flush=True)
+        release_memory()
+    return status
+
+
+def time_step(config, options, result, mode):
+    """Adds to the result what it finds as it finds it, so that a failure keeps what came before."""
+    cuda, batch, precision = options.device == "cuda", result["batch"], result["precision"]
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(1)
     classes = len(config.data.classes) or 10
-    detector = Detector(config, classes, choose_deform(options.deform, options.device))
+    detector = Detector(config, classes, result["deform"])
     layout = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
     detector.to(options.device, memory_format=layout).train()
     optimizer = make_optimizer(config, detector, options.device)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    images, truth = synthetic_batch(options, classes)
+    images, truth = synthetic_batch(batch, options.size, classes, options.device)
     images = images.contiguous(memory_format=layout)
     mean, std = (torch.tensor(values, device=options.device).view(3, 1, 1) for values in (config.model.pixel_mean, config.model.pixel_std))
     priors = detector.priors(*options.size, options.device)
 
     def loss_of(images, priors, truth):
         pixels = (images.float() - mean) / std
-        return sum(detector(pixels, priors, truth, autocast=options.precision == "bf16").values())
+        return sum(detector(pixels, priors, truth, autocast=precision == "bf16").values())
 
-    if options.compile:
-        if not hasattr(torch, "compile"):
-            sys.exit(f"--compile needs PyTorch 2, this is {torch.__version__}")
-        loss_of = torch.compile(loss_of, dynamic=False)
-
-    iteration = 0
+    fast_loss_of = loss_of if mode is None else compiled(loss_of, mode)
+    iteration, loss = 0, None
 
     def step():
-        nonlocal iteration
+        nonlocal iteration, loss
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config.schedule, options.batch, iteration) * group["factor"]
+            group["lr"] = learning_rate(config.schedule, batch, iteration) * group["factor"]
         iteration += 1
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(images, priors, truth)
+        loss = fast_loss_of(images, priors, truth)
         loss.backward()
         if config.optimizer.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
         optimizer.step()
-        return loss.detach()
+        loss = loss.detach()
 
-    for _ in range(options.warmup):
-        loss = step()
+    start = time.perf_counter()
+    milliseconds(step, options.warmup, cuda)
+    if mode is not None:
+        result.update({"compile_s": round(time.perf_counter() - start, 1), **compile_counts()})
     if options.profile:
+        print(f"{precision}, batch {batch}, {mode and f'compiled ({mode})' or 'not compiled'}")
         return profile(step, options)
     if cuda:
-        torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        events = [torch.cuda.Event(enable_timing=True) for _ in range(options.steps + 1)]
-        events[0].record()
-        for event in events[1:]:
-            loss = step()
-            event.record()
-        torch.cuda.synchronize()
-        times = [a.elapsed_time(b) for a, b in zip(events, events[1:])]
-        memory = torch.cuda.max_memory_allocated() / 2**20
-    else:
-        times = []
-        for _ in range(options.steps):
-            start = time.perf_counter()
-            loss = step()
-            times.append(1e3 * (time.perf_counter() - start))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    median = statistics.median(times)
-    print(json.dumps({
-        "what": "step", "implementation": "pytorch", "version": torch.__version__,
-        "device": torch.cuda.get_device_name() if cuda else "cpu", "threads": torch.get_num_threads(),
-        "model": f"{config.model.detector}_r{config.model.backbone.depth}", "batch": options.batch,
-        "height": options.size[0], "width": options.size[1], "precision": options.precision, "graph": False,
-        "compile": options.compile, "ms_median": round(median, 3), "ms_min": round(min(times), 3),
+    times = milliseconds(step, options.steps, cuda)
+    memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    result.update({
+        "ms_median": round(statistics.median(times), 3), "ms_min": round(min(times), 3),
         "ms_p90": round(sorted(times)[math.ceil(0.9 * len(times)) - 1], 3),
-        "images_per_s": round(1e3 * options.batch / statistics.fmean(times), 3),
-        "peak_memory_mb": round(memory, 1), "steps": options.steps, "loss": loss.item()}))
-    return 0
+        "images_per_s": round(1e3 * batch / statistics.fmean(times), 3),
+        "peak_memory_mb": round(memory, 1), "steps": options.steps, "loss": loss.item()})
+    if mode is not None:  # a compiler's mistake would not show otherwise
+        with torch.no_grad():
+            eager = loss_of(images, priors, truth).item()
+        step()  # its loss is that of the same weights
+        result["compile_loss_deviation"] = abs(loss.item() / eager - 1)
+    if options.time_deform:
+        optimizer.zero_grad(set_to_none=True)
+        ms, dtype = time_deformable(detector.bbox_head, lambda: loss_of(images, priors, truth).backward(), mode, cuda)
+        result.update({"deform_ms_median": round(ms, 3), "deform_dtype": str(dtype).replace("torch.", ""),
+                       "deform_tf32": cuda and precision != "fp32"})
 
 
 def profile(step, options):
     """Where a step's time goes, by kind of operation (self time of PyTorch's operators)."""
-    kinds = (("convolution backward", ("convolution_backward", "conv2d_backward", "convolutionbackward")),
-             ("convolution", ("convolution", "conv2d", "mkldnn")),
-             ("deformable", ("deform", "embedding", "grid_sampler", "scatter", "index")), ("norm", ("norm",)),
-             ("optimizer", ("_foreach", "optimizer", "sgd")), ("pooling, upsampling", ("pool", "upsample")),
+    kinds = (("fused by compiling", ("triton", "cpp_fused", "compiled")),
+             ("deformable", ("deform", "embedding", "grid_sampler", "scatter", "aten::index")),
+             ("convolution backward", ("convolution_backward", "conv2d_backward", "convolutionbackward")),
+             ("convolution", ("convolution", "conv2d", "mkldnn")), ("norm", ("norm",)),
+             ("optimizer", ("_foreach", "_fused", "optimizer", "sgd")), ("pooling, upsampling", ("pool", "upsample")),
              ("element-wise, copies", ("add", "mul", "threshold", "clamp", "copy", "relu", "sub", "div", "cat", "fill")))
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if options.device == "cuda":
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    cuda = options.device == "cuda"
+    activities = [torch.profiler.ProfilerActivity.CPU] + [torch.profiler.ProfilerActivity.CUDA] * cuda
     with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(options.steps):
-            step()
+        milliseconds(step, options.steps, cuda)
     totals = {}
     for event in profiler.key_averages():
-        spent = event.self_cpu_time_total if options.device == "cpu" else \
-            getattr(event, "self_device_time_total", None) or getattr(event, "self_cuda_time_total", 0)
+        if event.device_type != torch.autograd.DeviceType.CPU:
+            continue  # a kernel, whose time its operator has as well
+        name = "self_cpu_time_total" if not cuda else "self_device_time_total" if hasattr(event, "self_device_time_total") else \
+            "self_cuda_time_total"
         kind = next((kind for kind, words in kinds if any(word in event.key.lower() for word in words)), "other")
-        totals.setdefault(kind, {})[event.key] = totals.get(kind, {}).get(event.key, 0) + spent / 1e3 / options.steps
+        totals.setdefault(kind, {})[event.key] = totals.get(kind, {}).get(event.key, 0) + getattr(event, name) / 1e3 / options.steps
     everything = sum(sum(events.values()) for events in totals.values())
     for kind, events in sorted(totals.items(), key=lambda item: -sum(item[1].values())):
         spent = sum(events.values())
         top = ", ".join(f"{key} {value:.1f}" for key, value in sorted(events.items(), key=lambda item: -item[1])[:4])
-        print(f"{kind:<24} {spent:>9.1f} ms {100 * spent / everything:>5.1f} %   {top}")
-    return 0
+        print(f"{kind:<24} {spent:>9.1f} ms {100 * spent / everything:>5.1f} %   {top}", flush=True)
+
+
+def several(kind, *allowed):
+    """The type of an option: values separated by commas."""
+    def parse(text):
+        values = [kind(part) for part in text.split(",")]
+        unknown = [value for value in values if allowed and value not in allowed]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"'{unknown[0]}' is none of {', '.join(allowed)}")
+        return values
+    parse.__name__ = "list"  # for argparse's message
+    return parse
 
 
 def main():
@@ -793,13 +921,20 @@ def main():
     timing = commands.add_parser(
         "bench", parents=[common], help="time training steps",
         description="Times normalisation, forward pass, targets, losses, backward pass, clipping and update on one synthetic batch that "
-        "stays on the device. The last line is JSON. peak_memory_mb: on a GPU what tensors took at most, on the CPU the largest resident "
-        "set of the process, PyTorch itself included.")
-    timing.add_argument("--batch", type=int, required=True, metavar="N")
+        "stays on the device. Every setting of the lists, --compile outermost, gives a line of JSON as soon as it is done; where it fails, "
+        "the line has an `error`, the next is tried, and the exit status is 1. peak_memory_mb: on a GPU what tensors took at most, on the "
+        "CPU the largest resident set of the process so far, PyTorch itself included.")
+    timing.add_argument("--batch", type=several(int), required=True, metavar="N,..")
     timing.add_argument("--size", type=int, nargs=2, required=True, metavar=("H", "W"))
-    timing.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="bf16: autocast, with TF32 for the rest")
+    timing.add_argument("--precision", type=several(str, "fp32", "tf32", "bf16"), default=["fp32"], metavar="LIST",
+                        help="of fp32 (default), tf32 and bf16, which is autocast with TF32 for the rest")
     timing.add_argument("--layout", choices=("nhwc", "nchw"), default="nhwc", help="memory layout of maps (default nhwc)")
-    timing.add_argument("--compile", action="store_true", help="torch.compile of forward pass, targets and losses (PyTorch 2)")
+    timing.add_argument("--compile", type=several(str, *COMPILE), nargs="?", default=["off"], const=["on"], metavar="LIST",
+                        help="of off (default), on (also without LIST) and graphs: torch.compile of forward pass, targets and losses "
+                        "(PyTorch 2), with CUDA graphs for `graphs`. compile_s is the time of the warm-up, most of it compiling; an earlier "
+                        "run of the same setting with the same TORCHINDUCTOR_CACHE_DIR, if only of one step, makes it short")
+    timing.add_argument("--time-deform", action="store_true",
+                        help="also the deformable convolutions alone, forward and backward, as deform_ms_median")
     timing.add_argument("--steps", type=int, default=20, metavar="S")
     timing.add_argument("--warmup", type=int, default=5, metavar="W", help="steps before the clock starts")
     timing.add_argument("--profile", action="store_true", help="instead of the time, where it goes")

@@ -29,17 +29,17 @@ class BatchNormFoldCuda : public CudaTest {
     SCOPED_TRACE(shape.to_string());
     const Shape K{shape[0]};
     Both weight = random(shape), gamma = random(K, -2, 2), beta = random(K), mean = random(K, -3, 3),
-         var = random(K, 0.1f, 4), bias = random(K);
-    std::vector<T> folded(static_cast<size_t>(shape.size()));
-    DeviceArray<T> dev_folded(shape);
-    const auto run = [&](auto& device, View<T> folded_weight) {
+         var = random(K, 0.1f, 4);
+    std::vector<T> folded(static_cast<size_t>(shape.size())), bias(static_cast<size_t>(K.size()));
+    DeviceArray<T> dev_folded(shape), dev_bias(K);
+    const auto run = [&](auto& device, View<T> folded_weight, View<T> folded_bias) {
       fold_batch_norm(device, weight.on(device), gamma.on(device), beta.on(device), mean.on(device), var.on(device),
-                      kEps, folded_weight, bias.on(device));
+                      kEps, folded_weight, folded_bias);
     };
-    run(cpu, {folded.data(), shape});
-    run(cuda, dev_folded.view());
+    run(cpu, {folded.data(), shape}, {bias.data(), K});
+    run(cuda, dev_folded.view(), dev_bias.view());
     expect_close(widened(dev_folded.to_host()), widened(folded), 0, 0);
-    expect_close(bias.device.to_host(), bias.host, 0, 0);
+    expect_close(widened(dev_bias.to_host()), widened(bias), 0, 0);
   }
 
   // outputs: bits 0 to 2 for weight, gamma and beta.

@@ -22,12 +22,12 @@ class BiasActivationCuda : public CudaTest {
     for (size_t i = 2; i < values.size(); i += 11) values[i] = std::numeric_limits<float>::quiet_NaN();
     for (size_t i = 3; i < values.size(); i += 13) values[i] = -std::numeric_limits<float>::infinity();
     std::vector<T> x = stored<T>(values), residual = stored<T>(random_floats(size + skip, rng)), y = residual;
-    std::vector<float> bias = random_floats(C + skip_bias, rng);
+    std::vector<T> bias = stored<T>(random_floats(C + skip_bias, rng));
     DeviceArray<T> dev_x({size + skip}, x), dev_residual({size + skip}, residual), dev_y({size + skip}, y);
-    DeviceArray<float> dev_bias({C + skip_bias}, bias);
-    const auto run = [&](auto& device, T* from, float* b, T* add, T* to) {
+    DeviceArray<T> dev_bias({C + skip_bias}, bias);
+    const auto run = [&](auto& device, T* from, T* b, T* add, T* to) {
       bias_activation<T>(device, {from + skip, shape},
-                         (parts & 1) != 0 ? View<const float>(b + skip_bias, {C}) : View<const float>(),
+                         (parts & 1) != 0 ? View<const T>(b + skip_bias, {C}) : View<const T>(),
                          (parts & 2) != 0 ? View<const T>(add + skip, shape) : View<const T>(),
                          (parts & 4) != 0 ? Activation::relu : Activation::none, {to + skip, shape});
     };

@@ -33,7 +33,8 @@ TEST(BiasActivation, EqualsDoublePrecision) {
       SCOPED_TRACE(std::to_string(C) + " channels, parts " + std::to_string(parts));
       const int64_t rows = 70'000 / C;
       const Floats x = random_array({rows, C}, 1), bias = random_array({C}, 2), residual = random_array({rows, C}, 3);
-      const auto x16 = stored<bfloat16>(x.values), residual16 = stored<bfloat16>(residual.values);
+      const auto x16 = stored<bfloat16>(x.values), residual16 = stored<bfloat16>(residual.values),
+                 bias16 = stored<bfloat16>(bias.values);
       std::vector<bfloat16> y16(x16.size());
       Floats y({rows, C});
       const View<const float> b = (parts & 1) != 0 ? bias.view() : View<const float>();
@@ -42,19 +43,21 @@ TEST(BiasActivation, EqualsDoublePrecision) {
       bias_activation<float>(cpu, x.view(), b, (parts & 2) != 0 ? residual.view() : View<const float>(), activation,
                              y.view());
       bias_activation<bfloat16>(
-          cpu, {x16.data(), x.shape}, b,
+          cpu, {x16.data(), x.shape},
+          (parts & 1) != 0 ? View<const bfloat16>(bias16.data(), {C}) : View<const bfloat16>(),
           (parts & 2) != 0 ? View<const bfloat16>(residual16.data(), x.shape) : View<const bfloat16>(), activation,
           {y16.data(), x.shape});
-      const auto want = [&](double v, double add, int64_t c) {
-        if ((parts & 1) != 0) v += bias[c];
-        if ((parts & 2) != 0) v += add;
+      const auto want = [&](double v, double added_bias, double added) {
+        if ((parts & 1) != 0) v += added_bias;
+        if ((parts & 2) != 0) v += added;
         return (parts & 4) != 0 && v < 0 ? 0 : v;
       };
       for (int64_t i = 0; i < x.size(); ++i) {
         const auto at = static_cast<size_t>(i);
-        const double exact = want(x[i], residual[i], i % C);
+        const double exact = want(x[i], bias[i % C], residual[i]);
         ASSERT_NEAR(y[i], exact, 3e-7) << i;
-        const double exact16 = want(to_float(x16[at]), to_float(residual16[at]), i % C);
+        const double exact16 =
+            want(to_float(x16[at]), to_float(bias16[static_cast<size_t>(i % C)]), to_float(residual16[at]));
         ASSERT_NEAR(to_float(y16[at]), exact16, 3e-7 + std::abs(exact16) * kBfloat16Step / 2) << i;
       }
     }

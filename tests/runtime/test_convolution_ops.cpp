@@ -226,7 +226,7 @@ TEST_P(ConvolutionOps, BFloat16IsFloatOnRoundedMaps) {
   };
   const std::vector<float> x = rounded(random_input({2, 5, 4, 8}, 1).values),
                            seed = rounded(random_input({2, 5, 4, 6}, 3).values);
-  const std::vector<float> weight = rounded(random_input({6, 3, 3, 8}, 2).values), bias = random_input({6}, 4).values;
+  const std::vector<float> weight = rounded(random_input({6, 3, 3, 8}, 2).values), bias = rounded(random_input({6}, 4).values);
   struct Result {
     std::vector<float> y, grad_x, grad_weight, grad_bias;
   };

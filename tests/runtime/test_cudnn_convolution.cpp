@@ -93,9 +93,17 @@ class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
   void expect_close(const Floats& got, const Floats& want, double tolerance, const char* what) const {
     const double rtol = maps == DType::bf16 ? testing::kBfloat16Step : 0;
     ASSERT_EQ(got.size(), want.size()) << what;
-    for (size_t i = 0; i < got.size(); ++i)
-      ASSERT_TRUE(std::abs(got[i] - want[i]) <= tolerance + rtol * std::abs(want[i]))
-          << what << ", element " << i << ": got " << got[i] << ", want " << want[i] << ", tolerance " << tolerance;
+    size_t worst = 0;
+    double most = 0;  // deviation as a part of what is allowed
+    for (size_t i = 0; i < got.size() && !std::isnan(most); ++i) {
+      const double part = std::abs(got[i] - want[i]) / (tolerance + rtol * std::abs(want[i]));
+      if (part <= most) continue;
+      worst = i;
+      most = part;
+    }
+    if (got.empty()) return;
+    EXPECT_TRUE(most <= 1) << what << ", element " << worst << ": got " << got[worst] << ", want " << want[worst]
+                           << ", tolerance " << tolerance << ", " << most << " of what is allowed";
   }
 
   std::unique_ptr<Context> context;
@@ -120,10 +128,10 @@ TEST_P(CudnnConvolutionTest, ForwardMatchesHost) {
     SCOPED_TRACE(t.what);
     const Shape y_shape = output_shape(t);
     const int64_t terms = t.weight.size() / t.weight[0];
-    const Floats x = random_map(t.x), weight = random_map(t.weight), bias = random({t.weight[0]}),
+    const Floats x = random_map(t.x), weight = random_map(t.weight), bias = random_map({t.weight[0]}),
                  residual = random_map(y_shape);
     const Tensor dev_x = map(x, t.x), dev_weight = map(weight, t.weight), dev_residual = map(residual, y_shape);
-    const Tensor dev_bias = context->upload<float>(bias, {t.weight[0]});
+    const Tensor dev_bias = map(bias, {t.weight[0]});
     for (int choice = 0; choice < 8; ++choice) {
       const bool has_bias = choice & 1, has_residual = choice & 2, relu = choice & 4;
       SCOPED_TRACE(std::string(has_bias ? "bias " : "") + (has_residual ? "residual " : "") + (relu ? "relu" : ""));
@@ -140,7 +148,7 @@ TEST_P(CudnnConvolutionTest, ForwardMatchesHost) {
                                 .shape = t.shape,
                                 .activation = relu ? Activation::relu : Activation::none,
                                 .y = dev_y};
-      if (has_bias) call.bias = dev_bias.view();
+      if (has_bias) call.bias = dev_bias;
       if (has_residual) call.residual = dev_residual;
       convolution->forward(call);
       expect_close(values_of(dev_y), y, atol(terms) + rounding(terms), "y");
@@ -186,7 +194,7 @@ struct Step {
 
   void run(Convolution& convolution) {
     convolution.forward(
-        {.x = x, .weight = weight, .bias = bias.view(), .shape = shape, .activation = Activation::relu, .y = y});
+        {.x = x, .weight = weight, .bias = bias, .shape = shape, .activation = Activation::relu, .y = y});
     convolution.backward_data(y, weight, shape, grad_x, Accumulate::add);
     convolution.backward_weight(x, y, shape, grad_weight.view(), grad_bias.view(), Accumulate::add);
   }
@@ -199,7 +207,7 @@ class CudnnStep : public CudnnConvolutionTest {
     const Shape y_shape = output_shape(t), bias_shape{128};
     return {.x = map(random_map(t.x), t.x),
             .weight = map(random_map(t.weight), t.weight),
-            .bias = context->upload<float>(random(bias_shape), bias_shape),
+            .bias = map(random_map(bias_shape), bias_shape),
             .y = unwritten_map(y_shape),
             .grad_x = map(random_map(t.x), t.x),
             .grad_weight = context->upload<float>(random(t.weight), t.weight),
@@ -267,7 +275,7 @@ TEST_P(CudnnStep, TimedPlansAgreeWithTheHeuristics) {
   const auto tuned = make_cudnn_convolution(*context, {.float_math = GetParam().math, .tuning = ConvTuning::timed});
   tuned->forward({.x = timed.x,
                   .weight = timed.weight,
-                  .bias = timed.bias.view(),
+                  .bias = timed.bias,
                   .shape = timed.shape,
                   .activation = Activation::relu,
                   .y = timed.y});
