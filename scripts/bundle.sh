@@ -9,13 +9,13 @@ usage() {
 usage: scripts/bundle.sh [--arch ARCH] [--jobs N] [--tar]
 Builds in build/bundle/ and fills build/bundle/gradlibra-bundle/:
   bin/       the programs and the tests that use a GPU     lib/   OpenMP's runtime
-  configs/   scripts/   tests/vectors/                     README.txt
+  configs/   scripts/                                      README.txt
 yaml-cpp, fmt, pugixml, GoogleTest, the C++ runtime and the CUDA runtime are linked in. What the other machine needs: a driver, glibc
 as new as here, and those of cuDNN, cuBLAS and NCCL that the build used, found through LD_LIBRARY_PATH
 (scripts/gpu_check.sh looks for them in the system and in an installed PyTorch).
   --arch ARCH   CMAKE_CUDA_ARCHITECTURES, default 90-real (H100, H200); 80-real for an A100
   --jobs N      compile N files at a time; default: one per processor
-  --tar         also pack it, as .tar.zst where zstd is installed, else .tar.gz
+  --tar         also pack it, as .tar.xz
 Host code is built for x86-64-v3 (AVX2).
 TEXT
 }
@@ -33,9 +33,9 @@ done
 
 build=build/bundle
 bundle=$build/gradlibra-bundle
-programs=(train evaluate detect synthesize inspect benchmark)
-tests=(test_cuda test_cudnn test_training test_runtime test_models)
-most_mb=60  # of the archive, which has to travel
+programs=(train evaluate synthesize inspect benchmark)
+tests=(test_cuda test_cudnn test_training test_runtime)
+most_mb=30  # of the archive, which has to travel
 
 fail() { echo "bundle: $1" >&2 && exit 1; }
 
@@ -52,12 +52,11 @@ grep -q '^CMAKE_CUDA_COMPILER:[^=]*=/' "$build/CMakeCache.txt" || fail "no CUDA 
 cmake --build "$build" -j "$jobs" --target "${programs[@]}" "${tests[@]}"
 
 rm -rf "$bundle"
-mkdir -p "$bundle"/{bin,lib,tests}
+mkdir -p "$bundle"/{bin,lib}
 for name in "${programs[@]}" "${tests[@]}"; do strip -o "$bundle/bin/$name" "$build/bin/$name"; done
 gomp=$(g++ -print-file-name=libgomp.so.1)
 [ -f "$gomp" ] || fail "libgomp.so.1 was not found"
 cp -L "$gomp" "$bundle/lib/"
-cp -r tests/vectors "$bundle/tests/"
 cp -r configs LICENSE "$bundle/"
 mkdir "$bundle/scripts"
 cp -r scripts/gpu_check.sh "$bundle/scripts/"
@@ -102,14 +101,9 @@ megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
 
 echo "bundle: $bundle, $megabytes MB, needs ${glibc/_/ } or newer and $(sort -u <<< "$needed_all" | grep -vE '^$|^lib(c|m)\.so|^ld-' | paste -sd ' ')"
 if $tar; then
-  if command -v zstd > /dev/null; then
-    archive=$build/gradlibra-bundle.tar.zst
-    tar -C "$build" -cf - gradlibra-bundle | zstd -q -19 -T0 -f -o "$archive"
-  else
-    archive=$build/gradlibra-bundle.tar.gz
-    tar -C "$build" -czf "$archive" gradlibra-bundle
-  fi
+  archive=$build/gradlibra-bundle.tar.xz
+  tar -C "$build" -cf - gradlibra-bundle | xz -T0 > "$archive"
   megabytes=$(($(stat -c %s "$archive") / 1024 / 1024))
-  [ "$megabytes" -lt "$most_mb" ] || fail "$archive is $megabytes MB, $most_mb or more"
+  [ "$megabytes" -le "$most_mb" ] || fail "$archive is $megabytes MB, more than $most_mb"
   echo "bundle: $archive, $megabytes MB"
 fi
