@@ -7,6 +7,7 @@
 
 #include "apps/benchmark_cases.h"
 #include "kernels/conv2d.h"
+#include "kernels/deform_conv2d.h"
 #include "kernels/deform_im2col.h"
 
 namespace gradlibra {
@@ -121,6 +122,23 @@ void add_deformable(const Shape& map, std::vector<KernelCase>& cases) {
                    }});
 }
 
+// The same in one kernel of our own: no columns in memory (docs/deformable_ladder.md).
+void add_deformable_fused(const Shape& map, std::vector<KernelCase>& cases) {
+  if (map[3] % 8 != 0) return;
+  cases.push_back({"deform_conv2d.fused", map.to_string(), dtype_name<bfloat16>(), [map](CaseMemory& m) {
+                     const int64_t N = map[0], H = map[1], W = map[2], C = map[3], taps = 9;
+                     const View<bfloat16> x = m.random<bfloat16>(map), weight = m.random<bfloat16>({C, 3, 3, C}),
+                                          y = m.output<bfloat16>(map);
+                     const View<float> offsets = m.random({N, H, W, 2 * taps});
+                     const Effort effort{bytes_of(x, weight, y) + bytes_of(offsets),
+                                         2.0 * static_cast<double>(y.size()) * static_cast<double>(taps * C),
+                                         /*is_matrix=*/true};
+                     return m.work(effort, [=](auto& device) {
+                       kernels::deform_conv2d(device, x, offsets, weight, 3, Activation::relu, y);
+                     });
+                   }});
+}
+
 // The plain kernels are the oracle, not what a network runs on: one small map shows how far they are from a library.
 void add_plain(const Shape& map, std::vector<KernelCase>& cases) {
   const int64_t C = map[3];
@@ -152,6 +170,8 @@ void add_convolution_cases(const CaseSizes& sizes, std::vector<KernelCase>& case
   for (const NetworkConv& conv : network_convolutions(sizes))
     if (seen.insert(conv.name(sizes.N)).second) add_one<T>(conv, sizes.N, cases);
   for (int l = 0; l < kLevels; ++l) add_deformable<T>(sizes.level_map(l), cases);
+  if constexpr (std::is_same_v<T, bfloat16>)
+    for (int l = 0; l < kLevels; ++l) add_deformable_fused(sizes.level_map(l), cases);
   if constexpr (std::is_same_v<T, float>) add_plain(sizes.level_map(3), cases);
 }
 

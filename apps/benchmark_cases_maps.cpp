@@ -12,6 +12,7 @@
 #include "kernels/image_normalize.h"
 #include "kernels/max_pool.h"
 #include "kernels/reduce.h"
+#include "kernels/space_to_depth.h"
 #include "kernels/upsample_add.h"
 
 namespace gradlibra {
@@ -242,6 +243,26 @@ class MapCases {
     });
   }
 
+  void relu_backward_bias_gradient(const Shape& map) {
+    add("relu_backward_sum_rows", map, [](CaseMemory& m, const Shape& s) {
+      const View<const T> y = m.random<T>(s), grad_y = m.random<T>(s);
+      const View<T> grad_x = m.output<T>(s);
+      const View<float> out = m.output({s[-1]}),
+                        workspace = m.output({kernels::sum_rows_workspace(s.size() / s[-1], s[-1])});
+      return m.work({bytes_of(y, grad_y, grad_x)}, [=](auto& device) {
+        kernels::relu_backward_sum_rows<T>(device, y, grad_y, grad_x, out, Accumulate::overwrite, workspace);
+      });
+    });
+  }
+
+  void space_to_depth(const Shape& map) {
+    add("space_to_depth", map, [](CaseMemory& m, const Shape& s) {
+      const View<const T> in = m.random<T>(s);
+      const View<T> out = m.output<T>({s[0], s[1] / 2 + 3, s[2] / 2 + 3, 16});  // as for 7 x 7 taps
+      return m.work({bytes_of(in, out)}, [=](auto& device) { kernels::space_to_depth<T>(device, in, -4, out); });
+    });
+  }
+
   void image(const Shape& map) {
     add("image_normalize", map, [](CaseMemory& m, const Shape& s) {
       const View<uint8_t> images = m.random<uint8_t>(s, 0, 256);
@@ -268,6 +289,7 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
     return Shape{sizes.N, sizes.size / stride, sizes.size / stride, channels};
   };
   add.image(stage(1, 3));
+  add.space_to_depth(stage(1, 3));
   add.max_pool(stage(2, 64));
   for (const Shape& map : {stage(4, 256), sizes.level_map(0), sizes.level_map(4)}) add.elementwise(map);
   for (const Shape& map : {stage(4, 256), stage(32, 2048)}) add.bias_activation(map);
@@ -280,6 +302,7 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   for (int l = 0; l < 2; ++l) add.upsample_add(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.group_norm(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.bias_gradient(sizes.level_map(l));
+  for (int l = 0; l < kLevels; ++l) add.relu_backward_bias_gradient(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.deform(sizes.level_map(l));
 }
 

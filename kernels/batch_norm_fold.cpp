@@ -37,16 +37,19 @@ int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma,
 }
 
 int64_t check_fold_batch_norm_backward(View<const float> weight, View<const float> gamma, View<const float> mean,
-                                       View<const float> var, View<const float> grad_folded_weight,
-                                       View<const float> grad_folded_bias, View<float> grad_weight,
+                                       View<const float> var, const void* grad_folded_weight,
+                                       const Shape& grad_folded_weight_shape, View<const float> grad_folded_bias,
+                                       View<float> grad_weight,
                                        Accumulate mode_weight, View<float> grad_gamma, View<float> grad_beta) {
   const char* op = "fold_batch_norm_backward";
   const int64_t per_k = check_channels(
       op, weight, {{"gamma", gamma}, {"mean", mean}, {"var", var}, {"grad_folded_bias", grad_folded_bias}});
-  require_shape(op, "grad_folded_weight", grad_folded_weight, weight.shape());
+  require(grad_folded_weight_shape == weight.shape(), op,
+          "grad_folded_weight has shape " + grad_folded_weight_shape.to_string() + ", expected " +
+              weight.shape().to_string());
   if (grad_weight.data() != nullptr) {
     require_shape(op, "grad_weight", grad_weight, weight.shape());
-    require(mode_weight == Accumulate::overwrite || grad_weight.data() != grad_folded_weight.data(), op,
+    require(mode_weight == Accumulate::overwrite || grad_weight.data() != grad_folded_weight, op,
             "cannot add to grad_weight, which is grad_folded_weight");
   }
   if (grad_gamma.data() != nullptr) require_shape(op, "grad_gamma", grad_gamma, gamma.shape());
@@ -71,20 +74,23 @@ void fold_batch_norm(Cpu& cpu, View<const float> weight, View<const float> gamma
   });
 }
 
+template <MapType T>
 void fold_batch_norm_backward(Cpu& cpu, View<const float> weight, View<const float> gamma, View<const float> mean,
-                              View<const float> var, float eps, View<const float> grad_folded_weight,
+                              View<const float> var, float eps, In<T> grad_folded_weight,
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta) {
-  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight, grad_folded_bias,
-                                                       grad_weight, mode_weight, grad_gamma, grad_beta);
+  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(),
+                                                       grad_folded_weight.shape(), grad_folded_bias, grad_weight,
+                                                       mode_weight, grad_gamma, grad_beta);
   parallel_for(cpu, gamma.size(), grain(per_k), [&](int64_t k) {
     const float root = std::sqrt(var[k] + eps), s = gamma[k] / root;
-    const float *w = weight.data() + k * per_k, *g = grad_folded_weight.data() + k * per_k;
+    const float* w = weight.data() + k * per_k;
+    const T* g = grad_folded_weight.data() + k * per_k;
     if (grad_gamma.data() != nullptr) {  // before grad_weight, which may be the same memory as g
       double dot = 0;
 #pragma omp simd reduction(+ : dot)
-      for (int64_t i = 0; i < per_k; ++i) dot += static_cast<double>(w[i]) * static_cast<double>(g[i]);
+      for (int64_t i = 0; i < per_k; ++i) dot += static_cast<double>(w[i]) * static_cast<double>(to_float(g[i]));
       const double centered = dot - static_cast<double>(mean[k]) * static_cast<double>(grad_folded_bias[k]);
       const double old = mode_gamma == Accumulate::add ? static_cast<double>(grad_gamma[k]) : 0.0;
       grad_gamma[k] = static_cast<float>(old + centered / static_cast<double>(root));
@@ -95,10 +101,10 @@ void fold_batch_norm_backward(Cpu& cpu, View<const float> weight, View<const flo
     float* out = grad_weight.data() + k * per_k;
     if (mode_weight == Accumulate::add) {
 #pragma omp simd
-      for (int64_t i = 0; i < per_k; ++i) out[i] += s * g[i];
+      for (int64_t i = 0; i < per_k; ++i) out[i] += s * to_float(g[i]);
     } else {
 #pragma omp simd
-      for (int64_t i = 0; i < per_k; ++i) out[i] = s * g[i];
+      for (int64_t i = 0; i < per_k; ++i) out[i] = s * to_float(g[i]);
     }
   });
 }
@@ -107,5 +113,11 @@ template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<c
                               View<const float>, float, View<float>, View<float>);
 template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<bfloat16>, View<bfloat16>);
+template void fold_batch_norm_backward<float>(Cpu&, View<const float>, View<const float>, View<const float>,
+                                               View<const float>, float, View<const float>, View<const float>, View<float>,
+                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+template void fold_batch_norm_backward<bfloat16>(Cpu&, View<const float>, View<const float>, View<const float>,
+                                               View<const float>, float, View<const bfloat16>, View<const float>, View<float>,
+                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -42,17 +42,21 @@ __global__ void fold_batch_norm_kernel(const float* __restrict__ weight, const N
 
 // Pointers of outputs that are left out are null. grad_weight may be grad_folded_weight: a thread reads an element before it
 // writes it, and no other thread reads it.
+template <class T>
 struct Backward {
-  const float *weight, *grad_folded_weight, *grad_folded_bias;
+  const float* weight;
+  const T* grad_folded_weight;
+  const float* grad_folded_bias;
   float *grad_weight, *grad_gamma, *grad_beta;
   bool add_weight, add_gamma, add_beta;
 };
 
-__global__ void fold_batch_norm_backward_kernel(const Backward b, const Norm norm, int64_t per_k, bool vectors) {
+template <class T>
+__global__ void fold_batch_norm_backward_kernel(const Backward<T> b, const Norm norm, int64_t per_k, bool vectors) {
   const int64_t k = blockIdx.x;
   const float root = norm.root(k), s = norm.gamma[k] / root;
   double dot = 0;
-  for_each_in_row<4>(per_k, vectors, [&](auto width, int64_t i) {
+  for_each_in_row<kPack<T>>(per_k, vectors, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     Pack<V> g = load<V>(b.grad_folded_weight + k * per_k + i);
     if (b.grad_gamma != nullptr) {
@@ -88,16 +92,19 @@ void fold_batch_norm(Cuda& cuda, View<const float> weight, View<const float> gam
          folded_bias.data());
 }
 
+template <MapType T>
 void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> mean,
-                              View<const float> var, float eps, View<const float> grad_folded_weight,
+                              View<const float> var, float eps, In<T> grad_folded_weight,
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta) {
-  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight, grad_folded_bias,
-                                                       grad_weight, mode_weight, grad_gamma, grad_beta);
+  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(),
+                                                       grad_folded_weight.shape(), grad_folded_bias, grad_weight,
+                                                       mode_weight, grad_gamma, grad_beta);
   if (gamma.size() == 0) return;
-  const bool vectors = per_k % 4 == 0 && aligned(weight.data(), grad_folded_weight.data(), grad_weight.data());
-  const Backward backward{weight.data(),
+  const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), grad_weight.data()) &&
+                       aligned(grad_folded_weight.data());
+  const Backward<T> backward{weight.data(),
                           grad_folded_weight.data(),
                           grad_folded_bias.data(),
                           grad_weight.data(),
@@ -106,7 +113,7 @@ void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const f
                           mode_weight == Accumulate::add,
                           mode_gamma == Accumulate::add,
                           mode_beta == Accumulate::add};
-  launch(fold_batch_norm_backward_kernel, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), backward,
+  launch(fold_batch_norm_backward_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), backward,
          Norm{gamma.data(), mean.data(), var.data(), eps}, per_k, vectors);
 }
 
@@ -114,5 +121,11 @@ template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<
                               View<const float>, float, View<float>, View<float>);
 template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<bfloat16>, View<bfloat16>);
+template void fold_batch_norm_backward<float>(Cuda&, View<const float>, View<const float>, View<const float>,
+                                               View<const float>, float, View<const float>, View<const float>, View<float>,
+                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+template void fold_batch_norm_backward<bfloat16>(Cuda&, View<const float>, View<const float>, View<const float>,
+                                               View<const float>, float, View<const bfloat16>, View<const float>, View<float>,
+                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -29,14 +29,16 @@ void fold_batch_norm(Cuda&, View<const float> weight, View<const float> gamma, V
 //   grad_gamma[k] (+)= rstd[k] * (<weight[k, ...], grad_folded_weight[k, ...]> - mean[k] * grad_folded_bias[k])
 //   grad_beta[k] (+)= grad_folded_bias[k]
 // Each output has its own mode; one without data is left out. The inner products are summed in double, in a fixed order.
-// grad_weight may be grad_folded_weight if it is overwritten.
+// grad_folded_weight is float or bfloat16; if float, grad_weight may be the same memory where it is overwritten.
+template <MapType T>
 void fold_batch_norm_backward(Cpu&, View<const float> weight, View<const float> gamma, View<const float> mean,
-                              View<const float> var, float eps, View<const float> grad_folded_weight,
+                              View<const float> var, float eps, In<T> grad_folded_weight,
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta);
+template <MapType T>
 void fold_batch_norm_backward(Cuda&, View<const float> weight, View<const float> gamma, View<const float> mean,
-                              View<const float> var, float eps, View<const float> grad_folded_weight,
+                              View<const float> var, float eps, In<T> grad_folded_weight,
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta);
@@ -46,8 +48,9 @@ int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma,
                               View<const float> mean, View<const float> var, const Shape& folded_weight,
                               const Shape& folded_bias);
 int64_t check_fold_batch_norm_backward(View<const float> weight, View<const float> gamma, View<const float> mean,
-                                       View<const float> var, View<const float> grad_folded_weight,
-                                       View<const float> grad_folded_bias, View<float> grad_weight,
+                                       View<const float> var, const void* grad_folded_weight,
+                                       const Shape& grad_folded_weight_shape, View<const float> grad_folded_bias,
+                                       View<float> grad_weight,
                                        Accumulate mode_weight, View<float> grad_gamma, View<float> grad_beta);
 
 }  // namespace gradlibra::kernels

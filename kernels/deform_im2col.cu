@@ -19,12 +19,15 @@
 
 #include "kernels/block_reduce.cuh"
 #include "kernels/deform_im2col.h"
+#include "kernels/deform_sample.cuh"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"
 
 namespace gradlibra::kernels {
 
 namespace {
+
+using namespace deform;
 
 constexpr int kWarp = 32;
 constexpr int kWarps = kBlock / kWarp;
@@ -36,51 +39,6 @@ constexpr int kWindow = 8192;  // sample numbers that a warp sorts at a time, a 
 constexpr int kWords = kWindow / 32;
 constexpr int kLaneWords = kWords / kWarp;
 constexpr int kSorted = 64;  // samples of a window whose weights are worked out, then added, at a time
-
-// The kernel's copy of the sizes; a side fits int, a product may not.
-struct Sizes {
-  int64_t samples;  // N*H*W*K*K
-  int H, W, C, K, padding;
-};
-
-// 64-bit division takes about 100 instructions, and nearly every index fits 32 bits.
-__device__ int64_t divide(int64_t a, int b) {
-  return a >> 32 == 0 ? static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b)) : a / b;
-}
-__device__ int divide(int a, int b) { return a / b; }
-
-// Where a sample lies: between rows y0 and y0 + 1, columns x0 and x0 + 1 of image n, which may be outside the map by one.
-struct Position {
-  bool inside = false;  // else the sample and all its derivatives are 0, and the rest is not set
-  int64_t n = 0;
-  int y0 = 0, x0 = 0;
-  float ly = 0, lx = 0;
-  // Of corner (y0 + a, x0 + b).
-  __device__ float weight(int a, int b) const { return (a == 0 ? 1 - ly : ly) * (b == 0 ? 1 - lx : lx); }
-};
-
-// Index is int where sample numbers are known to fit.
-template <class Index>
-__device__ Position position_of(const float* __restrict__ offsets, Index sample, const Sizes& s) {
-  const int taps = s.K * s.K;
-  const Index cell = divide(sample, taps), line = divide(cell, s.W), n = divide(line, s.H);
-  const int t = static_cast<int>(sample - cell * taps), row = static_cast<int>(line - n * s.H),
-            col = static_cast<int>(cell - line * s.W);
-  const float* offset = offsets + 2 * static_cast<int64_t>(sample);
-  const float py = static_cast<float>(row - s.padding + t / s.K) + offset[0];
-  const float px = static_cast<float>(col - s.padding + t % s.K) + offset[1];
-  Position p;
-  // Negated, so that NaN counts as outside.
-  if (!(py > -1 && py < static_cast<float>(s.H) && px > -1 && px < static_cast<float>(s.W))) return p;
-  const float fy = floorf(py), fx = floorf(px);
-  p.inside = true;
-  p.n = n;
-  p.y0 = static_cast<int>(fy);
-  p.x0 = static_cast<int>(fx);
-  p.ly = py - fy;
-  p.lx = px - fx;
-  return p;
-}
 
 // A position as the threads of a group need it: the first channel of each corner, -1 outside the map, corners in the order
 // (y0, x0), (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1).
@@ -393,11 +351,6 @@ __global__ void __launch_bounds__(kBlock)
     low = warp_min(next_low);
   }
   if (owner) store<V>(grad_x + index * s.C + c, sum);
-}
-
-Sizes sizes(const DeformDims& d) {
-  return {
-      d.N * d.H * d.W * d.K * d.K, static_cast<int>(d.H), static_cast<int>(d.W), static_cast<int>(d.C), d.K, d.padding};
 }
 
 // Calls body(V) with the channels that a thread moves at a time, as std::integral_constant.

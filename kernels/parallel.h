@@ -22,10 +22,11 @@ constexpr int64_t chunk_count(int64_t n, int64_t grain) { return (n + grain - 1)
 template <class Body>
 void parallel_chunks(Cpu& cpu, int64_t n, int64_t grain, Body&& body) {
   const int64_t chunks = chunk_count(n, grain);
-  if (chunks <= 1 || cpu.threads() == 1) {
-    for (int64_t c = 0; c < chunks; ++c) body(c, c * grain, std::min(n, (c + 1) * grain));
+  if (chunks <= 1) {
+    if (chunks == 1) body(0, 0, n);
     return;
   }
+  // One thread takes the same way: a compiler that inlines the body twice may order its sums differently.
   std::exception_ptr failure;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(cpu.threads())
   for (int64_t c = 0; c < chunks; ++c) {

@@ -27,6 +27,13 @@ void check_sum_rows(const Shape& x, View<float> out, View<float> workspace) {
           "workspace has " + workspace.shape().to_string() + " floats, needs " + std::to_string(floats));
 }
 
+void check_relu_backward_sum_rows(const Shape& y, const Shape& grad_y, const Shape& grad_x, View<float> out,
+                                  View<float> workspace) {
+  require(y == grad_x && grad_y == grad_x, "relu_backward_sum_rows",
+          "y " + y.to_string() + ", grad_y " + grad_y.to_string() + " and grad_x " + grad_x.to_string() + " differ");
+  check_sum_rows(grad_x, out, workspace);
+}
+
 namespace {
 
 // out[0] (+)= sum of value(i), i < size.
@@ -70,19 +77,19 @@ void count_positive(Cpu& cpu, View<const int32_t> labels, View<const float> weig
 
 namespace {
 
-template <MapType T>
-void row_sums(Cpu& cpu, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
-  check_sum_rows(x.shape(), out, workspace);
-  const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
+// out[c] (+)= sum over rows of value(r * C + c); each is asked for once.
+template <class Value>
+void row_sums(Cpu& cpu, int64_t rows, int64_t C, View<float> out, Accumulate mode, View<float> workspace,
+              const Value& value) {
   constexpr int64_t kTile = 256;  // channels whose sums stay in the L1 cache
   parallel_chunks(cpu, rows, rows_per_chunk(C), [&](int64_t chunk, int64_t begin, int64_t end) {
     for (int64_t first = 0; first < C; first += kTile) {
       const int64_t width = std::min(kTile, C - first);
       float partial[kTile] = {};
       for (int64_t r = begin; r < end; ++r) {
-        const T* row = x.data() + r * C + first;
+        const int64_t row = r * C + first;
 #pragma omp simd
-        for (int64_t c = 0; c < width; ++c) partial[c] += to_float(row[c]);
+        for (int64_t c = 0; c < width; ++c) partial[c] += value(row + c);
       }
       std::copy(partial, partial + width, workspace.data() + chunk * C + first);
     }
@@ -96,14 +103,38 @@ void row_sums(Cpu& cpu, View<const T> x, View<float> out, Accumulate mode, View<
   });
 }
 
+template <MapType T>
+void plain_row_sums(Cpu& cpu, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x.shape(), out, workspace);
+  const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
+  row_sums(cpu, rows, C, out, mode, workspace, [x = x.data()](int64_t i) { return to_float(x[i]); });
+}
+
 }  // namespace
 
 void sum_rows(Cpu& cpu, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
-  row_sums(cpu, x, out, mode, workspace);
+  plain_row_sums(cpu, x, out, mode, workspace);
 }
 
 void sum_rows(Cpu& cpu, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace) {
-  row_sums(cpu, x, out, mode, workspace);
+  plain_row_sums(cpu, x, out, mode, workspace);
 }
+
+template <MapType T>
+void relu_backward_sum_rows(Cpu& cpu, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
+                            View<float> workspace) {
+  check_relu_backward_sum_rows(y.shape(), grad_y.shape(), grad_x.shape(), out, workspace);
+  const int64_t C = y.dim(-1), rows = C == 0 ? 0 : y.size() / C;
+  row_sums(cpu, rows, C, out, mode, workspace,
+           [y = y.data(), from = grad_y.data(), to = grad_x.data()](int64_t i) {
+             to[i] = to_float(y[i]) > 0 ? from[i] : T{};
+             return to_float(to[i]);
+           });
+}
+
+template void relu_backward_sum_rows(Cpu&, View<const float>, View<const float>, View<float>, View<float>, Accumulate,
+                                     View<float>);
+template void relu_backward_sum_rows(Cpu&, View<const bfloat16>, View<const bfloat16>, View<bfloat16>, View<float>,
+                                     Accumulate, View<float>);
 
 }  // namespace gradlibra::kernels

@@ -74,10 +74,34 @@ void reduce(Cuda& cuda, const Source& source, int64_t size, bool vectors, View<d
          out.data(), add);
 }
 
+// What is summed over rows, V channels of a row at a time.
+template <class T>
+struct Rows {
+  const T* x;
+  template <int V>
+  __device__ Pack<V> at(int64_t i) const {
+    return load<V>(x + i);
+  }
+};
+
+// The gradient that passes a ReLU, which is written on the way. grad_x may be grad_y: a thread reads an element before it writes it.
+template <class T>
+struct ReluBackwardRows {
+  const T *y, *grad_y;
+  T* grad_x;
+  template <int V>
+  __device__ Pack<V> at(int64_t i) const {
+    const Pack<V> value = load<V>(y + i);
+    Pack<V> grad = load<V>(grad_y + i);
+    for (int k = 0; k < V; ++k) grad[k] = value[k] > 0 ? grad[k] : 0;
+    store<V>(grad_x + i, grad);
+    return grad;
+  }
+};
+
 // A block owns one chunk of rows and lanes * V channels; partial[chunk][c] = the sum of its rows.
-template <int V, class T>
-__global__ void sum_rows_kernel(const T* __restrict__ x, int64_t rows, int64_t C, int lanes,
-                                float* __restrict__ partial) {
+template <int V, class Source>
+__global__ void sum_rows_kernel(const Source source, int64_t rows, int64_t C, int lanes, float* __restrict__ partial) {
   const int64_t per_chunk = rows_per_chunk(C), begin = blockIdx.x * per_chunk;
   const int64_t end = begin + per_chunk < rows ? begin + per_chunk : rows;
   const int64_t c = (static_cast<int64_t>(blockIdx.y) * lanes + threadIdx.x % lanes) * V;
@@ -86,7 +110,7 @@ __global__ void sum_rows_kernel(const T* __restrict__ x, int64_t rows, int64_t C
   if (c < C) {
 #pragma unroll 4
     for (int64_t r = begin + slot; r < end; r += slots) {
-      const Pack<V> v = load<V>(x + r * C + c);
+      const Pack<V> v = source.template at<V>(r * C + c);
       for (int k = 0; k < V; ++k) sum[k] += v[k];
     }
   }
@@ -99,20 +123,27 @@ __global__ void column_totals_kernel(const float* partial, int64_t rows, int64_t
   column_totals(partial, rows, C, out, add);
 }
 
-template <MapType T>
-void row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
-  check_sum_rows(x.shape(), out, workspace);
-  const int64_t C = x.dim(-1);
+// out[c] (+)= sum over rows of source. Vectors: its addresses are aligned.
+template <MapType T, class Source>
+void row_sums(Cuda& cuda, const Source& source, int64_t rows, int64_t C, bool vectors, View<float> out, Accumulate mode,
+              View<float> workspace) {
   if (C == 0) return;
-  const int64_t rows = x.size() / C, chunks = row_chunks(rows, C);
-  const int V = C % kPack<T> == 0 && aligned(x.data()) ? kPack<T> : 1;
+  const int64_t chunks = row_chunks(rows, C);
+  const int V = vectors && C % kPack<T> == 0 ? kPack<T> : 1;
   const int lanes = lanes_for(C, V);
   if (chunks > 0)
-    launch(V > 1 ? sum_rows_kernel<kPack<T>, T> : sum_rows_kernel<1, T>,
-           dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)), kBlock, 0, cuda.stream(), x.data(), rows, C,
+    launch(V > 1 ? sum_rows_kernel<kPack<T>, Source> : sum_rows_kernel<1, Source>,
+           dim3(static_cast<unsigned>(chunks), blocks_for(C, lanes * V)), kBlock, 0, cuda.stream(), source, rows, C,
            lanes, workspace.data());
   launch(column_totals_kernel, blocks_for(C, kTotalLanes), kBlock, 0, cuda.stream(), workspace.data(), chunks, C,
          out.data(), mode == Accumulate::add);
+}
+
+template <MapType T>
+void plain_row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
+  check_sum_rows(x.shape(), out, workspace);
+  const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
+  row_sums<T>(cuda, Rows<T>{x.data()}, rows, C, aligned(x.data()), out, mode, workspace);
 }
 
 }  // namespace
@@ -136,11 +167,25 @@ void count_positive(Cuda& cuda, View<const int32_t> labels, View<const float> we
 }
 
 void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {
-  row_sums(cuda, x, out, mode, workspace);
+  plain_row_sums(cuda, x, out, mode, workspace);
 }
 
 void sum_rows(Cuda& cuda, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace) {
-  row_sums(cuda, x, out, mode, workspace);
+  plain_row_sums(cuda, x, out, mode, workspace);
 }
+
+template <MapType T>
+void relu_backward_sum_rows(Cuda& cuda, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
+                            View<float> workspace) {
+  check_relu_backward_sum_rows(y.shape(), grad_y.shape(), grad_x.shape(), out, workspace);
+  const int64_t C = y.dim(-1), rows = C == 0 ? 0 : y.size() / C;
+  row_sums<T>(cuda, ReluBackwardRows<T>{y.data(), grad_y.data(), grad_x.data()}, rows, C,
+              aligned(y.data(), grad_y.data(), grad_x.data()), out, mode, workspace);
+}
+
+template void relu_backward_sum_rows(Cuda&, View<const float>, View<const float>, View<float>, View<float>, Accumulate,
+                                     View<float>);
+template void relu_backward_sum_rows(Cuda&, View<const bfloat16>, View<const bfloat16>, View<bfloat16>, View<float>,
+                                     Accumulate, View<float>);
 
 }  // namespace gradlibra::kernels

@@ -6,6 +6,7 @@
 
 #include "kernels/bfloat16.h"
 #include "kernels/executor.h"
+#include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -29,6 +30,16 @@ void sum_rows(Cuda&, View<const float> x, View<float> out, Accumulate mode, View
 void sum_rows(Cpu&, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace);
 void sum_rows(Cuda&, View<const bfloat16> x, View<float> out, Accumulate mode, View<float> workspace);
 
+// relu_backward (kernels/elementwise.h) and the sum of its rows in one pass, for a convolution with bias and ReLU:
+//   grad_x[row, c] = y[row, c] > 0 ? grad_y[row, c] : 0,   out[c] (+)= sum over rows of grad_x[row, c]
+// y, grad_y, grad_x (..., C) of one shape; grad_x may be grad_y. Sums and workspace as sum_rows has them: the same bits.
+template <MapType T>
+void relu_backward_sum_rows(Cpu&, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
+                            View<float> workspace);
+template <MapType T>
+void relu_backward_sum_rows(Cuda&, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
+                            View<float> workspace);
+
 // count[0] = rows with weight > 0 and 0 <= label < classes (the P_r of the losses' normaliser), as double.
 // labels (R) int32, weights (R). workspace: reduce_workspace(R) doubles.
 void count_positive(Cpu&, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
@@ -39,5 +50,7 @@ void count_positive(Cuda&, View<const int32_t> labels, View<const float> weights
 // What both versions check first.
 void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace);
 void check_sum_rows(const Shape& x, View<float> out, View<float> workspace);
+void check_relu_backward_sum_rows(const Shape& y, const Shape& grad_y, const Shape& grad_x, View<float> out,
+                                  View<float> workspace);
 
 }  // namespace gradlibra::kernels

@@ -43,11 +43,11 @@ BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, i
       running_var(&store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1})) {}
 
 Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
-                          ops::Activation activation) const {
+                          ops::Activation activation, const ops::FoldedNorm& folded) const {
   const ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
   if (mode == kernels::BatchNormMode::frozen) {
     const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias), statistics, conv.shape,
-                                         residual, activation);
+                                         residual, activation, folded);
     conv.add_cost(tape, y);
     return y;
   }
@@ -56,6 +56,11 @@ Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, kernels::Bat
   if (!residual) return y;
   require(activation == ops::Activation::relu, "BatchNormLayer", "a residual comes before a ReLU");
   return ops::add_relu(tape, y, residual);
+}
+
+ops::FoldedNorm BatchNormLayer::folded_into(const ConvLayer& conv, Tape& tape) const {
+  return ops::fold_batch_norm(tape, var(conv.weight), var(weight), var(bias), {&running_mean->node, &running_var->node},
+                              tape.context().map_dtype());
 }
 
 GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)

@@ -40,7 +40,9 @@ struct BatchNormLayer {
   BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
   // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution are one.
   [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
-                          ops::Activation activation) const;
+                          ops::Activation activation, const ops::FoldedNorm& folded = {}) const;
+  // What `after` folds for itself if it is not given it.
+  [[nodiscard]] ops::FoldedNorm folded_into(const ConvLayer& conv, Tape& tape) const;
 
   Parameter *weight = nullptr, *bias = nullptr, *running_mean = nullptr, *running_var = nullptr;
 };

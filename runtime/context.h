@@ -92,6 +92,8 @@ class Context {
 
   // Branches of work that may run side by side (runtime/memory.h): whether the device has them and the configuration wants them.
   [[nodiscard]] bool has_branches() const { return branches_; }
+  // Whether deformable convolutions keep their columns for the backward pass.
+  [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
   void fork(int count);
   void use_branch(int branch);
   void join();
@@ -116,7 +118,7 @@ class Context {
   ConvolutionLibrary library_ = ConvolutionLibrary::best;
   std::string name_, why_no_gpu_;
   DType map_dtype_ = DType::f32;
-  bool branches_ = false;
+  bool branches_ = false, keep_columns_ = true;
 };
 
 }  // namespace gradlibra

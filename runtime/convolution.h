@@ -41,8 +41,8 @@ class Convolution {
   virtual void forward(const Forward& call) = 0;
   virtual void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
                              Accumulate mode) = 0;
-  // An empty grad_bias skips it.
-  virtual void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+  // grad_weight is float, or of the maps' type where it is overwritten: what reads it once is spared a pass. An empty grad_bias skips it.
+  virtual void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, Map grad_weight,
                                View<float> grad_bias, Accumulate mode) = 0;
   // All weights may have changed (an optimiser step, a load), or the one at this address: whatever was derived is stale.
   virtual void weights_changed() {}
@@ -71,6 +71,7 @@ struct CudnnOptions {
   ConvTuning tuning = ConvTuning::heuristic;
   bool deterministic = true;  // leave out engines that add in an order of their own each time
   int64_t workspace_limit_bytes = int64_t{256} << 20;
+  bool accumulate_in_place = true;  // cuDNN adds to gradients of maps; else a kernel of ours does, afterwards
 };
 
 // kernels/conv2d on the context's executor: the oracle, and the fallback.

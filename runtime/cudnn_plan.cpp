@@ -101,6 +101,57 @@ void describe(fe::graph::Graph& graph, const CudnnProblem& p) {
       .set_data_type(data_type(p.result));
 }
 
+// The data gradient with beta = 1: grad_x += f(grad_y, weight), rounded once.
+fe::Operation adding_data_gradient(const ConvDims& d, const fe::Tensor& grad_y, const fe::Tensor& weight,
+                                   const fe::Tensor& grad_x) {
+  const int64_t padding[] = {d.padding, d.padding}, stride[] = {d.stride, d.stride};
+  const int64_t dilation[] = {d.dilation, d.dilation};
+  const fe::ConvDesc convolution = fe::ConvDescBuilder()
+                                       .setComputeType(fe::DataType_t::FLOAT)
+                                       .setMathMode(fe::ConvolutionMode_t::CROSS_CORRELATION)
+                                       .setSpatialDimCount(2)
+                                       .setPrePadding(2, padding)
+                                       .setPostPadding(2, padding)
+                                       .setSpatialStride(2, stride)
+                                       .setDilation(2, dilation)
+                                       .build();
+  return fe::OperationBuilder(fe::DescriptorType_t::OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR)
+      .setdyDesc(grad_y)
+      .setwDesc(weight)
+      .setdxDesc(grad_x)
+      .setcDesc(convolution)
+      .setAlpha(1.0f)
+      .setBeta(1.0f)
+      .build();
+}
+
+// cudnn-frontend's graphs overwrite: it makes every convolution with beta = 0, and nothing in its interface changes that. Where a problem
+// adds, the operation it has made is exchanged here for the same with beta = 1, before engines are sought.
+class ProblemGraph final : public fe::graph::Graph {
+ public:
+  explicit ProblemGraph(const CudnnProblem& problem) : problem_(problem) {}
+
+ protected:
+  using TensorsById = std::unordered_map<int64_t, std::shared_ptr<fe::Tensor>>;
+  fe::error_t create_cudnn_operations(std::unordered_set<int64_t>& ids,
+                                      std::vector<std::shared_ptr<fe::Operation>>& made,
+                                      fe::graph::managed_backend_descriptor_t& raw,
+                                      TensorsById& tensors) const override {
+    const fe::error_t status = Graph::create_cudnn_operations(ids, made, raw, tensors);
+    if (status.is_bad() || problem_.mode == Accumulate::overwrite) return status;
+    try {
+      made = {std::make_shared<fe::Operation>(
+          adding_data_gradient(problem_.dims, *tensors.at(kFirst), *tensors.at(kSecond), *tensors.at(kResult)))};
+    } catch (const fe::cudnnException& e) {
+      return {fe::error_code_t::CUDNN_BACKEND_API_FAILED, e.what()};
+    }
+    return status;
+  }
+
+ private:
+  CudnnProblem problem_;
+};
+
 // Which engines are out of the question. cuDNN has no switch for TF32 in its graph interface: an engine that reads float and
 // multiplies on tensor cores rounds to TF32 on the way, and says TENSOR_CORE; without those, float stays float. (Whoever sets
 // NVIDIA_TF32_OVERRIDE=0 in the environment forbids TF32 to all of NVIDIA's libraries, also under FloatMath::tf32.)
@@ -135,7 +186,7 @@ Event make_event() {
 }  // namespace
 
 struct CudnnPlan::Graph {
-  fe::graph::Graph graph;
+  ProblemGraph graph;
 };
 
 std::string CudnnProblem::to_string() const {
@@ -149,10 +200,11 @@ std::string CudnnProblem::to_string() const {
   if (bias) s += " + bias";
   if (residual) s += " + residual";
   if (activation == kernels::Activation::relu) s += " + relu";
+  if (mode == Accumulate::add) s += ", added";
   return s;
 }
 
-std::array<int64_t, 18> CudnnProblem::key() const {
+std::array<int64_t, 19> CudnnProblem::key() const {
   return {static_cast<int64_t>(kind),
           dims.N,
           dims.H,
@@ -170,7 +222,8 @@ std::array<int64_t, 18> CudnnProblem::key() const {
           static_cast<int64_t>(result),
           bias,
           residual,
-          static_cast<int64_t>(activation)};
+          static_cast<int64_t>(activation),
+          static_cast<int64_t>(mode)};
 }
 
 CudnnPlan::CudnnPlan(std::unique_ptr<Graph> graph) : graph_(std::move(graph)) {}
@@ -179,7 +232,9 @@ CudnnPlan::~CudnnPlan() = default;
 std::unique_ptr<CudnnPlan> CudnnPlan::find(const CudnnTarget& target, const CudnnProblem& problem,
                                            const CudnnOptions& options, CudnnEngines engines,
                                            std::string& why) {
-  std::unique_ptr<CudnnPlan> plan(new CudnnPlan(std::make_unique<Graph>()));
+  require(problem.mode == Accumulate::overwrite || problem.kind == Kind::backward_data, "CudnnPlan",
+          "no plan adds the " + problem.to_string());
+  std::unique_ptr<CudnnPlan> plan(new CudnnPlan(std::unique_ptr<Graph>(new Graph{ProblemGraph(problem)})));
   fe::graph::Graph& graph = plan->graph_->graph;
   graph.set_intermediate_data_type(fe::DataType_t::FLOAT).set_compute_data_type(fe::DataType_t::FLOAT);
   if (!target.description.empty()) {

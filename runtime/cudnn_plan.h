@@ -29,13 +29,14 @@ struct CudnnProblem {
   DType result = DType::f32;  // bf16 only where maps are
   bool bias = false, residual = false;
   kernels::Activation activation = kernels::Activation::none;
+  Accumulate mode = Accumulate::overwrite;  // add, of backward_data alone: result += f(first, second)
 
   // "forward of x (8, 64, 64, 256), weight (64, 1, 1, 256), stride 1, padding 0, dilation 1, bf16 + bias + relu"
   [[nodiscard]] std::string to_string() const;
   friend std::strong_ordering operator<=>(const CudnnProblem& a, const CudnnProblem& b) { return a.key() <=> b.key(); }
 
  private:
-  [[nodiscard]] std::array<int64_t, 18> key() const;
+  [[nodiscard]] std::array<int64_t, 19> key() const;
 };
 
 // Device pointers, in the order of CudnnProblem::Kind. `result` may be none of the others.
@@ -73,7 +74,8 @@ class CudnnPlan {
 
   // Several candidates are left, of which the first is the heuristics' choice.
   [[nodiscard]] bool can_tune() const { return candidates_.size() > 1; }
-  // Times every candidate on these operands and keeps the fastest. Waits for the device; never while a CUDA graph is recorded.
+  // Times every candidate on these operands and keeps the fastest. Waits for the device; never while a CUDA graph is recorded. Each
+  // runs several times: a plan that adds would add as often, so give it a result that nobody else reads.
   void tune(cudnnHandle_t handle, const CudnnOperands& operands, void* workspace);
   // Enqueues the plan on the handle's stream. Neither allocates on the device nor waits for it.
   void run(cudnnHandle_t handle, const CudnnOperands& operands, void* workspace) const;

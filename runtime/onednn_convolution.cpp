@@ -140,9 +140,10 @@ class OneDnnConvolution final : public Convolution {
       context_.run([&](auto& device) { kernels::copy(device, target, grad_x, Accumulate::add); });
   }
 
-  void backward_weight(ConstMap x_map, ConstMap grad_y_map, const ConvShape& shape, View<float> grad_weight,
+  void backward_weight(ConstMap x_map, ConstMap grad_y_map, const ConvShape& shape, Map grad_weight_map,
                        View<float> grad_bias, Accumulate mode) override {
     const View<const float> x = x_map.view(), grad_y = grad_y_map.view();
+    const View<float> grad_weight = grad_weight_map.view();
     const Geometry g(x.shape(), grad_weight.shape(), grad_y.shape(), shape);
     const bool has_bias = grad_bias.data() != nullptr;
     if (grad_y.size() == 0) {

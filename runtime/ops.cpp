@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/ops.h"
 
+#include <algorithm>
 #include <memory>
 
 #include "kernels/batch_norm_fold.h"
@@ -8,6 +9,7 @@
 #include "kernels/deform_im2col.h"
 #include "kernels/elementwise.h"
 #include "kernels/group_norm.h"
+#include "kernels/reduce.h"
 #include "kernels/upsample_add.h"
 
 namespace gradlibra::ops {
@@ -15,17 +17,30 @@ namespace gradlibra::ops {
 namespace {
 
 // The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under inspection, where
-// the gradient of y itself is to be seen: then it lies in `scratch`.
-ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch) {
+// the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be had in the same pass over the map is
+// computed here, and `bias` is then empty.
+ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch,
+                                Tape::GradTarget<float>& bias) {
   Tensor* grad = &y.node().grad;
   if (activation == Activation::none) return *grad;
   if (tape.mode() == Tape::Mode::inspection) {
     scratch = tape.context().empty(y.shape(), y.dtype());
     grad = &scratch;
   }
+  if (bias.grad.data() == nullptr) {
+    tape.run_map(y, [&]<class T>(auto& device) {
+      kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), Accumulate::overwrite);
+    });
+    return *grad;
+  }
+  const int64_t C = y.dim(-1);
+  Tensor workspace =
+      tape.context().empty({kernels::sum_rows_workspace(y.shape().size() / std::max<int64_t>(C, 1), C)});
   tape.run_map(y, [&]<class T>(auto& device) {
-    kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), Accumulate::overwrite);
+    kernels::relu_backward_sum_rows<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), bias.grad, bias.mode,
+                                       workspace.view());
   });
+  bias.grad = {};
   return *grad;
 }
 
@@ -69,12 +84,12 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
   }
   tape.on_backward(y, [=, &tape, &library] {
     Tensor scratch, scratch_weight;
-    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch);
+    Tape::GradTarget<float> grad_bias{{}, Accumulate::overwrite};
+    if (weight.requires_grad() && bias.requires_grad()) grad_bias = tape.grad_of(bias);
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
     if (weight.requires_grad()) {
-      const auto grad_weight = tape.grad_of(weight);
-      View<float> grad_bias;
-      if (bias.requires_grad()) grad_bias = tape.grad_of(bias).grad;  // written as often as the weight's
-      library.backward_weight(x.node().value, grad_y, shape, grad_weight.grad, grad_bias, grad_weight.mode);
+      const auto grad_weight = tape.grad_of(weight);  // written as often as the bias's
+      library.backward_weight(x.node().value, grad_y, shape, grad_weight.grad, grad_bias.grad, grad_weight.mode);
     }
     if (x.requires_grad()) {
       const auto grad_x = tape.grad_map_of(x);
@@ -84,51 +99,68 @@ Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& sh
   return y;
 }
 
+FoldedNorm fold_batch_norm(Tape& tape, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers, DType maps) {
+  FoldedNorm folded{shared(tape.buffer(weight.shape(), maps)), shared(tape.buffer(gamma.shape(), maps))};
+  if (!tape.computes()) return folded;
+  const auto fold = [&]<class T>(T) {
+    tape.run([&](auto& device) {
+      kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(),
+                                  std::as_const(buffers.running_mean->value).view(),
+                                  std::as_const(buffers.running_var->value).view(), buffers.eps,
+                                  folded.weight->template view<T>(), folded.bias->template view<T>());
+    });
+  };
+  maps == DType::bf16 ? fold(bfloat16{}) : fold(0.0f);
+  tape.context().convolution().weight_changed(folded.weight->data());
+  return folded;
+}
+
 Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
-                      const kernels::ConvShape& shape, Var residual, Activation activation) {
+                      const kernels::ConvShape& shape, Var residual, Activation activation, FoldedNorm folded) {
   Var y = tape.make(conv_output("conv2d_batch_norm", x, weight, shape),
                     x.requires_grad() || weight.requires_grad() || gamma.requires_grad() || residual.requires_grad(),
                     x.dtype());
   Convolution& library = tape.context().convolution();
   const Node &mean = *buffers.running_mean, &var = *buffers.running_var;
   const float eps = buffers.eps;
-  auto folded = shared(tape.buffer(weight.shape(), x.dtype()));
+  if (folded.weight == nullptr) folded = fold_batch_norm(tape, weight, gamma, beta, buffers, x.dtype());
+  const std::shared_ptr<Tensor> folded_weight = folded.weight;
   if (tape.computes()) {
-    Tensor bias = tape.context().empty(gamma.shape(), x.dtype());
-    tape.run_map(x, [&]<class T>(auto& device) {
-      kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(), mean.value.view(), var.value.view(),
-                                  eps, folded->template view<T>(), bias.view<T>());
-    });
-    library.weight_changed(folded->data());
     library.forward({.x = x.node().value,
-                     .weight = *folded,
-                     .bias = bias,
+                     .weight = *folded_weight,
+                     .bias = *folded.bias,
                      .residual = residual ? ConstMap(residual.node().value) : ConstMap(),
                      .shape = shape,
                      .activation = activation,
                      .y = y.node().value});
   }
+  folded = {};  // the bias is not needed any more
   tape.on_backward(y, [=, &tape, &library, &mean, &var] {
-    Tensor scratch;
-    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch);
-    if (weight.requires_grad() || gamma.requires_grad()) {
-      Tensor grad_folded = tape.context().empty(weight.shape()), grad_folded_bias = tape.context().empty(gamma.shape());
-      library.backward_weight(x.node().value, grad_y, shape, grad_folded.view(), grad_folded_bias.view(),
-                              Accumulate::overwrite);
+    Tensor scratch, grad_folded_bias;
+    Tape::GradTarget<float> grad_bias{{}, Accumulate::overwrite};
+    const bool trains = weight.requires_grad() || gamma.requires_grad();
+    if (trains) {
+      grad_folded_bias = tape.context().empty(gamma.shape());
+      grad_bias.grad = grad_folded_bias.view();
+    }
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
+    if (trains) {
+      Tensor grad_folded = tape.context().empty(weight.shape(), x.dtype());
+      library.backward_weight(x.node().value, grad_y, shape, grad_folded, grad_bias.grad, Accumulate::overwrite);
       const auto target = [&](Var v) {
         return v.requires_grad() ? tape.grad_of(v) : Tape::GradTarget<float>{{}, Accumulate::overwrite};
       };
       const auto grad_weight = target(weight), grad_gamma = target(gamma), grad_beta = target(beta);
-      tape.run([&](auto& device) {
-        kernels::fold_batch_norm_backward(device, weight.view(), gamma.view(), mean.value.view(), var.value.view(), eps,
-                                          grad_folded.view(), grad_folded_bias.view(), grad_weight.grad,
-                                          grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
-                                          grad_beta.mode);
+      tape.run_map(x, [&]<class T>(auto& device) {
+        kernels::fold_batch_norm_backward<T>(device, weight.view(), gamma.view(), mean.value.view(), var.value.view(),
+                                             eps, grad_folded.view<T>(), grad_folded_bias.view(), grad_weight.grad,
+                                             grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
+                                             grad_beta.mode);
       });
     }
     if (x.requires_grad()) {
       const auto grad_x = tape.grad_map_of(x);
-      library.backward_data(grad_y, *folded, shape, grad_x.grad, grad_x.mode);
+      library.backward_data(grad_y, *folded_weight, shape, grad_x.grad, grad_x.mode);
     }
     // Last: the gradient's own memory may be handed on.
     if (!residual.requires_grad()) return;
@@ -156,6 +188,8 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     });
   };
 
+  // Nine times as large as the map they come from: kept for the gradient of the weight, or computed again.
+  auto kept = shared(Tensor());
   if (tape.computes()) {
     Tensor columns = context.empty(columns_shape, x.dtype()), scratch;
     sample(columns);
@@ -163,17 +197,19 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
                      .weight = weight_like(tape, x, weight, scratch).reshaped(matrix),
                      .activation = activation,
                      .y = y.node().value});
+    if (tape.recording() && weight.requires_grad() && context.keeps_columns()) *kept = std::move(columns);
   }
-  // Columns are computed again in the backward pass: they are nine times as large as the map they come from.
   tape.on_backward(y, [=, &tape, &context, &library] {
     Tensor scratch, scratch_weight;
-    const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch);
-    Tensor cols = context.empty(columns_shape, x.dtype());
+    Tape::GradTarget<float> no_bias{{}, Accumulate::overwrite};
+    const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch, no_bias);
+    const bool sampled = !kept->empty();
+    Tensor cols = sampled ? std::move(*kept) : context.empty(columns_shape, x.dtype());
     const Map rows = Map(cols).reshaped(rows_shape);
     if (weight.requires_grad()) {
-      sample(cols);
+      if (!sampled) sample(cols);
       const auto target = tape.grad_of(weight);
-      library.backward_weight(rows, grad_rows, {}, {target.grad.data(), matrix}, {}, target.mode);
+      library.backward_weight(rows, grad_rows, {}, View<float>(target.grad.data(), matrix), {}, target.mode);
     }
     if (!x.requires_grad() && !offsets.requires_grad()) return;
     library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,

@@ -2,6 +2,7 @@
 // Differentiable operations: each joins one or two kernels to the tape. Shapes, formulas and sources stand with the kernels.
 #pragma once
 
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -36,8 +37,15 @@ struct BatchNormBuffers {
 
 // Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass over the map.
 // The norm's scale goes into the weight and its shift becomes the bias (kernels/batch_norm_fold.h).
+struct FoldedNorm {
+  std::shared_ptr<Tensor> weight, bias;  // of the maps' type
+};
+// `folded` is what fold_batch_norm made of the same parameters; an empty one is made here.
 [[nodiscard]] Var conv2d_batch_norm(Tape&, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
-                                    const kernels::ConvShape& shape, Var residual, Activation activation);
+                                    const kernels::ConvShape& shape, Var residual, Activation activation,
+                                    FoldedNorm folded = {});
+[[nodiscard]] FoldedNorm fold_batch_norm(Tape&, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
+                                         DType maps);
 
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 

@@ -28,10 +28,10 @@ class PlainConvolution final : public Convolution {
     });
   }
 
-  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, Map grad_weight,
                        View<float> grad_bias, Accumulate mode) override {
     context_.run([&](auto& device) {
-      kernels::conv2d_backward_weight(device, x.view(), grad_y.view(), shape, grad_weight, mode);
+      kernels::conv2d_backward_weight(device, x.view(), grad_y.view(), shape, grad_weight.view(), mode);
       if (grad_bias.data() == nullptr) return;
       const int64_t channels = grad_bias.size();
       Tensor workspace =

@@ -13,6 +13,8 @@ struct RuntimeConfig {
   std::string conv_tuning = "heuristic";
   bool deterministic = true;
   bool parallel_levels = true;
+  bool keep_columns = true;
+  bool fused_accumulate = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);
 };

@@ -44,7 +44,7 @@ class Tf32Convolution final : public Convolution {
   }
 
   // The bias has no factor, and gets the gradient as it is.
-  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, Map grad_weight,
                        View<float> grad_bias, Accumulate mode) override {
     if (x.dtype() != DType::f32) return exact_->backward_weight(x, grad_y, shape, grad_weight, grad_bias, mode);
     const Tensor rounded_x = rounded(x), factor = rounded(grad_y);

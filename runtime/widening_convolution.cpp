@@ -40,11 +40,15 @@ class WideningConvolution final : public Convolution {
     round(wide_grad_x, grad_x, mode);
   }
 
-  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, View<float> grad_weight,
+  void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, Map grad_weight,
                        View<float> grad_bias, Accumulate mode) override {
     if (x.dtype() == DType::f32) return float_only_->backward_weight(x, grad_y, shape, grad_weight, grad_bias, mode);
     const Tensor wide_x = widened(x), wide_grad_y = widened(grad_y);
-    float_only_->backward_weight(wide_x, wide_grad_y, shape, grad_weight, grad_bias, mode);
+    if (grad_weight.dtype() == DType::f32)
+      return float_only_->backward_weight(wide_x, wide_grad_y, shape, grad_weight, grad_bias, mode);
+    Tensor wide = context_.empty(grad_weight.shape());
+    float_only_->backward_weight(wide_x, wide_grad_y, shape, wide, grad_bias, Accumulate::overwrite);
+    round(wide, grad_weight, mode);
   }
 
   void weights_changed() override { float_only_->weights_changed(); }

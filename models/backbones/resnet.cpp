@@ -90,21 +90,43 @@ BatchNormMode ResNet::norm_mode(const Tape& tape, int stage) const {
   return stored ? BatchNormMode::frozen : BatchNormMode::batch;
 }
 
-Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode) const {
+Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode, const Folds& folds) const {
+  const auto folded = [&](const BatchNormLayer& norm) {
+    const auto found = folds.find(&norm);
+    return found == folds.end() ? ops::FoldedNorm() : found->second;
+  };
   Var identity = x;
-  if (block.has_shortcut) identity = block.shortcut_norm.after(block.shortcut, tape, x, mode, Var(), Activation::none);
+  if (block.has_shortcut)
+    identity = block.shortcut_norm.after(block.shortcut, tape, x, mode, Var(), Activation::none,
+                                         folded(block.shortcut_norm));
   Var y = x;
   for (size_t i = 0; i < block.convs.size(); ++i) {
     const bool last = i + 1 == block.convs.size();
-    y = block.norms[i].after(block.convs[i], tape, y, mode, last ? identity : Var(), Activation::relu);
+    y = block.norms[i].after(block.convs[i], tape, y, mode, last ? identity : Var(), Activation::relu,
+                             folded(block.norms[i]));
   }
   return y;
 }
 
+ResNet::Folds ResNet::fold_stages(Tape& tape, int first) const {
+  Folds folds;
+  for (int s = first; s < 4; ++s) {
+    if (norm_mode(tape, s + 1) != BatchNormMode::frozen) continue;
+    for (const Block& block : stages_[static_cast<size_t>(s)]) {
+      for (size_t i = 0; i < block.convs.size(); ++i)
+        folds.emplace(&block.norms[i], block.norms[i].folded_into(block.convs[i], tape));
+      if (block.has_shortcut)
+        folds.emplace(&block.shortcut_norm, block.shortcut_norm.folded_into(block.shortcut, tape));
+    }
+  }
+  return folds;
+}
+
 std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
   std::vector<Var> outputs;
+  Folds folds;
   const auto run_stage = [&](Tape& on, int s, Var x) {
-    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(on, block, x, norm_mode(tape, s + 1));
+    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(on, block, x, norm_mode(tape, s + 1), folds);
     return x;
   };
   const auto run_stem = [&](Tape& on) {
@@ -116,13 +138,25 @@ std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
   int first = 0;
   if (tape.mode() == Tape::Mode::training && config_.frozen_stages >= 0) {
     // Nothing flows back here: without a record, all but what later stages read is given back at once.
-    Tape frozen(tape.context(), Tape::Mode::inference);
-    x = run_stem(frozen);
-    for (; first < config_.frozen_stages; ++first) {
-      x = tape.constant(std::move(run_stage(frozen, first, x).node().value));
-      outputs.push_back(x);
-    }
-    if (first == 0) x = tape.constant(std::move(x.node().value));
+    const auto run_frozen = [&] {
+      Tape frozen(tape.context(), Tape::Mode::inference);
+      x = run_stem(frozen);
+      for (; first < config_.frozen_stages; ++first) {
+        x = tape.constant(std::move(run_stage(frozen, first, x).node().value));
+        outputs.push_back(x);
+      }
+      if (first == 0) x = tape.constant(std::move(x.node().value));
+    };
+    // The folds of later stages, two hundred microseconds of tiny kernels, run beside them where the device can.
+    if (tape.context().has_branches())
+      tape.in_branches(2, [&](int branch) {
+        if (branch == 0)
+          run_frozen();
+        else
+          folds = fold_stages(tape, config_.frozen_stages);
+      });
+    else
+      run_frozen();
   } else {
     x = run_stem(tape);
   }

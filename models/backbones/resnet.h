@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <unordered_map>
 #include <vector>
 
 #include "models/config.h"
@@ -29,7 +30,11 @@ class ResNet {
     BatchNormLayer shortcut_norm;
   };
   Block make_block(ParameterStore& store, const std::string& name, int in, int width, int stride, bool trainable) const;
-  [[nodiscard]] Var run_block(Tape& tape, const Block& block, Var x, kernels::BatchNormMode mode) const;
+  // By norm; one that is missing is folded where it is used.
+  using Folds = std::unordered_map<const BatchNormLayer*, ops::FoldedNorm>;
+  [[nodiscard]] Var run_block(Tape& tape, const Block& block, Var x, kernels::BatchNormMode mode,
+                              const Folds& folds) const;
+  [[nodiscard]] Folds fold_stages(Tape& tape, int first) const;
   // Frozen stages, and all of them with norm_eval or outside training, use stored statistics.
   [[nodiscard]] kernels::BatchNormMode norm_mode(const Tape& tape, int stage) const;
 

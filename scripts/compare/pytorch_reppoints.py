@@ -475,6 +475,15 @@ class Detector(nn.Module):
 # -------------------------------------------------------------------------------------------------------------------- targets
 # Assignments (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1.
 
+def uncompiled(function):
+    """Runs eagerly inside what torch.compile compiles. Assigners compare values that they have computed before with ==; compiled, such
+    a value is computed again in each fused kernel and may differ in its last bit there: PyTorch 2.11 so finds no nearest point on a GPU,
+    and then reads past the end."""
+    compiler = getattr(torch, "compiler", None)
+    return compiler.disable(function) if hasattr(compiler, "disable") else function
+
+
+@uncompiled
 def assign_points(priors, levels, truth, scale, k):
     """PointAssigner: a box goes to the k nearest points of its level, a point to the nearest such box; ties to the lower index.
     levels: the strides among the priors. In double precision: boxes of whole pixels are often equally far from two points."""
@@ -487,17 +496,15 @@ def assign_points(priors, levels, truth, scale, k):
     dy = (priors[:, 1].double() - centre[..., 1:]) * size[..., :1]
     distance = ((dx * dx + dy * dy) / (area * area)).masked_fill((strides != level) | ~truth.real.unsqueeze(-1), math.inf)
     claims, left = torch.full_like(distance, math.inf), distance
-    cells = torch.arange(distance.shape[-1], device=distance.device)
     for _ in range(k):
-        # Not argmin: PyTorch 2.11 compiles it to wrong code for a CPU where it fuses it with arithmetic in double precision.
-        least = left.amin(-1, keepdim=True)
-        nearest = torch.where(left == least, cells, len(cells)).amin(-1, keepdim=True)
-        claims = claims.scatter(-1, nearest, least)
+        nearest = left.argmin(-1, keepdim=True)
+        claims = claims.scatter(-1, nearest, left.gather(-1, nearest))
         left = left.scatter(-1, nearest, math.inf)
     claim, owner = claims.min(1).values, claims.argmin(1)
     return torch.where(claim < math.inf, owner + 1, 0)
 
 
+@uncompiled
 def assign_by_iou(boxes, truth, pos_iou, neg_iou, min_pos_iou):
     """MaxIoUAssigner with low-quality matches: a box that ties for a ground truth's best overlap is that one's, the last such one's."""
     a, b = boxes.unsqueeze(2), truth.boxes.unsqueeze(1)

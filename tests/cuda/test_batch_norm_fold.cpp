@@ -43,21 +43,24 @@ class BatchNormFoldCuda : public CudaTest {
   }
 
   // outputs: bits 0 to 2 for weight, gamma and beta.
+  template <class T>
   void compare_backward(const Shape& shape, int outputs, Accumulate mode_weight, Accumulate mode_gamma,
                         Accumulate mode_beta) {
     SCOPED_TRACE(shape.to_string() + ", outputs " + std::to_string(outputs));
     const Shape K{shape[0]};
     Both weight = random(shape), gamma = random(K, -2, 2), mean = random(K, -3, 3), var = random(K, 0.1f, 4),
-         grad_folded_weight = random(shape), grad_folded_bias = random(K), grad_weight = random(shape),
+         grad_folded_bias = random(K), grad_weight = random(shape),
          grad_gamma = random(K), grad_beta = random(K);
-    const auto run = [&](auto& device) {
+    const std::vector<T> grad_folded_weight = stored<T>(random_floats(shape.size(), rng));
+    const DeviceArray<T> dev_grad_folded_weight(shape, grad_folded_weight);
+    const auto run = [&](auto& device, View<const T> grad_folded) {
       const auto view = [&](Both& a, int which) { return (outputs >> which & 1) != 0 ? a.on(device) : View<float>(); };
-      fold_batch_norm_backward(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
-                               grad_folded_weight.on(device), grad_folded_bias.on(device), view(grad_weight, 0),
+      fold_batch_norm_backward<T>(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
+                               grad_folded, grad_folded_bias.on(device), view(grad_weight, 0),
                                mode_weight, view(grad_gamma, 1), mode_gamma, view(grad_beta, 2), mode_beta);
     };
-    run(cpu);
-    run(cuda);
+    run(cpu, {grad_folded_weight.data(), shape});
+    run(cuda, dev_grad_folded_weight.view());
     expect_close(grad_weight.device.to_host(), grad_weight.host, 1e-6, 0);     // a product may be fused into the sum
     expect_close(grad_gamma.device.to_host(), grad_gamma.host, 1e-7, 1.2e-7);  // doubles in another order, then rounded
     expect_close(grad_beta.device.to_host(), grad_beta.host, 0, 0);
@@ -78,12 +81,14 @@ TEST_F(BatchNormFoldCuda, BackwardEqualsHost) {
   constexpr auto overwrite = Accumulate::overwrite, add = Accumulate::add;
   for (const Shape& shape : {Shape{0, 4}, Shape{3, 0}, Shape{1, 1}, Shape{7, 13}, Shape{5, 3, 3, 8}, Shape{3, 1030},
                              Shape{4, 3, 3, 256}, Shape{300, 12}}) {
-    compare_backward(shape, 7, overwrite, overwrite, overwrite);
-    compare_backward(shape, 7, add, add, add);
+    compare_backward<float>(shape, 7, overwrite, overwrite, overwrite);
+    compare_backward<float>(shape, 7, add, add, add);
+    compare_backward<bfloat16>(shape, 7, overwrite, overwrite, overwrite);
+    compare_backward<bfloat16>(shape, 7, add, add, add);
   }
   for (int outputs = 0; outputs < 8; ++outputs) {
-    compare_backward({3, 20}, outputs, add, overwrite, add);
-    compare_backward({3, 20}, outputs, overwrite, add, overwrite);
+    compare_backward<float>({3, 20}, outputs, add, overwrite, add);
+    compare_backward<bfloat16>({3, 20}, outputs, overwrite, add, overwrite);
   }
 }
 
@@ -92,7 +97,7 @@ TEST_F(BatchNormFoldCuda, GradientOfTheWeightMayReplaceThatOfTheFoldedWeight) {
   Both weight = random(shape), gamma = random(K), mean = random(K), var = random(K, 1, 2), grad = random(shape),
        grad_bias = random(K), grad_gamma = random(K);
   const auto run = [&](auto& device) {
-    fold_batch_norm_backward(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
+    fold_batch_norm_backward<float>(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
                              grad.on(device), grad_bias.on(device), grad.on(device), Accumulate::overwrite,
                              grad_gamma.on(device), Accumulate::overwrite, {}, Accumulate::overwrite);
   };

@@ -3,6 +3,8 @@
 #include "kernels/reduce.h"
 
 #include "tests/cuda/device_array.h"
+#include <utility>
+
 #include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
@@ -25,6 +27,37 @@ class ReduceCuda : public CudaTest {
     sum_rows(cpu, {x.data(), shape}, {out.data(), {C}}, mode, {workspace.data(), workspace_shape});
     sum_rows(cuda, dev_x.view(), dev_out.view(), mode, dev_workspace.view());
     expect_close(dev_out.to_host(), out, 5e-5, 0);  // up to 2500 values below 1, summed in float within a chunk
+  }
+  // skip: elements before the views, so that they are not aligned.
+  template <class T>
+  void compare_relu_backward_sum_rows(const Shape& shape, int64_t skip, Accumulate mode) {
+    SCOPED_TRACE(shape.to_string() + ", skip " + std::to_string(skip));
+    const int64_t C = shape.dim(-1), size = shape.size() + skip;
+    const Shape workspace_shape{C == 0 ? 0 : sum_rows_workspace(shape.size() / C, C)};
+    std::vector<float> values = random_floats(size, rng);
+    for (size_t i = 5; i < values.size(); i += 7) values[i] = 0;  // exactly at the kink
+    const std::vector<T> y = stored<T>(values), grad_y = stored<T>(random_floats(size, rng));
+    std::vector<T> grad_x(y.size());
+    std::vector<float> out = random_floats(C, rng), workspace(static_cast<size_t>(workspace_shape[0]));
+    const DeviceArray<T> dev_y({size}, y);
+    DeviceArray<T> dev_grad_y({size}, grad_y), dev_grad_x({size});
+    DeviceArray<float> dev_out({C}, mode == Accumulate::add ? out : std::vector<float>(out.size(), NAN));
+    DeviceArray<float> dev_workspace(workspace_shape);
+    const auto at = [&](auto* data) { return View<std::remove_pointer_t<decltype(data)>>(data + skip, shape); };
+    relu_backward_sum_rows<T>(cpu, at(y.data()), at(grad_y.data()), at(grad_x.data()), {out.data(), {C}}, mode,
+                              {workspace.data(), workspace_shape});
+    relu_backward_sum_rows<T>(cuda, at(dev_y.view().data()), at(std::as_const(dev_grad_y).view().data()),
+                              at(dev_grad_x.view().data()), dev_out.view(), mode, dev_workspace.view());
+    expect_close(dev_out.to_host(), out, 5e-5, 0);
+    const auto without = [&](const std::vector<T>& all) { return widened(std::vector<T>(all.begin() + skip, all.end())); };
+    EXPECT_EQ(without(dev_grad_x.to_host()), without(grad_x));
+    // In place, and the sums of sum_rows to the bit.
+    DeviceArray<float> again({C}), sums({C});
+    relu_backward_sum_rows<T>(cuda, at(dev_y.view().data()), at(std::as_const(dev_grad_y).view().data()),
+                              at(dev_grad_y.view().data()), again.view(), Accumulate::overwrite, dev_workspace.view());
+    EXPECT_EQ(without(dev_grad_y.to_host()), without(grad_x));
+    sum_rows(cuda, at(std::as_const(dev_grad_x).view().data()), sums.view(), Accumulate::overwrite, dev_workspace.view());
+    EXPECT_EQ(again.to_host(), sums.to_host());
   }
   std::mt19937 rng{1};
   Cpu cpu{1};
@@ -79,6 +112,16 @@ TEST_F(ReduceCuda, SumRowsEqualsHost) {
       compare_sum_rows<float>(shape, mode);
       compare_sum_rows<bfloat16>(shape, mode);
     }
+}
+
+TEST_F(ReduceCuda, ReluBackwardSumRowsEqualsHost) {
+  for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 304}, Shape{33, 517},
+                             Shape{5, 0}})
+    for (const int64_t skip : {0, 1})
+      for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+        compare_relu_backward_sum_rows<float>(shape, skip, mode);
+        compare_relu_backward_sum_rows<bfloat16>(shape, skip, mode);
+      }
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ struct Gradients {
 void fold_backward(const Layer& l, const Floats& grad_weight, const Floats& grad_bias, Gradients& out, Accumulate mode,
                    int threads = 1) {
   Cpu cpu(threads);
-  fold_batch_norm_backward(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps, grad_weight.view(),
+  fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps, grad_weight.view(),
                            grad_bias.view(), out.weight.view(), mode, out.gamma.view(), mode, out.beta.view(), mode);
 }
 
@@ -60,7 +60,7 @@ TEST(BatchNormFold, WorkedExample) {
 
   const Floats grad_folded_weight(weight.shape, {1, -1, 0.5f, 2}), grad_folded_bias({2}, {7, 8});
   Floats grad_weight(weight.shape), grad_gamma({2}), grad_beta({2});
-  fold_batch_norm_backward(cpu, weight.view(), gamma.view(), mean.view(), var.view(), 1, grad_folded_weight.view(),
+  fold_batch_norm_backward<float>(cpu, weight.view(), gamma.view(), mean.view(), var.view(), 1, grad_folded_weight.view(),
                            grad_folded_bias.view(), grad_weight.view(), Accumulate::overwrite, grad_gamma.view(),
                            Accumulate::overwrite, grad_beta.view(), Accumulate::overwrite);
   EXPECT_EQ(grad_weight.values, (std::vector<float>{3, -3, -1.5f, -6}));
@@ -184,7 +184,7 @@ TEST(BatchNormFold, EachOutputHasItsModeAndMayBeLeftOut) {
     Gradients got(l, 0.5f);
     const auto view = [&](Floats& a, int which) { return which == left_out ? View<float>() : a.view(); };
     const auto mode = [&](int which) { return which == (left_out + 1) % 3 ? Accumulate::add : Accumulate::overwrite; };
-    fold_batch_norm_backward(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
+    fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
                              grad_weight.view(), grad_bias.view(), view(got.weight, 0), mode(0), view(got.gamma, 1),
                              mode(1), view(got.beta, 2), mode(2));
     const Gradients untouched(l, 0.5f);
@@ -218,6 +218,23 @@ TEST(BatchNormFold, Bfloat16IsTheFloatResultRounded) {
                   bias.view());
   EXPECT_EQ(widened(weight.values), rounded(want.weight.values));
   EXPECT_EQ(widened(bias.values), rounded(want.bias.values));
+}
+
+TEST(BatchNormFold, BackwardOfABfloat16Gradient) {
+  const Layer l(7, 13);
+  const Floats grad_weight(l.weight.shape, rounded(random_array(l.weight.shape, 8).values)),
+      grad_bias = random_array(l.gamma.shape, 9);
+  const std::vector<bfloat16> stored_grad = stored<bfloat16>(grad_weight.values);
+  Gradients want(l), got(l);
+  fold_backward(l, grad_weight, grad_bias, want, Accumulate::overwrite);
+  Cpu cpu(1);
+  fold_batch_norm_backward<bfloat16>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
+                                     {stored_grad.data(), l.weight.shape}, grad_bias.view(), got.weight.view(),
+                                     Accumulate::overwrite, got.gamma.view(), Accumulate::overwrite, got.beta.view(),
+                                     Accumulate::overwrite);
+  EXPECT_EQ(got.weight.values, want.weight.values);
+  EXPECT_EQ(got.gamma.values, want.gamma.values);
+  EXPECT_EQ(got.beta.values, want.beta.values);
 }
 
 TEST(BatchNormFold, SameBitsForEveryNumberOfThreads) {

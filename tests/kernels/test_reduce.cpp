@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/reduce.h"
 
+#include <utility>
+
+#include "kernels/elementwise.h"
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/map_values.h"
 
@@ -113,6 +116,51 @@ TEST(Reduce, WrongShapes) {
   Floats wrong({2}), workspace({100});
   EXPECT_THROW(sum_rows(cpu, random_array({4, 3}, 7).view(), wrong.view(), Accumulate::add, workspace.view()),
                std::invalid_argument);
+}
+
+TEST(ReluBackwardSumRows, WorkedValues) {
+  Cpu cpu(1);
+  const Floats y({3, 2}, {1, 0, 0, 2, -1, 3}), grad_y({3, 2}, {10, 20, 30, 40, 50, 60});
+  Floats grad_x({3, 2}), out({2}, {1, 2}), workspace({sum_rows_workspace(3, 2)});
+  relu_backward_sum_rows<float>(cpu, y.view(), grad_y.view(), grad_x.view(), out.view(), Accumulate::overwrite,
+                                workspace.view());
+  EXPECT_EQ(grad_x.values, (std::vector<float>{10, 0, 0, 40, 0, 60}));
+  EXPECT_EQ(out.values, (std::vector<float>{10, 100}));
+  relu_backward_sum_rows<float>(cpu, y.view(), grad_x.view(), grad_x.view(), out.view(), Accumulate::add,
+                                workspace.view());  // in place
+  EXPECT_EQ(grad_x.values, (std::vector<float>{10, 0, 0, 40, 0, 60}));
+  EXPECT_EQ(out.values, (std::vector<float>{20, 200}));
+  const Floats other({2, 2});
+  EXPECT_THROW(relu_backward_sum_rows<float>(cpu, other.view(), grad_y.view(), grad_x.view(), out.view(),
+                                             Accumulate::add, workspace.view()),
+               std::invalid_argument);
+}
+
+// The two kernels whose work it does, to the bit, for any number of threads; NaN passes where y is positive.
+TEST(ReluBackwardSumRows, IsReluBackwardThenSumRows) {
+  for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{0, 4}, {5000, 3}, {333, 301}, {70, 2048}}) {
+    const Shape shape{rows, channels};
+    Floats y = random_array(shape, 5), grad_y = random_array(shape, 6);
+    if (rows > 0) y[0] = 1, grad_y[0] = kNaN;
+    const auto compare = [&]<class T>(T) {
+      const Array<T> y_stored(shape, stored<T>(y.values)), grad_stored(shape, stored<T>(grad_y.values));
+      Array<T> want(shape), got(shape);
+      Floats want_sum({channels}, 0.25f), workspace({sum_rows_workspace(rows, channels)});
+      Cpu one(1);
+      relu_backward<T>(one, y_stored.view(), grad_stored.view(), want.view(), Accumulate::overwrite);
+      sum_rows(one, std::as_const(want).view(), want_sum.view(), Accumulate::add, workspace.view());
+      for (const int threads : {1, 3}) {
+        Cpu cpu(threads);
+        Floats sum({channels}, 0.25f);
+        relu_backward_sum_rows<T>(cpu, y_stored.view(), grad_stored.view(), got.view(), sum.view(), Accumulate::add,
+                                  workspace.view());
+        expect_same(widened(got.values), widened(want.values));
+        expect_same(sum.values, want_sum.values);
+      }
+    };
+    compare(0.0f);
+    compare(bfloat16{});
+  }
 }
 
 }  // namespace

@@ -181,6 +181,11 @@ TEST_P(CudnnConvolutionTest, BackwardMatchesHost) {
       kernels::sum_rows(cpu, host_grad_y, {grad_bias.data(), bias_shape}, mode,
                         {workspace.data(), {static_cast<int64_t>(workspace.size())}});
       convolution->backward_weight(dev_x, dev_grad_y, t.shape, dev_grad_weight.view(), dev_grad_bias.view(), mode);
+      if (!add && maps == DType::bf16) {  // the gradient may also be stored as the maps are
+        Tensor stored_gradient = unwritten_map(t.weight);
+        convolution->backward_weight(dev_x, dev_grad_y, t.shape, stored_gradient, {}, mode);
+        expect_close(values_of(stored_gradient), grad_weight, atol(weight_terms) + rounding(weight_terms), "stored");
+      }
       expect_close(values_of(dev_grad_weight), grad_weight, atol(weight_terms) + rounding(weight_terms), "grad_weight");
       expect_close(values_of(dev_grad_bias), grad_bias, 2e-7 * static_cast<double>(weight_terms + 4), "grad_bias");
     }
@@ -280,6 +285,30 @@ TEST_P(CudnnStep, TimedPlansAgreeWithTheHeuristics) {
                   .activation = Activation::relu,
                   .y = timed.y});
   expect_close(values_of(timed.y), values_of(plain.y), atol(576) + rounding(576), "y");
+}
+
+// What is there counts once, also at the first call, which tries several plans; and whoever adds, an engine or a kernel of ours.
+TEST_P(CudnnConvolutionTest, DataGradientsAreAddedOnce) {
+  const CudnnOptions choices[] = {{.float_math = GetParam().math, .tuning = ConvTuning::timed},
+                                  {.float_math = GetParam().math, .accumulate_in_place = false}};
+  for (const CudnnOptions& options : choices) {
+    const auto other = make_cudnn_convolution(*context, options);
+    for (const Case& t : kCases) {
+      SCOPED_TRACE(std::string(t.what) + (options.accumulate_in_place ? ", timed" : ", apart"));
+      const Shape y_shape = output_shape(t);
+      const int64_t terms = t.weight.size() / t.weight[3];
+      const Floats weight = random_map(t.weight), grad_y = random_map(y_shape);
+      Floats grad_x = random_map(t.x);
+      const Tensor dev_weight = map(weight, t.weight), dev_grad_y = map(grad_y, y_shape);
+      Tensor dev_grad_x = map(grad_x, t.x);
+      for (const char* call : {"first call", "second call"}) {
+        kernels::conv2d_backward_data(cpu, {grad_y.data(), y_shape}, {weight.data(), t.weight}, t.shape,
+                                      {grad_x.data(), t.x}, Accumulate::add);
+        other->backward_data(dev_grad_y, dev_weight, t.shape, dev_grad_x, Accumulate::add);
+        expect_close(values_of(dev_grad_x), grad_x, 2 * (atol(terms) + rounding(terms)), call);
+      }
+    }
+  }
 }
 
 TEST_P(CudnnConvolutionTest, NoImages) {

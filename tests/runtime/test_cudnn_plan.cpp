@@ -39,6 +39,7 @@ ConvDims product(int64_t R, int64_t C, int64_t K) { return {1, R, 1, C, K, 1, 1,
 // Each different convolution of RepPoints on a ResNet-50, N images of 512 x 512, 80 classes.
 std::vector<ConvDims> reppoints_r50(int64_t N) {
   std::vector<ConvDims> all{conv(N, 512, 3, 64, 7, 2)};
+  all.push_back({N, 259, 259, 16, 64, 4, 4, 256, 256, 1, 0, 1});  // the same in blocks (runtime/cudnn_convolution.cpp)
   const auto stage = [&](int64_t side, int64_t in, int64_t width, int stride) {
     const int64_t out = 4 * width, small = side / stride;
     all.push_back(conv(N, side, in, width, 1));
@@ -131,6 +132,24 @@ TEST_P(CudnnPlans, BackwardOfRepPoints) {
     }
 }
 
+// Gradients that are added to what is there: the engine does it.
+TEST_P(CudnnPlans, AddedDataGradientsOfRepPoints) {
+  for (const int64_t N : kBatches)
+    for (const ConvDims& dims : reppoints_r50(N)) {
+      const CudnnProblem data{
+          .kind = Kind::backward_data, .dims = dims, .maps = maps, .result = maps, .mode = Accumulate::add};
+      std::string why;
+      EXPECT_NE(engine(data, why), "") << data.to_string() << ": " << why;
+    }
+}
+
+TEST_P(CudnnPlans, OnlyDataGradientsAreAdded) {
+  std::string why;
+  for (const Kind kind : {Kind::forward, Kind::backward_weight})
+    EXPECT_THROW((void)engine({.kind = kind, .dims = conv(1, 8, 8, 8, 1), .mode = Accumulate::add}, why),
+                 std::invalid_argument);
+}
+
 // Three channels are brought to eight in a workspace that grows with the batch; no limit may take the engine away.
 TEST_P(CudnnPlans, StemOfLargeBatches) {
   for (const int64_t N : {64, 128, 256}) {
@@ -173,6 +192,7 @@ TEST(CudnnProblem, EveryFieldDistinguishesPlans) {
   EXPECT_TRUE(add([](CudnnProblem& p) { p.bias = true; }));
   EXPECT_TRUE(add([](CudnnProblem& p) { p.residual = true; }));
   EXPECT_TRUE(add([](CudnnProblem& p) { p.activation = Activation::relu; }));
+  EXPECT_TRUE(add([](CudnnProblem& p) { p.mode = Accumulate::add; }));
   for (int64_t ConvDims::*size : {&ConvDims::N, &ConvDims::H, &ConvDims::W, &ConvDims::C, &ConvDims::K, &ConvDims::R,
                                   &ConvDims::S, &ConvDims::P, &ConvDims::Q})
     EXPECT_TRUE(add([=](CudnnProblem& p) { p.dims.*size = 1000; }));
