@@ -92,8 +92,7 @@ void Context::configure_convolution(const RuntimeConfig& config) {
   convolution_ = make_cudnn_convolution(
       *this, {.float_math = config.precision == "tf32" ? FloatMath::tf32 : FloatMath::fp32,
               .tuning = config.conv_tuning == "timed" ? ConvTuning::timed : ConvTuning::heuristic,
-              .deterministic = config.deterministic,
-              .accumulate_in_place = config.fused_accumulate});
+              .deterministic = config.deterministic});
   if (!convolution_) convolution_ = make_plain_convolution(*this);
 }
 

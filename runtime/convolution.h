@@ -71,7 +71,6 @@ struct CudnnOptions {
   ConvTuning tuning = ConvTuning::heuristic;
   bool deterministic = true;  // leave out engines that add in an order of their own each time
   int64_t workspace_limit_bytes = int64_t{256} << 20;
-  bool accumulate_in_place = true;  // cuDNN adds to gradients of maps; else a kernel of ours does, afterwards
 };
 
 // kernels/conv2d on the context's executor: the oracle, and the fallback.

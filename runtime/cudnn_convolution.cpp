@@ -99,7 +99,7 @@ class CudnnConvolution final : public Convolution {
         .kind = Kind::backward_data, .dims = dims, .maps = grad_x.dtype(), .result = grad_x.dtype(), .mode = mode};
     CudnnOperands operands{.first = grad_y.data(), .second = weight.data(), .result = grad_x.data()};
     if (mode == Accumulate::overwrite) return run(problem, operands);
-    if (options_.accumulate_in_place && try_run(problem, operands)) return;
+    if (try_run(problem, operands)) return;
 
     problem.mode = Accumulate::overwrite;
     Tensor sum = context_.empty(grad_x.shape(), grad_x.dtype());

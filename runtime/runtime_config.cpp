@@ -15,8 +15,6 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
   v.field("keep_columns", keep_columns,
           "deformable convolutions keep their samples for the backward pass (9 times the map) instead of taking them "
           "again");
-  v.field("fused_accumulate", fused_accumulate,
-          "GPU: gradients of maps that meet are added by the convolution itself instead of by one more pass");
   v.field("cuda_graph", cuda_graph, "record the training step once and replay it on the GPU");
 }
 

@@ -14,7 +14,6 @@ struct RuntimeConfig {
   bool deterministic = true;
   bool parallel_levels = true;
   bool keep_columns = true;
-  bool fused_accumulate = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);
 };
