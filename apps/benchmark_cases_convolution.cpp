@@ -69,19 +69,16 @@ void add_one(const NetworkConv& conv, int64_t N, std::vector<KernelCase>& cases)
   const auto effort = [=](double elements) { return Effort{elements * sizeof(T), conv.flops(N), /*is_matrix=*/true}; };
   const auto size_of_all = static_cast<double>(conv.x(N).size() + conv.weight().size() + conv.y(N).size());
   // As nearly all are in a step: with a bias (that of a norm), a residual where there is one, and ReLU.
-  cases.push_back({"convolution.forward", conv.name(N), dtype_name<T>(), [=](CaseMemory& m) {
-                     const View<T> x = m.random<T>(conv.x(N)), weight = m.random<T>(conv.weight()),
-                                   bias = m.random<T>({conv.out}), y = m.output<T>(conv.y(N));
-                     Convolution::Forward call{.x = x,
-                                               .weight = weight,
-                                               .bias = bias,
-                                               .shape = conv.shape(),
-                                               .activation = Activation::relu,
-                                               .y = y};
-                     if (conv.ends_block) call.residual = m.random<T>(conv.y(N));
-                     const double elements = size_of_all + (conv.ends_block ? conv.y(N).size() : 0.0);
-                     return Work{effort(elements), [&library = m.context().convolution(), call] { library.forward(call); }};
-                   }});
+  cases.push_back(
+      {"convolution.forward", conv.name(N), dtype_name<T>(), [=](CaseMemory& m) {
+         const View<T> x = m.random<T>(conv.x(N)), weight = m.random<T>(conv.weight()), bias = m.random<T>({conv.out}),
+                       y = m.output<T>(conv.y(N));
+         Convolution::Forward call{
+             .x = x, .weight = weight, .bias = bias, .shape = conv.shape(), .activation = Activation::relu, .y = y};
+         if (conv.ends_block) call.residual = m.random<T>(conv.y(N));
+         const double elements = size_of_all + (conv.ends_block ? conv.y(N).size() : 0.0);
+         return Work{effort(elements), [&library = m.context().convolution(), call] { library.forward(call); }};
+       }});
   if (!conv.on_image)
     cases.push_back({"convolution.backward_data", conv.name(N), dtype_name<T>(), [=](CaseMemory& m) {
                        const View<T> grad_y = m.random<T>(conv.y(N)), weight = m.random<T>(conv.weight()),

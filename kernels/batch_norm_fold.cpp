@@ -27,26 +27,21 @@ int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma,
                               View<const float> mean, View<const float> var, const Shape& folded_weight,
                               const Shape& folded_bias) {
   const char* op = "fold_batch_norm";
-  const int64_t per_k = check_channels(
-      op, weight, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var}});
-  require(folded_bias == gamma.shape(), op,
-          "folded_bias has shape " + folded_bias.to_string() + ", expected " + gamma.shape().to_string());
-  require(folded_weight == weight.shape(), op,
-          "folded_weight has shape " + folded_weight.to_string() + ", expected " + weight.shape().to_string());
+  const int64_t per_k = check_channels(op, weight, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var}});
+  require_shape(op, "folded_bias", folded_bias, gamma.shape());
+  require_shape(op, "folded_weight", folded_weight, weight.shape());
   return per_k;
 }
 
 int64_t check_fold_batch_norm_backward(View<const float> weight, View<const float> gamma, View<const float> mean,
                                        View<const float> var, const void* grad_folded_weight,
                                        const Shape& grad_folded_weight_shape, View<const float> grad_folded_bias,
-                                       View<float> grad_weight,
-                                       Accumulate mode_weight, View<float> grad_gamma, View<float> grad_beta) {
+                                       View<float> grad_weight, Accumulate mode_weight, View<float> grad_gamma,
+                                       View<float> grad_beta) {
   const char* op = "fold_batch_norm_backward";
   const int64_t per_k = check_channels(
       op, weight, {{"gamma", gamma}, {"mean", mean}, {"var", var}, {"grad_folded_bias", grad_folded_bias}});
-  require(grad_folded_weight_shape == weight.shape(), op,
-          "grad_folded_weight has shape " + grad_folded_weight_shape.to_string() + ", expected " +
-              weight.shape().to_string());
+  require_shape(op, "grad_folded_weight", grad_folded_weight_shape, weight.shape());
   if (grad_weight.data() != nullptr) {
     require_shape(op, "grad_weight", grad_weight, weight.shape());
     require(mode_weight == Accumulate::overwrite || grad_weight.data() != grad_folded_weight, op,
@@ -61,7 +56,8 @@ template <MapType T>
 void fold_batch_norm(Cpu& cpu, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
                      View<T> folded_bias) {
-  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
+  const int64_t per_k =
+      check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
   parallel_for(cpu, gamma.size(), grain(per_k), [&](int64_t k) {
     const float s = gamma[k] / std::sqrt(var[k] + eps);
     const float* from = weight.data() + k * per_k;
@@ -80,9 +76,9 @@ void fold_batch_norm_backward(Cpu& cpu, View<const float> weight, View<const flo
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta) {
-  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(),
-                                                       grad_folded_weight.shape(), grad_folded_bias, grad_weight,
-                                                       mode_weight, grad_gamma, grad_beta);
+  const int64_t per_k =
+      check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(), grad_folded_weight.shape(),
+                                     grad_folded_bias, grad_weight, mode_weight, grad_gamma, grad_beta);
   parallel_for(cpu, gamma.size(), grain(per_k), [&](int64_t k) {
     const float root = std::sqrt(var[k] + eps), s = gamma[k] / root;
     const float* w = weight.data() + k * per_k;
@@ -114,10 +110,12 @@ template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<c
 template void fold_batch_norm(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<bfloat16>, View<bfloat16>);
 template void fold_batch_norm_backward<float>(Cpu&, View<const float>, View<const float>, View<const float>,
-                                               View<const float>, float, View<const float>, View<const float>, View<float>,
-                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+                                              View<const float>, float, View<const float>, View<const float>,
+                                              View<float>, Accumulate, View<float>, Accumulate, View<float>,
+                                              Accumulate);
 template void fold_batch_norm_backward<bfloat16>(Cpu&, View<const float>, View<const float>, View<const float>,
-                                               View<const float>, float, View<const bfloat16>, View<const float>, View<float>,
-                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+                                                 View<const float>, float, View<const bfloat16>, View<const float>,
+                                                 View<float>, Accumulate, View<float>, Accumulate, View<float>,
+                                                 Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -84,7 +84,8 @@ template <MapType T>
 void fold_batch_norm(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
                      View<T> folded_bias) {
-  const int64_t per_k = check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
+  const int64_t per_k =
+      check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
   if (gamma.size() == 0) return;
   const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), folded_weight.data());
   launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), weight.data(),
@@ -98,21 +99,21 @@ void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const f
                               View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
                               View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
                               Accumulate mode_beta) {
-  const int64_t per_k = check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(),
-                                                       grad_folded_weight.shape(), grad_folded_bias, grad_weight,
-                                                       mode_weight, grad_gamma, grad_beta);
+  const int64_t per_k =
+      check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(), grad_folded_weight.shape(),
+                                     grad_folded_bias, grad_weight, mode_weight, grad_gamma, grad_beta);
   if (gamma.size() == 0) return;
-  const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), grad_weight.data()) &&
-                       aligned(grad_folded_weight.data());
+  const bool vectors =
+      per_k % kPack<T> == 0 && aligned(weight.data(), grad_weight.data()) && aligned(grad_folded_weight.data());
   const Backward<T> backward{weight.data(),
-                          grad_folded_weight.data(),
-                          grad_folded_bias.data(),
-                          grad_weight.data(),
-                          grad_gamma.data(),
-                          grad_beta.data(),
-                          mode_weight == Accumulate::add,
-                          mode_gamma == Accumulate::add,
-                          mode_beta == Accumulate::add};
+                             grad_folded_weight.data(),
+                             grad_folded_bias.data(),
+                             grad_weight.data(),
+                             grad_gamma.data(),
+                             grad_beta.data(),
+                             mode_weight == Accumulate::add,
+                             mode_gamma == Accumulate::add,
+                             mode_beta == Accumulate::add};
   launch(fold_batch_norm_backward_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), backward,
          Norm{gamma.data(), mean.data(), var.data(), eps}, per_k, vectors);
 }
@@ -122,10 +123,12 @@ template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<
 template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
                               View<const float>, float, View<bfloat16>, View<bfloat16>);
 template void fold_batch_norm_backward<float>(Cuda&, View<const float>, View<const float>, View<const float>,
-                                               View<const float>, float, View<const float>, View<const float>, View<float>,
-                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+                                              View<const float>, float, View<const float>, View<const float>,
+                                              View<float>, Accumulate, View<float>, Accumulate, View<float>,
+                                              Accumulate);
 template void fold_batch_norm_backward<bfloat16>(Cuda&, View<const float>, View<const float>, View<const float>,
-                                               View<const float>, float, View<const bfloat16>, View<const float>, View<float>,
-                                               Accumulate, View<float>, Accumulate, View<float>, Accumulate);
+                                                 View<const float>, float, View<const bfloat16>, View<const float>,
+                                                 View<float>, Accumulate, View<float>, Accumulate, View<float>,
+                                                 Accumulate);
 
 }  // namespace gradlibra::kernels

@@ -50,7 +50,7 @@ int64_t check_fold_batch_norm(View<const float> weight, View<const float> gamma,
 int64_t check_fold_batch_norm_backward(View<const float> weight, View<const float> gamma, View<const float> mean,
                                        View<const float> var, const void* grad_folded_weight,
                                        const Shape& grad_folded_weight_shape, View<const float> grad_folded_bias,
-                                       View<float> grad_weight,
-                                       Accumulate mode_weight, View<float> grad_gamma, View<float> grad_beta);
+                                       View<float> grad_weight, Accumulate mode_weight, View<float> grad_gamma,
+                                       View<float> grad_beta);
 
 }  // namespace gradlibra::kernels

@@ -125,11 +125,10 @@ void relu_backward_sum_rows(Cpu& cpu, In<T> y, In<T> grad_y, View<T> grad_x, Vie
                             View<float> workspace) {
   check_relu_backward_sum_rows(y.shape(), grad_y.shape(), grad_x.shape(), out, workspace);
   const int64_t C = y.dim(-1), rows = C == 0 ? 0 : y.size() / C;
-  row_sums(cpu, rows, C, out, mode, workspace,
-           [y = y.data(), from = grad_y.data(), to = grad_x.data()](int64_t i) {
-             to[i] = to_float(y[i]) > 0 ? from[i] : T{};
-             return to_float(to[i]);
-           });
+  row_sums(cpu, rows, C, out, mode, workspace, [y = y.data(), from = grad_y.data(), to = grad_x.data()](int64_t i) {
+    to[i] = to_float(y[i]) > 0 ? from[i] : T{};
+    return to_float(to[i]);
+  });
 }
 
 template void relu_backward_sum_rows(Cpu&, View<const float>, View<const float>, View<float>, View<float>, Accumulate,

@@ -32,7 +32,8 @@ void sum_rows(Cuda&, View<const bfloat16> x, View<float> out, Accumulate mode, V
 
 // relu_backward (kernels/elementwise.h) and the sum of its rows in one pass, for a convolution with bias and ReLU:
 //   grad_x[row, c] = y[row, c] > 0 ? grad_y[row, c] : 0,   out[c] (+)= sum over rows of grad_x[row, c]
-// y, grad_y, grad_x (..., C) of one shape; grad_x may be grad_y. Sums and workspace as sum_rows has them: the same bits.
+// y, grad_y, grad_x (..., C) of one shape; grad_x may be grad_y. Workspace as for sum_rows, and on a host, or on a device where all three
+// lie on 16-byte boundaries or none does, the bits of its sums.
 template <MapType T>
 void relu_backward_sum_rows(Cpu&, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
                             View<float> workspace);

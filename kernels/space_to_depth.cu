@@ -45,11 +45,16 @@ void space_to_depth(Cuda& cuda, In<T> in, int shift, View<T> out) {
     require(size < INT32_MAX / 4, "space_to_depth", "a side or the channels are too many");
     return static_cast<int>(size);
   };
-  const Sizes sizes{narrow(in.dim(1)),  narrow(in.dim(2)),  narrow(in.dim(3)), narrow(out.dim(1)),
-                    narrow(out.dim(2)), narrow(out.dim(3)), shift};
+  const Sizes sizes{narrow(in.dim(1)),
+                    narrow(in.dim(2)),
+                    narrow(in.dim(3)),
+                    narrow(out.dim(1)),
+                    narrow(out.dim(2)),
+                    narrow(out.dim(3)),
+                    shift};
   const int V = out.dim(3) % kPack<T> == 0 && aligned(out.data()) ? kPack<T> : 1;
-  launch(V > 1 ? space_to_depth_kernel<kPack<T>, T> : space_to_depth_kernel<1, T>, pack_blocks(out.size(), V), kBlock, 0,
-         cuda.stream(), in.data(), out.data(), sizes, out.size() / V);
+  launch(V > 1 ? space_to_depth_kernel<kPack<T>, T> : space_to_depth_kernel<1, T>, pack_blocks(out.size(), V), kBlock,
+         0, cuda.stream(), in.data(), out.data(), sizes, out.size() / V);
 }
 
 template void space_to_depth(Cuda&, View<const float>, int, View<float>);

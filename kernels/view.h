@@ -87,11 +87,14 @@ class View {
 enum class Accumulate { overwrite, add };
 
 // Throws `std::invalid_argument` "op: name has shape (..), expected (..)" when the shapes differ.
+inline void require_shape(const char* op, const char* name, const Shape& shape, const Shape& expected) {
+  if (shape == expected) return;
+  throw std::invalid_argument(std::string(op) + ": " + name + " has shape " + shape.to_string() + ", expected " +
+                              expected.to_string());
+}
 template <class T>
 void require_shape(const char* op, const char* name, const View<T>& view, const Shape& expected) {
-  if (view.shape() == expected) return;
-  throw std::invalid_argument(std::string(op) + ": " + name + " has shape " + view.shape().to_string() + ", expected " +
-                              expected.to_string());
+  require_shape(op, name, view.shape(), expected);
 }
 
 // Throws `std::invalid_argument` "op: message" unless `condition` holds.

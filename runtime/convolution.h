@@ -70,6 +70,7 @@ struct CudnnOptions {
   FloatMath float_math = FloatMath::fp32;
   ConvTuning tuning = ConvTuning::heuristic;
   bool deterministic = true;  // leave out engines that add in an order of their own each time
+  // The least that any plan may take for itself; a problem with large maps may take twice their size (CudnnPlan::find).
   int64_t workspace_limit_bytes = int64_t{256} << 20;
 };
 

@@ -38,7 +38,9 @@ void require_one_type(const char* op, DType a, DType b) {
 class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(Context& context, const CudnnOptions& options)
-      : context_(context), options_(options), zeros_(context.zeros({kZeroBytes}, DType::u8)) {}
+      : context_(context), options_(options), zeros_(context.zeros({kZeroBytes}, DType::u8)) {
+    handle();  // a cuDNN that does not fit shows here and not in the middle of a step
+  }
 
   // One graph does everything where a ready-made engine can. Otherwise one of our kernels does in place what comes behind the convolution:
   // one more pass over y and, in bfloat16, one more rounding. So for bfloat16 maps whose channels 8 does not divide.
@@ -48,13 +50,11 @@ class CudnnConvolution final : public Convolution {
     require_one_type("conv2d", call.weight.dtype(), call.y.dtype());
     if (!call.bias.empty()) {
       require_one_type("conv2d", call.bias.dtype(), call.y.dtype());
-      require(call.bias.shape() == Shape{dims.K}, "conv2d",
-              "bias has shape " + call.bias.shape().to_string() + ", expected " + Shape{dims.K}.to_string());
+      require_shape("conv2d", "bias", call.bias.shape(), {dims.K});
     }
     if (!call.residual.empty()) {
       require_one_type("conv2d", call.residual.dtype(), call.y.dtype());
-      require(call.residual.shape() == call.y.shape(), "conv2d",
-              "residual has shape " + call.residual.shape().to_string() + ", expected " + call.y.shape().to_string());
+      require_shape("conv2d", "residual", call.residual.shape(), call.y.shape());
     }
     if (call.y.size() == 0) return;
     if (is_better_in_blocks(dims, call.y.dtype())) return forward_in_blocks(call, dims);
@@ -113,8 +113,8 @@ class CudnnConvolution final : public Convolution {
     });
   }
 
-  void backward_weight(ConstMap x, ConstMap grad_y, const ConvShape& shape, Map grad_weight,
-                       View<float> grad_bias, Accumulate mode) override {
+  void backward_weight(ConstMap x, ConstMap grad_y, const ConvShape& shape, Map grad_weight, View<float> grad_bias,
+                       Accumulate mode) override {
     const ConvDims dims =
         kernels::conv_dims("conv2d_backward_weight", x.shape(), grad_weight.shape(), grad_y.shape(), shape);
     require_one_type("conv2d_backward_weight", x.dtype(), grad_y.dtype());
@@ -124,8 +124,7 @@ class CudnnConvolution final : public Convolution {
       const auto bytes = static_cast<int64_t>(size_of(grad_weight.dtype())) * grad_weight.size();
       Tensor all = Tensor::borrow(static_cast<uint8_t*>(grad_weight.data()), {bytes});
       context_.zero(all);
-      if (grad_bias.data() != nullptr)
-        context_.run([&](auto& device) { kernels::fill(device, grad_bias, 0.0f); });
+      if (grad_bias.data() != nullptr) context_.run([&](auto& device) { kernels::fill(device, grad_bias, 0.0f); });
       return;
     }
     if (grad_weight.dtype() == DType::f32) {
@@ -241,9 +240,9 @@ class CudnnConvolution final : public Convolution {
   }
 
   const CachedCudnnPlan& plan_of(const CudnnProblem& problem, CudnnOperands operands, CudnnEngines engines) {
-    const CachedCudnnPlan*& known = plans_[{engines, problem}];
-    if (known != nullptr) return *known;
-    known = &cached_cudnn_plan(problem, options_, engines, [&](CudnnPlan& plan) {
+    const std::pair key{engines, problem};
+    if (const auto met = plans_.find(key); met != plans_.end()) return *met->second;
+    const CachedCudnnPlan& cached = cached_cudnn_plan(problem, options_, engines, [&](CudnnPlan& plan) {
       if (!plan.can_tune()) return;
       Tensor scratch = workspace(plan), tried_on;
       if (problem.mode == Accumulate::add) {  // the caller's grad_x is added to once, by run()
@@ -254,7 +253,8 @@ class CudnnConvolution final : public Convolution {
       check(cudaDeviceSynchronize());  // other branches would run beside what is timed
       plan.tune(handle(), operands, scratch.data());
     });
-    return *known;
+    plans_.emplace(key, &cached);
+    return cached;
   }
 
   // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool keeps a list for
@@ -267,8 +267,8 @@ class CudnnConvolution final : public Convolution {
 
   Context& context_;
   CudnnOptions options_;
-  Tensor zeros_;                                // the bias of what has none
-  std::map<cudaStream_t, CudnnHandle> handles_;  // by the stream of a branch
+  Tensor zeros_;                                                                   // the bias of what has none
+  std::map<cudaStream_t, CudnnHandle> handles_;                                    // by the stream of a branch
   std::map<std::pair<CudnnEngines, CudnnProblem>, const CachedCudnnPlan*> plans_;  // met so far
 };
 

@@ -232,8 +232,7 @@ CudnnPlan::CudnnPlan(std::unique_ptr<Graph> graph) : graph_(std::move(graph)) {}
 CudnnPlan::~CudnnPlan() = default;
 
 std::unique_ptr<CudnnPlan> CudnnPlan::find(const CudnnTarget& target, const CudnnProblem& problem,
-                                           const CudnnOptions& options, CudnnEngines engines,
-                                           std::string& why) {
+                                           const CudnnOptions& options, CudnnEngines engines, std::string& why) {
   require(problem.mode == Accumulate::overwrite || problem.kind == Kind::backward_data, "CudnnPlan",
           "no plan adds the " + problem.to_string());
   std::unique_ptr<CudnnPlan> plan(new CudnnPlan(std::unique_ptr<Graph>(new Graph{ProblemGraph(problem)})));

@@ -19,7 +19,8 @@ struct Cache {
   std::map<Key, CachedCudnnPlan> plans;
 };
 
-// Never destroyed: at the end of the process the driver may be gone before it.
+// The one thing in the project that all contexts share: what it holds depends on nothing but its key, so no context can tell who asked
+// first, and benchmarks and tests make dozens. Never destroyed: at the end of the process the driver may be gone before it.
 Cache& cache() {
   static Cache& only = *new Cache;
   return only;
@@ -33,8 +34,9 @@ const CachedCudnnPlan& cached_cudnn_plan(const CudnnProblem& problem, const Cudn
   check(cudaGetDevice(&device));
   Cache& all = cache();
   const std::lock_guard lock(all.mutex);
-  const Cache::Key key{device, options.float_math, options.tuning, options.deterministic, options.workspace_limit_bytes,
-                       engines, problem};
+  const Cache::Key key{
+      device, options.float_math, options.tuning, options.deterministic, options.workspace_limit_bytes, engines,
+      problem};
   if (const auto found = all.plans.find(key); found != all.plans.end()) return found->second;
   CudnnHandle& handle = all.handles[device];
   if (handle == nullptr) handle = make_cudnn_handle(nullptr);

@@ -34,8 +34,7 @@ ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor
     return *grad;
   }
   const int64_t C = y.dim(-1);
-  Tensor workspace =
-      tape.context().empty({kernels::sum_rows_workspace(y.shape().size() / std::max<int64_t>(C, 1), C)});
+  Tensor workspace = tape.context().empty({kernels::sum_rows_workspace(y.shape().size() / std::max<int64_t>(C, 1), C)});
   tape.run_map(y, [&]<class T>(auto& device) {
     kernels::relu_backward_sum_rows<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), bias.grad, bias.mode,
                                        workspace.view());

@@ -35,17 +35,19 @@ struct BatchNormBuffers {
 [[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
                              kernels::BatchNormMode mode, Activation activation);
 
-// Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass over the map.
-// The norm's scale goes into the weight and its shift becomes the bias (kernels/batch_norm_fold.h).
+// A norm with stored statistics in the convolution before it (kernels/batch_norm_fold.h): weight (K, R, S, C) and bias (K), as maps of
+// type `maps` are convolved with them. No gradient flows through it by itself. Shapes without data in mode `shapes`.
 struct FoldedNorm {
-  std::shared_ptr<Tensor> weight, bias;  // of the maps' type
+  std::shared_ptr<Tensor> weight, bias;
 };
-// `folded` is what fold_batch_norm made of the same parameters; an empty one is made here.
+[[nodiscard]] FoldedNorm fold_batch_norm(Tape&, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
+                                         DType maps);
+
+// Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass over the map.
+// `folded` is what fold_batch_norm made of the same parameters for x's type; an empty one is made here.
 [[nodiscard]] Var conv2d_batch_norm(Tape&, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
                                     const kernels::ConvShape& shape, Var residual, Activation activation,
                                     FoldedNorm folded = {});
-[[nodiscard]] FoldedNorm fold_batch_norm(Tape&, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
-                                         DType maps);
 
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 

@@ -8,14 +8,14 @@ usage() {
   cat <<'TEXT'
 usage: scripts/bundle.sh [--arch ARCH] [--jobs N] [--tar]
 Builds in build/bundle/ and fills build/bundle/gradlibra-bundle/:
-  bin/       the programs and the tests that use a GPU     lib/   OpenMP's runtime
+  bin/       the programs and the tests that use a GPU     lib/   OpenMP's runtime; cpu/: what they need to start without cuDNN
   configs/   scripts/                                      README.txt
 yaml-cpp, fmt, pugixml, GoogleTest, the C++ runtime and the CUDA runtime are linked in. What the other machine needs: a driver, glibc
 as new as here, and those of cuDNN, cuBLAS and NCCL that the build used, found through LD_LIBRARY_PATH
 (scripts/gpu_check.sh looks for them in the system and in an installed PyTorch).
   --arch ARCH   CMAKE_CUDA_ARCHITECTURES, default 90-real (H100, H200); 80-real for an A100
   --jobs N      compile N files at a time; default: one per processor
-  --tar         also pack it, as .tar.xz
+  --tar         also pack it, as .tar.gz, which every system unpacks
 Host code is built for x86-64-v3 (AVX2).
 TEXT
 }
@@ -57,6 +57,14 @@ for name in "${programs[@]}" "${tests[@]}"; do strip -o "$bundle/bin/$name" "$bu
 gomp=$(g++ -print-file-name=libgomp.so.1)
 [ -f "$gomp" ] || fail "libgomp.so.1 was not found"
 cp -L "$gomp" "$bundle/lib/"
+# cuDNN's front, a small library that opens the large ones when a GPU is used: with it the programs start where there is no cuDNN.
+front=$(ldd "$build/bin/benchmark" | sed -nE 's/.*libcudnn\.so\.9 => (\S+) .*/\1/p')
+if [ -n "$front" ] && [ "$(stat -L -c %s "$front")" -lt 1000000 ]; then
+  mkdir "$bundle/lib/cpu"
+  cp -L "$front" "$bundle/lib/cpu/libcudnn.so.9"
+else
+  echo "bundle: without cuDNN's front library (${front:-not found}): gpu_check.sh --device cpu will need an installed cuDNN" >&2
+fi
 cp -r configs LICENSE "$bundle/"
 mkdir "$bundle/scripts"
 cp -r scripts/gpu_check.sh "$bundle/scripts/"
@@ -72,6 +80,8 @@ $version for NVIDIA GPUs (CUDA architectures $arch), prebuilt.
     scripts/gpu_check.sh                 tests, benchmarks and a short training; report in out/gpu_check/report.md
     bin/benchmark step --help            how fast a training step is
     bin/train --help                     training
+
+lib/cpu/libcudnn.so.9 is NVIDIA's, under the licence of cuDNN; it serves --device cpu alone.
 
 Needs an NVIDIA driver. cuDNN, cuBLAS and NCCL are looked up through LD_LIBRARY_PATH; scripts/gpu_check.sh finds those of an installed
 PyTorch by itself and prints where they are.
@@ -96,13 +106,13 @@ for file in "$bundle"/bin/*; do
   fi
 done
 [ "$problems" -eq 0 ] || fail "$problems libraries must be linked in or named"
-glibc=$(readelf -V "$bundle"/bin/* "$bundle"/lib/* 2> /dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
+glibc=$(readelf -V "$bundle"/bin/* "$bundle"/lib/*.so* 2> /dev/null | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
 megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
 
 echo "bundle: $bundle, $megabytes MB, needs ${glibc/_/ } or newer and $(sort -u <<< "$needed_all" | grep -vE '^$|^lib(c|m)\.so|^ld-' | paste -sd ' ')"
 if $tar; then
-  archive=$build/gradlibra-bundle.tar.xz
-  tar -C "$build" -cf - gradlibra-bundle | xz -T0 > "$archive"
+  archive=$build/gradlibra-bundle.tar.gz
+  tar -C "$build" -cf - gradlibra-bundle | gzip -9 > "$archive"
   megabytes=$(($(stat -c %s "$archive") / 1024 / 1024))
   [ "$megabytes" -le "$most_mb" ] || fail "$archive is $megabytes MB, more than $most_mb"
   echo "bundle: $archive, $megabytes MB"

@@ -74,8 +74,8 @@ if [ -n "$after" ]; then after=$(realpath "$after"); fi
 if [ -n "$bin" ]; then bin=$(realpath -m "$bin"); elif [ -x "$root/bin/train" ]; then bin=$root/bin; else bin=$root/build/release/bin; fi
 cd "$root" || exit 1
 
-# --- stages. Each writes to its log (stdout and stderr), to figures.txt what is to stand in the report, to failed.txt tests by name.
-# Status 77: skipped, the reason on the last line. ---
+# --- stages. Each writes to its log (stdout and stderr), to STAGE.md what is to stand in the report, to STAGE.jsonl measured steps, to
+# STAGE.failed the names of tests. Status 77: skipped, the reason on the last line. ---
 
 figure() { printf '%s\n' "$*" | tee -a "$work/$inside.md"; }
 skip() { echo "$1" && exit 77; }
@@ -94,12 +94,11 @@ else
   config=configs/reppoints_r50_grad_libra.yaml size=512 batch=32 small=8 steps=20 warmup=6 precisions=(bf16 tf32 fp32) threads=()
 fi
 
-# step OPTION..: `benchmark step`, its table into the report, its rows into steps.jsonl.
+# step OPTION..: `benchmark step`, its table into the report, its rows into STAGE.jsonl.
 step() {
   local status=0 name=$inside.$RANDOM
   run "$bin/benchmark" step --device "$device" ${threads[@]+"${threads[@]}"} --config "$config" --height "$size" --width "$size" --steps "$steps" \
-    --warmup "$warmup" --json "$@" "${model[@]}" > >(tee "$work/$name.txt") || status=1
-  sleep 0.1
+    --warmup "$warmup" --json "$@" "${model[@]}" | tee "$work/$name.txt" || status=1
   figure '```'
   figure "$(grep -v '^{' "$work/$name.txt")"
   figure '```'
@@ -108,13 +107,13 @@ step() {
 }
 
 stage_smoke() {
-  local base=(--precision bf16 --batch 2) status=0
+  local base=(--precision bf16 --batch 2)
   if [ "$device" = cpu ]; then base=(--precision fp32 --batch 1); fi
   nvidia-smi 2> /dev/null
   steps=4
   step "${base[@]}" && return 0
   figure "The recorded step in bf16 **failed**. With less:"
-  step "${base[@]}" --graph off && status=1 && figure "- without a graph: works"
+  step "${base[@]}" --graph off && figure "- without a graph: works"
   step "${base[@]}" --parallel-levels off && figure "- levels in turn: works"
   step --precision fp32 --batch 2 && figure "- fp32: works"
   step --precision fp32 --batch 2 --graph off --parallel-levels off && figure "- fp32, no graph, levels in turn: works"
@@ -127,7 +126,7 @@ suites_of() { "$bin/$1" --gtest_list_tests | grep -v '^ ' | grep -oE '^[A-Za-z0-
 suite() {
   local binary=$1 filter=$2 log status
   shift 2
-  log=$work/$inside.$(tr -c 'A-Za-z0-9\n' _ <<< "$binary.$filter").log
+  log=$work/$inside.${tool:+$tool.}$(tr -c 'A-Za-z0-9\n' _ <<< "$binary.$filter").log
   timeout --kill-after 5 "${suite_limit:-110}" "$@" "$bin/$binary" --gtest_filter="$filter" > "$log" 2>&1
   status=$?
   local passed skipped
@@ -156,7 +155,7 @@ many() {
     { text=$(suite $line "$@"); status=$?; printf '%s\n' "$text"; echo "$status" >> "$result"; } &
   done
   wait
-  figure "$(wc -l < "$result") processes, $(grep -vxc 0 "$result") of them not in order"
+  figure "${tool:+$tool: }$(wc -l < "$result") processes, $(grep -vxc 0 "$result") of them not in order"
   ! grep -qvx 0 "$result"
 }
 
@@ -174,30 +173,34 @@ stage_network() {
   } | many 3
 }
 
+# Sets `sanitizer`, or `why` there is none. Some sandboxes refuse it: then it is no error of ours.
 find_sanitizer() {
-  if [ "$device" = cpu ]; then skip "needs a GPU"; fi
-  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null) ||
-    skip "compute-sanitizer is not installed (part of the CUDA toolkit)"
-  # Some sandboxes refuse it: then it is no error of ours.
-  local log=$work/$inside.probe
+  local log=$work/$inside.probe refused='not supported|unable to|internal error'
+  sanitizer="" why="needs a GPU"
+  if [ "$device" = cpu ]; then return; fi
+  why="compute-sanitizer is not installed (part of the CUDA toolkit)"
+  sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2> /dev/null) || return
   if ! timeout 60 "$sanitizer" --tool memcheck --error-exitcode 9 "$bin/test_cuda" --gtest_filter=ScalarCuda.* > "$log" 2>&1 &&
-    grep -qiE 'not supported|unable to|internal error|Target application returned an error' "$log" && ! grep -q 'Invalid __' "$log"; then
-    skip "compute-sanitizer is not possible here: $(grep -iE 'not supported|unable to|internal error|returned an error' "$log" | head -n 1)"
+    grep -qiE "$refused" "$log" && ! grep -q 'Invalid __' "$log"; then
+    sanitizer="" why="compute-sanitizer is not possible here: $(grep -iE "$refused" "$log" | head -n 1)"
   fi
 }
 
 stage_memcheck() {
   find_sanitizer
+  if [ -z "$sanitizer" ]; then skip "$why"; fi
   suites_of test_cuda | sed 's/^/test_cuda /; s/$/*/' | many 4 "$sanitizer" --tool memcheck --leak-check no --error-exitcode 9
 }
 
 stage_racecheck() {
   find_sanitizer
-  local suites=(ReduceCuda BatchNormCuda BatchNormFoldCuda GroupNormCuda NmsCuda SigmoidLossCuda SmoothL1Cuda DeformIm2ColCuda
+  if [ -z "$sanitizer" ]; then skip "$why"; fi
+  local tool suites=(ReduceCuda BatchNormCuda BatchNormFoldCuda GroupNormCuda NmsCuda SigmoidLossCuda SmoothL1Cuda DeformIm2ColCuda
     DeformConv2dCuda TensorCoreCuda SortScoresCuda AssignCuda SelectCandidatesCuda PointsToBoxesCuda ScalarCuda) status=0
   suite_limit=100
-  printf 'test_cuda %s.*\n' "${suites[@]}" | many 4 "$sanitizer" --tool racecheck --error-exitcode 9 || status=1
-  printf 'test_cuda %s.*\n' "${suites[@]}" | many 4 "$sanitizer" --tool synccheck --error-exitcode 9 || status=1
+  for tool in racecheck synccheck; do
+    printf 'test_cuda %s.*\n' "${suites[@]}" | many 4 "$sanitizer" --tool "$tool" --error-exitcode 9 || status=1
+  done
   return "$status"
 }
 
@@ -325,9 +328,8 @@ stage_again() { step --precision "${precisions[0]}" --batch "$batch"; }
 stage_kernels() {
   local options=(--seconds 0.02 --batch "$batch")
   if [ "$device" = cpu ]; then options=(--threads 1 --seconds 0.001 --batch 1 --size 64 --filter smooth_l1); fi
-  run "$bin/benchmark" kernels --device "$device" "${options[@]}" > >(tee "$work/kernels.txt")
-  local status=$?
-  sleep 0.1
+  local status=0
+  run "$bin/benchmark" kernels --device "$device" "${options[@]}" | tee "$work/kernels.txt" || status=1
   figure '```'
   figure "$(cat "$work/kernels.txt")"
   figure '```'
@@ -362,10 +364,10 @@ stage_ncu() {
 # --- of a second run ---
 
 stage_failed() {
-  local lines sanitizer=""
+  local lines
   lines=$(sed -nE 's/^failed: (.*)/\1/p' "$after" | sort -u | head -n 12)
   if [ -z "$lines" ]; then skip "no test failed"; fi
-  if [ "$device" = cuda ]; then sanitizer=$(command -v compute-sanitizer); fi
+  find_sanitizer
   export CUDA_LAUNCH_BLOCKING=1
   if [ -n "$sanitizer" ]; then many 3 "$sanitizer" --tool memcheck --leak-check no --error-exitcode 9 <<< "$lines"; else many 1 <<< "$lines"; fi
   local status=$? log
@@ -437,6 +439,9 @@ if [ "$device" = cuda ] || [ -n "$(missing_libraries)" ]; then
   )
   export LD_LIBRARY_PATH
 fi
+if [ "$device" = cpu ] && [ -d "$root/lib/cpu" ] && [ -n "$(missing_libraries)" ]; then
+  export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$root/lib/cpu
+fi
 missing=$(missing_libraries)
 if [ -n "$missing" ]; then
   echo "gpu_check: not found: ${missing//$'\n'/ }. Install them, or PyTorch for the same CUDA version, or name their folder in LD_LIBRARY_PATH." >&2
@@ -459,6 +464,14 @@ left() { echo $((seconds - (SECONDS - began) - 8)); }  # the report takes its ti
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 declare -A verdict took
+# Ends what a session of processes has left: a `timeout` inside a stage has a process group of its own, which that of the stage does not reach.
+end_session() {
+  local stat fields
+  for stat in /proc/[0-9]*/stat; do
+    read -r -a fields < <(sed 's/.*) //' "$stat" 2> /dev/null)  # state, parent, group, session, ..; the name before may hold spaces
+    if [ "${fields[3]:-}" = "$1" ]; then kill -KILL "$(basename "$(dirname "$stat")")" 2> /dev/null; fi
+  done
+}
 # run_stage NAME: leaves its log, its exit status and its time in the work folder.
 run_stage() {
   local start=$SECONDS most=${limit[$1]} status
@@ -468,9 +481,12 @@ run_stage() {
     echo "77 0" > "$work/$1.status"
     return
   fi
-  timeout --kill-after 5 "$most" "$root/scripts/gpu_check.sh" --inside "$1" "$work" --device "$device" --bin "$bin" \
-    ${after:+--after "$after"} > "$work/$1.log" 2>&1 < /dev/null
+  setsid timeout --kill-after 5 "$most" "$root/scripts/gpu_check.sh" --inside "$1" "$work" --device "$device" --bin "$bin" \
+    ${after:+--after "$after"} > "$work/$1.log" 2>&1 < /dev/null &
+  local session=$!
+  wait "$session"
   status=$?
+  end_session "$session"
   echo "$status $((SECONDS - start))" > "$work/$1.status"
 }
 failures=0
@@ -523,8 +539,10 @@ ratios() {
   done | awk '
     $1 == "gradlibra" && $6 > 0 && (!(($2, $3) in ours) || $6 < ours[$2, $3]) { ours[$2, $3] = $6 }
     $1 == "pytorch" && $6 > 0 { n++; who[n] = $2 SUBSEP $3; name[n] = $2 ", batch " $3 ", compile " $4; ms[n] = $6; deform[n] = $7 }
-    END { for (i = 1; i <= n; ++i) if (who[i] in ours) printf "PyTorch %s: %.2f ms, %.2f x ours (%.2f ms); without its deformable part (%.2f ms) %.2f x\n",
-            name[i], ms[i], ms[i] / ours[who[i]], ours[who[i]], deform[i], (ms[i] - deform[i]) / ours[who[i]] }'
+    END { for (i = 1; i <= n; ++i) if (who[i] in ours) {
+            printf "PyTorch %s: %.2f ms, %.2f x ours (%.2f ms)", name[i], ms[i], ms[i] / ours[who[i]], ours[who[i]]
+            if (deform[i] > 0) printf "; without its deformable part (%.2f ms) %.2f x", deform[i], (ms[i] - deform[i]) / ours[who[i]]
+            printf "\n" } }'
 }
 {
   echo "# gradlibra on $(if [ "$device" = cuda ]; then nvidia-smi --query-gpu=name --format=csv,noheader 2> /dev/null | head -n 1 || echo "a GPU"; else echo "a CPU"; fi)"

@@ -97,8 +97,8 @@ Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode,
   };
   Var identity = x;
   if (block.has_shortcut)
-    identity = block.shortcut_norm.after(block.shortcut, tape, x, mode, Var(), Activation::none,
-                                         folded(block.shortcut_norm));
+    identity =
+        block.shortcut_norm.after(block.shortcut, tape, x, mode, Var(), Activation::none, folded(block.shortcut_norm));
   Var y = x;
   for (size_t i = 0; i < block.convs.size(); ++i) {
     const bool last = i + 1 == block.convs.size();
@@ -126,7 +126,8 @@ std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
   std::vector<Var> outputs;
   Folds folds;
   const auto run_stage = [&](Tape& on, int s, Var x) {
-    for (const Block& block : stages_[static_cast<size_t>(s)]) x = run_block(on, block, x, norm_mode(tape, s + 1), folds);
+    for (const Block& block : stages_[static_cast<size_t>(s)])
+      x = run_block(on, block, x, norm_mode(tape, s + 1), folds);
     return x;
   };
   const auto run_stem = [&](Tape& on) {

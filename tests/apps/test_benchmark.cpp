@@ -154,16 +154,16 @@ using BenchmarkProgram = ProgramTest;
 
 TEST_F(BenchmarkProgram, Kernels) {
   const Ran ran = run({"benchmark", "kernels", "--device", "cpu", "--threads", "1", "--batch", "1,2", "--size", "32",
-                       "--filter", "relu_backward", "--seconds", "0.001", "--json"});
+                       "--filter", "add_relu", "--seconds", "0.001", "--json"});
   ASSERT_EQ(ran.code, 0) << ran.err;
-  EXPECT_HAS(ran.out, "relu_backward");
+  EXPECT_HAS(ran.out, "add_relu");
   const Json json = last_line(ran.out);
   EXPECT_EQ(json["what"], "kernels");
   EXPECT_EQ(json["implementation"], "gradlibra");
   expect_positive(json, {"threads", "copy_gb_per_s", "matrix_tflops"});
   ASSERT_EQ(json["rows"].size(), 6u);  // three maps, two batches
   for (const Json& row : json["rows"]) {
-    EXPECT_EQ(row["kernel"], "relu_backward");
+    EXPECT_EQ(row["kernel"], "add_relu");
     EXPECT_EQ(row["percent_of"], "copy");
     expect_positive(row, {"batch", "ms_median", "ms_min", "calls", "bytes", "gb_per_s", "percent"});
     EXPECT_LE(row["ms_min"].get<double>(), row["ms_median"].get<double>());

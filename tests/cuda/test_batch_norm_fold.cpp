@@ -49,15 +49,14 @@ class BatchNormFoldCuda : public CudaTest {
     SCOPED_TRACE(shape.to_string() + ", outputs " + std::to_string(outputs));
     const Shape K{shape[0]};
     Both weight = random(shape), gamma = random(K, -2, 2), mean = random(K, -3, 3), var = random(K, 0.1f, 4),
-         grad_folded_bias = random(K), grad_weight = random(shape),
-         grad_gamma = random(K), grad_beta = random(K);
+         grad_folded_bias = random(K), grad_weight = random(shape), grad_gamma = random(K), grad_beta = random(K);
     const std::vector<T> grad_folded_weight = stored<T>(random_floats(shape.size(), rng));
     const DeviceArray<T> dev_grad_folded_weight(shape, grad_folded_weight);
     const auto run = [&](auto& device, View<const T> grad_folded) {
       const auto view = [&](Both& a, int which) { return (outputs >> which & 1) != 0 ? a.on(device) : View<float>(); };
       fold_batch_norm_backward<T>(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
-                               grad_folded, grad_folded_bias.on(device), view(grad_weight, 0),
-                               mode_weight, view(grad_gamma, 1), mode_gamma, view(grad_beta, 2), mode_beta);
+                                  grad_folded, grad_folded_bias.on(device), view(grad_weight, 0), mode_weight,
+                                  view(grad_gamma, 1), mode_gamma, view(grad_beta, 2), mode_beta);
     };
     run(cpu, {grad_folded_weight.data(), shape});
     run(cuda, dev_grad_folded_weight.view());
@@ -98,8 +97,8 @@ TEST_F(BatchNormFoldCuda, GradientOfTheWeightMayReplaceThatOfTheFoldedWeight) {
        grad_bias = random(K), grad_gamma = random(K);
   const auto run = [&](auto& device) {
     fold_batch_norm_backward<float>(device, weight.on(device), gamma.on(device), mean.on(device), var.on(device), kEps,
-                             grad.on(device), grad_bias.on(device), grad.on(device), Accumulate::overwrite,
-                             grad_gamma.on(device), Accumulate::overwrite, {}, Accumulate::overwrite);
+                                    grad.on(device), grad_bias.on(device), grad.on(device), Accumulate::overwrite,
+                                    grad_gamma.on(device), Accumulate::overwrite, {}, Accumulate::overwrite);
   };
   run(cpu);
   run(cuda);

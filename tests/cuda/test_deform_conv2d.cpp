@@ -3,6 +3,7 @@
 #include "kernels/deform_conv2d.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/map_values.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -12,18 +13,6 @@ using namespace kernels;
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-std::vector<bfloat16> stored(const std::vector<float>& values) {
-  std::vector<bfloat16> rounded(values.size());
-  for (size_t i = 0; i < values.size(); ++i) rounded[i] = to_bfloat16(values[i]);
-  return rounded;
-}
-
-std::vector<float> floats(const std::vector<bfloat16>& values) {
-  std::vector<float> wide(values.size());
-  for (size_t i = 0; i < values.size(); ++i) wide[i] = to_float(values[i]);
-  return wide;
-}
-
 struct Problem {
   Problem(const Shape& x_shape_, int64_t outputs, int kernel_)
       : x_shape(x_shape_),
@@ -32,8 +21,8 @@ struct Problem {
         y_shape{x_shape[0], x_shape[1], x_shape[2], outputs},
         kernel(kernel_),
         rng(17),
-        x(stored(random_floats(x_shape.size(), rng))),
-        weight(stored(random_floats(weight_shape.size(), rng, -0.125f, 0.125f))),
+        x(stored<bfloat16>(random_floats(x_shape.size(), rng))),
+        weight(stored<bfloat16>(random_floats(weight_shape.size(), rng, -0.125f, 0.125f))),
         offsets(random_floats(offsets_shape.size(), rng, -2.5f, 2.5f)) {}
 
   // Between the ordinary offsets whole cells, NaN and far away.
@@ -54,7 +43,7 @@ struct Problem {
     std::vector<bfloat16> y(static_cast<size_t>(y_shape.size()));
     deform_conv2d(cpu, {x.data(), x_shape}, {offsets.data(), offsets_shape}, {weight.data(), weight_shape}, kernel,
                   activation, {y.data(), y_shape});
-    return floats(y);
+    return widened(y);
   }
   // y is NaN before.
   std::vector<float> device(Cuda& cuda, Activation activation) const {
@@ -62,7 +51,7 @@ struct Problem {
     const DeviceArray<float> dev_offsets(offsets_shape, offsets);
     DeviceArray<bfloat16> dev_y(y_shape);
     deform_conv2d(cuda, dev_x.view(), dev_offsets.view(), dev_weight.view(), kernel, activation, dev_y.view());
-    return floats(dev_y.to_host());
+    return widened(dev_y.to_host());
   }
 
   Shape x_shape, offsets_shape, weight_shape, y_shape;
@@ -142,7 +131,7 @@ TEST_F(DeformConv2dCuda, UnalignedOutput) {
   DeviceArray<bfloat16> dev_y({1 + 72});
   deform_conv2d(cuda, dev_x.view(), dev_offsets.view(), dev_weight.view(), 3, Activation::none,
                 {dev_y.view().data() + 1, p.y_shape});
-  const std::vector<float> got = floats(dev_y.to_host());
+  const std::vector<float> got = widened(dev_y.to_host());
   EXPECT_TRUE(std::isnan(got[0]));
   EXPECT_EQ(std::vector<float>(got.begin() + 1, got.end()), p.host(Activation::none));
 }

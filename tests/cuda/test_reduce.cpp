@@ -2,8 +2,8 @@
 // CUDA reductions against the host versions, and that they give the same bits again.
 #include "kernels/reduce.h"
 
-#include "tests/cuda/device_array.h"
 #include <utility>
+#include "tests/cuda/device_array.h"
 
 #include "tests/kernels/map_values.h"
 
@@ -49,14 +49,17 @@ class ReduceCuda : public CudaTest {
     relu_backward_sum_rows<T>(cuda, at(dev_y.view().data()), at(std::as_const(dev_grad_y).view().data()),
                               at(dev_grad_x.view().data()), dev_out.view(), mode, dev_workspace.view());
     expect_close(dev_out.to_host(), out, 5e-5, 0);
-    const auto without = [&](const std::vector<T>& all) { return widened(std::vector<T>(all.begin() + skip, all.end())); };
+    const auto without = [&](const std::vector<T>& all) {
+      return widened(std::vector<T>(all.begin() + skip, all.end()));
+    };
     EXPECT_EQ(without(dev_grad_x.to_host()), without(grad_x));
     // In place, and the sums of sum_rows to the bit.
     DeviceArray<float> again({C}), sums({C});
     relu_backward_sum_rows<T>(cuda, at(dev_y.view().data()), at(std::as_const(dev_grad_y).view().data()),
                               at(dev_grad_y.view().data()), again.view(), Accumulate::overwrite, dev_workspace.view());
     EXPECT_EQ(without(dev_grad_y.to_host()), without(grad_x));
-    sum_rows(cuda, at(std::as_const(dev_grad_x).view().data()), sums.view(), Accumulate::overwrite, dev_workspace.view());
+    sum_rows(cuda, at(std::as_const(dev_grad_x).view().data()), sums.view(), Accumulate::overwrite,
+             dev_workspace.view());
     EXPECT_EQ(again.to_host(), sums.to_host());
   }
   std::mt19937 rng{1};
@@ -115,8 +118,8 @@ TEST_F(ReduceCuda, SumRowsEqualsHost) {
 }
 
 TEST_F(ReduceCuda, ReluBackwardSumRowsEqualsHost) {
-  for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 304}, Shape{33, 517},
-                             Shape{5, 0}})
+  for (const Shape& shape :
+       {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 304}, Shape{33, 517}, Shape{5, 0}})
     for (const int64_t skip : {0, 1})
       for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
         compare_relu_backward_sum_rows<float>(shape, skip, mode);

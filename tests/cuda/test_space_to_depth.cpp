@@ -14,8 +14,8 @@ class SpaceToDepthCuda : public CudaTest {
  protected:
   template <class T>
   void compare(const Shape& in_shape, const Shape& out_shape, int shift, int64_t skip) {
-    SCOPED_TRACE(in_shape.to_string() + " to " + out_shape.to_string() + ", shift " + std::to_string(shift) + ", skip " +
-                 std::to_string(skip));
+    SCOPED_TRACE(in_shape.to_string() + " to " + out_shape.to_string() + ", shift " + std::to_string(shift) +
+                 ", skip " + std::to_string(skip));
     const std::vector<T> in = stored<T>(random_floats(in_shape.size(), rng));
     std::vector<T> want(static_cast<size_t>(out_shape.size()));
     const DeviceArray<T> dev_in(in_shape, in);

@@ -27,7 +27,7 @@ class TensorCoreCuda : public CudaTest {
   }
 };
 
-// b's first column is a unit vector, so d's first column is a column of a; likewise a's first row and b.
+// b's columns are the unit vectors from 5 on, so d's columns are the columns of a from 5 on.
 TEST_F(TensorCoreCuda, UnitVectorsPickRowsAndColumns) {
   std::vector<bfloat16> a(256), b(128);
   for (size_t i = 0; i < 16; ++i) {

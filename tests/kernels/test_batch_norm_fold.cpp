@@ -43,8 +43,9 @@ struct Gradients {
 void fold_backward(const Layer& l, const Floats& grad_weight, const Floats& grad_bias, Gradients& out, Accumulate mode,
                    int threads = 1) {
   Cpu cpu(threads);
-  fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps, grad_weight.view(),
-                           grad_bias.view(), out.weight.view(), mode, out.gamma.view(), mode, out.beta.view(), mode);
+  fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
+                                  grad_weight.view(), grad_bias.view(), out.weight.view(), mode, out.gamma.view(), mode,
+                                  out.beta.view(), mode);
 }
 
 TEST(BatchNormFold, WorkedExample) {
@@ -60,9 +61,10 @@ TEST(BatchNormFold, WorkedExample) {
 
   const Floats grad_folded_weight(weight.shape, {1, -1, 0.5f, 2}), grad_folded_bias({2}, {7, 8});
   Floats grad_weight(weight.shape), grad_gamma({2}), grad_beta({2});
-  fold_batch_norm_backward<float>(cpu, weight.view(), gamma.view(), mean.view(), var.view(), 1, grad_folded_weight.view(),
-                           grad_folded_bias.view(), grad_weight.view(), Accumulate::overwrite, grad_gamma.view(),
-                           Accumulate::overwrite, grad_beta.view(), Accumulate::overwrite);
+  fold_batch_norm_backward<float>(cpu, weight.view(), gamma.view(), mean.view(), var.view(), 1,
+                                  grad_folded_weight.view(), grad_folded_bias.view(), grad_weight.view(),
+                                  Accumulate::overwrite, grad_gamma.view(), Accumulate::overwrite, grad_beta.view(),
+                                  Accumulate::overwrite);
   EXPECT_EQ(grad_weight.values, (std::vector<float>{3, -3, -1.5f, -6}));
   EXPECT_EQ(grad_gamma.values, (std::vector<float>{(1 - 2 - 4 * 7) / 2.0f, 1.5f + 8 - 5 * 8}));
   EXPECT_EQ(grad_beta.values, (std::vector<float>{7, 8}));
@@ -185,8 +187,8 @@ TEST(BatchNormFold, EachOutputHasItsModeAndMayBeLeftOut) {
     const auto view = [&](Floats& a, int which) { return which == left_out ? View<float>() : a.view(); };
     const auto mode = [&](int which) { return which == (left_out + 1) % 3 ? Accumulate::add : Accumulate::overwrite; };
     fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
-                             grad_weight.view(), grad_bias.view(), view(got.weight, 0), mode(0), view(got.gamma, 1),
-                             mode(1), view(got.beta, 2), mode(2));
+                                    grad_weight.view(), grad_bias.view(), view(got.weight, 0), mode(0),
+                                    view(got.gamma, 1), mode(1), view(got.beta, 2), mode(2));
     const Gradients untouched(l, 0.5f);
     const auto want = [&](int which, const Floats& kept, const Floats& overwritten, const Floats& sum) {
       return which == left_out ? kept.values : mode(which) == Accumulate::add ? sum.values : overwritten.values;

@@ -152,6 +152,7 @@ TEST(ReluBackwardSumRows, IsReluBackwardThenSumRows) {
       for (const int threads : {1, 3}) {
         Cpu cpu(threads);
         Floats sum({channels}, 0.25f);
+        std::fill(got.values.begin(), got.values.end(), from_float<T>(kNaN));  // as if nothing had been written
         relu_backward_sum_rows<T>(cpu, y_stored.view(), grad_stored.view(), got.view(), sum.view(), Accumulate::add,
                                   workspace.view());
         expect_same(widened(got.values), widened(want.values));

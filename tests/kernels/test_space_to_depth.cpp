@@ -46,7 +46,8 @@ TEST(SpaceToDepth, MakesStride2Stride1) {
       const int64_t N = 2, C = 3, K = 5, channels = 16;
       const ConvShape stride2{.stride = 2, .padding = padding};
       const int64_t P = conv_size(H, R, stride2), Q = conv_size(W, R, stride2);
-      const Floats x = random_array({N, H, W, C}, 1), weight = random_array({K, R, R, C}, 2), bias = random_array({K}, 3);
+      const Floats x = random_array({N, H, W, C}, 1), weight = random_array({K, R, R, C}, 2),
+                   bias = random_array({K}, 3);
       Floats want({N, P, Q, K}), got({N, P, Q, K});
       conv2d(cpu, x.view(), weight.view(), bias.view(), stride2, want.view());
       const BlockTaps taps = block_taps(R, padding);

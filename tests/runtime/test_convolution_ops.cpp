@@ -193,6 +193,28 @@ TEST_P(ConvolutionOps, GradientsOfConv2dWithBatchNorm) {
     }
 }
 
+// A fold that was made before is the one that the op makes for itself.
+TEST_P(ConvolutionOps, FoldsMadeBeforehandGiveTheSameBits) {
+  Statistics statistics(context, {0.3f, -0.2f, 0, 1}, {0.5f, 2, 0.01f, 1});
+  const std::vector<Input> inputs{random_input({2, 5, 4, 3}, 1), random_input({4, 3, 3, 3}, 2),
+                                  random_input({4}, 3, 0.5f, 2), random_input({4}, 4)};
+  const auto results = [&](bool beforehand) {
+    Leaves leaves(context, inputs, {0, 1, 2, 3});
+    Tape tape(context);
+    const auto v = leaves.vars();
+    ops::FoldedNorm folded;
+    if (beforehand) folded = ops::fold_batch_norm(tape, v[1], v[2], v[3], statistics.buffers(), v[0].dtype());
+    const Var y = ops::conv2d_batch_norm(tape, v[0], v[1], v[2], v[3], statistics.buffers(), {.padding = 1}, Var(),
+                                         Activation::relu, folded);
+    std::vector<std::vector<float>> all{context.download<float>(y.node().value)};
+    seed_gradient(tape, y, random_input({2, 5, 4, 4}, 5).values);
+    tape.backward();
+    for (int i = 0; i < 4; ++i) all.push_back(leaves.gradient(static_cast<size_t>(i)));
+    return all;
+  };
+  EXPECT_EQ(results(true), results(false));
+}
+
 // Without a record the folded weight lives for one call, and the next one's may lie in the same memory.
 TEST_P(ConvolutionOps, FoldedWeightsOfOneLayerAreNotTakenForAnother) {
   Statistics statistics(context, std::vector<float>(16, 0.0f), std::vector<float>(16, 1.0f));
@@ -226,7 +248,8 @@ TEST_P(ConvolutionOps, BFloat16IsFloatOnRoundedMaps) {
   };
   const std::vector<float> x = rounded(random_input({2, 5, 4, 8}, 1).values),
                            seed = rounded(random_input({2, 5, 4, 6}, 3).values);
-  const std::vector<float> weight = rounded(random_input({6, 3, 3, 8}, 2).values), bias = rounded(random_input({6}, 4).values);
+  const std::vector<float> weight = rounded(random_input({6, 3, 3, 8}, 2).values),
+                           bias = rounded(random_input({6}, 4).values);
   struct Result {
     std::vector<float> y, grad_x, grad_weight, grad_bias;
   };
@@ -356,6 +379,24 @@ TEST_P(ConvolutionOps, DeformableOffsetsPredictedFromTheFeatures) {
   };
   check.trained_alone = {{0}, {1}};
   check.run(context);
+}
+
+// Samples that are kept and samples that are taken again are the same.
+TEST_P(ConvolutionOps, KeptColumnsGiveTheSameBits) {
+  const std::vector<Input> inputs{random_input({2, 5, 4, 3}, 1), random_input({2, 5, 4, 18}, 2, -1.7f, 1.7f),
+                                  random_input({4, 3, 3, 3}, 3)};
+  const auto gradients = [&](bool keep) {
+    context.configure({.keep_columns = keep});
+    EXPECT_EQ(context.keeps_columns(), keep);
+    Leaves leaves(context, inputs, {0, 1, 2});
+    Tape tape(context);
+    const auto v = leaves.vars();
+    const Var y = ops::deform_conv2d(tape, v[0], v[1], v[2], Activation::relu);
+    seed_gradient(tape, y, random_input({2, 5, 4, 4}, 4).values);
+    tape.backward();
+    return std::vector{leaves.gradient(0), leaves.gradient(1), leaves.gradient(2)};
+  };
+  EXPECT_EQ(gradients(true), gradients(false));
 }
 
 TEST_P(ConvolutionOps, DeformConv2dOfAnEmptyBatch) {

@@ -38,11 +38,17 @@ scripts/gpu_check.sh --bin "$work/broken" --device cpu --stage train --stage tes
 [ $? -eq 1 ] || fail "exit status with failures: $(cat "$work/out.txt")"
 [ $((SECONDS - start)) -lt 50 ] || fail "--seconds 25 took $((SECONDS - start)) s"
 expect "$work/fails/report.md" '^verdict: train ran out of its time'
-expect "$work/fails/report.md" '^verdict: tests (failed|skipped: no time)'
 scripts/gpu_check.sh --bin "$work/broken" --device cpu --stage tests --stage step --output "$work/fails" > "$work/out.txt" 2>&1
 expect "$work/fails/report.md" '^verdict: tests failed, exit status 1'
 expect "$work/fails/report.md" '^verdict: step passed'
 expect "$work/fails/report.md" '^failed: test_runtime Tensor.Breaks'
+
+# A test that hangs is ended with its stage, and does not run on beside what is timed next.
+printf '#!/bin/bash\nexec -a gpu_check_orphan sleep 77\n' > "$work/broken/test_runtime"
+scripts/gpu_check.sh --bin "$work/broken" --device cpu --stage network --seconds 15 --output "$work/hangs" > "$work/out.txt" 2>&1
+expect "$work/hangs/report.md" '^verdict: network ran out of its time'
+if grep -aq gpu_check_orphan /proc/[0-9]*/cmdline 2> /dev/null; then fail "a hanging test outlived its stage"; fi
+printf '#!/bin/bash\necho "[  FAILED  ] Tensor.Breaks (1 ms)"; exit 1\n' > "$work/broken/test_runtime"
 
 # A second run after that looks for the cause: the failed tests alone, and the step with less.
 check --device cpu --after "$work/fails/report.md" --output "$work/cause" || fail "--after failures: $(cat "$work/out.txt")"
