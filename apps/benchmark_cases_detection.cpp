@@ -90,7 +90,9 @@ class DetectionCases {
     add("count_assigned", rows.to_string(), [=](CaseMemory& m) {
       const View<int32_t> assigned = m.random_int(rows, 20);
       const View<double> counts = m.output<double>({4});
-      return m.work({bytes_of(assigned)}, [=](auto& device) { kernels::count_assigned(device, assigned, counts); });
+      const View<int32_t> workspace = m.output<int32_t>({kernels::count_assigned_workspace(rows[0])});
+      return m.work({bytes_of(assigned)},
+                    [=](auto& device) { kernels::count_assigned(device, assigned, counts, workspace); });
     });
     add("count_positive", rows.to_string(), [=](CaseMemory& m) {
       const int64_t R = rows.size();

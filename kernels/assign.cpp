@@ -161,7 +161,7 @@ void gather_targets(Cpu& cpu, View<const int32_t> assigned, View<const float> gt
   });
 }
 
-void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts) {
+void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts, View<int32_t>) {
   require(assigned.rank() == 2, "count_assigned", "assigned must be (N, P), is " + assigned.shape().to_string());
   require_shape("count_assigned", "counts", counts, {4});
   int64_t positives = 0, valid = 0, image_min1 = 0, both_min1 = 0;

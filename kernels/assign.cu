@@ -158,45 +158,33 @@ __global__ void gather_targets_kernel(const TargetArgs t) {
   t.box_weights[row] = a > 0 ? 1 : 0;
 }
 
-constexpr int kCountBlock = 1024;
-constexpr int kCountImages = 256;  // images counted between two barriers
+// A block counts one image; integers, so the order of the additions is of no consequence.
+__global__ void count_image_kernel(const int32_t* __restrict__ assigned, int64_t P, int2* __restrict__ images) {
+  const int32_t* row = assigned + blockIdx.x * P;
+  int positives = 0, negatives = 0;
+  for (int64_t p = threadIdx.x; p < P; p += kBlock) {
+    const int32_t a = row[p];
+    positives += a > 0;
+    negatives += a == 0;
+  }
+  positives = block_sum(positives);
+  negatives = block_sum(negatives);
+  if (threadIdx.x == 0) images[blockIdx.x] = make_int2(positives, negatives);
+}
 
-// One block. A warp takes 32 priors of an image at a time; integers, so the order of the additions is of no consequence.
-__global__ void count_assigned_kernel(const int32_t* __restrict__ assigned, int64_t N, int64_t P,
-                                      double* __restrict__ counts) {
-  __shared__ int positives[kCountImages], negatives[kCountImages];
-  const int t = static_cast<int>(threadIdx.x), lane = t % 32;
+// One block joins the images.
+__global__ void count_assigned_kernel(const int2* __restrict__ images, int64_t N, double* __restrict__ counts) {
   long long sum[4] = {0, 0, 0, 0};
-  for (int64_t first = 0; first < N; first += kCountImages) {
-    const int images = static_cast<int>(N - first < kCountImages ? N - first : kCountImages);
-    if (t < kCountImages) positives[t] = negatives[t] = 0;
-    __syncthreads();
-    for (int i = 0; i < images; ++i) {
-      const int32_t* row = assigned + (first + i) * P;
-      int pos = 0, neg = 0;
-      for (int64_t p = t - lane; p < P; p += kCountBlock) {  // the same for all lanes: each takes part in every ballot
-        const int32_t a = p + lane < P ? row[p + lane] : -1;
-        pos += __popc(__ballot_sync(0xffffffffu, a > 0));
-        neg += __popc(__ballot_sync(0xffffffffu, a == 0));
-      }
-      if (lane == 0) {
-        atomicAdd(&positives[i], pos);
-        atomicAdd(&negatives[i], neg);
-      }
-    }
-    __syncthreads();
-    if (t < images) {
-      const int pos = positives[t], neg = negatives[t], pos_min1 = pos > 1 ? pos : 1, neg_min1 = neg > 1 ? neg : 1;
-      sum[0] += pos;
-      sum[1] += pos + neg;
-      sum[2] += pos_min1;
-      sum[3] += pos_min1 + neg_min1;
-    }
-    __syncthreads();
+  for (int64_t n = threadIdx.x; n < N; n += kBlock) {
+    const int pos = images[n].x, neg = images[n].y, pos_min1 = pos > 1 ? pos : 1, neg_min1 = neg > 1 ? neg : 1;
+    sum[0] += pos;
+    sum[1] += pos + neg;
+    sum[2] += pos_min1;
+    sum[3] += pos_min1 + neg_min1;
   }
   for (int i = 0; i < 4; ++i) {
     const long long total = block_sum(sum[i]);
-    if (t == 0) counts[i] = static_cast<double>(total);
+    if (threadIdx.x == 0) counts[i] = static_cast<double>(total);
   }
 }
 
@@ -273,11 +261,18 @@ void gather_targets(Cuda& cuda, View<const int32_t> assigned, View<const float> 
   launch(gather_targets_kernel, blocks_for(N * P, kBlock), kBlock, 0, cuda.stream(), args);
 }
 
-void count_assigned(Cuda& cuda, View<const int32_t> assigned, View<double> counts) {
+void count_assigned(Cuda& cuda, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace) {
   require(assigned.rank() == 2, "count_assigned", "assigned must be (N, P), is " + assigned.shape().to_string());
   require_shape("count_assigned", "counts", counts, {4});
-  launch(count_assigned_kernel, 1, kCountBlock, 0, cuda.stream(), assigned.data(), assigned.dim(0), assigned.dim(1),
-         counts.data());
+  const int64_t N = assigned.dim(0);
+  require(N == 0 || workspace.size() >= count_assigned_workspace(N), "count_assigned",
+          "workspace has " + workspace.shape().to_string() + " int32, needs " +
+              std::to_string(count_assigned_workspace(N)));
+  auto* images = reinterpret_cast<int2*>(workspace.data());
+  if (N > 0)
+    launch(count_image_kernel, static_cast<unsigned>(N), kBlock, 0, cuda.stream(), assigned.data(), assigned.dim(1),
+           images);
+  launch(count_assigned_kernel, 1, kBlock, 0, cuda.stream(), images, N, counts.data());
 }
 
 }  // namespace gradlibra::kernels

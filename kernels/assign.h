@@ -60,7 +60,9 @@ void gather_targets(Cuda&, View<const int32_t> assigned, View<const float> gt_bo
 
 // counts[0] = positives (assigned > 0), counts[1] = valid rows (assigned >= 0), counts[2] = sum over images of
 // max(positives of the image, 1), counts[3] = sum over images of max(positives, 1) + max(negatives, 1). As doubles, (4).
-void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts);
-void count_assigned(Cuda&, View<const int32_t> assigned, View<double> counts);
+// workspace: count_assigned_workspace(N) int32, for the device; a host needs none.
+constexpr int64_t count_assigned_workspace(int64_t N) { return 2 * N; }
+void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);
+void count_assigned(Cuda&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);
 
 }  // namespace gradlibra::kernels

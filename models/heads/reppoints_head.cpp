@@ -164,6 +164,7 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
                                      .min_pos_iou = static_cast<float>(config_.refine_min_pos_iou)};
   Tensor point_workspace = context.empty({kernels::point_assign_workspace(N, M, by_point)});
   Tensor iou_workspace = context.empty({kernels::max_iou_assign_workspace(N, M)});
+  Tensor count_workspace = context.empty({kernels::count_assigned_workspace(N)}, DType::i32);
 
   struct Stage {
     Tensor labels, class_weights, box_targets, box_weights, counts;
@@ -184,7 +185,8 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, const Outputs& outputs, co
                             classes_, with_labels ? stage.labels.view<int32_t>() : View<int32_t>(),
                             with_labels ? stage.class_weights.view() : View<float>(), stage.box_targets.view(),
                             stage.box_weights.view());
-    kernels::count_assigned(device, assigned.view<int32_t>(), stage.counts.view<double>());
+    kernels::count_assigned(device, assigned.view<int32_t>(), stage.counts.view<double>(),
+                            count_workspace.view<int32_t>());
   };
   const auto assign = [&](auto& device) {
     kernels::point_assign(device, cells.points.view(), truth.boxes.view(), truth.counts.view<int32_t>(), by_point,

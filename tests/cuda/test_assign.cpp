@@ -134,11 +134,16 @@ TEST_F(AssignCuda, CountAssignedEqualsHost) {
       assigned.push_back(i / std::max<int64_t>(P, 1) % 5 == 2 ? -1 : static_cast<int32_t>(rng() % 4) - 1);
     Cpu cpu(2);
     std::vector<double> want(4);
-    count_assigned(cpu, View<const int32_t>(assigned.data(), {N, P}), View<double>(want.data(), {4}));
+    count_assigned(cpu, View<const int32_t>(assigned.data(), {N, P}), View<double>(want.data(), {4}), {});
     const DeviceArray<int32_t> a({N, P}, assigned);
     DeviceArray<double> counts({4});
-    count_assigned(cuda, a.view(), counts.view());
+    DeviceArray<int32_t> workspace({count_assigned_workspace(N)});
+    count_assigned(cuda, a.view(), counts.view(), workspace.view());
     EXPECT_EQ(counts.to_host(), want) << N << " " << P;
+    if (N > 0) {
+      DeviceArray<int32_t> small({1});
+      EXPECT_THROW(count_assigned(cuda, a.view(), counts.view(), small.view()), std::invalid_argument);
+    }
   }
 }
 

@@ -334,9 +334,9 @@ TEST(CountAssigned, ByHand) {
   // Images: 2 positives and 1 negative; none and 3 ignored; none and 2 negatives.
   const Ints assigned = {4, 0, 1, -1, -1, -1, 0, -1, 0};
   std::vector<double> counts(4, NAN);
-  count_assigned(cpu, view(assigned, {3, 3}), view(counts, {4}));
+  count_assigned(cpu, view(assigned, {3, 3}), view(counts, {4}), {});
   EXPECT_EQ(counts, (std::vector<double>{2, 5, 2 + 1 + 1, 3 + 2 + 3}));
-  count_assigned(cpu, View<const int32_t>(nullptr, {0, 3}), view(counts, {4}));
+  count_assigned(cpu, View<const int32_t>(nullptr, {0, 3}), view(counts, {4}), {});
   EXPECT_EQ(counts, (std::vector<double>{0, 0, 0, 0}));
 }
 
