@@ -6,6 +6,9 @@ namespace gradlibra {
 void TrainConfig::describe(ConfigVisitor& v) {
   v.field("seed", seed, "of initialisation, order of images and augmentation");
   v.field("pretrained", pretrained, "safetensors with a torchvision ResNet or a detector; empty: from scratch");
+  v.choice("pretrained_scope", pretrained_scope, {"auto", "backbone"},
+           "auto: everything in the file; backbone: of a detector the backbone alone, so that classes, neck and head "
+           "may differ");
   v.field("log_every", log_every, "steps between progress lines");
   v.field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end of every epoch");
   v.field("keep_checkpoints", keep_checkpoints, "older checkpoints are deleted");

@@ -17,9 +17,10 @@ namespace gradlibra {
 
 struct TrainConfig {
   int64_t seed = 1;
-  std::string pretrained = "";  // safetensors: a torchvision ResNet or a detector; empty: from scratch
-  int log_every = 20;           // steps between progress lines
-  int checkpoint_every = 0;     // steps between checkpoints; 0: once per epoch
+  std::string pretrained = "";            // safetensors: a torchvision ResNet or a detector; empty: from scratch
+  std::string pretrained_scope = "auto";  // auto: all that the file holds; backbone: no more of a detector than that
+  int log_every = 20;                     // steps between progress lines
+  int checkpoint_every = 0;               // steps between checkpoints; 0: once per epoch
   int keep_checkpoints = 2;
   int evaluate_every = 0;  // epochs between evaluations on the validation split; 0: never
   int max_non_finite = 0;  // steps with a non-finite gradient norm that are skipped in a row before training stops

@@ -109,7 +109,15 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
     if (stored != newest->file.metadata.end() && stored->second != to_yaml(config_))
       say("note: the configuration differs from the checkpoint's; the one given now is used");
   } else if (!config_.train.pretrained.empty()) {
-    const SafetensorsFile file = read_safetensors(config_.train.pretrained);
+    SafetensorsFile file = read_safetensors(config_.train.pretrained);
+    if (config_.train.pretrained_scope == "backbone") {
+      const size_t left_out = std::erase_if(file.tensors, [](const auto& entry) {
+        return entry.first.starts_with("neck.") || entry.first.starts_with("bbox_head.");
+      });
+      if (left_out > 0)
+        say(fmt::format("weights: {} tensors of neck and head left out (train.pretrained_scope is backbone)",
+                        left_out));
+    }
     const WeightReport report = load_weights(detector_->parameters(), file, config_.train.pretrained, scope_of(file));
     say("weights: " + config_.train.pretrained + "\n" + report.to_string());
   } else {

@@ -3,7 +3,9 @@
 #include "data/synthesize.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <atomic>
 #include <exception>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include <thread>
 
 #include "data/synthetic_cell.h"
+#include "data/synthetic_recipe.h"
 
 namespace gradlibra {
 
@@ -27,6 +30,14 @@ void SynthesizeConfig::describe(ConfigVisitor& v) {
   v.field("cells_per_patch", cells_per_patch,
           "mean number of annotated cells on the area of a 512 x 512 patch at scale 1");
   v.field("seed", seed, "same seed, same bytes");
+  v.field("classes", classes, "draw cells of these classes only and leave the others out; empty: all ten");
+  v.field(
+      "recipe", recipe,
+      "smears-v1: clean and clear; smears-v2: soiled slides of different stains, crowded cells, classes that overlap "
+      "as cytologists disagree");
+  v.field("clutter", clutter, "smears-v2: multiplies the amount of everything that is not a cell to be found");
+  v.field("disagreement", disagreement,
+          "smears-v2: multiplies the fraction of cells that look like another class than they are called");
 }
 
 namespace {
@@ -35,7 +46,7 @@ namespace {
 constexpr int kGenerator = 1;
 
 // Random streams of one patch.
-enum Stream : uint64_t { kCount, kStaining, kNoise, kPlacing, kDrawing, kBystanders, kSensor };
+enum Stream : uint64_t { kCount, kStaining, kNoise, kPlacing, kDrawing, kBystanders, kSensor, kLook, kSlide };
 
 constexpr const char* kSplitNames[] = {"train", "val", "test"};
 
@@ -50,6 +61,17 @@ void check(const SynthesizeConfig& c) {
   require(c.scale >= 0.1 && c.scale <= 4, fmt::format("scale is {}, expected 0.1 to 4", c.scale));
   require(c.cells_per_patch >= 0 && c.cells_per_patch <= 100,
           fmt::format("cells_per_patch is {}, expected 0 to 100", c.cells_per_patch));
+  require(c.clutter >= 0 && c.clutter <= 10, fmt::format("clutter is {}, expected 0 to 10", c.clutter));
+  require(c.disagreement >= 0 && c.disagreement <= 1.2,
+          fmt::format("disagreement is {}, expected 0 to 1.2", c.disagreement));
+  for (const std::string& name : c.classes) {
+    const auto& known = cervical_classes();
+    require(std::find(known.begin(), known.end(), name) != known.end(),
+            fmt::format("classes has {}, expected {}", name, fmt::join(known, ", ")));
+  }
+  const Recipe& recipe = find_recipe(c.recipe);
+  require(recipe.patches_per_slide > 0 || (c.clutter == 1 && c.disagreement == 1),
+          fmt::format("clutter and disagreement belong to smears-v2, the recipe is {}", c.recipe));
 }
 
 uint64_t split_index(Split split) { return static_cast<uint64_t>(split); }
@@ -74,11 +96,18 @@ std::vector<Card> deal(const SynthesizeConfig& config, Split split, int index) {
       deck = make_deck(static_cast<uint64_t>(config.seed), split_index(split), card / kDeckSize);
     cards.push_back(deck[card % kDeckSize]);
   }
+  if (!config.classes.empty()) {
+    std::erase_if(cards, [&](const Card& card) {
+      return std::find(config.classes.begin(), config.classes.end(), cervical_classes()[card.cell]) ==
+             config.classes.end();
+    });
+  }
   return cards;
 }
 
 struct PlacedCell {
-  SyntheticCell cell;
+  CellClass called;
+  SyntheticCell cell;  // drawn as what it looks like
   Vec centre;
 };
 
@@ -98,12 +127,14 @@ float crowding(const std::vector<PlacedCell>& placed, const SyntheticCell& cell,
 
 // Best of a few random places; a clustered cell goes beside the one before it. Centres stay inside the patch by the
 // nucleus at least.
-std::vector<PlacedCell> place_cells(const std::vector<Card>& cards, float field, Random& random) {
+std::vector<PlacedCell> place_cells(const std::vector<Card>& cards, const Recipe& recipe, float disagreement,
+                                    float field, Random& looking, Random& random) {
   std::vector<PlacedCell> placed;
   for (const Card& card : cards) {
-    const SyntheticCell cell(card.cell, sample_traits(card.cell, random), random);
+    const CellClass look = sample_look(recipe, card.cell, disagreement, looking);
+    const SyntheticCell cell(look, sample_traits(look, recipe.borderline, recipe.blend, random), random);
     const float margin = std::min(0.45F * field, std::max(0.15F * cell.reach(), 0.6F * cell.traits().nucleus + 4));
-    const int tries = random.between(3, 12);
+    const int tries = recipe.crowded ? random.between(1, 4) : random.between(3, 12);
     Vec best;
     float best_cost = 0;
     for (int k = 0; k < tries; ++k) {
@@ -118,7 +149,7 @@ std::vector<PlacedCell> place_cells(const std::vector<Card>& cards, float field,
       const float cost = crowding(placed, cell, centre);
       if (k == 0 || cost < best_cost) best = centre, best_cost = cost;
     }
-    placed.push_back({cell, best});
+    placed.push_back({card.cell, cell, best});
   }
   return placed;
 }
@@ -186,8 +217,13 @@ std::string read_text(const fs::path& file) {
 std::string marker_text(const SynthesizeConfig& c) {
   return fmt::format(
       "# What `synthesize` drew here. Do not edit: a set of another configuration is not overwritten.\n"
-      "generator: {}\ntrain: {}\nval: {}\ntest: {}\nsize: {}\nscale: {}\ncells_per_patch: {}\nseed: {}\n",
-      kGenerator, c.train, c.val, c.test, c.size, c.scale, c.cells_per_patch, c.seed);
+      "generator: {}\ntrain: {}\nval: {}\ntest: {}\nsize: {}\nscale: {}\ncells_per_patch: {}\nseed: {}\n{}",
+      kGenerator, c.train, c.val, c.test, c.size, c.scale, c.cells_per_patch, c.seed,
+      // What stands at its default is left out, so that sets from before there were recipes are recognised.
+      (c.classes.empty() ? "" : fmt::format("classes: [{}]\n", fmt::join(c.classes, ", "))) +
+          (c.recipe == "smears-v1"
+               ? ""
+               : fmt::format("recipe: {}\nclutter: {}\ndisagreement: {}\n", c.recipe, c.clutter, c.disagreement)));
 }
 
 std::string classes_text() {
@@ -285,25 +321,44 @@ SynthesizedPatch synthesize_patch(const SynthesizeConfig& config, Split split, i
     return Random(static_cast<uint64_t>(config.seed), {split_index(split), static_cast<uint64_t>(index), name});
   };
   Random staining = stream(kStaining), noise = stream(kNoise), placing = stream(kPlacing), drawing = stream(kDrawing),
-         bystanders = stream(kBystanders), sensor = stream(kSensor);
+         bystanders = stream(kBystanders), sensor = stream(kSensor), looking = stream(kLook);
+  const Recipe& recipe = find_recipe(config.recipe);
+  const bool soiled = recipe.patches_per_slide > 0;
+  const auto clutter = static_cast<float>(config.clutter);
+  SlideStyle slide;
+  if (soiled) {
+    const auto number = static_cast<uint64_t>(index / recipe.patches_per_slide);
+    Random choosing(static_cast<uint64_t>(config.seed), {split_index(split), number, kSlide});
+    slide = random_slide(choosing);
+  }
 
-  Smear smear(config.size, static_cast<float>(config.scale), random_staining(staining), noise);
-  smear.draw_background(bystanders);
-  draw_bystanders(smear, bystanders);
+  Smear smear(config.size, static_cast<float>(config.scale),
+              soiled ? patch_staining(slide, staining) : random_staining(staining), noise);
+  if (soiled) {
+    smear.draw_background(bystanders, 0.6F + 0.4F * slide.mucus);
+    draw_clutter_below(smear, slide, clutter, bystanders);
+  } else {
+    smear.draw_background(bystanders);
+    draw_bystanders(smear, bystanders);
+  }
 
   SynthesizedPatch patch;
-  for (const PlacedCell& placed : place_cells(deal(config, split, index), smear.field(), placing)) {
+  const std::vector<PlacedCell> cells = place_cells(
+      deal(config, split, index), recipe, static_cast<float>(config.disagreement), smear.field(), looking, placing);
+  for (const PlacedCell& placed : cells) {
     const std::optional<DrawnCell> drawn = placed.cell.draw(smear, placed.centre, drawing);
     draw_company(smear, placed, drawing);
     if (!drawn) continue;
+    if (placed.called == kInflammation && recipe.overlooked > 0 && looking.chance(recipe.overlooked)) continue;
     const PixelBounds& b = drawn->box;
     patch.objects.push_back({.box = {static_cast<float>(b.x1), static_cast<float>(b.y1), static_cast<float>(b.x2),
                                      static_cast<float>(b.y2)},
-                             .label = placed.cell.cell_class(),
+                             .label = placed.called,
                              .difficult = drawn->visible < 0.5,
                              .crowd = false,
                              .area = static_cast<double>(b.area())});
   }
+  if (soiled) draw_clutter_above(smear, slide, clutter, bystanders);
   patch.image = smear.develop(sensor);
   return patch;
 }

@@ -19,6 +19,10 @@ struct SynthesizeConfig {
   double scale = 1.0;                    // pixels per unit of cell size: 0.5 draws cells half as large
   double cells_per_patch = 12;           // mean number of annotated cells of a 512 x 512 patch at scale 1
   int64_t seed = 1;
+  std::vector<std::string> classes;  // draw cells of these only; empty: all ten
+  std::string recipe = "smears-v1";  // data/synthetic_recipe.h
+  double clutter = 1;                // of smears-v2: amount of blood, exudate, mucus, debris, empty squames
+  double disagreement = 1;           // of smears-v2: how often a cell looks like another class than it is called
   void describe(ConfigVisitor& v);
 };
 
@@ -33,7 +37,7 @@ struct SynthesizedPatch {
 // One patch; a pure function of its arguments, the same bytes on every machine (no libm call whose last bit may differ
 // decides a pixel). Boxes are whole pixels and tight around the visible part of a cell, its cytoplasm included; around
 // the nucleus of a bare nucleus and the body without flagella of a trichomonad; cells of a cluster have a box each.
-// Blood cells, neutrophils, mucus, bacteria, debris and cytoplasm without a nucleus are not annotated. A cell that
+// Blood cells, neutrophils, mucus, bacteria, debris, smudged chromatin and cytoplasm without a nucleus are not annotated. A cell that
 // shows less than half of its box at the border is marked difficult. Classes: data/synthetic_classes.h.
 [[nodiscard]] SynthesizedPatch synthesize_patch(const SynthesizeConfig& config, Split split, int index);
 

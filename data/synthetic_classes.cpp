@@ -25,10 +25,6 @@ const std::map<std::string, std::vector<std::string>>& cervical_groups() {
 
 namespace {
 
-struct Range {
-  float low = 0, high = 0;
-};
-
 // Ranges a trait is drawn from, denser in the middle; see CellTraits for the units. Sources: The Bethesda System for
 // Reporting Cervical Cytology, 3rd ed.: ASC_US nuclei have 2.5 to 3 times the area of a normal intermediate nucleus (about
 // 35 um^2, here 16 units across), LSIL more than 3; HSIL and ASC_H are the size of metaplastic cells with a high N/C
@@ -120,7 +116,7 @@ CellTraits sample_typical(CellClass cell, Random& random) {
 
 float mix(float a, float b, float t) { return a + (b - a) * t; }
 
-CellTraits blend(const CellTraits& a, const CellTraits& b, float t) {
+CellTraits mixed(const CellTraits& a, const CellTraits& b, float t) {
   CellTraits c = a;
   c.diameter = mix(a.diameter, b.diameter, t);
   c.aspect = mix(a.aspect, b.aspect, t);
@@ -164,14 +160,14 @@ std::vector<CellClass> mistaken_for(CellClass cell) {
 
 }  // namespace
 
-CellTraits sample_traits(CellClass cell, Random& random) {
+CellTraits sample_traits(CellClass cell, float borderline, Range blend, Random& random) {
   CellTraits traits = sample_typical(cell, random);
-  const bool borderline = random.chance(0.1F);
+  const bool between = random.chance(borderline);
   const std::vector<CellClass> others = mistaken_for(cell);
-  if (borderline && !others.empty()) {
+  if (between && !others.empty()) {
     const CellClass other = others[random.below(static_cast<int>(others.size()))];
     const CellTraits far = sample_typical(other, random);
-    traits = blend(traits, far, random.uniform(0.25F, 0.5F));
+    traits = mixed(traits, far, random.uniform(blend.low, blend.high));
   }
   return traits;
 }

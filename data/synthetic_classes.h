@@ -44,9 +44,13 @@ struct CellTraits {
   float debris = 0;            // specks of necrosis about the cell
 };
 
-// Traits of one cell. About a tenth are borderline: drawn up to half-way towards a class that is mistaken for it in
-// practice (normal - inflammation - ASC_US - LSIL; atrophy - ASC_H - HSIL - SCC).
-[[nodiscard]] CellTraits sample_traits(CellClass cell, Random& random);
+struct Range {
+  float low = 0, high = 0;
+};
+
+// Traits of one cell. A fraction is `borderline`: drawn part of the way (`blend`) towards a class that is mistaken for
+// it in practice (normal - inflammation - ASC_US - LSIL; atrophy - ASC_H - HSIL - SCC).
+[[nodiscard]] CellTraits sample_traits(CellClass cell, float borderline, Range blend, Random& random);
 
 struct Card {
   CellClass cell;

@@ -37,8 +37,8 @@ Smear::Smear(int size, float scale, const Staining& staining, Random& random)
       noise_(random),
       density_(static_cast<size_t>(size) * size) {}
 
-void Smear::draw_background(Random& random) {
-  const float film = random.uniform(0.2F, 0.7F);
+void Smear::draw_background(Random& random, float amount_of_film) {
+  const float film = random.uniform(0.2F, 0.7F) * amount_of_film;
   const float grain = random.uniform(0.03F, 0.09F);
   const Vec flow = random_direction(random);  // mucus is drawn out along the smear
   const Vec shift = {random.uniform(0, 100), random.uniform(0, 100)};
@@ -105,6 +105,72 @@ void Smear::draw_fragment(Vec centre, Random& random) {
   for_pixels(centre, outline.reach() + softness, false, [&](Vec p, int, int, Density& density) {
     const float inside = cover(outline.depth(into_frame(p, axis)), softness);
     if (inside > 0) density = density + stain * (inside * (1 + 0.4F * noise(p, 9) + 0.25F * noise({p.y, p.x}, 3)));
+  });
+}
+
+void Smear::draw_squame(Vec centre, Random& random) {
+  const float diameter = random.uniform(62, 118);
+  const OutlineStyle style = {
+      .aspect = random.uniform(0.6F, 1), .corners = random.between(4, 7), .irregularity = random.uniform(0.03F, 0.1F)};
+  const Outline outline(diameter, style, random);
+  const float dye = random.uniform(), strength = random.uniform(0.25F, 0.85F);
+  const Density stain = (dye < 0.45F ? staining_.cyan : dye < 0.85F ? staining_.pink : staining_.orange) * strength;
+  const Vec axis = random_direction(random), fold = random_direction(random);
+  const float fold_at = random.chance(0.5F) ? random.uniform(0.1F, 0.4F) * diameter : diameter;
+  const float softness = random.uniform(1.5F, 5), mottling = random.uniform(0.2F, 0.5F);
+  const Vec texture = {random.uniform(0, 1000), random.uniform(0, 1000)};
+  for_pixels(centre, outline.reach() + softness, false, [&](Vec p, int, int, Density& density) {
+    // What lies beyond the fold is turned over, where it doubles the density.
+    const float beyond = dot(p, fold) - fold_at;
+    const Vec mirrored = {p.x - 2 * beyond * fold.x, p.y - 2 * beyond * fold.y};
+    const float inside = cover(std::min(outline.depth(into_frame(p, axis)), -beyond), softness);
+    if (inside <= 0) return;
+    const float flap = cover(std::min(outline.depth(into_frame(mirrored, axis)), -beyond), 1.5F);
+    const Vec q = {p.x + texture.x, p.y + texture.y};
+    const float grain = 1 + mottling * (0.6F * noise(q, 17) + 0.4F * noise({q.y, q.x}, 6));
+    density = density + stain * (inside * (1 + 0.9F * flap) * std::max(0.0F, grain));
+  });
+}
+
+void Smear::draw_pale_body(Vec centre, Random& random) {
+  const float diameter = random.uniform(22, 42);
+  const OutlineStyle style = {.aspect = random.uniform(0.5F, 0.9F),
+                              .irregularity = random.uniform(0.02F, 0.1F),
+                              .pear = random.uniform(0, 0.3F)};
+  const Outline outline(diameter, style, random);
+  const float dye = random.uniform(), strength = random.uniform(0.45F, 1);
+  const Density stain = (staining_.cyan + staining_.mucus * 0.9F + staining_.pink * (0.4F * dye)) * strength;
+  const Vec axis = random_direction(random);
+  const float softness = random.uniform(1.2F, 4);
+  // A third hold a grey remainder of chromatin.
+  const float core = random.chance(0.33F) ? diameter * random.uniform(0.1F, 0.16F) : 0;
+  const float darkness = random.uniform(0.2F, 0.6F);
+  const Vec place = {0.18F * diameter * random.bell() / 2, 0.18F * diameter * random.bell() / 2};
+  for_pixels(centre, outline.reach() + softness, false, [&](Vec p, int, int, Density& density) {
+    const float inside = cover(outline.depth(into_frame(p, axis)), softness);
+    if (inside <= 0) return;
+    density = density + stain * (inside * (1 + 0.4F * noise(p, 9) + 0.25F * noise({p.y, p.x}, 3)));
+    const float dark = core > 0 ? cover(core - length({p.x - place.x, p.y - place.y}), 2.5F) : 0;
+    if (dark > 0) density = density + staining_.chromatin * (darkness * dark);
+  });
+}
+
+void Smear::draw_smudge(Vec centre, Random& random) {
+  const float diameter = random.uniform(16, 36);
+  const OutlineStyle style = {.aspect = random.uniform(0.45F, 0.95F),
+                              .irregularity = random.uniform(0.05F, 0.16F),
+                              .pear = random.uniform(0, 0.35F)};
+  const Outline outline(diameter, style, random);
+  const float darkness = random.uniform(0.35F, 1.2F), softness = random.uniform(1.5F, 7);
+  const Vec axis = random_direction(random);
+  const Vec texture = {random.uniform(0, 1000), random.uniform(0, 1000)};
+  for_pixels(centre, outline.reach() + softness, false, [&](Vec p, int, int, Density& density) {
+    const Vec q = into_frame(p, axis);
+    const float inside = cover(outline.depth(q), softness);
+    if (inside <= 0) return;
+    // Drawn out along the smear: fibres along the first axis.
+    const float fibre = noise({0.25F * q.x + texture.x, q.y + texture.y}, 4);
+    density = density + staining_.chromatin * (darkness * inside * std::max(0.0F, 1 + 0.4F * fibre));
   });
 }
 
@@ -179,10 +245,10 @@ void Smear::draw_bacteria(Vec centre, Random& random) {
   }
 }
 
-Image Smear::develop(Random& random) const {
+std::vector<float> Smear::light() const {
   // Three planes, so that the blur runs along rows.
   const auto n = static_cast<size_t>(size_);
-  std::vector<float> light(n * n * 3), blurred(n * n);
+  std::vector<float> light(n * n * 3);
   for (size_t y = 0; y < n; ++y) {
     for (size_t x = 0; x < n; ++x) {
       const float u = 2 * (static_cast<float>(x) + 0.5F) / static_cast<float>(size_) - 1;
@@ -196,10 +262,13 @@ Image Smear::develop(Random& random) const {
         light[(c * n + y) * n + x] = 255 * staining_.white[c] * lamp * (0.03F + 0.97F * value[c]);
     }
   }
+  return light;
+}
 
-  const float sigma = staining_.defocus * std::max(scale_, 0.75F);
+void Smear::blur(std::vector<float>& planes, float sigma) const {
+  const auto n = static_cast<size_t>(size_);
   const int radius = std::max(1, static_cast<int>(2.5F * sigma + 0.5F));
-  std::vector<float> weight(static_cast<size_t>(radius) + 1);
+  std::vector<float> weight(static_cast<size_t>(radius) + 1), blurred(n * n);
   float total = 0;
   for (int k = 0; k <= radius; ++k) {
     weight[k] = exp_minus(0.5F * static_cast<float>(k * k) / (sigma * sigma));
@@ -208,7 +277,7 @@ Image Smear::develop(Random& random) const {
   for (float& w : weight) w /= total;
   const auto clamped = [&](int i) { return static_cast<size_t>(std::clamp(i, 0, size_ - 1)); };
   for (size_t c = 0; c < 3; ++c) {
-    float* plane = light.data() + c * n * n;
+    float* plane = planes.data() + c * n * n;
     for (size_t y = 0; y < n; ++y) {
       float* out = blurred.data() + y * n;
       const float* row = plane + y * n;
@@ -229,6 +298,30 @@ Image Smear::develop(Random& random) const {
       }
     }
   }
+}
+
+Image Smear::develop(Random& random) const {
+  const auto n = static_cast<size_t>(size_);
+  const float zoom = std::max(scale_, 0.75F);
+  std::vector<float> picture = light();
+  std::vector<float> far;
+  if (staining_.far_defocus > 0) {
+    far = picture;
+    blur(far, staining_.far_defocus * zoom);
+  }
+  blur(picture, staining_.defocus * zoom);
+  if (!far.empty()) {
+    for (size_t y = 0; y < n; ++y) {
+      for (size_t x = 0; x < n; ++x) {
+        const Vec p = {static_cast<float>(x) * pixel_, static_cast<float>(y) * pixel_};
+        const float away = smooth_step(-0.25F, 0.25F, noise({p.x + 71, p.y + 29}, 150) + staining_.far_level);
+        for (size_t c = 0; c < 3; ++c) {
+          float& sharp = picture[(c * n + y) * n + x];
+          sharp += (far[(c * n + y) * n + x] - sharp) * away;
+        }
+      }
+    }
+  }
 
   Image image{.width = size_, .height = size_, .pixels = std::vector<uint8_t>(n * n * 3)};
   for (size_t i = 0; i < n * n; ++i) {
@@ -237,7 +330,7 @@ Image Smear::develop(Random& random) const {
       // Four random bytes make a bell of about one grey level.
       const uint64_t b = bits >> (c * 16);
       const float noise = (static_cast<float>((b & 0xFF) + ((b >> 8) & 0xFF)) - 255) * (1.0F / 110);
-      image.pixels[i * 3 + c] = static_cast<uint8_t>(std::clamp(light[c * n * n + i] + noise + 0.5F, 0.0F, 255.0F));
+      image.pixels[i * 3 + c] = static_cast<uint8_t>(std::clamp(picture[c * n * n + i] + noise + 0.5F, 0.0F, 255.0F));
     }
   }
   return image;

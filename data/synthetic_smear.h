@@ -24,6 +24,8 @@ struct Staining {
   Vec tilt;                    // fall of the light across the field, as a fraction
   float vignette = 0;          // fall towards the corners
   float defocus = 0;           // blur in units
+  float far_defocus = 0;       // blur of the parts that lie out of focus; 0: there are none
+  float far_level = 0;         // how much of the field that is: -1 nearly none, 1 nearly all
 };
 [[nodiscard]] Staining random_staining(Random& random);
 
@@ -70,9 +72,12 @@ class Smear {
   }
 
   // Things that are not annotated.
-  void draw_background(Random& random);            // film of mucus over the whole field
-  void draw_strand(Random& random);                // a mucus thread
-  void draw_fragment(Vec centre, Random& random);  // cytoplasm without a nucleus
+  void draw_background(Random& random, float amount = 1);  // film of mucus over the whole field
+  void draw_strand(Random& random);                        // a mucus thread
+  void draw_fragment(Vec centre, Random& random);          // cytoplasm without a nucleus
+  void draw_squame(Vec centre, Random& random);            // a whole cell that lost its nucleus, folded or keratinised
+  void draw_pale_body(Vec centre, Random& random);         // degenerate cytoplasm of a trichomonad's size and colour
+  void draw_smudge(Vec centre, Random& random);            // smeared chromatin of a destroyed cell
   void draw_blood_cell(Vec centre, Random& random);
   void draw_neutrophil(Vec centre, Random& random);
   void draw_speck(Vec centre, Random& random);  // debris
@@ -83,6 +88,9 @@ class Smear {
   [[nodiscard]] Image develop(Random& random) const;
 
  private:
+  // Transmitted light as three planes of size x size, 0..255; and such planes blurred by a Gaussian of `sigma` pixels.
+  [[nodiscard]] std::vector<float> light() const;
+  void blur(std::vector<float>& planes, float sigma) const;
   [[nodiscard]] static int floor_int(float x) { return static_cast<int>(std::floor(x)); }
 
   int size_;

@@ -67,7 +67,7 @@ else
 fi
 cp -r configs LICENSE "$bundle/"
 mkdir "$bundle/scripts"
-cp -r scripts/gpu_check.sh "$bundle/scripts/"
+cp scripts/gpu_check.sh scripts/compare_losses.sh scripts/compare_losses.awk "$bundle/scripts/"
 if [ -d scripts/compare ]; then cp -r scripts/compare "$bundle/scripts/"; fi
 find "$bundle/scripts" -name __pycache__ -prune -exec rm -r {} +
 # Where scripts look for programs in a checkout.

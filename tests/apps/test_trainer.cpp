@@ -405,6 +405,30 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
     EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == backbone.tensors.at(p.name.substr(9))) << p.name;
   }
 
+  // A detector with other classes gives its backbone alone when that is asked for, and is refused otherwise.
+  Detector of_others(context_, c.model, 5);
+  of_others.parameters().initialize(78);
+  SafetensorsFile whole;
+  save_weights(of_others.parameters(), whole);
+  c.train.pretrained = (folder_ / "detector.safetensors").string();
+  write_safetensors(c.train.pretrained, whole);
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "other_classes")); }), "does not fit the model");
+  c.train.pretrained_scope = "backbone";
+  const auto taken = trainer(c, "backbone_alone");
+  Detector fresh(context_, c.model, static_cast<int>(taken->detector().classes()));
+  fresh.parameters().initialize(static_cast<uint64_t>(c.train.seed));
+  for (size_t i = 0; i < fresh.parameters().all().size(); ++i) {
+    Parameter& p = taken->detector().parameters().all()[i];
+    const FileTensor now = to_file_tensor(context_, p.node.value, p.layout);
+    Parameter& before = fresh.parameters().all()[i];
+    const bool of_backbone = p.name.starts_with("backbone.");
+    EXPECT_TRUE(now ==
+                (of_backbone ? whole.tensors.at(p.name) : to_file_tensor(context_, before.node.value, before.layout)))
+        << p.name;
+  }
+  c.train.pretrained_scope = "auto";
+  c.train.pretrained = (folder_ / "resnet18.safetensors").string();
+
   const FileTensor stem = backbone.tensors.at("conv1.weight");
   backbone.tensors["conv1.weight"] = make_file_tensor(std::vector<float>(16 * 3 * 49), {16, 3, 7, 7});
   write_safetensors(c.train.pretrained, backbone);

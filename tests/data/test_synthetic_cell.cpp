@@ -19,7 +19,7 @@ Means mean_traits(CellClass cell) {
   constexpr int kSamples = 2000;
   Means m;
   for (int i = 0; i < kSamples; ++i) {
-    const CellTraits t = sample_traits(cell, random);
+    const CellTraits t = sample_traits(cell, 0.1F, {0.25F, 0.5F}, random);
     m.nucleus_area += t.nucleus * t.nucleus / kSamples;
     m.ratio += t.nucleus * t.nucleus / (t.diameter * t.diameter) / kSamples;
     m.darkness += t.darkness / kSamples;
@@ -60,7 +60,10 @@ TEST(SyntheticCell, NeighboursOverlap) {
   const auto wrong = [](CellClass smaller, CellClass larger, float CellTraits::*trait) {
     Random a(1, {}), b(2, {});
     int n = 0;
-    for (int i = 0; i < 4000; ++i) n += sample_traits(smaller, a).*trait > sample_traits(larger, b).*trait ? 1 : 0;
+    for (int i = 0; i < 4000; ++i)
+      n += sample_traits(smaller, 0.1F, {0.25F, 0.5F}, a).*trait > sample_traits(larger, 0.1F, {0.25F, 0.5F}, b).*trait
+               ? 1
+               : 0;
     return n / 4000.0;
   };
   for (const double part :
@@ -117,7 +120,7 @@ Portrait draw_alone(CellClass cell, uint64_t seed) {
   Staining staining = random_staining(random);
   staining.vignette = 0, staining.tilt = {}, staining.defocus = 0.3F;
   Smear smear(256, 1, staining, random);
-  const CellTraits traits = sample_traits(cell, random);
+  const CellTraits traits = sample_traits(cell, 0.1F, {0.25F, 0.5F}, random);
   Portrait p;
   p.drawn = SyntheticCell(cell, traits, random).draw(smear, {128, 128}, random).value();
   p.image = smear.develop(random);

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# scripts/compare_losses.sh at its smallest: all stages, a second call that does nothing again, and the table's arithmetic.
+# usage: test_compare_losses.sh BIN    the folder of the built programs
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+bin=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failures=0
+fail() { echo "FAILED: $1" && failures=$((failures + 1)); }
+
+compare() {
+  scripts/compare_losses.sh --bin "$bin" --out "$work/out" --device cpu --jobs 2 --losses "cross_entropy grad_libra" --settings 1 \
+    --search-seeds 1 --seeds 2 --set synthesize.train=8 --set synthesize.val=2 --set synthesize.test=2 --set schedule.epochs=1 \
+    --set 'schedule.steps=[0]' --set schedule.warmup_iterations=1 --set model.test.score_threshold=0 "$@" > "$work/out.txt" 2>&1
+}
+
+compare final && fail "final without chosen settings"
+grep -q "run the stages search and choose first" "$work/out.txt" || fail "no word of what is missing: $(cat "$work/out.txt")"
+compare data start search choose final table || fail "$(cat "$work/out.txt")"
+grep -q '^| grad_libra | 2 | ' "$work/out.txt" || fail "no row: $(cat "$work/out.txt")"
+grep -q '^| grad_libra - cross_entropy | | ' "$work/out.txt" || fail "no difference: $(cat "$work/out.txt")"
+[ "$(wc -l < "$work/out/results.txt")" -eq 6 ] || fail "runs: $(cat "$work/out/results.txt")"
+cmp -s <(sed 's/train.seed.*//' "$work/out/runs/final/grad_libra.1.11/config.yaml" | grep -c 'type: grad_libra') <(echo 1) ||
+  fail "the run's configuration has another loss"
+before=$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)
+compare search choose final || fail "again: $(cat "$work/out.txt")"
+[ "$before" = "$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)" ] || fail "runs were done again"
+
+# Two losses whose mAP differ by 2, 4 and 3 points: 3 with a half-width of 4.303 * 1 / sqrt(3) = 2.5.
+for seed in 1 2 3; do
+  echo "final cross_entropy 1 $seed 0.$((40 + seed)) 0.5 0.5 0.5 0.5 0.5 0.5 10"
+done > "$work/lines.txt"
+printf 'final grad_libra 1 %s 0.%s 0.5 0.5 0.5 0.5 0.5 0.5 30\n' 1 43 2 46 3 46 >> "$work/lines.txt"
+table=$(awk -f scripts/compare_losses.awk "$work/lines.txt")
+grep -q '| grad_libra - cross_entropy | | +3.0 (+0.5 to +5.5) | +0.0 (+0.0 to +0.0)' <<< "$table" || fail "differences: $table"
+grep -q '| cross_entropy | 3 | 42.0 ± 1.0 | .* | 10 |' <<< "$table" || fail "means: $table"
+
+[ "$failures" -eq 0 ] && echo "passed"
+exit "$((failures > 0))"
