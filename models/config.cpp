@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "models/config.h"
 
+#include "models/heads/make_head.h"
+
 namespace gradlibra {
 
 void BackboneConfig::describe(ConfigVisitor& v) {
@@ -70,7 +72,7 @@ void TestConfig::describe(ConfigVisitor& v) {
 }
 
 void ModelConfig::describe(ConfigVisitor& v) {
-  v.choice("detector", detector, {"reppoints"}, "kind of detector");
+  v.choice("detector", detector, detector_kinds(), "kind of detector");
   v.section("backbone", backbone, "ResNet");
   v.section("neck", neck, "feature pyramid");
   v.section("head", head, "RepPoints head");

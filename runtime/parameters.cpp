@@ -64,22 +64,21 @@ void ParameterStore::allocate() {
   }
 }
 
-void ParameterStore::share_between_branches(const std::string& prefix, int branches) {
+void ParameterStore::share_between_branches(Range range, int branches) {
   if (values_.empty() || !branch_grads_.empty())
     throw std::logic_error("ParameterStore: share_between_branches is called once, after allocate");
-  const auto shared = [&](const Parameter& p) { return p.trainable && p.name.starts_with(prefix); };
   int64_t begin = grads_.size(), end = 0;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (!shared(parameters_[i])) continue;
+  for (size_t i = range.first; i < range.last; ++i) {
+    if (!parameters_[i].trainable) continue;
     begin = std::min(begin, offsets_[i]);
     end = std::max(end, offsets_[i] + padded(parameters_[i].node.value.size()));
   }
   if (begin >= end) return;
   shared_begin_ = begin;
   for (int branch = 1; branch < branches; ++branch) branch_grads_.push_back(context_.zeros({end - begin}));
-  for (size_t i = 0; i < parameters_.size(); ++i) {
+  for (size_t i = range.first; i < range.last; ++i) {
     Parameter& p = parameters_[i];
-    if (!shared(p)) continue;
+    if (!p.trainable) continue;
     for (Tensor& block : branch_grads_)
       p.node.branch_grads.push_back(
           {Tensor::borrow(block.view().data() + (offsets_[i] - begin), p.node.value.shape()), false});

@@ -124,8 +124,21 @@ void Tape::run_backward() {
   steps_.clear();
 }
 
-void Tape::name(std::string label, Var value) {
-  if (mode_ == Mode::inspection) named_.emplace_back(std::move(label), value);
+void Tape::note(std::string name, Var value) {
+  if (mode_ == Mode::inspection) noted_.emplace_back(std::move(name), value);
+}
+
+void Tape::note(std::string name, const Tensor& value) {
+  if (mode_ != Mode::inspection) return;
+  Tensor copy = context_.empty(value.shape(), value.dtype());
+  context_.copy(value, copy);
+  note(std::move(name), constant(std::move(copy)));
+}
+
+Var Tape::noted(const std::string& name) const {
+  for (const auto& [known, value] : noted_)
+    if (known == name) return value;
+  throw std::out_of_range("Tape: nothing noted as '" + name + "'");
 }
 
 void Tape::add_cost(const std::string& layer, int64_t multiply_adds) {

@@ -137,9 +137,13 @@ class Tape {
   // Runs all recorded steps in reverse. Loss ops have already written the gradients of their inputs.
   void backward();
 
-  // Gives a value a name under which `inspect step` writes it (and its gradient). Free in other modes.
-  void name(std::string label, Var value);
-  [[nodiscard]] const std::vector<std::pair<std::string, Var>>& named() const { return named_; }
+  // In mode `inspection`, gives a value a name under which `inspect step` writes it (and its gradient); a tensor is copied as it is now. Free in
+  // other modes.
+  void note(std::string name, Var value);
+  void note(std::string name, const Tensor& value);
+  [[nodiscard]] const std::vector<std::pair<std::string, Var>>& noted() const { return noted_; }
+  // The value of that name; std::out_of_range if there is none.
+  [[nodiscard]] Var noted(const std::string& name) const;
 
   // Multiply-adds of a layer, summed over its calls; collected in mode `shapes`.
   void add_cost(const std::string& layer, int64_t multiply_adds);
@@ -162,7 +166,7 @@ class Tape {
   Place place_;
   std::vector<int> fork_sizes_;           // branches of each fork
   std::map<const Node*, int> grad_from_;  // during a fork of the backward pass: which branch adds to a gradient
-  std::vector<std::pair<std::string, Var>> named_;
+  std::vector<std::pair<std::string, Var>> noted_;
   std::map<std::string, int64_t> costs_;
 };
 

@@ -89,7 +89,7 @@ TEST_F(Branches, AddUpTheGradientsOfASharedParameter) {
   Parameter& shared = store.add("head.weight", {kSize}, {Init::Kind::constant, 1});
   store.allocate();
   store.initialize(0);
-  store.share_between_branches("head.", kBranches);
+  store.share_between_branches({0, 1}, kBranches);
   const int64_t before = context_->memory().bytes_in_use();
   for (int pass = 0; pass < 2; ++pass) {
     Tape tape(*context_);

@@ -166,13 +166,13 @@ TEST_F(Tapes, InspectionKeepsValuesAndGradients) {
   Tape tape(context, Tape::Mode::inspection);
   const Var a = ops::relu(tape, x);
   const Var b = ops::relu(tape, a);
-  tape.name("a", a);
-  tape.name("b", b);
+  tape.note("a", a);
+  tape.note("b", b);
   seed(tape, b, {3, 4});
   tape.backward();
-  ASSERT_EQ(tape.named().size(), 2u);
-  EXPECT_EQ(tape.named()[0].first, "a");
-  EXPECT_EQ(context.download<float>(tape.named()[0].second.node().value), (Floats{1, 0}));
+  ASSERT_EQ(tape.noted().size(), 2u);
+  EXPECT_EQ(tape.noted()[0].first, "a");
+  EXPECT_EQ(context.download<float>(tape.noted()[0].second.node().value), (Floats{1, 0}));
   EXPECT_EQ(gradient(a.node()), (Floats{3, 0}));
   EXPECT_EQ(gradient(b.node()), (Floats{3, 4}));
   EXPECT_EQ(gradient(node), (Floats{3, 0}));
@@ -185,8 +185,8 @@ TEST_F(Tapes, InferenceRecordsNothing) {
   const Var y = ops::relu(tape, x);
   EXPECT_FALSE(y.requires_grad());
   EXPECT_EQ(context.download<float>(y.node().value), (Floats{1, 0}));
-  tape.name("y", y);
-  EXPECT_TRUE(tape.named().empty());
+  tape.note("y", y);
+  EXPECT_TRUE(tape.noted().empty());
   tape.backward();
   EXPECT_FALSE(node.grad_written);
 }
