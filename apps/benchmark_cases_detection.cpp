@@ -4,12 +4,15 @@
 
 #include "apps/benchmark_cases.h"
 #include "kernels/assign.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
+#include "kernels/losses/sigmoid_loss.h"
 #include "kernels/nms.h"
 #include "kernels/points_to_boxes.h"
 #include "kernels/reduce.h"
 #include "kernels/scalar.h"
 #include "kernels/sgd.h"
-#include "kernels/sigmoid_loss.h"
 #include "kernels/smooth_l1.h"
 
 namespace gradlibra {
@@ -107,7 +110,7 @@ class DetectionCases {
   void losses() {
     const int64_t R = N_ * P_, C = sizes_.classes;
     const Shape logits_shape{R, C};
-    const auto loss = [&](const char* name, const kernels::SigmoidLoss& options) {
+    const auto loss = [&](const char* name, const auto& member) {
       add("sigmoid_loss", logits_shape.to_string() + " " + name, [=](CaseMemory& m) {
         const View<float> logits = m.random(logits_shape, -6, 2), weights = m.random({R}, 0.5, 1),
                           grad_logits = m.output(logits_shape);
@@ -115,15 +118,15 @@ class DetectionCases {
         const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
                            workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
         return m.work({bytes_of(logits, weights, grad_logits) + bytes_of(labels)}, [=](auto& device) {
-          kernels::sigmoid_loss(device, logits, labels, weights, options, 1.0, normalizer, value, grad_logits,
+          kernels::sigmoid_loss(device, logits, labels, weights, member, 1.0, normalizer, value, grad_logits,
                                 workspace);
         });
       });
     };
-    loss("cross_entropy", {.kind = kernels::LossKind::cross_entropy});
-    loss("focal", {.kind = kernels::LossKind::focal, .alpha = 0.25});
-    loss("grad_libra", {.kind = kernels::LossKind::grad_libra});
-    loss("grad_libra, full", {.kind = kernels::LossKind::grad_libra, .weight_grad = kernels::WeightGrad::full});
+    loss("cross_entropy", kernels::CrossEntropy{});
+    loss("focal", kernels::Focal{.alpha = 0.25});
+    loss("grad_libra", kernels::GradLibra{});
+    loss("grad_libra, full", kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
     add("sigmoid", logits_shape.to_string(), [=](CaseMemory& m) {
       const View<float> logits = m.random(logits_shape, -6, 2), scores = m.output(logits_shape);
       return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::sigmoid(device, logits, scores); });

@@ -80,7 +80,7 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   }
 
   context_.configure(config_.runtime);
-  detector_ = std::make_unique<Detector>(context_, config_.model, static_cast<int>(dataset_.classes.size()));
+  detector_ = std::make_unique<Detector>(context_, config_.model, class_info(dataset_));
   detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
   train_step_ = std::make_unique<TrainStep>(*detector_, *optimizer_, communicator_,

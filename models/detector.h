@@ -51,7 +51,9 @@ class Detector {
   // sizes (N, 2): height and width of each image's content in the input, on the host.
   [[nodiscard]] std::vector<std::vector<ScoredBox>> detect(Tape& tape, Var input, std::span<const int32_t> sizes) const;
 
-  // What its losses accumulate, for checkpoints.
+  // What its losses accumulate in a step, and over a training for checkpoints: models/heads/head.h.
+  [[nodiscard]] Tensor increments() { return head_->increments(); }
+  void commit(View<const double> summed, View<const float> ok) { head_->commit(context_, summed, ok); }
   [[nodiscard]] std::vector<TrainingState> state() const { return head_->state(); }
   [[nodiscard]] ParameterStore& parameters() { return *parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return *parameters_; }

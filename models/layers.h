@@ -17,7 +17,7 @@ struct ConvLayer {
     bool bias = true;
     bool trainable = true;
     Init weight_init;
-    double bias_init = 0;
+    Init bias_init;
   };
   ConvLayer() = default;
   ConvLayer(ParameterStore& store, std::string name, int in, int out, const Options& options);

@@ -10,7 +10,6 @@
 #include "kernels/conv2d.h"
 #include "kernels/max_pool.h"
 #include "kernels/points_to_boxes.h"
-#include "kernels/sigmoid_loss.h"
 #include "runtime/tape.h"
 
 namespace gradlibra::ops {
@@ -76,11 +75,5 @@ struct FoldedNorm {
 // offsets (N, P, 2K), priors (P, 3), moment (2) or an empty Var, to boxes (N, P, 4).
 [[nodiscard]] Var points_to_boxes(Tape&, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform,
                                   float moment_mul);
-
-// Losses: the value (a double on the device, normalised and weighted); the gradient is written into the input at once.
-[[nodiscard]] Tensor sigmoid_loss(Tape&, Var logits, const Tensor& labels, const Tensor& weights,
-                                  const kernels::SigmoidLoss& options, double loss_weight, const Tensor& normalizer);
-[[nodiscard]] Tensor smooth_l1(Tape&, Var pred, const Tensor& target, const Tensor& weights, const Tensor& row_scales,
-                               float beta, double loss_weight, const Tensor& normalizer);
 
 }  // namespace gradlibra::ops

@@ -21,7 +21,10 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Init init, FileLay
   p.node.value = Tensor::borrow<float>(nullptr, shape);
   p.node.requires_grad = trainable;
   p.layout = layout;
-  p.init = init;
+  if (init.kind == Init::Kind::values && static_cast<int64_t>(init.values.size()) != shape.size())
+    throw std::logic_error("ParameterStore: " + std::to_string(init.values.size()) + " start values for " + p.name +
+                           " " + shape.to_string());
+  p.init = std::move(init);
   p.trainable = trainable;
   if (!by_name_.emplace(p.name, &p).second) throw std::logic_error("ParameterStore: two parameters named " + p.name);
   return p;
@@ -89,6 +92,7 @@ void ParameterStore::initialize(uint64_t seed) {
   for (Parameter& p : parameters_) {
     std::vector<float> values(static_cast<size_t>(p.node.value.size()));
     RandomStream random(seed, {hash_name(p.name.data(), p.name.size())});
+    if (p.init.kind == Init::Kind::values) values = p.init.values;
     for (float& v : values) {
       switch (p.init.kind) {
         case Init::Kind::constant:
@@ -99,6 +103,8 @@ void ParameterStore::initialize(uint64_t seed) {
           break;
         case Init::Kind::uniform:
           v = static_cast<float>(random.uniform(-p.init.value, p.init.value));
+          break;
+        case Init::Kind::values:
           break;
       }
     }

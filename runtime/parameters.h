@@ -15,10 +15,11 @@ namespace gradlibra {
 // How a tensor is laid out in files: convolution weights are (K, R, S, C) in memory and (K, C, R, S) on disk.
 enum class FileLayout { as_is, convolution };
 
-// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value).
+// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value), or as `values` has it, one for each element.
 struct Init {
-  enum class Kind { constant, normal, uniform } kind = Kind::constant;
+  enum class Kind { constant, normal, uniform, values } kind = Kind::constant;
   double value = 0;
+  std::vector<float> values = {};
 };
 
 struct Parameter {

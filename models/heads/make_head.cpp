@@ -19,7 +19,9 @@ constexpr Kind kKinds[] = {
     {"reppoints",
      [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
         const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<RepPointsHead>(store, config.head, config.loss, pyramid, classes);
+       return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
+                                              make_classification_loss(config.loss, classes),
+                                              parse_normalizer(config.loss.normalizer));
      }},
 };
 

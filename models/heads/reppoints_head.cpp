@@ -7,6 +7,7 @@
 #include "models/assigners/max_iou_assigner.h"
 #include "models/assigners/point_assigner.h"
 #include "models/rank_sums.h"
+#include "runtime/ops/loss.h"
 #include "runtime/profiling.h"
 
 namespace gradlibra {
@@ -28,19 +29,19 @@ ConvLayer::Options conv_options(int kernel) {
 
 }  // namespace
 
-RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const LossConfig& loss,
-                             const Pyramid& pyramid, const ClassInfo& classes)
+RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
+                             std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer)
     : config_(config),
-      classes_(classes.count()),
+      classes_(classes),
       transform_(parse_transform(config.transform)),
       by_point_{.scale = static_cast<float>(config.point_base_scale), .pos_num = config.init_pos_num},
       by_iou_{.pos_iou = static_cast<float>(config.refine_pos_iou),
               .neg_iou = static_cast<float>(config.refine_neg_iou),
               .min_pos_iou = static_cast<float>(config.refine_min_pos_iou)},
-      normalizer_(parse_normalizer(loss.normalizer)),
+      normalizer_(normalizer),
       // The rows that are no positives are of no concern to boxes.
-      box_normalizer_(normalizer_ == Normalizer::num_valid ? Normalizer::num_pos : normalizer_),
-      loss_(make_classification_loss(loss)),
+      box_normalizer_(normalizer == Normalizer::num_valid ? Normalizer::num_pos : normalizer),
+      loss_(std::move(loss)),
       priors_(pyramid.strides, config.point_base_scale) {
   const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
@@ -68,10 +69,10 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
   if (config.deform_init == "uniform")
     deformable.weight_init = {Init::Kind::uniform, std::sqrt(6.0 / (config.num_points * features))};
   ConvLayer::Options classifier = conv_options(1);
-  classifier.bias_init = loss_->bias_init(classes_).front();
+  classifier.bias_init = {.kind = Init::Kind::values, .values = loss_->bias_init()};
 
   cls_conv_ = ConvLayer(store, "bbox_head.reppoints_cls_conv", features, points, deformable);
-  cls_out_ = ConvLayer(store, "bbox_head.reppoints_cls_out", points, loss_->channels(classes_), classifier);
+  cls_out_ = ConvLayer(store, "bbox_head.reppoints_cls_out", points, loss_->channels(), classifier);
   init_conv_ = ConvLayer(store, "bbox_head.reppoints_pts_init_conv", features, points, conv_options(3));
   init_out_ = ConvLayer(store, "bbox_head.reppoints_pts_init_out", points, offsets, conv_options(1));
   refine_conv_ = ConvLayer(store, "bbox_head.reppoints_pts_refine_conv", features, points, deformable);
@@ -135,15 +136,16 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
     init_targets = box_targets(tape, by_point, truth);
     refine_targets = gather_targets(tape, by_iou, truth, classes_);
   });
-  sum_over_ranks(tape, ranks, {&by_point.counts, &by_iou.counts});
+  const Rows rows{logits, refine_targets.labels, refine_targets.class_weights};
+  Tensor before = loss_->before(tape, rows);
+  sum_over_ranks(tape, ranks, {&by_point.counts, &by_iou.counts, &before});
   const Tensor init_divisor = normalizer(tape, by_point, box_normalizer_, ranks.world_size());
   const Tensor refine_divisor = normalizer(tape, by_iou, box_normalizer_, ranks.world_size());
   const Tensor class_divisor = normalizer(tape, by_iou, normalizer_, ranks.world_size());
 
   const Range range("loss");
   std::vector<LossTerm> terms;
-  terms.push_back(
-      {"loss_cls", loss_->loss(tape, logits, refine_targets.labels, refine_targets.class_weights, class_divisor)});
+  terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
   terms.push_back(
       {"loss_pts_init", box_loss(tape, init_boxes, init_targets, cells, config_.init_loss_weight, init_divisor)});
   terms.push_back({"loss_pts_refine",
@@ -163,10 +165,7 @@ Predictions RepPointsHead::predict(Tape& tape, std::span<const Var> levels) {
   const Outputs outputs = forward(tape, levels);
   const Var logits = ops::concat_levels(tape, outputs.logits);
   const Var refine = ops::concat_levels(tape, outputs.refine_offsets);
-  Predictions result{boxes(tape, refine, cells), tape.buffer({logits.dim(0), logits.dim(1), classes_}),
-                     cells.level_rows};
-  if (tape.computes()) loss_->scores(tape.context(), logits.view(), result.scores.view());
-  return result;
+  return {boxes(tape, refine, cells), loss_->scores(tape, logits), cells.level_rows};
 }
 
 }  // namespace gradlibra

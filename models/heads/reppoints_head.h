@@ -9,7 +9,6 @@
 
 #include "kernels/assign.h"
 #include "models/assigners/assignment.h"
-#include "models/classes.h"
 #include "models/config.h"
 #include "models/heads/head.h"
 #include "models/layers.h"
@@ -22,8 +21,8 @@ namespace gradlibra {
 class RepPointsHead final : public Head {
  public:
   // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key that does not fit.
-  RepPointsHead(ParameterStore& store, const HeadConfig& config, const LossConfig& loss, const Pyramid& pyramid,
-                const ClassInfo& classes);
+  RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
+                std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer);
 
   // loss_cls, loss_pts_init, loss_pts_refine. Notes
   //   bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine}   per level (N, H_l, W_l, channels); points are (y, x) offsets in
@@ -34,6 +33,10 @@ class RepPointsHead final : public Head {
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                            Communicator& ranks) override;
   [[nodiscard]] Predictions predict(Tape& tape, std::span<const Var> levels) override;
+  [[nodiscard]] Tensor increments() override { return loss_->increments(); }
+  void commit(Context& context, View<const double> summed, View<const float> ok) override {
+    loss_->commit(context, summed, ok);
+  }
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
 
  private:

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
+#include "runtime/ops/loss.h"
 #include "runtime/optimizer.h"
 #include "tests/kernels/vectors.h"
 #include "tests/models/filler.h"
@@ -283,7 +284,8 @@ TEST(Detector, ErrorsNameTheKey) {
   EXPECT_NE(failure(with([](auto& c) { c.neck.num_outs = 2; })).find("model.neck.num_outs"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.head.norm_groups = 3; })).find("norm_groups"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.head.num_points = 12; })).find("model.head.num_points"), std::string::npos);
-  EXPECT_NE(failure(with([](auto& c) { c.loss.alpha_pos = "x"; })).find("model.loss.alpha_pos"), std::string::npos);
+  EXPECT_NE(failure(with([](auto& c) { c.loss.grad_libra.alpha_pos = "x"; })).find("model.loss.alpha_pos"),
+            std::string::npos);
 }
 
 }  // namespace

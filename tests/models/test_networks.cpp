@@ -149,7 +149,7 @@ void check_reppoints(Context& context, const std::string& key, ModelConfig confi
     SCOPED_TRACE(key + " " + name);
     ModelConfig with_loss = config;
     if (name == "focal_pos") {
-      with_loss.loss = {.type = "focal", .normalizer = "num_pos_image_min1", .focal_gamma = 2, .focal_alpha = 0.25};
+      with_loss.loss = {.type = "focal", .normalizer = "num_pos_image_min1", .focal = {.gamma = 2, .alpha = 0.25}};
     } else {
       with_loss.loss = {.type = "cross_entropy",
                         .normalizer = name == "sigmoid_ce_pos" ? "num_pos_image_min1" : "pos_plus_neg"};

@@ -9,6 +9,8 @@
 #include <map>
 #include <random>
 
+#include "kernels/elementwise.h"
+#include "runtime/ops/loss.h"
 #include "tests/models/filler.h"
 
 namespace gradlibra {
@@ -28,8 +30,16 @@ struct Told {
 
 // A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
 struct SmallHead {
+  SmallHead(Context& c, const HeadConfig& config, std::unique_ptr<ClassificationLoss> loss)
+      : context(c), store(c), head(store, small(config), {8, {8, 16}}, 3, std::move(loss), Normalizer::num_pos) {
+    store.allocate();
+    fill_parameters(store);
+  }
   SmallHead(Context& c, HeadConfig config, const LossConfig& loss = {})
-      : context(c), store(c), head(store, small(config), loss, {8, {8, 16}}, unknown_classes(3)) {
+      : context(c),
+        store(c),
+        head(store, small(config), {8, {8, 16}}, 3, make_classification_loss(loss, unknown_classes(3)),
+             parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);
   }
@@ -322,6 +332,75 @@ TEST_F(Heads, TheBiasOfTheClassifierStartsAtThePrior) {
   head.store.initialize(0);
   for (const float b : context.download<float>(head.store.find("bbox_head.reppoints_cls_out.bias")->node.value))
     EXPECT_NEAR(b, -4.59512, 1e-5);
+}
+
+// A loss with a channel beyond the classes, sums over ranks and a state.
+class CountingLoss final : public ClassificationLoss {
+ public:
+  explicit CountingLoss(Context& context) : counts_(context.zeros({2}, DType::f64)) {}
+  [[nodiscard]] int channels() const override { return 4; }
+  [[nodiscard]] std::vector<float> bias_init() const override { return {1, 2, 3, -4}; }
+  [[nodiscard]] Tensor scores(Tape& tape, Var logits) const override {
+    EXPECT_EQ(logits.dim(-1), 4);
+    return tape.buffer({logits.dim(0), logits.dim(1), 3});
+  }
+  [[nodiscard]] Tensor before(Tape& tape, const Rows& rows) override {
+    EXPECT_EQ(rows.labels.shape(), rows.weights.shape());
+    return doubles(tape.context(), {1, 2, 3});
+  }
+  [[nodiscard]] Tensor loss(Tape& tape, const Rows& rows, const Tensor&, const Summed& summed) override {
+    seen = tape.context().download<double>(summed.values);
+    ranks = summed.ranks;
+    ops::with_loss_gradient(tape, rows.logits, [&](View<float> grad) {
+      tape.run([&](auto& device) { kernels::fill(device, grad, 1.0f); });
+    });
+    staged_ = doubles(tape.context(), {5, 7});
+    return doubles(tape.context(), {0.5});
+  }
+  [[nodiscard]] Tensor increments() override { return std::move(staged_); }
+  void commit(Context&, View<const double> summed, View<const float> ok) override {
+    if (!std::isfinite(ok[0])) return;
+    for (int64_t i = 0; i < 2; ++i) counts_.view<double>()[i] += summed[i];
+  }
+  [[nodiscard]] std::vector<TrainingState> state() override { return {{"counting.counts", &counts_}}; }
+
+  std::vector<double> seen;
+  int ranks = 0;
+
+ private:
+  static Tensor doubles(Context& context, const std::vector<double>& values) {
+    return context.upload<double>(values, {static_cast<int64_t>(values.size())});
+  }
+  Tensor counts_, staged_;
+};
+
+TEST_F(Heads, TakesAnyLoss) {
+  auto made = std::make_unique<CountingLoss>(context);
+  CountingLoss& loss = *made;
+  SmallHead head(context, {}, std::move(made));
+  head.store.initialize(0);
+  const Parameter* bias = head.store.find("bbox_head.reppoints_cls_out.bias");
+  EXPECT_EQ(context.download<float>(bias->node.value), (Floats{1, 2, 3, -4}));
+
+  TwoRanks ranks;
+  const Losses losses = head.train({0}, truth({some}, 4), nullptr, &ranks);
+  EXPECT_EQ(losses.at("loss_cls"), 0.5);
+  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
+  EXPECT_EQ(loss.ranks, 2);
+  EXPECT_EQ(head.gradient("bbox_head.reppoints_cls_out.bias"), Floats(4, 80));  // a one from each of the cells
+
+  const Tensor increments = head.head.increments();
+  EXPECT_EQ(context.download<double>(increments), (std::vector<double>{5, 7}));
+  const std::vector<TrainingState> state = head.head.state();
+  ASSERT_EQ(state.size(), 1u);
+  for (const auto& [ok, want] : {std::pair<float, double>{std::nanf(""), 0}, {0.5f, 7}}) {
+    head.head.commit(context, increments.view<double>(), View<const float>(&ok, {1}));
+    EXPECT_EQ(context.download<double>(*state[0].values)[1], want);
+  }
+  Tape shapes(context, Tape::Mode::shapes);
+  const Predictions found =
+      head.head.predict(shapes, std::vector<Var>{shapes.make({1, 8, 8, 8}, false), shapes.make({1, 4, 4, 8}, false)});
+  EXPECT_EQ(found.boxes.shape(), (Shape{1, 80, 4}));
 }
 
 TEST_F(Heads, OneLevelPerStride) {
