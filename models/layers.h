@@ -4,7 +4,10 @@
 
 #include <string>
 
-#include "runtime/ops.h"
+#include "runtime/ops/convolution.h"
+#include "runtime/ops/elementwise.h"
+#include "runtime/ops/norm.h"
+#include "runtime/ops/resample.h"
 #include "runtime/parameters.h"
 
 namespace gradlibra {

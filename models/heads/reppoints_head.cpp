@@ -6,6 +6,7 @@
 
 #include "models/assigners/max_iou_assigner.h"
 #include "models/assigners/point_assigner.h"
+#include "models/heads/reppoints_ops.h"
 #include "models/rank_sums.h"
 #include "runtime/ops/loss.h"
 #include "runtime/profiling.h"

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/assign.h"
+#include "kernels/points_to_boxes.h"
 #include "models/assigners/assignment.h"
 #include "models/config.h"
 #include "models/heads/head.h"
