@@ -130,11 +130,12 @@ class TenTimes final : public Communicator {
  public:
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
-  void all_reduce_sum(Tensor& values) override {
+  void sum(View<double> values) override {
     ++reductions;
-    for (int64_t i = 0; i < values.size(); ++i) values.view<double>()[i] *= 11;
+    for (int64_t i = 0; i < values.size(); ++i) values[i] *= 11;
   }
-  void broadcast(Tensor&, int) override {}
+  void sum(View<float>) override {}
+  void broadcast(View<float>, int) override {}
   void barrier() override {}
   int reductions = 0;
 };
