@@ -97,14 +97,6 @@ class DetectionCases {
       return m.work({bytes_of(assigned)},
                     [=](auto& device) { kernels::count_assigned(device, assigned, counts, workspace); });
     });
-    add("count_positive", rows.to_string(), [=](CaseMemory& m) {
-      const int64_t R = rows.size();
-      const View<int32_t> labels = m.random_int({R}, 11);
-      const View<float> weights = m.random({R}, 0, 1);
-      const View<double> count = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(R)});
-      return m.work({bytes_of(labels) + bytes_of(weights)},
-                    [=](auto& device) { kernels::count_positive(device, labels, weights, 10, count, workspace); });
-    });
   }
 
   void losses() {
@@ -164,12 +156,6 @@ class DetectionCases {
   // Over all `count` trainable values of the network at once.
   void parameters(int64_t count) {
     const Shape all{count};
-    add("sum", all.to_string(), [=](CaseMemory& m) {
-      const View<float> x = m.random(all);
-      const View<double> out = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(count)});
-      return m.work({bytes_of(x)},
-                    [=](auto& device) { kernels::sum(device, x, out, Accumulate::overwrite, workspace); });
-    });
     add("sum_squares", all.to_string(), [=](CaseMemory& m) {
       const View<float> x = m.random(all);
       const View<double> out = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(count)});

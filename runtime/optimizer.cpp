@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/optimizer.h"
 
-#include <cmath>
-
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "kernels/sgd.h"
@@ -81,7 +79,5 @@ void Optimizer::update(Communicator& communicator, View<const double> losses) {
   });
   parameters_.weights_changed();
 }
-
-double Optimizer::grad_norm() { return std::sqrt(parameters_.context().download<double>(sum_squares_)[0]); }
 
 }  // namespace gradlibra

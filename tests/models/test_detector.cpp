@@ -42,7 +42,8 @@ struct Training {
     for (const LossTerm& term : terms) total += context.download<double>(term.value)[0];
     tape.backward();
     detector.parameters().finish_backward();
-    optimizer.step(lr, alone);
+    optimizer.set_lr(lr);
+    optimizer.update(alone);
     return total;
   }
   // Everything that a step changes.
