@@ -32,6 +32,14 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to) {
   for (const Prefetch::Item& item : prepare(context, batch, to)) context.upload_bytes(item.host, *item.to);
 }
 
+ClassInfo class_info(const Dataset& training) {
+  ClassInfo classes{training.classes, std::vector<int64_t>(training.classes.size(), 0)};
+  for (const ImageRecord& image : training.images)
+    for (const Object& object : image.objects)
+      if (!object.difficult && !object.crowd) ++classes.instances.at(static_cast<size_t>(object.label));
+  return classes;
+}
+
 SafetensorsFile batch_file(const Batch& batch) {
   SafetensorsFile file;
   const int64_t N = batch.N, M = batch.max_boxes;

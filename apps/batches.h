@@ -2,6 +2,7 @@
 // Batches from the loader to the device.
 #pragma once
 
+#include "data/dataset.h"
 #include "data/loader.h"
 #include "models/detector.h"
 #include "runtime/safetensors.h"
@@ -17,6 +18,9 @@ struct DeviceBatch {
 void upload(Context& context, const Batch& batch, DeviceBatch& to);
 // The same as a list of copies that are still to be made.
 [[nodiscard]] std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to);
+
+// The classes of a data set, and how many boxes of each its training split trains on.
+[[nodiscard]] ClassInfo class_info(const Dataset& training);
 
 // A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run it again.
 // std::runtime_error names the file if it is not such a batch.

@@ -4,12 +4,15 @@
 
 #include "apps/benchmark_cases.h"
 #include "kernels/assign.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
+#include "kernels/losses/sigmoid_loss.h"
 #include "kernels/nms.h"
 #include "kernels/points_to_boxes.h"
 #include "kernels/reduce.h"
 #include "kernels/scalar.h"
 #include "kernels/sgd.h"
-#include "kernels/sigmoid_loss.h"
 #include "kernels/smooth_l1.h"
 
 namespace gradlibra {
@@ -94,20 +97,12 @@ class DetectionCases {
       return m.work({bytes_of(assigned)},
                     [=](auto& device) { kernels::count_assigned(device, assigned, counts, workspace); });
     });
-    add("count_positive", rows.to_string(), [=](CaseMemory& m) {
-      const int64_t R = rows.size();
-      const View<int32_t> labels = m.random_int({R}, 11);
-      const View<float> weights = m.random({R}, 0, 1);
-      const View<double> count = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(R)});
-      return m.work({bytes_of(labels) + bytes_of(weights)},
-                    [=](auto& device) { kernels::count_positive(device, labels, weights, 10, count, workspace); });
-    });
   }
 
   void losses() {
     const int64_t R = N_ * P_, C = sizes_.classes;
     const Shape logits_shape{R, C};
-    const auto loss = [&](const char* name, const kernels::SigmoidLoss& options) {
+    const auto loss = [&](const char* name, const auto& member) {
       add("sigmoid_loss", logits_shape.to_string() + " " + name, [=](CaseMemory& m) {
         const View<float> logits = m.random(logits_shape, -6, 2), weights = m.random({R}, 0.5, 1),
                           grad_logits = m.output(logits_shape);
@@ -115,15 +110,15 @@ class DetectionCases {
         const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
                            workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
         return m.work({bytes_of(logits, weights, grad_logits) + bytes_of(labels)}, [=](auto& device) {
-          kernels::sigmoid_loss(device, logits, labels, weights, options, 1.0, normalizer, value, grad_logits,
+          kernels::sigmoid_loss(device, logits, labels, weights, member, 1.0, normalizer, value, grad_logits,
                                 workspace);
         });
       });
     };
-    loss("cross_entropy", {.kind = kernels::LossKind::cross_entropy});
-    loss("focal", {.kind = kernels::LossKind::focal, .alpha = 0.25});
-    loss("grad_libra", {.kind = kernels::LossKind::grad_libra});
-    loss("grad_libra, full", {.kind = kernels::LossKind::grad_libra, .weight_grad = kernels::WeightGrad::full});
+    loss("cross_entropy", kernels::CrossEntropy{});
+    loss("focal", kernels::Focal{.alpha = 0.25});
+    loss("grad_libra", kernels::GradLibra{});
+    loss("grad_libra, full", kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
     add("sigmoid", logits_shape.to_string(), [=](CaseMemory& m) {
       const View<float> logits = m.random(logits_shape, -6, 2), scores = m.output(logits_shape);
       return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::sigmoid(device, logits, scores); });
@@ -161,12 +156,6 @@ class DetectionCases {
   // Over all `count` trainable values of the network at once.
   void parameters(int64_t count) {
     const Shape all{count};
-    add("sum", all.to_string(), [=](CaseMemory& m) {
-      const View<float> x = m.random(all);
-      const View<double> out = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(count)});
-      return m.work({bytes_of(x)},
-                    [=](auto& device) { kernels::sum(device, x, out, Accumulate::overwrite, workspace); });
-    });
     add("sum_squares", all.to_string(), [=](CaseMemory& m) {
       const View<float> x = m.random(all);
       const View<double> out = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(count)});

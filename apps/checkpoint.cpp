@@ -80,7 +80,7 @@ LoadedDetector load_detector(Context& context, const SafetensorsFile& file, cons
   loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
   loaded.step = number(file, name, "step");
   context.configure(loaded.config.runtime);
-  loaded.detector = std::make_unique<Detector>(context, loaded.config.model, static_cast<int>(loaded.classes.size()));
+  loaded.detector = std::make_unique<Detector>(context, loaded.config.model, ClassInfo{loaded.classes, {}});
   load_weights(loaded.detector->parameters(), file, name, WeightScope::detector);
   return loaded;
 }

@@ -71,7 +71,7 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
   std::vector<Finding> findings;
   const Dataset dataset = read_dataset(config.data, Split::train, findings);
   context->configure(config.runtime);
-  Detector detector(*context, config.model, static_cast<int>(dataset.classes.size()));
+  Detector detector(*context, config.model, class_info(dataset));
   detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
   const std::string source = weights.empty() ? config.train.pretrained : weights;
   if (!source.empty()) {

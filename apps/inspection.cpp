@@ -13,13 +13,16 @@ namespace gradlibra {
 
 namespace {
 
-// A value of the tape as files have it: maps (N, H, W, C) become (N, C, H, W); the same reordering as a weight's.
+std::vector<int64_t> dims_of(const Tensor& t) { return {t.shape().dims().begin(), t.shape().dims().end()}; }
+
+// A value of the tape as files have it: maps (N, H, W, C) become (N, C, H, W), by the same reordering as a weight's; assignments stay integers,
+// a double becomes a scalar.
 FileTensor value_tensor(Context& context, const Tensor& tensor) {
+  if (tensor.dtype() == DType::i32) return make_file_tensor(context.download<int32_t>(tensor), dims_of(tensor));
+  if (tensor.dtype() == DType::f64) return make_file_scalar(context.download<double>(tensor).at(0));
   const bool map = tensor.shape().rank() == 4;
   return to_file_tensor(context, tensor, map ? FileLayout::convolution : FileLayout::as_is);
 }
-
-std::vector<int64_t> dims_of(const Tensor& t) { return {t.shape().dims().begin(), t.shape().dims().end()}; }
 
 }  // namespace
 
@@ -76,12 +79,10 @@ SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
     tensors["param/" + p.name] = to_file_tensor(context, p.node.value, p.layout);
   Tape tape(context, Tape::Mode::inspection);
   SingleProcess alone;
-  RepPointsHead::Targets targets;
-  const std::vector<LossTerm> terms =
-      detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone, &targets);
+  const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone);
   tape.backward();
 
-  for (const auto& [name, value] : tape.named()) {
+  for (const auto& [name, value] : tape.noted()) {
     tensors[name] = value_tensor(context, value.node().value);
     if (value.node().grad_written) tensors["grad/" + name] = value_tensor(context, value.node().grad);
   }
@@ -91,12 +92,6 @@ SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
   tensors["gt.boxes"] = make_file_tensor(batch.gt_boxes, dims_of(device.truth.boxes));
   tensors["gt.labels"] = make_file_tensor(batch.gt_labels, dims_of(device.truth.labels));
   tensors["gt.counts"] = make_file_tensor(batch.gt_counts, dims_of(device.truth.counts));
-  tensors["targets.init_assigned"] =
-      make_file_tensor(context.download<int32_t>(targets.init_assigned), dims_of(targets.init_assigned));
-  tensors["targets.refine_assigned"] =
-      make_file_tensor(context.download<int32_t>(targets.refine_assigned), dims_of(targets.refine_assigned));
-  tensors["targets.init_normalizer"] = make_file_scalar(context.download<double>(targets.init_normalizer)[0]);
-  tensors["targets.refine_normalizer"] = make_file_scalar(context.download<double>(targets.refine_normalizer)[0]);
   for (const LossTerm& term : terms)
     tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
   file.metadata["format"] = "gradlibra step 1";

@@ -22,11 +22,10 @@ namespace gradlibra {
 
 // One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other frameworks have them:
 //   input, gt.boxes, gt.labels, gt.counts                     what went in (normalised pixels, network coordinates)
-//   backbone.stem, backbone.c2 .. c5, neck.p3 .., bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine},
-//   bbox_head.{init,refine}_boxes                             values
+//   whatever backbone, neck and head note on the tape         backbone.c2 .. c5, neck.p3 .., and what the head's header lists: maps, boxes,
+//                                                             assignments (integers), normalisers (scalars, F64)
 //   grad/<any of these>, grad/<parameter>                     d total loss / d value, where one exists
-//   targets.{init,refine}_assigned                            per cell of all levels: 0 background, -1 ignored, k ground truth k - 1
-//   targets.{init,refine}_normalizer, loss.<term>             scalars (F64)
+//   loss.<term>                                               scalars (F64)
 //   param/<parameter>                                         the weights it ran with
 [[nodiscard]] SafetensorsFile inspect_step(Detector& detector, const Batch& batch);
 

@@ -41,22 +41,34 @@ void TrainStep::run() {
   const Var input = detector_.normalize(tape, batch_.images);
   const std::vector<LossTerm> terms =
       in_range("forward", [&] { return detector_.loss(tape, input, batch_.truth, communicator_); });
-  if (report_.empty()) {
-    for (const LossTerm& term : terms) names_.push_back(term.name);
-    report_ = context_.zeros({static_cast<int64_t>(terms.size()) + 1}, DType::f64);
-  }
-  double* slots = report_.view<double>().data();
-  const auto slot = [&](size_t i) { return Tensor::borrow(slots + i, {1}); };
-  for (size_t i = 0; i < terms.size(); ++i) {
-    Tensor to = slot(i);
-    context_.copy(terms[i].value, to);
-  }
   in_range("backward", [&] {
     tape.backward();
     detector_.parameters().finish_backward();
   });
-  in_range("update", [&] { optimizer_.update(communicator_, {slots, {static_cast<int64_t>(terms.size())}}); });
-  Tensor norm = slot(terms.size());
+  const Tensor increments = detector_.increments();
+  const auto count = static_cast<int64_t>(terms.size()), gained = increments.empty() ? 0 : increments.size();
+  const bool alone = communicator_.world_size() == 1;
+  if (report_.empty()) {
+    for (const LossTerm& term : terms) names_.push_back(term.name);
+    sums_ = alone ? 1 : 1 + count;
+    report_ = context_.zeros({sums_ + count + gained}, DType::f64);
+  }
+  double* const report = report_.view<double>().data();
+  const auto place = [&](int64_t at, int64_t size) { return Tensor::borrow(report + at, {size}); };
+  Tensor norm = place(0, 1), losses = place(sums_, count), state = place(sums_ + count, gained);
+  for (int64_t i = 0; i < count; ++i) {
+    Tensor to = place(sums_ + i, 1);
+    context_.copy(terms[static_cast<size_t>(i)].value, to);
+  }
+  if (gained > 0) context_.copy(increments, state);
+  if (!alone) {
+    Tensor own = place(1, count);
+    context_.copy(losses, own);
+  }
+  // The sum of the losses is also the flag by which all ranks decide alike: it is finite only if the losses of every rank are.
+  communicator_.sum(View<double>(report + sums_, {count + gained}));
+  in_range("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
+  if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());
   context_.copy(optimizer_.sum_squares(), norm);
 }
 
@@ -76,11 +88,14 @@ void TrainStep::enqueue(double lr) {
 TrainStep::Result TrainStep::wait() {
   const std::vector<double> values = readback_->wait();
   Result result;
+  const auto ranks = static_cast<double>(communicator_.world_size());
   for (size_t i = 0; i < names_.size(); ++i) {
-    result.losses.emplace_back(names_[i], values[i]);
-    result.total += values[i];
+    const double mean = values[static_cast<size_t>(sums_) + i] / ranks;
+    result.losses.emplace_back(names_[i], mean);
+    result.total += mean;
+    result.own_total += values[1 + i];
   }
-  result.grad_norm = std::sqrt(values.back());
+  result.grad_norm = std::sqrt(values[0]);
   return result;
 }
 

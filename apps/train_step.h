@@ -26,12 +26,15 @@ class TrainStep {
 
   // A batch on its way to the device while the step before it runs. Its host memory may be reused on return.
   void stage(const Batch& batch);
-  // Forward, losses, backward, update on the staged batch. A loss or gradient norm that is not finite changes no parameter.
+  // Forward, losses, backward, update on the staged batch. A loss or gradient norm that is not finite, on whichever rank, changes no parameter
+  // and no state of a loss on any rank.
   void enqueue(double lr);
 
+  // The same on every rank but for own_total, so that all ranks go on or stop alike.
   struct Result {
-    std::vector<std::pair<std::string, double>> losses;  // as the head names them
-    double total = 0, grad_norm = 0;                     // norm before clipping
+    std::vector<std::pair<std::string, double>> losses;  // as the head names them, mean over ranks
+    double total = 0, grad_norm = 0;                     // norm of the averaged gradients, before clipping
+    double own_total = 0;                                // of this rank's batch
   };
   // Of the oldest step that nobody has waited for.
   [[nodiscard]] Result wait();
@@ -55,7 +58,10 @@ class TrainStep {
   std::unique_ptr<CapturedWork> graph_;
   int eager_steps_ = 0;
   std::vector<std::string> names_;  // of the losses
-  Tensor report_;                   // the losses, and the square of the gradient norm
+  // Doubles for the host: the square of the gradient norm, the losses of this rank, and what is summed over ranks in one reduction: the losses and
+  // the increments of their state. A job of one rank has the losses once.
+  Tensor report_;
+  int64_t sums_ = 0;  // where the sums begin
 };
 
 }  // namespace gradlibra

@@ -80,7 +80,7 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   }
 
   context_.configure(config_.runtime);
-  detector_ = std::make_unique<Detector>(context_, config_.model, static_cast<int>(dataset_.classes.size()));
+  detector_ = std::make_unique<Detector>(context_, config_.model, class_info(dataset_));
   detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
   train_step_ = std::make_unique<TrainStep>(*detector_, *optimizer_, communicator_,
@@ -129,6 +129,7 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   say(fmt::format("model: {} trainable of {} parameters on {}", detector_->parameters().trainable_count(),
                   detector_->parameters().parameter_count(), context_.device_name()));
   say(fmt::format("learning rate {:.6g} at total batch {}", base_lr_, total_batch));
+  if (!leads()) return;
   std::ofstream resolved(options_.work_dir / "config.yaml");
   if (!(resolved << to_yaml(config_, true) << std::flush))
     throw std::runtime_error((options_.work_dir / "config.yaml").string() + ": cannot be written");
@@ -139,14 +140,19 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
 Trainer::~Trainer() = default;
 
 void Trainer::say(const std::string& line) const {
-  if (options_.quiet) return;
+  if (options_.quiet || !leads()) return;
   fmt::print("{}\n", line);
   std::fflush(stdout);
 }
 
 void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& result) const {
   const Batch& batch = batches_[step.batch];
-  const std::filesystem::path dump = options_.work_dir / fmt::format("nonfinite_step_{}.safetensors", step.number);
+  if (std::isfinite(result.own_total) && !std::isfinite(result.total))
+    throw NonFiniteError(
+        fmt::format("another rank's loss is not finite at step {}. Nothing was updated.", step.number));
+  const std::string rank = leads() ? "" : fmt::format("_rank_{}", communicator_.rank());
+  const std::filesystem::path dump =
+      options_.work_dir / fmt::format("nonfinite_step_{}{}.safetensors", step.number, rank);
   std::string replay = fmt::format("The batch is in {} for `inspect step --batch`", dump.string());
   try {
     write_safetensors(dump, batch_file(batch));
@@ -242,7 +248,7 @@ void Trainer::finish_steps(size_t may_remain) {
 bool Trainer::signalled() const { return options_.signal != nullptr && options_.signal->load() != 0; }
 
 void Trainer::save_checkpoint(bool last) {
-  if (communicator_.rank() != 0) return;
+  if (!leads()) return;
   const auto saved = store_->save(make_checkpoint(*detector_, config_, dataset_, state_), state_.step);
   if (saved.ok()) return;
   const std::string problem = fmt::format("no checkpoint at step {}: {}", state_.step, saved.error);
@@ -251,6 +257,7 @@ void Trainer::save_checkpoint(bool last) {
 }
 
 void Trainer::evaluate(int64_t epoch) {
+  if (!leads()) return;  // the others wait in their next reduction
   struct Signalled {};
   Detections detections;
   try {
@@ -269,6 +276,7 @@ void Trainer::evaluate(int64_t epoch) {
 }
 
 void Trainer::log(const PendingStep& step, const TrainStep::Result& result, double step_seconds) {
+  if (!leads()) return;
   const int64_t done = step.number + 1;
   nlohmann::ordered_json line{{"step", done}, {"epoch", step.epoch + 1}, {"lr", step.lr}, {"loss", result.total}};
   for (const auto& [name, value] : result.losses) line[name] = value;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes.
+// The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes. Of several ranks the first prints, logs and
+// writes.
 #pragma once
 
 #include <array>
@@ -67,6 +68,8 @@ class Trainer {
   // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be lost unnoticed.
   void save_checkpoint(bool last);
   [[nodiscard]] bool signalled() const;
+  // Whether this rank is the one that prints, logs and writes checkpoints.
+  [[nodiscard]] bool leads() const { return communicator_.rank() == 0; }
   void evaluate(int64_t epoch);
   void log(const PendingStep& step, const TrainStep::Result& result, double step_seconds);
   void say(const std::string& line) const;

@@ -103,15 +103,14 @@ void max_iou_assign(Cpu& cpu, View<const float> boxes, View<const float> gt_boxe
   require(workspace.size() >= max_iou_assign_workspace(N, M), "max_iou_assign", "workspace is too small");
   float* gt_max = workspace.data();  // M_g
 
-  if (options.match_low_quality)
-    parallel_for(cpu, N * M, 1, [&](int64_t gt) {
-      const int64_t n = gt / M;
-      if (gt % M >= real_boxes(gt_counts, n, M)) return;
-      float largest = 0;
-      for (int64_t p = 0; p < P; ++p)
-        largest = std::max(largest, box_iou(boxes.data() + 4 * (n * P + p), gt_boxes.data() + 4 * gt));
-      gt_max[gt] = largest;
-    });
+  parallel_for(cpu, N * M, 1, [&](int64_t gt) {
+    const int64_t n = gt / M;
+    if (gt % M >= real_boxes(gt_counts, n, M)) return;
+    float largest = 0;
+    for (int64_t p = 0; p < P; ++p)
+      largest = std::max(largest, box_iou(boxes.data() + 4 * (n * P + p), gt_boxes.data() + 4 * gt));
+    gt_max[gt] = largest;
+  });
   parallel_for(cpu, N * P, 256, [&](int64_t row) {
     const int64_t n = row / P, count = real_boxes(gt_counts, n, M);
     float largest = -1;
@@ -123,7 +122,7 @@ void max_iou_assign(Cpu& cpu, View<const float> boxes, View<const float> gt_boxe
         largest = iou;
         best = id;
       }
-      if (options.match_low_quality && iou == gt_max[n * M + g] && iou >= options.min_pos_iou) low_quality = id;
+      if (iou == gt_max[n * M + g] && iou >= options.min_pos_iou) low_quality = id;
     }
     if (low_quality > 0)
       assigned[row] = low_quality;

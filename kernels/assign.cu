@@ -122,7 +122,7 @@ __global__ void max_iou_assign_kernel(const float* __restrict__ boxes, int64_t P
       largest = iou;
       best = id;
     }
-    if (options.match_low_quality && iou == gt_max[n * gt.M + g] && iou >= options.min_pos_iou) low_quality = id;
+    if (iou == gt_max[n * gt.M + g] && iou >= options.min_pos_iou) low_quality = id;
   }
   if (low_quality > 0)
     assigned[row] = low_quality;
@@ -225,7 +225,7 @@ void max_iou_assign(Cuda& cuda, View<const float> boxes, View<const float> gt_bo
   require_shape("max_iou_assign", "boxes", boxes, {gt.N, P, 4});
   require(workspace.size() >= max_iou_assign_workspace(gt.N, gt.M), "max_iou_assign", "workspace is too small");
   if (gt.N * P == 0) return;
-  if (gt.M > 0 && options.match_low_quality)
+  if (gt.M > 0)
     launch(gt_max_iou_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), boxes.data(), P, gt,
            workspace.data());
   launch(max_iou_assign_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), boxes.data(), P, gt, options,

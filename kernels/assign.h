@@ -32,8 +32,8 @@ void point_assign(Cuda&, View<const float> priors, View<const float> gt_boxes, V
 struct MaxIouAssign {
   float pos_iou = 0.5f;
   float neg_iou = 0.4f;
-  float min_pos_iou = 1e-6f;  // 0 reproduces the reference, where an untouched ground truth takes every prior
-  bool match_low_quality = true;
+  float min_pos_iou =
+      1e-6f;  // 0 reproduces the reference, where an untouched ground truth takes every prior; above 1 no box is given that way
 };
 
 // MaxIoUAssigner. boxes (N, P, 4): each image's own proposals. With m the largest IoU of a box, k its ground truth (ties: lower):

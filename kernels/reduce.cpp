@@ -52,27 +52,12 @@ void reduce(Cpu& cpu, int64_t size, View<double> out, Accumulate mode, View<doub
 
 }  // namespace
 
-void sum(Cpu& cpu, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
-  check_reduce("sum", x.size(), out, workspace);
-  reduce(cpu, x.size(), out, mode, workspace, [x = x.data()](int64_t i) { return static_cast<double>(x[i]); });
-}
-
 void sum_squares(Cpu& cpu, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
   check_reduce("sum_squares", x.size(), out, workspace);
   reduce(cpu, x.size(), out, mode, workspace, [x = x.data()](int64_t i) {
     const auto v = static_cast<double>(x[i]);
     return v * v;
   });
-}
-
-void count_positive(Cpu& cpu, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
-                    View<double> workspace) {
-  check_reduce("count_positive", labels.size(), count, workspace);
-  require_shape("count_positive", "weights", weights, labels.shape());
-  reduce(cpu, labels.size(), count, Accumulate::overwrite, workspace,
-         [labels = labels.data(), weights = weights.data(), classes](int64_t r) {
-           return weights[r] > 0 && labels[r] >= 0 && labels[r] < classes ? 1.0 : 0.0;
-         });
 }
 
 namespace {

@@ -10,16 +10,6 @@ namespace gradlibra::kernels {
 namespace {
 
 // What is summed: value(i), and quad(i) for elements i .. i + 3 where 16-byte loads are possible.
-struct Plain {
-  const float* x;
-  __device__ double value(int64_t i) const { return static_cast<double>(x[i]); }
-  __device__ double quad(int64_t i) const {
-    const Pack<4> v = load<4>(x + i);
-    return (static_cast<double>(v[0]) + static_cast<double>(v[1])) +
-           (static_cast<double>(v[2]) + static_cast<double>(v[3]));
-  }
-};
-
 struct Square {
   const float* x;
   __device__ static double square(float v) { return static_cast<double>(v) * static_cast<double>(v); }
@@ -28,16 +18,6 @@ struct Square {
     const Pack<4> v = load<4>(x + i);
     return (square(v[0]) + square(v[1])) + (square(v[2]) + square(v[3]));
   }
-};
-
-struct Positive {
-  const int32_t* labels;
-  const float* weights;
-  int classes;
-  __device__ double value(int64_t r) const {
-    return weights[r] > 0 && labels[r] >= 0 && labels[r] < classes ? 1.0 : 0.0;
-  }
-  __device__ double quad(int64_t r) const { return (value(r) + value(r + 1)) + (value(r + 2) + value(r + 3)); }
 };
 
 struct Partial {
@@ -148,22 +128,9 @@ void plain_row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mod
 
 }  // namespace
 
-void sum(Cuda& cuda, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
-  check_reduce("sum", x.size(), out, workspace);
-  reduce(cuda, Plain{x.data()}, x.size(), aligned(x.data()), out, mode, workspace);
-}
-
 void sum_squares(Cuda& cuda, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
   check_reduce("sum_squares", x.size(), out, workspace);
   reduce(cuda, Square{x.data()}, x.size(), aligned(x.data()), out, mode, workspace);
-}
-
-void count_positive(Cuda& cuda, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
-                    View<double> workspace) {
-  check_reduce("count_positive", labels.size(), count, workspace);
-  require_shape("count_positive", "weights", weights, labels.shape());
-  reduce(cuda, Positive{labels.data(), weights.data(), classes}, labels.size(), false, count, Accumulate::overwrite,
-         workspace);
 }
 
 void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {

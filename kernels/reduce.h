@@ -14,11 +14,8 @@ namespace gradlibra::kernels {
 // Elements whose sum is one partial result; partial results are added in order.
 inline constexpr int64_t kReduceChunk = 16384;
 
-// out[0] (+)= sum x,  sum x^2, accumulated in double. x any shape, may be empty (sum 0). workspace: reduce_workspace(x.size())
-// doubles.
+// out[0] (+)= sum x^2, accumulated in double. x any shape, may be empty (sum 0). workspace: reduce_workspace(x.size()) doubles.
 int64_t reduce_workspace(int64_t size);
-void sum(Cpu&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
-void sum(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 void sum_squares(Cpu&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 void sum_squares(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 
@@ -40,13 +37,6 @@ void relu_backward_sum_rows(Cpu&, In<T> y, In<T> grad_y, View<T> grad_x, View<fl
 template <MapType T>
 void relu_backward_sum_rows(Cuda&, In<T> y, In<T> grad_y, View<T> grad_x, View<float> out, Accumulate mode,
                             View<float> workspace);
-
-// count[0] = rows with weight > 0 and 0 <= label < classes (the P_r of the losses' normaliser), as double.
-// labels (R) int32, weights (R). workspace: reduce_workspace(R) doubles.
-void count_positive(Cpu&, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
-                    View<double> workspace);
-void count_positive(Cuda&, View<const int32_t> labels, View<const float> weights, int classes, View<double> count,
-                    View<double> workspace);
 
 // What both versions check first.
 void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "models/config.h"
 
+#include "models/heads/make_head.h"
+#include "models/losses/classification_loss.h"
+
 namespace gradlibra {
 
 void BackboneConfig::describe(ConfigVisitor& v) {
@@ -49,16 +52,13 @@ void HeadConfig::describe(ConfigVisitor& v) {
 }
 
 void LossConfig::describe(ConfigVisitor& v) {
-  v.choice("type", type, {"cross_entropy", "focal", "grad_libra"}, "classification loss");
+  v.choice("type", type, loss_kinds(), "classification loss");
   v.field("weight", weight, "factor on the classification loss");
   v.choice("normalizer", normalizer, {"num_pos", "num_valid", "num_pos_image_min1", "pos_plus_neg"},
            "what the losses are divided by");
   v.field("prior_probability", prior_probability, "score of every class before training");
-  v.field("alpha_pos", alpha_pos, "Grad-Libra: alpha of positives, 0 to 1, or off (weight 1)");
-  v.field("alpha_neg", alpha_neg, "Grad-Libra: alpha of negatives, 0 to 1, or off (weight 1)");
-  v.choice("weight_grad", weight_grad, {"detach", "full"}, "Grad-Libra: is the weight a constant or differentiated");
-  v.field("focal_gamma", focal_gamma, "focal: exponent");
-  v.field("focal_alpha", focal_alpha, "focal: balance of positives, 0 to 1; negative for none");
+  grad_libra.describe(v);
+  focal.describe(v);
 }
 
 void TestConfig::describe(ConfigVisitor& v) {
@@ -70,7 +70,7 @@ void TestConfig::describe(ConfigVisitor& v) {
 }
 
 void ModelConfig::describe(ConfigVisitor& v) {
-  v.choice("detector", detector, {"reppoints"}, "kind of detector");
+  v.choice("detector", detector, detector_kinds(), "kind of detector");
   v.section("backbone", backbone, "ResNet");
   v.section("neck", neck, "feature pyramid");
   v.section("head", head, "RepPoints head");

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "models/losses/focal.h"
+#include "models/losses/grad_libra.h"
 #include "runtime/config.h"
 
 namespace gradlibra {
@@ -53,11 +55,10 @@ struct LossConfig {
   std::string type = "grad_libra";
   double weight = 1.0;
   std::string normalizer = "num_pos";
-  double prior_probability = 0.01;                   // of every class at the start
-  std::string alpha_pos = "0.8", alpha_neg = "0.8";  // Grad-Libra: a number in [0, 1] or "off"
-  std::string weight_grad = "detach";
-  double focal_gamma = 2.0;
-  double focal_alpha = -1;  // negative: no balance factor
+  double prior_probability = 0.01;  // of every class at the start
+  // Of the losses that have options: keys of the same section.
+  GradLibraConfig grad_libra;
+  FocalConfig focal;
   void describe(ConfigVisitor& v);
 };
 

@@ -5,14 +5,16 @@
 #include <stdexcept>
 
 #include "kernels/image_normalize.h"
+#include "models/heads/make_head.h"
+#include "models/heads/select_detections.h"
 #include "runtime/profiling.h"
 
 namespace gradlibra {
 
 namespace {
 
-// "backbone.layer2.0.conv1" belongs to "backbone.layer2", "bbox_head.cls_convs.1.conv" to "bbox_head.cls_convs"; the stem's two layers
-// share a name of their own.
+// "backbone.layer2.0.conv1" belongs to "backbone.layer2", "neck.fpn_convs.1.conv" to "neck.fpn_convs"; the stem's two layers share a name of
+// their own.
 std::string part_of(const std::string& layer) {
   const size_t first = layer.find('.');
   const size_t second = layer.find('.', first + 1);
@@ -25,17 +27,24 @@ std::string part_of(const std::string& layer) {
 
 }  // namespace
 
-Detector::Detector(Context& context, const ModelConfig& config, int classes)
-    : context_(context), config_(config), parameters_(std::make_unique<ParameterStore>(context)) {
-  if (classes < 1) throw std::invalid_argument("a detector needs at least one class");
+Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classes)
+    : Detector(context, config, classes, [&](ParameterStore& store, const Pyramid& pyramid) {
+        return make_head(config, store, pyramid, classes);
+      }) {}
+
+Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classes, const HeadMaker& make_head)
+    : context_(context),
+      config_(config),
+      classes_(std::move(classes)),
+      parameters_(std::make_unique<ParameterStore>(context)) {
+  if (classes_.count() < 1) throw std::invalid_argument("a detector needs at least one class");
   if (config.pixel_mean.size() != 3 || config.pixel_std.size() != 3)
     throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
   backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
   neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
-  std::vector<int> strides;
-  for (int level = 0; level < config.neck.num_outs; ++level) strides.push_back(4 << (config.neck.start_level + level));
-  head_ = std::make_unique<RepPointsHead>(*parameters_, config.head, config.loss, config.neck.out_channels, strides,
-                                          classes);
+  head_parameters_.first = parameters_->all().size();
+  head_ = make_head(*parameters_, neck_->pyramid());
+  head_parameters_.last = parameters_->all().size();
   parameters_->allocate();
 }
 
@@ -51,31 +60,33 @@ Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
     kernels::image_normalize<T>(device, images.pixels.view<uint8_t>(), images.orientations.view<int32_t>(),
                                 images.sizes.view<int32_t>(), options, result.out<T>());
   });
-  tape.name("input", result);
+  tape.note("input", result);
   return result;
 }
 
-RepPointsHead::Outputs Detector::forward(Tape& tape, Var input) const {
+std::vector<Var> Detector::pyramid(Tape& tape, Var input) const {
   const std::vector<Var> stages = in_range("backbone", [&] { return (*backbone_)(tape, input); });
-  const std::vector<Var> levels = in_range("neck", [&] { return (*neck_)(tape, stages); });
-  return in_range("head", [&] { return (*head_)(tape, levels); });
+  return in_range("neck", [&] { return (*neck_)(tape, stages); });
 }
 
-std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth, Communicator& communicator,
-                                     RepPointsHead::Targets* inspect) const {
+std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth,
+                                     Communicator& communicator) const {
   // The pyramid's levels pass through one head, each in a branch of its own. Detection needs no memory for that.
   if (context_.has_branches() && !parameters_->has_branch_grads())
-    parameters_->share_between_branches("bbox_head.", config_.neck.num_outs);
-  return head_->loss(tape, forward(tape, input), truth, communicator, inspect);
+    parameters_->share_between_branches(head_parameters_, static_cast<int>(neck_->pyramid().strides.size()));
+  return head_->loss(tape, pyramid(tape, input), truth, communicator);
 }
 
+Predictions Detector::predict(Tape& tape, Var input) const { return head_->predict(tape, pyramid(tape, input)); }
+
 std::vector<std::vector<ScoredBox>> Detector::detect(Tape& tape, Var input, std::span<const int32_t> sizes) const {
-  return head_->detect(tape, forward(tape, input), sizes, config_.test);
+  const Predictions found = predict(tape, input);
+  return select_detections(context_, found.scores, found.boxes.node().value, found.level_rows, sizes, config_.test);
 }
 
 std::vector<Detector::PartCost> Detector::costs(int64_t height, int64_t width) const {
   Tape tape(context_, Tape::Mode::shapes);
-  (void)forward(tape, tape.make({1, height, width, 3}, false));
+  (void)predict(tape, tape.make({1, height, width, 3}, false));
   std::vector<PartCost> parts;
   std::map<std::string, size_t> index;
   const auto part = [&](const std::string& layer) -> PartCost& {

@@ -11,9 +11,7 @@ ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int 
     : name(std::move(layer_name)), shape(options.shape) {
   weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init,
                       FileLayout::convolution, options.trainable);
-  if (options.bias)
-    bias = &store.add(name + ".bias", {out}, {Init::Kind::constant, options.bias_init}, FileLayout::as_is,
-                      options.trainable);
+  if (options.bias) bias = &store.add(name + ".bias", {out}, options.bias_init, FileLayout::as_is, options.trainable);
 }
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {

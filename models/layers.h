@@ -4,7 +4,10 @@
 
 #include <string>
 
-#include "runtime/ops.h"
+#include "runtime/ops/convolution.h"
+#include "runtime/ops/elementwise.h"
+#include "runtime/ops/norm.h"
+#include "runtime/ops/resample.h"
 #include "runtime/parameters.h"
 
 namespace gradlibra {
@@ -17,7 +20,7 @@ struct ConvLayer {
     bool bias = true;
     bool trainable = true;
     Init weight_init;
-    double bias_init = 0;
+    Init bias_init;
   };
   ConvLayer() = default;
   ConvLayer(ParameterStore& store, std::string name, int in, int out, const Options& options);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/optimizer.h"
 
-#include <cmath>
-
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "kernels/sgd.h"
@@ -60,7 +58,7 @@ void Optimizer::set_lr(double lr) {
 void Optimizer::update(Communicator& communicator, View<const double> losses) {
   Context& context = parameters_.context();
   Tensor& grads = parameters_.flat_grads();
-  in_range("all-reduce", [&] { communicator.all_reduce_sum(grads); });
+  in_range("all-reduce", [&] { communicator.sum(grads.view()); });
   context.run([&](auto& device) {
     if (communicator.world_size() > 1)
       kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),
@@ -81,7 +79,5 @@ void Optimizer::update(Communicator& communicator, View<const double> losses) {
   });
   parameters_.weights_changed();
 }
-
-double Optimizer::grad_norm() { return std::sqrt(parameters_.context().download<double>(sum_squares_)[0]); }
 
 }  // namespace gradlibra

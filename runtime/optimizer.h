@@ -24,19 +24,16 @@ class Optimizer {
   Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
 
   // Averages the gradients over ranks, measures their norm, clips, updates. With a norm or a loss (doubles on the device, may be empty)
-  // that is not finite nothing is updated. Call after ParameterStore::finish_backward(). The rate is the last one set.
+  // that is not finite nothing is updated. All ranks must decide alike: they have one norm, and losses must be the same everywhere too, such as
+  // sums over ranks. Call after ParameterStore::finish_backward(). The rate is the last one set.
   void update(Communicator& communicator, View<const double> losses = {});
   void set_lr(double lr);
-  void step(double lr, Communicator& communicator) {
-    set_lr(lr);
-    update(communicator);
-  }
 
-  // (1) double: the square of grad_norm().
+  // (1), on the device: the factor that clipping put on the gradients; NaN if nothing was updated.
+  [[nodiscard]] View<const float> grad_scale() const { return grad_scale_.view(); }
+
+  // (1) double, on the device: the square of the L2 norm of the averaged gradients, before clipping.
   [[nodiscard]] const Tensor& sum_squares() const { return sum_squares_; }
-
-  // L2 norm of the averaged gradients of the last step, before clipping. Waits for the device.
-  [[nodiscard]] double grad_norm();
 
  private:
   ParameterStore& parameters_;

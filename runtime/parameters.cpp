@@ -21,7 +21,10 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Init init, FileLay
   p.node.value = Tensor::borrow<float>(nullptr, shape);
   p.node.requires_grad = trainable;
   p.layout = layout;
-  p.init = init;
+  if (init.kind == Init::Kind::values && static_cast<int64_t>(init.values.size()) != shape.size())
+    throw std::logic_error("ParameterStore: " + std::to_string(init.values.size()) + " start values for " + p.name +
+                           " " + shape.to_string());
+  p.init = std::move(init);
   p.trainable = trainable;
   if (!by_name_.emplace(p.name, &p).second) throw std::logic_error("ParameterStore: two parameters named " + p.name);
   return p;
@@ -64,22 +67,21 @@ void ParameterStore::allocate() {
   }
 }
 
-void ParameterStore::share_between_branches(const std::string& prefix, int branches) {
+void ParameterStore::share_between_branches(Range range, int branches) {
   if (values_.empty() || !branch_grads_.empty())
     throw std::logic_error("ParameterStore: share_between_branches is called once, after allocate");
-  const auto shared = [&](const Parameter& p) { return p.trainable && p.name.starts_with(prefix); };
   int64_t begin = grads_.size(), end = 0;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (!shared(parameters_[i])) continue;
+  for (size_t i = range.first; i < range.last; ++i) {
+    if (!parameters_[i].trainable) continue;
     begin = std::min(begin, offsets_[i]);
     end = std::max(end, offsets_[i] + padded(parameters_[i].node.value.size()));
   }
   if (begin >= end) return;
   shared_begin_ = begin;
   for (int branch = 1; branch < branches; ++branch) branch_grads_.push_back(context_.zeros({end - begin}));
-  for (size_t i = 0; i < parameters_.size(); ++i) {
+  for (size_t i = range.first; i < range.last; ++i) {
     Parameter& p = parameters_[i];
-    if (!shared(p)) continue;
+    if (!p.trainable) continue;
     for (Tensor& block : branch_grads_)
       p.node.branch_grads.push_back(
           {Tensor::borrow(block.view().data() + (offsets_[i] - begin), p.node.value.shape()), false});
@@ -90,6 +92,7 @@ void ParameterStore::initialize(uint64_t seed) {
   for (Parameter& p : parameters_) {
     std::vector<float> values(static_cast<size_t>(p.node.value.size()));
     RandomStream random(seed, {hash_name(p.name.data(), p.name.size())});
+    if (p.init.kind == Init::Kind::values) values = p.init.values;
     for (float& v : values) {
       switch (p.init.kind) {
         case Init::Kind::constant:
@@ -100,6 +103,8 @@ void ParameterStore::initialize(uint64_t seed) {
           break;
         case Init::Kind::uniform:
           v = static_cast<float>(random.uniform(-p.init.value, p.init.value));
+          break;
+        case Init::Kind::values:
           break;
       }
     }

@@ -15,10 +15,11 @@ namespace gradlibra {
 // How a tensor is laid out in files: convolution weights are (K, R, S, C) in memory and (K, C, R, S) on disk.
 enum class FileLayout { as_is, convolution };
 
-// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value).
+// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value), or as `values` has it, one for each element.
 struct Init {
-  enum class Kind { constant, normal, uniform } kind = Kind::constant;
+  enum class Kind { constant, normal, uniform, values } kind = Kind::constant;
   double value = 0;
+  std::vector<float> values = {};
 };
 
 struct Parameter {
@@ -47,9 +48,12 @@ class ParameterStore {
   // starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
   void allocate();
 
-  // After allocate(): parameters whose name starts with `prefix` are used by all branches of a fork. Each branch but the first gets a block
-  // of its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
-  void share_between_branches(const std::string& prefix, int branches);
+  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of its own for their
+  // gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
+  struct Range {  // in order of addition; `last` is the first behind them
+    size_t first = 0, last = 0;
+  };
+  void share_between_branches(Range parameters, int branches);
   [[nodiscard]] bool has_branch_grads() const { return !branch_grads_.empty(); }
 
   // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of parameters and the size

@@ -10,6 +10,7 @@ namespace gradlibra {
 Var Tape::constant(Tensor value) {
   nodes_.push_back(std::make_unique<Node>());
   nodes_.back()->value = std::move(value);
+  nodes_.back()->on_tape = true;
   return Var(nodes_.back().get());
 }
 
@@ -18,12 +19,36 @@ Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
   Node& node = *nodes_.back();
   node.value = computes() ? context_.empty(shape, dtype) : Tensor::borrow(nullptr, shape, dtype);
   node.made_at = place_;
+  node.on_tape = true;
   node.requires_grad = requires_grad && recording();
   return Var(&node);
 }
 
-void Tape::on_backward(Var output, std::function<void()> step) {
-  if (output.requires_grad()) steps_.push_back({output, place_, std::move(step)});
+void Tape::on_backward(Var output, std::vector<Var> inputs, std::function<void()> step) {
+  if (!output.requires_grad()) return;
+  std::vector<Node*> leaves;
+  if (grad_ready_)
+    for (const Var& input : inputs) {
+      if (!input.requires_grad() || input.node().on_tape) continue;
+      leaves.push_back(&input.node());
+      ++uses_[&input.node()];
+    }
+  steps_.push_back({output, std::move(leaves), place_, std::move(step)});
+}
+
+void Tape::on_grad_ready(std::function<void(Node&)> ready) {
+  if (!steps_.empty()) throw std::logic_error("Tape::on_grad_ready: steps have been recorded already");
+  grad_ready_ = std::move(ready);
+}
+
+void Tape::finish_input(Node* leaf) {
+  if (--uses_.at(leaf) > 0) return;
+  ready_.push_back(leaf);
+  if (place_.fork == 0) report_ready();
+}
+
+void Tape::report_ready() {
+  for (Node* leaf : std::exchange(ready_, {})) grad_ready_(*leaf);
 }
 
 void Tape::move_to(Place place) {
@@ -31,6 +56,7 @@ void Tape::move_to(Place place) {
     if (place_.fork != 0) context_.join();
     place_ = {};
     grad_from_.clear();
+    report_ready();
     if (place.fork != 0) context_.fork(fork_sizes_[static_cast<size_t>(place.fork - 1)]);
   }
   if (place.fork != 0 && place != place_) context_.use_branch(place.branch);
@@ -56,6 +82,7 @@ void Tape::in_branches(int count, const std::function<void(int)>& body) {
 
 // After an exception: the device and its memory must not stay forked.
 void Tape::leave_fork() noexcept {
+  ready_.clear();
   try {
     move_to({});
   } catch (const std::exception&) {
@@ -115,6 +142,7 @@ void Tape::run_backward() {
     Node& output = step->output.node();
     if (output.grad_written) step->backward();
     step->backward = nullptr;  // what the closure owns goes back to the pool
+    for (Node* leaf : step->leaves) finish_input(leaf);
     if (mode_ == Mode::training) {
       // Every reader of this value comes later on the tape and has run its backward step.
       output.value = Tensor();
@@ -124,8 +152,21 @@ void Tape::run_backward() {
   steps_.clear();
 }
 
-void Tape::name(std::string label, Var value) {
-  if (mode_ == Mode::inspection) named_.emplace_back(std::move(label), value);
+void Tape::note(std::string name, Var value) {
+  if (mode_ == Mode::inspection) noted_.emplace_back(std::move(name), value);
+}
+
+void Tape::note(std::string name, const Tensor& value) {
+  if (mode_ != Mode::inspection) return;
+  Tensor copy = context_.empty(value.shape(), value.dtype());
+  context_.copy(value, copy);
+  note(std::move(name), constant(std::move(copy)));
+}
+
+Var Tape::noted(const std::string& name) const {
+  for (const auto& [known, value] : noted_)
+    if (known == name) return value;
+  throw std::out_of_range("Tape: nothing noted as '" + name + "'");
 }
 
 void Tape::add_cost(const std::string& layer, int64_t multiply_adds) {

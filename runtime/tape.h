@@ -27,6 +27,7 @@ struct Node {
   Tensor rounded;  // mixed precision: a weight as the bfloat16 that convolutions take (ParameterStore::weights_changed)
   Place made_at;   // where its op stands on the tape
   bool requires_grad = false;
+  bool on_tape = false;       // made by an op or as a constant; false for a parameter
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
   // Of a parameter that branches share: where each but the first adds up its part (ParameterStore::share_between_branches).
   struct BranchGrad {
@@ -103,20 +104,32 @@ class Tape {
   // between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
-  // The op that made `output` says how its gradient flows back. Not called if `output` does not require one, or if nothing wrote it. When it
-  // runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or be owned by the closure.
-  void on_backward(Var output, std::function<void()> step);
+  // The op that made `output` from `inputs` (empty ones are allowed) says how its gradient flows back. Not called if `output` does not require
+  // one, or if nothing wrote it. When it runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or
+  // be owned by the closure; gradients that it adds to are those of `inputs`.
+  void on_backward(Var output, std::vector<Var> inputs, std::function<void()> step);
+
+  // To be set before anything is recorded: backward() calls ready(node) for every node that requires a gradient and was not made on this tape (a
+  // parameter), as soon as nothing that is left to do adds to its gradient: a reduction over ranks may run beside the rest. In the order of the
+  // backward pass, outside of forks: what branches have computed comes after the join, still in parts (ParameterStore::finish_backward). A
+  // gradient may be unwritten then.
+  void on_grad_ready(std::function<void(Node&)> ready);
 
   // Where an op adds the gradient of an input: the memory, and whether to overwrite (first contribution) or to add.
   template <class T>
   struct GradTarget {
     View<T> grad;
-    Accumulate mode;
+    Accumulate mode = Accumulate::overwrite;
   };
   template <class T = float>
   [[nodiscard]] GradTarget<T> grad_of(Var input) {
     const auto [grad, mode] = claim_grad(input.node());
     return {grad->view<T>(), mode};
+  }
+  // The same, without memory for an input that requires no gradient or is empty.
+  template <class T = float>
+  [[nodiscard]] GradTarget<T> grad_if_wanted(Var input) {
+    return input.requires_grad() ? grad_of<T>(input) : GradTarget<T>{};
   }
   struct GradMap {
     Map grad;
@@ -137,9 +150,13 @@ class Tape {
   // Runs all recorded steps in reverse. Loss ops have already written the gradients of their inputs.
   void backward();
 
-  // Gives a value a name under which `inspect step` writes it (and its gradient). Free in other modes.
-  void name(std::string label, Var value);
-  [[nodiscard]] const std::vector<std::pair<std::string, Var>>& named() const { return named_; }
+  // In mode `inspection`, gives a value a name under which `inspect step` writes it (and its gradient); a tensor is copied as it is now. Free in
+  // other modes.
+  void note(std::string name, Var value);
+  void note(std::string name, const Tensor& value);
+  [[nodiscard]] const std::vector<std::pair<std::string, Var>>& noted() const { return noted_; }
+  // The value of that name; std::out_of_range if there is none.
+  [[nodiscard]] Var noted(const std::string& name) const;
 
   // Multiply-adds of a layer, summed over its calls; collected in mode `shapes`.
   void add_cost(const std::string& layer, int64_t multiply_adds);
@@ -150,8 +167,12 @@ class Tape {
   void move_to(Place place);  // forks, changes branches and joins as needed
   void leave_fork() noexcept;
   void run_backward();
+  void finish_input(Node* leaf);
+  void report_ready();
   struct Step {
     Var output;
+    std::vector<Node*>
+        leaves;  // of its inputs, those that no op made; only while somebody wants to know when they are ready
     Place place;
     std::function<void()> backward;
   };
@@ -162,7 +183,10 @@ class Tape {
   Place place_;
   std::vector<int> fork_sizes_;           // branches of each fork
   std::map<const Node*, int> grad_from_;  // during a fork of the backward pass: which branch adds to a gradient
-  std::vector<std::pair<std::string, Var>> named_;
+  std::function<void(Node&)> grad_ready_;
+  std::map<const Node*, int> uses_;  // steps that may still add to a leaf's gradient
+  std::vector<Node*> ready_;         // complete, but a fork is not joined yet
+  std::vector<std::pair<std::string, Var>> noted_;
   std::map<std::string, int64_t> costs_;
 };
 

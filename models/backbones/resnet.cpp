@@ -132,7 +132,7 @@ std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
   };
   const auto run_stem = [&](Tape& on) {
     const Var x = stem_norm_.after(stem_, on, images, norm_mode(tape, 0), Var(), Activation::relu);
-    on.name("backbone.stem", x);
+    on.note("backbone.stem", x);
     return ops::max_pool(on, x, {.kernel = 3, .stride = 2, .padding = 1});
   };
   Var x;
@@ -163,7 +163,7 @@ std::vector<Var> ResNet::operator()(Tape& tape, Var images) const {
   }
   for (int s = first; s < 4; ++s) {
     x = run_stage(tape, s, x);
-    tape.name("backbone.c" + std::to_string(s + 2), x);
+    tape.note("backbone.c" + std::to_string(s + 2), x);
     outputs.push_back(x);
   }
   return outputs;

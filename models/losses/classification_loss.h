@@ -1,32 +1,61 @@
 // SPDX-License-Identifier: MIT
-// The classification loss of a detector, chosen by name. Interface for losses with own channels and state as well.
+// What a head asks of a classification loss. One file per loss in this folder; README.md says how to add one.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "models/config.h"
+#include "models/classes.h"
 #include "runtime/tape.h"
 #include "runtime/weights.h"
 
 namespace gradlibra {
 
+struct LossConfig;
+
+// All rows of a batch, from all levels and images at once.
+struct Rows {
+  Var logits;             // (N, P, channels)
+  const Tensor& labels;   // (N, P) int32: 0..C-1, C for background
+  const Tensor& weights;  // (N, P): a row of weight 0 counts for nothing, whatever its logits hold
+};
+
+// What before() gave, summed over the ranks.
+struct Summed {
+  const Tensor& values;
+  int ranks = 1;
+};
+
+// Made from its options and a ClassInfo. Within a step the head calls, once each and on every rank:
+//   before(), whose result it sums over ranks in one reduction with its normalisers; loss().
+// After the backward pass the training step sums increments() over ranks, in one reduction with the losses, and calls commit(). Nothing here may
+// wait for the device: a step is recorded once and replayed.
 class ClassificationLoss {
  public:
   virtual ~ClassificationLoss() = default;
-  // Output channels of the classifier per location for C foreground classes, and the start value of its bias per channel.
-  [[nodiscard]] virtual int channels(int classes) const = 0;
-  [[nodiscard]] virtual std::vector<float> bias_init(int classes) const = 0;
-  // Class scores used for detection: logits (..., channels) to scores (..., classes).
-  virtual void scores(Context& context, View<const float> logits, View<float> scores) const = 0;
-  // The value, a double on the device; writes the gradient into the logits. labels, weights (rows) as in kernels/sigmoid_loss.h.
-  [[nodiscard]] virtual Tensor loss(Tape& tape, Var logits, const Tensor& labels, const Tensor& weights,
-                                    const Tensor& normalizer) = 0;
-  // What the loss accumulates over the training and a checkpoint must keep. None for a loss without state.
+  // Output channels of the classifier per cell, and where the bias of each starts.
+  [[nodiscard]] virtual int channels() const = 0;
+  [[nodiscard]] virtual std::vector<float> bias_init() const = 0;
+  // Class scores for detection, (N, P, channels) to (N, P, C). In mode `shapes` an empty tensor.
+  [[nodiscard]] virtual Tensor scores(Tape& tape, Var logits) const = 0;
+
+  // Doubles (one dimension) that the loss needs from all ranks; empty for a loss that needs none.
+  [[nodiscard]] virtual Tensor before(Tape&, const Rows&) { return {}; }
+  // The value, a double on the device; its gradient is written into the logits (ops::with_loss_gradient). normalizer: (1) double.
+  [[nodiscard]] virtual Tensor loss(Tape& tape, const Rows& rows, const Tensor& normalizer, const Summed& summed) = 0;
+  // Doubles (one dimension) by which this step changes the state, of this rank; empty for a loss without such.
+  [[nodiscard]] virtual Tensor increments() { return {}; }
+  // Takes over increments that have been summed over ranks. ok: (1), on the device; not finite if no rank made its update, in which case the state
+  // must stay as it is.
+  virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
+  // What it accumulates over a training and a checkpoint must keep. None for a loss without state.
   [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
 };
 
-// cross_entropy, focal, grad_libra. std::invalid_argument names the key for values out of range.
-[[nodiscard]] std::unique_ptr<ClassificationLoss> make_classification_loss(const LossConfig& config);
+// Values of model.loss.type.
+[[nodiscard]] std::vector<std::string> loss_kinds();
+// The loss of config.type. std::invalid_argument names the key for values out of range.
+[[nodiscard]] std::unique_ptr<ClassificationLoss> make_classification_loss(const LossConfig& config,
+                                                                           const ClassInfo& classes);
 
 }  // namespace gradlibra

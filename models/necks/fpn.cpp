@@ -27,6 +27,8 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
   if (config.num_outs < used)
     throw std::invalid_argument("model.neck.num_outs must be at least " + std::to_string(used) + " with start_level " +
                                 std::to_string(config.start_level));
+  pyramid_.channels = out;
+  for (int i = 0; i < config.num_outs; ++i) pyramid_.strides.push_back(4 << (config.start_level + i));
   for (int i = 0; i < used; ++i) {
     const int in = in_channels[static_cast<size_t>(config.start_level + i)];
     lateral_.emplace_back(store, "neck.lateral_convs." + std::to_string(i), in, out, conv_options(in, out, 1, 1),
@@ -57,7 +59,7 @@ std::vector<Var> Fpn::operator()(Tape& tape, std::span<const Var> stages) const 
       add_extra_levels(tape, stages.back(), laterals.back(), levels);  // they grow from the last
   });
   for (size_t i = 0; i < levels.size(); ++i)
-    tape.name("neck.p" + std::to_string(i + static_cast<size_t>(config_.start_level) + 2), levels[i]);
+    tape.note("neck.p" + std::to_string(i + static_cast<size_t>(config_.start_level) + 2), levels[i]);
   return levels;
 }
 

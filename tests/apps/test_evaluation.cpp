@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/batches.h"
 #include "tests/apps/tiny_experiment.h"
 
 namespace gradlibra {
@@ -52,6 +53,20 @@ class EvaluationTest : public ::testing::Test {
   ExperimentConfig config_;
   std::unique_ptr<Detector> detector_;
 };
+
+TEST(ClassInfos, CountTheBoxesOfTheTrainingSplit) {
+  TemporaryFolder folder;
+  put_tiny_set(folder / "data", 5);
+  std::vector<Finding> findings;
+  Dataset dataset = read_dataset(tiny_config(folder / "data").data, Split::train, findings);
+  Object beside = dataset.images[0].objects[0];
+  beside.difficult = true;  // no training target
+  dataset.images[0].objects.push_back(beside);
+  const ClassInfo classes = class_info(dataset);
+  EXPECT_EQ(classes.names, kTinyClasses);
+  EXPECT_EQ(classes.instances, (std::vector<int64_t>{2, 2, 1}));  // image i shows class i % 3
+  EXPECT_TRUE(unknown_classes(3).instances.empty());
+}
 
 // `b` shows what `a` shows, times_x and times_y times as large.
 void expect_scaled(const std::vector<Detection>& a, const std::vector<Detection>& b, float times_x, float times_y) {

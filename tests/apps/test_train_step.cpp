@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
 #include <random>
 
 #include "apps/train_step.h"
+#include "runtime/random.h"
 
 namespace gradlibra {
 namespace {
@@ -52,6 +55,21 @@ struct Training {
   std::vector<float> weights;  // after the last step
 };
 
+// With GRADLIBRA_PRINT_BITS set, tests/same_bits.sh reads what a run came to.
+void print_bits(const Training& run, const std::string& title) {
+  if (std::getenv("GRADLIBRA_PRINT_BITS") == nullptr) return;
+  const auto hash = [](const auto& values) {
+    return static_cast<unsigned long long>(
+        hash_name(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(values[0])));
+  };
+  std::vector<double> numbers;
+  for (const TrainStep::Result& step : run.steps) {
+    for (const auto& [name, value] : step.losses) numbers.push_back(value);
+    numbers.push_back(step.grad_norm);
+  }
+  std::printf("bits %s: losses and norms %016llx, weights %016llx\n", title.c_str(), hash(numbers), hash(run.weights));
+}
+
 Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true) {
   context.configure({.precision = precision, .parallel_levels = parallel_levels});
   const ModelConfig model = tiny_model();
@@ -78,6 +96,8 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
     const std::vector<float> values = context.download<float>(p.node.value);
     run.weights.insert(run.weights.end(), values.begin(), values.end());
   }
+  print_bits(run, std::string(context.on_host() ? "host " : "device ") + precision + (graph ? " graph" : "") +
+                      (parallel_levels ? "" : " in turn"));
   return run;
 }
 

@@ -75,10 +75,9 @@ TEST_F(AssignCuda, PointAssignEdges) {
 TEST_F(AssignCuda, MaxIouAssignEqualsHost) {
   std::mt19937 rng(7);
   for (const float grid : {0.f, 2.f, 16.f})
-    for (const float min_pos : {0.f, 1e-6f})
-      for (const bool low_quality : {true, false})
-        max_iou(random_boxes(3 * 137, 128, grid, rng), random_boxes(3 * 12, 128, grid, rng), {12, 0, 5},
-                {.min_pos_iou = min_pos, .match_low_quality = low_quality});
+    for (const float min_pos : {0.f, 1e-6f, 2.f})
+      max_iou(random_boxes(3 * 137, 128, grid, rng), random_boxes(3 * 12, 128, grid, rng), {12, 0, 5},
+              {.min_pos_iou = min_pos});
 }
 
 TEST_F(AssignCuda, MaxIouAssignEdges) {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Sigmoid losses: CUDA against the host over shapes, kinds of loss and extreme logits.
-#include "kernels/sigmoid_loss.h"
+#include "kernels/losses/sigmoid_loss.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/any_sigmoid_loss.h"
 
 namespace gradlibra::kernels {
 namespace {
@@ -16,7 +17,7 @@ class SigmoidLossCuda : public CudaTest {
     std::vector<float> grad;
   };
   Result on_device(const std::vector<float>& logits, const std::vector<int32_t>& labels,
-                   const std::vector<float>& weights, int64_t C, const SigmoidLoss& options, double loss_weight,
+                   const std::vector<float>& weights, int64_t C, const AnySigmoidLoss& options, double loss_weight,
                    double normalizer) {
     const auto R = static_cast<int64_t>(labels.size());
     const DeviceArray<float> z({R, C}, logits), w({R}, weights);
@@ -24,30 +25,39 @@ class SigmoidLossCuda : public CudaTest {
     const DeviceArray<double> norm({1}, {normalizer});
     DeviceArray<double> loss({1}), workspace({sigmoid_loss_workspace(R, C)});
     DeviceArray<float> grad({R, C});
-    sigmoid_loss(cuda, z.view(), l.view(), w.view(), options, loss_weight, norm.view(), loss.view(), grad.view(),
-                 workspace.view());
+    std::visit(
+        [&](const auto& member) {
+          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member, loss_weight, norm.view(), loss.view(), grad.view(),
+                       workspace.view());
+        },
+        options);
     return {loss.to_host(), grad.to_host()};
   }
   static Result on_host(std::vector<float> logits, std::vector<int32_t> labels, std::vector<float> weights, int64_t C,
-                        const SigmoidLoss& options, double loss_weight, double normalizer) {
+                        const AnySigmoidLoss& options, double loss_weight, double normalizer) {
     const auto R = static_cast<int64_t>(labels.size());
     Cpu cpu(2);
     Result result{std::vector<double>(1), std::vector<float>(logits.size())};
     std::vector<double> workspace(static_cast<size_t>(sigmoid_loss_workspace(R, C)));
-    sigmoid_loss(cpu, View<const float>(logits.data(), {R, C}), View<const int32_t>(labels.data(), {R}),
-                 View<const float>(weights.data(), {R}), options, loss_weight, View<const double>(&normalizer, {1}),
-                 View<double>(result.loss.data(), {1}), View<float>(result.grad.data(), {R, C}),
-                 View<double>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+    std::visit(
+        [&](const auto& member) {
+          sigmoid_loss(cpu, View<const float>(logits.data(), {R, C}), View<const int32_t>(labels.data(), {R}),
+                       View<const float>(weights.data(), {R}), member, loss_weight,
+                       View<const double>(&normalizer, {1}), View<double>(result.loss.data(), {1}),
+                       View<float>(result.grad.data(), {R, C}),
+                       View<double>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+        },
+        options);
     return result;
   }
-  static std::vector<SigmoidLoss> losses() {
-    return {{.kind = LossKind::cross_entropy},
-            {.kind = LossKind::focal, .alpha = 0.25},
-            {.kind = LossKind::focal, .gamma = 1.5},
-            {.kind = LossKind::focal, .gamma = 0},
+  static std::vector<AnySigmoidLoss> losses() {
+    return {CrossEntropy{},
+            Focal{.alpha = 0.25},
+            Focal{.gamma = 1.5},
+            Focal{.gamma = 0},
             {},
-            {.alpha_pos = 1, .alpha_neg = 1, .weight_grad = WeightGrad::full},
-            {.alpha_pos = kWeightOff, .alpha_neg = 0.4, .weight_grad = WeightGrad::full}};
+            GradLibra{.alpha_pos = 1, .alpha_neg = 1, .weight_grad = WeightGrad::full},
+            GradLibra{.alpha_pos = kWeightOff, .alpha_neg = 0.4, .weight_grad = WeightGrad::full}};
   }
 };
 
@@ -55,7 +65,7 @@ TEST_F(SigmoidLossCuda, EqualsHost) {
   std::mt19937 rng(1);
   for (const auto& [R, C] :
        std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 5}, {64, 10}, {65, 3}, {200, 1}, {33, 300}, {1000, 10}})
-    for (const SigmoidLoss& options : losses()) {
+    for (const AnySigmoidLoss& options : losses()) {
       const auto logits = random_floats(R * C, rng, -20, 20);
       std::vector<float> weights;
       std::vector<int32_t> labels;
@@ -74,7 +84,7 @@ TEST_F(SigmoidLossCuda, ExtremeLogits) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   std::vector<float> logits;
   for (const float z : {0.f, 1e-30f, 17.f, 88.f, 104.f, 1e4f, 3e38f, kInf}) logits.insert(logits.end(), {z, -z});
-  for (const SigmoidLoss& options : losses())
+  for (const AnySigmoidLoss& options : losses())
     for (size_t i = 0; i < logits.size(); ++i)
       for (const int32_t label : {0, 1}) {
         const Result got = on_device({logits[i]}, {label}, {1}, 1, options, 1, 1),

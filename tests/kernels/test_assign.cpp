@@ -198,7 +198,7 @@ TEST(MaxIouAssign, WorkedExamples) {
     for (size_t b = 0; b < boxes.size() / 4; ++b)
       EXPECT_TRUE(near(box_iou(&boxes[4 * b], &gt[4 * g]), iou[g * boxes.size() / 4 + b], 1e-7, 1e-6));
   EXPECT_EQ(run_iou(boxes, gt, {4}), flatten<int32_t>(example["expected"]["assigned"]));
-  EXPECT_EQ(run_iou(boxes, gt, {4}, {.match_low_quality = false}),
+  EXPECT_EQ(run_iou(boxes, gt, {4}, {.min_pos_iou = 2}),
             flatten<int32_t>(example["expected"]["assigned_no_low_quality"]));
   const auto zero_boxes = flatten<float>(zero["inputs"]["boxes"]), zero_gt = flatten<float>(zero["inputs"]["gt"]);
   EXPECT_EQ(run_iou(zero_boxes, zero_gt, {2}, {.min_pos_iou = 0}), flatten<int32_t>(zero["expected"]["assigned"]));
@@ -208,15 +208,14 @@ TEST(MaxIouAssign, WorkedExamples) {
 // Overlaps of exactly 0.5 and 0.25 with one box: >= for positives, < for background.
 TEST(MaxIouAssign, ThresholdsAreExact) {
   const std::vector<float> gt = {0, 0, 8, 8}, boxes = {0, 0, 8, 4, 0, 0, 4, 4, 0, 0, 8, 8};
-  EXPECT_EQ(run_iou(boxes, gt, {1}, {.pos_iou = 0.5f, .neg_iou = 0.25f, .match_low_quality = false}), (Ints{1, -1, 1}));
-  EXPECT_EQ(run_iou(boxes, gt, {1}, {.pos_iou = 0.50001f, .neg_iou = 0.25001f, .match_low_quality = false}),
-            (Ints{-1, 0, 1}));
+  EXPECT_EQ(run_iou(boxes, gt, {1}, {.pos_iou = 0.5f, .neg_iou = 0.25f, .min_pos_iou = 2}), (Ints{1, -1, 1}));
+  EXPECT_EQ(run_iou(boxes, gt, {1}, {.pos_iou = 0.50001f, .neg_iou = 0.25001f, .min_pos_iou = 2}), (Ints{-1, 0, 1}));
 }
 
 // Equal ground truth: the lower index by step 3, the larger by low-quality matching, which goes last.
 TEST(MaxIouAssign, TiesBetweenGroundTruth) {
   const std::vector<float> gt = {0, 0, 8, 8, 0, 0, 8, 8}, boxes = {0, 0, 8, 8, 0, 0, 8, 6};
-  EXPECT_EQ(run_iou(boxes, gt, {2}, {.match_low_quality = false}), (Ints{1, 1}));
+  EXPECT_EQ(run_iou(boxes, gt, {2}, {.min_pos_iou = 2}), (Ints{1, 1}));
   EXPECT_EQ(run_iou(boxes, gt, {2}), (Ints{2, 1}));
 }
 
@@ -245,7 +244,7 @@ Ints iou_by_definition(const std::vector<float>& boxes, const std::vector<float>
     if (largest >= 0 && largest < options.neg_iou) assigned[b] = 0;
     if (largest >= options.pos_iou) assigned[b] = static_cast<int32_t>(best + 1);
   }
-  for (size_t g = 0; options.match_low_quality && g < M; ++g) {
+  for (size_t g = 0; g < M; ++g) {
     const auto row = iou.begin() + static_cast<int64_t>(g * P);
     const float largest = *std::max_element(row, row + static_cast<int64_t>(P));
     if (largest >= options.min_pos_iou)
@@ -258,14 +257,13 @@ Ints iou_by_definition(const std::vector<float>& boxes, const std::vector<float>
 TEST(MaxIouAssign, RandomCasesFollowTheDefinition) {
   std::mt19937 rng(22);
   for (const float grid : {0.f, 2.f, 16.f})
-    for (const float min_pos : {0.f, 1e-6f, 0.3f})
-      for (const bool low_quality : {true, false})
-        for (const int64_t count : {0, 1, 5, 40}) {
-          const auto boxes = random_boxes(333, 128, grid, rng), gt = random_boxes(count, 128, grid, rng);
-          const MaxIouAssign options{.min_pos_iou = min_pos, .match_low_quality = low_quality};
-          EXPECT_EQ(run_iou(boxes, gt, {static_cast<int32_t>(count)}, options), iou_by_definition(boxes, gt, options))
-              << grid << " " << min_pos << " " << count;
-        }
+    for (const float min_pos : {0.f, 1e-6f, 0.3f, 2.f})
+      for (const int64_t count : {0, 1, 5, 40}) {
+        const auto boxes = random_boxes(333, 128, grid, rng), gt = random_boxes(count, 128, grid, rng);
+        const MaxIouAssign options{.min_pos_iou = min_pos};
+        EXPECT_EQ(run_iou(boxes, gt, {static_cast<int32_t>(count)}, options), iou_by_definition(boxes, gt, options))
+            << grid << " " << min_pos << " " << count;
+      }
 }
 
 // Images are independent, and the number of threads is of no consequence.

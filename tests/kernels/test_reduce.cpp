@@ -13,46 +13,40 @@ namespace {
 using namespace kernels;
 using Doubles = Array<double>;
 
-double sum_of(const Floats& x, bool squares, int threads = 1) {
+double squares_of(const Floats& x, int threads = 1) {
   Cpu cpu(threads);
   Doubles out({1}), workspace({reduce_workspace(x.size())});
-  if (squares)
-    sum_squares(cpu, x.view(), out.view(), Accumulate::overwrite, workspace.view());
-  else
-    sum(cpu, x.view(), out.view(), Accumulate::overwrite, workspace.view());
+  sum_squares(cpu, x.view(), out.view(), Accumulate::overwrite, workspace.view());
   return out[0];
 }
 
 TEST(Reduce, WorkedValues) {
-  EXPECT_EQ(sum_of(Floats({2, 2}, {1, 2, -3.5f, 4}), false), 3.5);
-  EXPECT_EQ(sum_of(Floats({3}, {30, -40, 120}), true), 130.0 * 130.0);
-  EXPECT_EQ(sum_of(Floats({0}, std::vector<float>{}), false), 0.0);
-  EXPECT_EQ(sum_of(Floats({1}, {1e30f}), true),
+  EXPECT_EQ(squares_of(Floats({3}, {30, -40, 120})), 130.0 * 130.0);
+  EXPECT_EQ(squares_of(Floats({0}, std::vector<float>{})), 0.0);
+  EXPECT_EQ(squares_of(Floats({1}, {1e30f})),
             static_cast<double>(1e30f) * static_cast<double>(1e30f));  // beyond float
-  EXPECT_TRUE(std::isnan(sum_of(Floats({2}, {1, kNaN}), false)));
+  EXPECT_TRUE(std::isnan(squares_of(Floats({2}, {1, kNaN}))));
 
   Cpu cpu(1);
   Doubles out({1}, 10.0), workspace({1});
-  sum(cpu, Floats({2}, {1, 2}).view(), out.view(), Accumulate::add, workspace.view());
-  EXPECT_EQ(out[0], 13.0);
+  sum_squares(cpu, Floats({2}, {1, 2}).view(), out.view(), Accumulate::add, workspace.view());
+  EXPECT_EQ(out[0], 15.0);
 }
 
 TEST(Reduce, AccumulatesInDouble) {
   // Float would lose every 1 beside 2^26.
   Floats x({200001}, 1.0f);
-  x[0] = 67108864.0f;
-  EXPECT_EQ(sum_of(x, false), 67108864.0 + 200000.0);
+  x[0] = 8192.0f;
+  EXPECT_EQ(squares_of(x), 67108864.0 + 200000.0);
 }
 
 TEST(Reduce, SameBitsForEveryNumberOfThreads) {
   const Floats x = random_array({7, 23456}, 4);
-  for (const bool squares : {false, true}) {
-    const double one = sum_of(x, squares, 1);
-    for (const int threads : {2, 3, 5}) EXPECT_EQ(sum_of(x, squares, threads), one);
-    long double exact = 0;
-    for (const float v : x.values) exact += squares ? static_cast<long double>(v) * v : static_cast<long double>(v);
-    EXPECT_TRUE(is_near(one, static_cast<double>(exact), 1e-9, 1e-12));
-  }
+  const double one = squares_of(x, 1);
+  for (const int threads : {2, 3, 5}) EXPECT_EQ(squares_of(x, threads), one);
+  long double exact = 0;
+  for (const float v : x.values) exact += static_cast<long double>(v) * v;
+  EXPECT_TRUE(is_near(one, static_cast<double>(exact), 1e-9, 1e-12));
 }
 
 TEST(SumRows, WorkedValues) {
@@ -98,21 +92,12 @@ TEST(SumRows, Bfloat16IsSummedAsFloat) {
   EXPECT_EQ(out.values, want.values);
 }
 
-TEST(CountPositive, CountsWeightedForegroundOnly) {
-  Cpu cpu(1);
-  const Array<int32_t> labels({7}, {0, 1, 2, 3, -1, 2, 1});
-  const Floats weights({7}, {1, 0.5f, 1, 1, 1, 0, kNaN});
-  Doubles count({1}), workspace({1});
-  count_positive(cpu, labels.view(), weights.view(), 3, count.view(), workspace.view());
-  EXPECT_EQ(count[0], 3.0);  // 3 is the background, -1 ignored, then weight 0 and no weight
-}
-
 TEST(Reduce, WrongShapes) {
   Cpu cpu(1);
   const Floats x = random_array({40000}, 6);
   Doubles out({1}), two({2}), small({1});
-  EXPECT_THROW(sum(cpu, x.view(), two.view(), Accumulate::add, small.view()), std::invalid_argument);
-  EXPECT_THROW(sum(cpu, x.view(), out.view(), Accumulate::add, small.view()), std::invalid_argument);
+  EXPECT_THROW(sum_squares(cpu, x.view(), two.view(), Accumulate::add, small.view()), std::invalid_argument);
+  EXPECT_THROW(sum_squares(cpu, x.view(), out.view(), Accumulate::add, small.view()), std::invalid_argument);
   Floats wrong({2}), workspace({100});
   EXPECT_THROW(sum_rows(cpu, random_array({4, 3}, 7).view(), wrong.view(), Accumulate::add, workspace.view()),
                std::invalid_argument);

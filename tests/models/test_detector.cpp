@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "kernels/elementwise.h"
+#include "runtime/ops/loss.h"
 #include "runtime/optimizer.h"
 #include "tests/kernels/vectors.h"
 #include "tests/models/filler.h"
@@ -39,7 +42,8 @@ struct Training {
     for (const LossTerm& term : terms) total += context.download<double>(term.value)[0];
     tape.backward();
     detector.parameters().finish_backward();
-    optimizer.step(lr, alone);
+    optimizer.set_lr(lr);
+    optimizer.update(alone);
     return total;
   }
   // Everything that a step changes.
@@ -167,9 +171,92 @@ TEST(Detector, NormalisesImages) {
     // Mean and deviation stand in the network's order of channels.
     const Floats want = std::string(order) == "rgb" ? Floats{1, 2, 1} : Floats{12.5f, 2, -3.6f};
     for (size_t c = 0; c < 3; ++c) EXPECT_FLOAT_EQ(values[c], want[c]) << order << c;
-    ASSERT_EQ(tape.named().size(), 1u);
-    EXPECT_EQ(tape.named()[0].first, "input");
+    ASSERT_EQ(tape.noted().size(), 1u);
+    EXPECT_EQ(tape.noted()[0].first, "input");
   }
+}
+
+// A head of one scale per level: its loss is the sum of a level's first row of means, its scores are constants.
+class FakeHead final : public Head {
+ public:
+  FakeHead(ParameterStore& store, const Pyramid& pyramid, const ClassInfo& classes)
+      : pyramid_(pyramid), classes_(classes.count()), conv_(store, "fake.conv", pyramid.channels, 4, {.kernel = 1}) {
+    counts_ = store.context().zeros({2}, DType::f64);
+  }
+  std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth&, Communicator&) override {
+    const Predictions found = predict(tape, levels);
+    const int64_t N = found.boxes.dim(0), P = found.boxes.dim(1);
+    const double one = 1;
+    const std::vector<float> weights(static_cast<size_t>(N * P), 1.0f), scales(static_cast<size_t>(P), 1.0f);
+    Context& context = tape.context();
+    std::vector<LossTerm> terms;
+    terms.push_back({"loss_fake",
+                     ops::smooth_l1(tape, found.boxes, context.zeros({N, P, 4}), context.upload<float>(weights, {N, P}),
+                                    context.upload<float>(scales, {P}), 1, 1, context.upload<double>({&one, 1}, {1}))});
+    return terms;
+  }
+  Predictions predict(Tape& tape, std::span<const Var> levels) override {
+    std::vector<Var> maps;
+    Predictions result;
+    for (const Var& level : levels) {
+      EXPECT_EQ(level.dim(3), pyramid_.channels);
+      maps.push_back(conv_(tape, level));
+      result.level_rows.push_back(level.dim(1) * level.dim(2));
+    }
+    result.boxes = ops::concat_levels(tape, maps);
+    result.scores = tape.buffer({result.boxes.dim(0), result.boxes.dim(1), classes_});
+    tape.run([&](auto& device) { kernels::fill(device, result.scores.view(), 0.5f); });
+    return result;
+  }
+  std::vector<TrainingState> state() override { return {{"fake.counts", &counts_}}; }
+
+ private:
+  Pyramid pyramid_;
+  int classes_;
+  ConvLayer conv_;
+  Tensor counts_;
+};
+
+TEST(Detector, TakesAnyHead) {
+  Context context(1);
+  Pyramid built_on;
+  Detector detector(context, tiny(), unknown_classes(4), [&](ParameterStore& store, const Pyramid& pyramid) {
+    built_on = pyramid;
+    return std::make_unique<FakeHead>(store, pyramid, unknown_classes(4));
+  });
+  EXPECT_EQ(built_on.channels, 8);
+  EXPECT_EQ(built_on.strides, (std::vector<int>{8, 16, 32, 64, 128}));
+  EXPECT_EQ(detector.classes().count(), 4);
+  ASSERT_EQ(detector.state().size(), 1u);
+  EXPECT_EQ(detector.state()[0].name, "fake.counts");
+  EXPECT_EQ(detector.parameters().find("bbox_head.cls_convs.0.conv.weight"), nullptr);
+  testing::fill_parameters(detector.parameters());
+
+  const Floats image = testing::filled_nhwc("image", 1, 3, 64, 64, -2, 2);
+  Tape tape(context);
+  SingleProcess alone;
+  const auto terms = detector.loss(tape, tape.constant(context.upload<float>(image, {1, 64, 64, 3})), {}, alone);
+  ASSERT_EQ(terms.size(), 1u);
+  EXPECT_EQ(terms[0].name, "loss_fake");
+  tape.backward();
+  detector.parameters().finish_backward();
+  const auto moved = [&](const char* name) {
+    const Floats grad = context.download<float>(detector.parameters().find(name)->node.grad);
+    return std::any_of(grad.begin(), grad.end(), [](float v) { return v != 0; });
+  };
+  EXPECT_TRUE(moved("fake.conv.weight"));
+  EXPECT_TRUE(moved("neck.fpn_convs.0.conv.weight"));
+  EXPECT_TRUE(moved("backbone.layer4.0.conv1.weight"));
+
+  Tape detecting(context, Tape::Mode::inference);
+  const auto found = detector.detect(detecting, detecting.constant(context.upload<float>(image, {1, 64, 64, 3})),
+                                     std::vector<int32_t>{64, 64});
+  ASSERT_EQ(found.size(), 1u);
+  for (const ScoredBox& box : found[0]) EXPECT_EQ(box.score, 0.5f);
+  int64_t in_head = 0;
+  for (const auto& part : detector.costs(64, 64))
+    if (part.part == "fake.conv") in_head = part.multiply_adds;
+  EXPECT_EQ(in_head, (64 + 16 + 4 + 1 + 1) * 8 * 4);
 }
 
 TEST(Detector, ErrorsNameTheKey) {
@@ -188,6 +275,9 @@ TEST(Detector, ErrorsNameTheKey) {
     return config;
   };
   EXPECT_NE(failure(tiny(), 0).find("class"), std::string::npos);
+  const std::string unknown = failure(with([](auto& c) { c.detector = "anchors"; }));
+  EXPECT_NE(unknown.find("model.detector"), std::string::npos) << unknown;
+  EXPECT_NE(unknown.find("reppoints"), std::string::npos) << unknown;
   EXPECT_NE(failure(with([](auto& c) { c.pixel_mean = {1}; })).find("model.pixel_mean"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.backbone.depth = 19; })).find("model.backbone.depth"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.neck.start_level = 4; })).find("model.neck.start_level"), std::string::npos);
@@ -195,7 +285,8 @@ TEST(Detector, ErrorsNameTheKey) {
   EXPECT_NE(failure(with([](auto& c) { c.neck.num_outs = 2; })).find("model.neck.num_outs"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.head.norm_groups = 3; })).find("norm_groups"), std::string::npos);
   EXPECT_NE(failure(with([](auto& c) { c.head.num_points = 12; })).find("model.head.num_points"), std::string::npos);
-  EXPECT_NE(failure(with([](auto& c) { c.loss.alpha_pos = "x"; })).find("model.loss.alpha_pos"), std::string::npos);
+  EXPECT_NE(failure(with([](auto& c) { c.loss.grad_libra.alpha_pos = "x"; })).find("model.loss.alpha_pos"),
+            std::string::npos);
 }
 
 }  // namespace

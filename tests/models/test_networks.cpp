@@ -15,8 +15,8 @@ namespace gradlibra {
 namespace {
 
 using nlohmann::json;
-using testing::filled_nhwc;
 using testing::fill_parameters;
+using testing::filled_nhwc;
 
 const json& vectors() {
   static const json all = json::parse(std::ifstream(GRADLIBRA_TEST_VECTORS "/networks.json"));
@@ -61,7 +61,9 @@ class Networks : public ::testing::TestWithParam<ConvolutionLibrary> {
   Context context{2, GetParam()};
 };
 INSTANTIATE_TEST_SUITE_P(Libraries, Networks, ::testing::Values(ConvolutionLibrary::best, ConvolutionLibrary::plain),
-                         [](const auto& library) { return library.param == ConvolutionLibrary::best ? "OneDnn" : "Plain"; });
+                         [](const auto& library) {
+                           return library.param == ConvolutionLibrary::best ? "OneDnn" : "Plain";
+                         });
 
 void check_backbone(Context& context, const std::string& key, const BackboneConfig& config) {
   const json& example = vectors()[key];
@@ -73,7 +75,8 @@ void check_backbone(Context& context, const std::string& key, const BackboneConf
   const std::vector<Var> levels = backbone(tape, input_of(tape, example["inputs"]["image"]));
   ASSERT_EQ(levels.size(), 4u);
   for (size_t l = 0; l < 4; ++l)
-    expect_summary(levels[l].node().value, context, example["expected"]["levels"][l], example["tol"], key + " C" + std::to_string(l + 2));
+    expect_summary(levels[l].node().value, context, example["expected"]["levels"][l], example["tol"],
+                   key + " C" + std::to_string(l + 2));
 }
 
 TEST_P(Networks, BackboneR18) { check_backbone(context, "backbone_r18_pytorch", {.depth = 18}); }
@@ -96,12 +99,15 @@ void check_fpn(Context& context, const std::string& key, NeckConfig config) {
   const std::vector<Var> levels = neck(tape, stages);
   ASSERT_EQ(levels.size(), example["expected"]["levels"].size());
   for (size_t l = 0; l < levels.size(); ++l)
-    expect_summary(levels[l].node().value, context, example["expected"]["levels"][l], example["tol"], key + " level " + std::to_string(l));
+    expect_summary(levels[l].node().value, context, example["expected"]["levels"][l], example["tol"],
+                   key + " level " + std::to_string(l));
 }
 
 TEST_P(Networks, FpnOnInput) { check_fpn(context, "fpn_on_input", {}); }
 TEST_P(Networks, FpnOnLateral) { check_fpn(context, "fpn_on_lateral", {.extra = "on_lateral"}); }
-TEST_P(Networks, FpnOnOutputRelu) { check_fpn(context, "fpn_on_output_relu", {.extra = "on_output", .relu_before_extra = true}); }
+TEST_P(Networks, FpnOnOutputRelu) {
+  check_fpn(context, "fpn_on_output_relu", {.extra = "on_output", .relu_before_extra = true});
+}
 TEST_P(Networks, FpnGroupNorm) { check_fpn(context, "fpn_on_input_gn", {.norm = "group"}); }
 TEST_P(Networks, FpnMaxPool) { check_fpn(context, "fpn_max_pool", {.extra = "max_pool"}); }
 
@@ -117,7 +123,8 @@ GroundTruth truth_of(Context& context, const json& inputs) {
     }
   }
   const auto n = static_cast<int64_t>(N), m = static_cast<int64_t>(M);
-  return {context.upload<float>(boxes, {n, m, 4}), context.upload<int32_t>(labels, {n, m}), context.upload<int32_t>(counts, {n})};
+  return {context.upload<float>(boxes, {n, m, 4}), context.upload<int32_t>(labels, {n, m}),
+          context.upload<int32_t>(counts, {n})};
 }
 
 double norm_of(Context& context, const Tensor& t) {
@@ -142,17 +149,17 @@ void check_reppoints(Context& context, const std::string& key, ModelConfig confi
     SCOPED_TRACE(key + " " + name);
     ModelConfig with_loss = config;
     if (name == "focal_pos") {
-      with_loss.loss = {.type = "focal", .normalizer = "num_pos_image_min1", .focal_gamma = 2, .focal_alpha = 0.25};
+      with_loss.loss = {.type = "focal", .normalizer = "num_pos_image_min1", .focal = {.gamma = 2, .alpha = 0.25}};
     } else {
       with_loss.loss = {.type = "cross_entropy",
                         .normalizer = name == "sigmoid_ce_pos" ? "num_pos_image_min1" : "pos_plus_neg"};
     }
     Detector detector(context, with_loss, example["inputs"]["num_classes"]);
     fill_parameters(detector.parameters());
-    Tape tape(context);
+    Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
-    RepPointsHead::Targets targets;
-    const auto terms = detector.loss(tape, input_of(tape, example["inputs"]["image"]), truth_of(context, example["inputs"]), alone, &targets);
+    const auto terms =
+        detector.loss(tape, input_of(tape, example["inputs"]["image"]), truth_of(context, example["inputs"]), alone);
     double total = 0;
     for (const LossTerm& term : terms) {
       const double value = context.download<double>(term.value)[0], wanted = want["losses"][term.name];
@@ -164,10 +171,13 @@ void check_reppoints(Context& context, const std::string& key, ModelConfig confi
     std::vector<int> init, refine;
     for (const json& image : want["info"]["assign_init"]) init.insert(init.end(), image.begin(), image.end());
     for (const json& image : want["info"]["assign_refine"]) refine.insert(refine.end(), image.begin(), image.end());
-    EXPECT_EQ(assignment_of(context, targets.init_assigned), init);
-    EXPECT_EQ(assignment_of(context, targets.refine_assigned), refine);
-    EXPECT_EQ(context.download<double>(targets.init_normalizer)[0], want["info"]["avg_factor_init"].get<double>());
-    EXPECT_EQ(context.download<double>(targets.refine_normalizer)[0], want["info"]["avg_factor_refine"].get<double>());
+    const auto told = [&](const std::string& what) -> const Tensor& {
+      return tape.noted("targets." + what).node().value;
+    };
+    EXPECT_EQ(assignment_of(context, told("init_assigned")), init);
+    EXPECT_EQ(assignment_of(context, told("refine_assigned")), refine);
+    EXPECT_EQ(context.download<double>(told("init_normalizer"))[0], want["info"]["avg_factor_init"].get<double>());
+    EXPECT_EQ(context.download<double>(told("refine_normalizer"))[0], want["info"]["avg_factor_refine"].get<double>());
 
     tape.backward();
     detector.parameters().finish_backward();
@@ -183,13 +193,14 @@ void check_reppoints(Context& context, const std::string& key, ModelConfig confi
 
   Detector detector(context, config, example["inputs"]["num_classes"]);
   fill_parameters(detector.parameters());
-  Tape tape(context, Tape::Mode::inference);
-  const Var image = input_of(tape, example["inputs"]["image"]);
-  const RepPointsHead::Outputs outputs = detector.forward(tape, image);
+  Tape tape(context, Tape::Mode::inspection);
+  const Predictions predicted = detector.predict(tape, input_of(tape, example["inputs"]["image"]));
   size_t i = 0;
-  for (size_t l = 0; l < outputs.logits.size(); ++l)
-    for (const Var& output : {outputs.logits[l], outputs.init_offsets[l], outputs.refine_offsets[l]}) {
-      expect_summary(output.node().value, context, expected["eval_outputs"][i], tol, key + " output " + std::to_string(i));
+  for (size_t l = 0; l < predicted.level_rows.size(); ++l)
+    for (const char* output : {"cls_out", "pts_init", "pts_refine"}) {
+      const Var value = tape.noted("bbox_head.level" + std::to_string(l) + "." + output);
+      expect_summary(value.node().value, context, expected["eval_outputs"][i], tol,
+                     key + " output " + std::to_string(i));
       ++i;
     }
   Tape detecting(context, Tape::Mode::inference);
@@ -212,8 +223,9 @@ void check_reppoints(Context& context, const std::string& key, ModelConfig confi
 
 TEST_P(Networks, RepPointsR50) { check_reppoints(context, "net_reppoints_r50", {}); }
 TEST_P(Networks, RepPointsR18GroupNormMinMax) {
-  check_reppoints(context, "net_reppoints_r18_gn_minmax",
-                  {.backbone = {.depth = 18}, .neck = {.norm = "group"}, .head = {.norm = "group", .transform = "minmax"}});
+  check_reppoints(
+      context, "net_reppoints_r18_gn_minmax",
+      {.backbone = {.depth = 18}, .neck = {.norm = "group"}, .head = {.norm = "group", .transform = "minmax"}});
 }
 
 // Parameters and multiply-adds of every part at 512 x 512.
@@ -227,7 +239,8 @@ void check_costs(const std::string& key, const ModelConfig& config, int classes,
     multiply_adds[part.part] = part.multiply_adds;
     parameters[part.part.substr(0, part.part.find('.'))] += part.parameters;
   }
-  for (const auto& [module, macs] : expected["by_module"].items()) EXPECT_EQ(multiply_adds[module], macs.get<int64_t>()) << module;
+  for (const auto& [module, macs] : expected["by_module"].items())
+    EXPECT_EQ(multiply_adds[module], macs.get<int64_t>()) << module;
   EXPECT_EQ(parameters["backbone"], expected["params"]["backbone"].get<int64_t>());
   if (!whole) return;
   EXPECT_EQ(parameters["neck"], expected["params"]["neck"].get<int64_t>());

@@ -9,6 +9,8 @@
 #include <map>
 #include <random>
 
+#include "kernels/elementwise.h"
+#include "runtime/ops/loss.h"
 #include "tests/models/filler.h"
 
 namespace gradlibra {
@@ -20,10 +22,24 @@ using testing::filled_nhwc;
 using Floats = std::vector<float>;
 using Losses = std::map<std::string, double>;
 
+// What the head notes on the tape.
+struct Told {
+  std::vector<int32_t> init_assigned, refine_assigned;
+  double init_normalizer = 0, refine_normalizer = 0;
+};
+
 // A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
-struct Head {
-  Head(Context& c, HeadConfig config, const LossConfig& loss = {})
-      : context(c), store(c), head(store, small(config), loss, 8, {8, 16}, 3) {
+struct SmallHead {
+  SmallHead(Context& c, const HeadConfig& config, std::unique_ptr<ClassificationLoss> loss)
+      : context(c), store(c), head(store, small(config), {8, {8, 16}}, 3, std::move(loss), Normalizer::num_pos) {
+    store.allocate();
+    fill_parameters(store);
+  }
+  SmallHead(Context& c, HeadConfig config, const LossConfig& loss = {})
+      : context(c),
+        store(c),
+        head(store, small(config), {8, {8, 16}}, 3, make_classification_loss(loss, unknown_classes(3)),
+             parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);
   }
@@ -34,7 +50,7 @@ struct Head {
     return config;
   }
   // Features of `images` images, image n the same in every batch.
-  RepPointsHead::Outputs forward(Tape& tape, const std::vector<int>& images) {
+  std::vector<Var> features(Tape& tape, const std::vector<int>& images) {
     std::vector<Var> levels;
     for (const int64_t side : {8, 4}) {
       Floats features;
@@ -46,19 +62,26 @@ struct Head {
       levels.push_back(
           tape.constant(context.upload<float>(features, {static_cast<int64_t>(images.size()), side, side, 8})));
     }
-    return head(tape, levels);
+    return levels;
   }
   // Losses, with the gradients of all parameters behind them.
-  Losses train(const std::vector<int>& images, const GroundTruth& truth, RepPointsHead::Targets* targets = nullptr,
+  Losses train(const std::vector<int>& images, const GroundTruth& truth, Told* targets = nullptr,
                Communicator* communicator = nullptr) {
-    Tape tape(context);
+    Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
     Losses losses;
     for (const LossTerm& term :
-         head.loss(tape, forward(tape, images), truth, communicator != nullptr ? *communicator : alone, targets))
+         head.loss(tape, features(tape, images), truth, communicator != nullptr ? *communicator : alone))
       losses[term.name] = context.download<double>(term.value)[0];
     tape.backward();
     store.finish_backward();
+    if (targets != nullptr) {
+      const auto noted = [&](const char* name) -> const Tensor& { return tape.noted(name).node().value; };
+      targets->init_assigned = context.download<int32_t>(noted("targets.init_assigned"));
+      targets->refine_assigned = context.download<int32_t>(noted("targets.refine_assigned"));
+      targets->init_normalizer = context.download<double>(noted("targets.init_normalizer"))[0];
+      targets->refine_normalizer = context.download<double>(noted("targets.refine_normalizer"))[0];
+    }
     return losses;
   }
   Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
@@ -99,8 +122,6 @@ class Heads : public ::testing::Test {
   static bool all_zero(const Floats& values) {
     return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
   }
-  double scalar(const Tensor& t) { return context.download<double>(t)[0]; }
-
   const std::vector<Box> some{{4, 4, 40, 36, 0}, {30, 20, 60, 62, 2}, {10, 40, 22, 50, 1}};
   Context context{1, ConvolutionLibrary::plain};
 };
@@ -109,14 +130,14 @@ TEST_F(Heads, ABatchWithoutBoxesTrainsTheBackground) {
   for (const char* type : {"cross_entropy", "focal", "grad_libra"})
     for (const int64_t max_boxes : {0, 1, 7}) {
       SCOPED_TRACE(std::string(type) + ", max_boxes " + std::to_string(max_boxes));
-      Head head(context, {}, {.type = type});
-      RepPointsHead::Targets targets;
+      SmallHead head(context, {}, {.type = type});
+      Told targets;
       const Losses losses = head.train({0, 1}, truth({{}, {}}, max_boxes), &targets);
       EXPECT_GT(losses.at("loss_cls"), 0);
       EXPECT_TRUE(std::isfinite(losses.at("loss_cls")));
       EXPECT_EQ(losses.at("loss_pts_init"), 0);
       EXPECT_EQ(losses.at("loss_pts_refine"), 0);
-      EXPECT_EQ(scalar(targets.refine_normalizer), 1);
+      EXPECT_EQ(targets.refine_normalizer, 1);
       expect_finite(head.gradients());
       EXPECT_FALSE(all_zero(head.gradient("bbox_head.reppoints_cls_out.weight")));
       EXPECT_TRUE(all_zero(head.gradient("bbox_head.reppoints_pts_refine_out.weight")));
@@ -126,19 +147,18 @@ TEST_F(Heads, ABatchWithoutBoxesTrainsTheBackground) {
 
 // The losses of a batch are those of its images, each times its own normaliser.
 TEST_F(Heads, AnEmptyImageBesideAFullOne) {
-  Head head(context, {}, {.type = "cross_entropy"});
-  RepPointsHead::Targets both, full, empty;
+  SmallHead head(context, {}, {.type = "cross_entropy"});
+  Told both, full, empty;
   const Losses together = head.train({0, 1}, truth({some, {}}, 4), &both);
   expect_finite(head.gradients());
   const Losses alone = head.train({0}, truth({some}, 4), &full), background = head.train({1}, truth({{}}, 4), &empty);
   EXPECT_GT(together.at("loss_pts_init"), 0);
   EXPECT_NEAR(together.at("loss_pts_init"), alone.at("loss_pts_init"), 1e-6);  // the empty image has no positives
   EXPECT_NEAR(together.at("loss_pts_refine"), alone.at("loss_pts_refine"), 1e-6);
-  EXPECT_NEAR(together.at("loss_cls") * scalar(both.refine_normalizer),
-              alone.at("loss_cls") * scalar(full.refine_normalizer) +
-                  background.at("loss_cls") * scalar(empty.refine_normalizer),
+  EXPECT_NEAR(together.at("loss_cls") * both.refine_normalizer,
+              alone.at("loss_cls") * full.refine_normalizer + background.at("loss_cls") * empty.refine_normalizer,
               1e-4);
-  const auto assigned = context.download<int32_t>(both.init_assigned);
+  const auto& assigned = both.init_assigned;
   EXPECT_EQ(std::count_if(assigned.begin(), assigned.begin() + 80, [](int32_t a) { return a > 0; }), 3);
   EXPECT_EQ(std::count(assigned.begin() + 80, assigned.end(), 0), 80);
 }
@@ -148,7 +168,7 @@ TEST_F(Heads, AnEmptyImageBesideAFullOne) {
 TEST_F(Heads, GradientMulScalesTheWayThroughTheDeformableTaps) {
   const GroundTruth boxes = truth({some}, 4);
   const auto gradient_with = [&](double factor, const std::string& name) {
-    Head head(context, {.gradient_mul = factor});
+    SmallHead head(context, {.gradient_mul = factor});
     (void)head.train({0}, boxes);
     return head.gradient(name);
   };
@@ -165,14 +185,14 @@ TEST_F(Heads, GradientMulScalesTheWayThroughTheDeformableTaps) {
   EXPECT_EQ(gradient_with(0, "bbox_head.cls_convs.0.conv.weight"),
             gradient_with(1, "bbox_head.cls_convs.0.conv.weight"));
   // Without boxes only the classification sends anything through the taps.
-  Head head(context, {.gradient_mul = 0});
+  SmallHead head(context, {.gradient_mul = 0});
   (void)head.train({0}, truth({{}}, 1));
   EXPECT_TRUE(all_zero(head.gradient(out)));
 }
 
 // The refined points are offsets from the initial ones, which the second box loss does not move.
 TEST_F(Heads, RefinementDoesNotMoveTheInitialPoints) {
-  Head head(context, {.gradient_mul = 0, .init_loss_weight = 0});
+  SmallHead head(context, {.gradient_mul = 0, .init_loss_weight = 0});
   const Losses losses = head.train({0}, truth({some}, 4));
   ASSERT_GT(losses.at("loss_pts_refine"), 0);
   EXPECT_TRUE(all_zero(head.gradient("bbox_head.reppoints_pts_init_out.weight")));
@@ -181,7 +201,7 @@ TEST_F(Heads, RefinementDoesNotMoveTheInitialPoints) {
 
 TEST_F(Heads, MomentMulScalesTheMomentGradient) {
   const GroundTruth boxes = truth({some}, 4);
-  Head full(context, {.moment_mul = 1}), hundredth(context, {.moment_mul = 0.01});
+  SmallHead full(context, {.moment_mul = 1}), hundredth(context, {.moment_mul = 0.01});
   (void)full.train({0}, boxes);
   (void)hundredth.train({0}, boxes);
   const Floats a = full.gradient("bbox_head.moment_transfer"), b = hundredth.gradient("bbox_head.moment_transfer");
@@ -193,7 +213,7 @@ TEST_F(Heads, MomentMulScalesTheMomentGradient) {
 
 TEST_F(Heads, TransformsWithoutMomentHaveNoMomentParameter) {
   for (const char* transform : {"minmax", "partial_minmax"}) {
-    Head head(context, {.transform = transform});
+    SmallHead head(context, {.transform = transform});
     EXPECT_EQ(head.store.find("bbox_head.moment_transfer"), nullptr);
     const Losses losses = head.train({0}, truth({some}, 4));
     EXPECT_GT(losses.at("loss_pts_init"), 0) << transform;
@@ -204,14 +224,14 @@ TEST_F(Heads, TransformsWithoutMomentHaveNoMomentParameter) {
 TEST_F(Heads, PointsMustBeAnOddSquare) {
   for (const int points : {-1, 0, 2, 4, 8, 10, 16, 36}) {
     try {
-      const Head head(context, {.num_points = points});
+      const SmallHead head(context, {.num_points = points});
       FAIL() << points;
     } catch (const std::invalid_argument& error) {
       EXPECT_NE(std::string(error.what()).find("model.head.num_points: " + std::to_string(points)), std::string::npos)
           << error.what();
     }
   }
-  Head head(context, {.num_points = 25});
+  SmallHead head(context, {.num_points = 25});
   EXPECT_TRUE(std::isfinite(head.train({0}, truth({some}, 4)).at("loss_cls")));
 }
 
@@ -220,12 +240,12 @@ TEST_F(Heads, Normalisers) {
   double unnormalised = 0;
   for (const char* name : {"num_pos", "num_valid", "num_pos_image_min1", "pos_plus_neg"}) {
     SCOPED_TRACE(name);
-    Head head(context, {.refine_pos_iou = 0.3, .refine_neg_iou = 0.25}, {.type = "cross_entropy", .normalizer = name});
-    RepPointsHead::Targets targets;
+    SmallHead head(context, {.refine_pos_iou = 0.3, .refine_neg_iou = 0.25},
+                   {.type = "cross_entropy", .normalizer = name});
+    Told targets;
     const Losses losses = head.train({0, 1}, boxes, &targets);
     // Counted here from the assignments.
-    const auto divisor = [&](const Tensor& assigned, bool classification) {
-      const auto rows = context.download<int32_t>(assigned);
+    const auto divisor = [&](const std::vector<int32_t>& rows, bool classification) {
       double positives = 0, valid = 0, positives_min1 = 0, positives_and_negatives = 0;
       for (size_t n = 0; n < 2; ++n) {
         double image_positives = 0, image_negatives = 0;
@@ -243,9 +263,9 @@ TEST_F(Heads, Normalisers) {
       if (option == "pos_plus_neg") return positives_and_negatives;
       return option == "num_valid" && classification ? valid : std::max(positives, 1.0);
     };
-    EXPECT_EQ(scalar(targets.init_normalizer), divisor(targets.init_assigned, false));
-    EXPECT_EQ(scalar(targets.refine_normalizer), divisor(targets.refine_assigned, true));
-    const double sum = losses.at("loss_cls") * scalar(targets.refine_normalizer);
+    EXPECT_EQ(targets.init_normalizer, divisor(targets.init_assigned, false));
+    EXPECT_EQ(targets.refine_normalizer, divisor(targets.refine_assigned, true));
+    const double sum = losses.at("loss_cls") * targets.refine_normalizer;
     if (unnormalised == 0) unnormalised = sum;
     EXPECT_NEAR(sum, unnormalised, 1e-6 * unnormalised);
   }
@@ -256,21 +276,22 @@ class TwoRanks final : public Communicator {
  public:
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
-  void all_reduce_sum(Tensor& values) override {
-    for (int64_t i = 0; i < values.size(); ++i) values.view<double>()[i] += 7;
+  void sum(View<double> values) override {
+    for (int64_t i = 0; i < values.size(); ++i) values[i] += 7;
   }
-  void broadcast(Tensor&, int) override {}
+  void sum(View<float>) override {}
+  void broadcast(View<float>, int) override {}
   void barrier() override {}
 };
 
 TEST_F(Heads, NormaliserIsTheMeanOverRanks) {
   TwoRanks ranks;
-  Head head(context, {});
-  RepPointsHead::Targets here, mean;
+  SmallHead head(context, {});
+  Told here, mean;
   const Losses alone = head.train({0}, truth({some}, 4), &here),
                shared = head.train({0}, truth({some}, 4), &mean, &ranks);
-  EXPECT_EQ(scalar(here.init_normalizer), 3);
-  EXPECT_EQ(scalar(mean.init_normalizer), 5);
+  EXPECT_EQ(here.init_normalizer, 3);
+  EXPECT_EQ(mean.init_normalizer, 5);
   EXPECT_NEAR(shared.at("loss_pts_init"), alone.at("loss_pts_init") * 3 / 5, 1e-6);
 }
 
@@ -282,15 +303,15 @@ TEST_F(Heads, FiveThousandBoxes) {
     const float x = uniform(60), y = uniform(60);
     boxes.push_back({x, y, x + 1 + uniform(30), y + 1 + uniform(30), static_cast<int>(random() % 3)});
   }
-  Head head(context, {});
-  RepPointsHead::Targets targets;
+  SmallHead head(context, {});
+  Told targets;
   const Losses losses = head.train({0, 1}, truth({boxes, some}, 5000), &targets);
   for (const auto& [name, value] : losses) {
     EXPECT_TRUE(std::isfinite(value)) << name;
     EXPECT_GT(value, 0) << name;
   }
   expect_finite(head.gradients());
-  const auto assigned = context.download<int32_t>(targets.init_assigned);
+  const auto& assigned = targets.init_assigned;
   const auto positives = std::count_if(assigned.begin(), assigned.begin() + 80, [](int32_t a) { return a > 0; });
   EXPECT_GT(positives, 40);  // nearly every cell is nearest to one of so many boxes
   EXPECT_GT(*std::max_element(assigned.begin(), assigned.end()), 1000);
@@ -301,24 +322,95 @@ TEST_F(Heads, BoxesThatHardlyExist) {
   const std::vector<Box> odd{
       {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
   for (const char* transform : {"moment", "minmax"}) {
-    Head head(context, {.transform = transform});
+    SmallHead head(context, {.transform = transform});
     for (const auto& [name, value] : head.train({0}, truth({odd}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
     expect_finite(head.gradients());
   }
 }
 
 TEST_F(Heads, TheBiasOfTheClassifierStartsAtThePrior) {
-  Head head(context, {}, {.prior_probability = 0.01});
+  SmallHead head(context, {}, {.prior_probability = 0.01});
   head.store.initialize(0);
   for (const float b : context.download<float>(head.store.find("bbox_head.reppoints_cls_out.bias")->node.value))
     EXPECT_NEAR(b, -4.59512, 1e-5);
 }
 
+// A loss with a channel beyond the classes, sums over ranks and a state.
+class CountingLoss final : public ClassificationLoss {
+ public:
+  explicit CountingLoss(Context& context) : counts_(context.zeros({2}, DType::f64)) {}
+  [[nodiscard]] int channels() const override { return 4; }
+  [[nodiscard]] std::vector<float> bias_init() const override { return {1, 2, 3, -4}; }
+  [[nodiscard]] Tensor scores(Tape& tape, Var logits) const override {
+    EXPECT_EQ(logits.dim(-1), 4);
+    return tape.buffer({logits.dim(0), logits.dim(1), 3});
+  }
+  [[nodiscard]] Tensor before(Tape& tape, const Rows& rows) override {
+    EXPECT_EQ(rows.labels.shape(), rows.weights.shape());
+    return doubles(tape.context(), {1, 2, 3});
+  }
+  [[nodiscard]] Tensor loss(Tape& tape, const Rows& rows, const Tensor&, const Summed& summed) override {
+    seen = tape.context().download<double>(summed.values);
+    ranks = summed.ranks;
+    ops::with_loss_gradient(tape, rows.logits, [&](View<float> grad) {
+      tape.run([&](auto& device) { kernels::fill(device, grad, 1.0f); });
+    });
+    staged_ = doubles(tape.context(), {5, 7});
+    return doubles(tape.context(), {0.5});
+  }
+  [[nodiscard]] Tensor increments() override { return std::move(staged_); }
+  void commit(Context&, View<const double> summed, View<const float> ok) override {
+    if (!std::isfinite(ok[0])) return;
+    for (int64_t i = 0; i < 2; ++i) counts_.view<double>()[i] += summed[i];
+  }
+  [[nodiscard]] std::vector<TrainingState> state() override { return {{"counting.counts", &counts_}}; }
+
+  std::vector<double> seen;
+  int ranks = 0;
+
+ private:
+  static Tensor doubles(Context& context, const std::vector<double>& values) {
+    return context.upload<double>(values, {static_cast<int64_t>(values.size())});
+  }
+  Tensor counts_, staged_;
+};
+
+TEST_F(Heads, TakesAnyLoss) {
+  auto made = std::make_unique<CountingLoss>(context);
+  CountingLoss& loss = *made;
+  SmallHead head(context, {}, std::move(made));
+  head.store.initialize(0);
+  const Parameter* bias = head.store.find("bbox_head.reppoints_cls_out.bias");
+  EXPECT_EQ(context.download<float>(bias->node.value), (Floats{1, 2, 3, -4}));
+
+  TwoRanks ranks;
+  const Losses losses = head.train({0}, truth({some}, 4), nullptr, &ranks);
+  EXPECT_EQ(losses.at("loss_cls"), 0.5);
+  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
+  EXPECT_EQ(loss.ranks, 2);
+  EXPECT_EQ(head.gradient("bbox_head.reppoints_cls_out.bias"), Floats(4, 80));  // a one from each of the cells
+
+  const Tensor increments = head.head.increments();
+  EXPECT_EQ(context.download<double>(increments), (std::vector<double>{5, 7}));
+  const std::vector<TrainingState> state = head.head.state();
+  ASSERT_EQ(state.size(), 1u);
+  for (const auto& [ok, want] : {std::pair<float, double>{std::nanf(""), 0}, {0.5f, 7}}) {
+    head.head.commit(context, increments.view<double>(), View<const float>(&ok, {1}));
+    EXPECT_EQ(context.download<double>(*state[0].values)[1], want);
+  }
+  Tape shapes(context, Tape::Mode::shapes);
+  const Predictions found =
+      head.head.predict(shapes, std::vector<Var>{shapes.make({1, 8, 8, 8}, false), shapes.make({1, 4, 4, 8}, false)});
+  EXPECT_EQ(found.boxes.shape(), (Shape{1, 80, 4}));
+}
+
 TEST_F(Heads, OneLevelPerStride) {
-  Head head(context, {});
+  SmallHead head(context, {});
   Tape tape(context);
   const std::vector<Var> levels{tape.constant(context.zeros({1, 8, 8, 8}))};
-  EXPECT_THROW((void)head.head(tape, levels), std::invalid_argument);
+  SingleProcess alone;
+  EXPECT_THROW((void)head.head.predict(tape, levels), std::invalid_argument);
+  EXPECT_THROW((void)head.head.loss(tape, levels, truth({some}, 4), alone), std::invalid_argument);
 }
 
 }  // namespace

@@ -11,7 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/ops.h"
+#include "runtime/ops/convolution.h"
+#include "runtime/ops/elementwise.h"
+#include "runtime/ops/norm.h"
+#include "runtime/ops/resample.h"
 #include "tests/kernels/host_array.h"
 
 namespace gradlibra::testing {

@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "kernels/elementwise.h"
-#include "runtime/ops.h"
+#include "runtime/ops/elementwise.h"
 #include "runtime/parameters.h"
 #include "runtime/transfer.h"
 
@@ -89,14 +89,17 @@ TEST_F(Branches, AddUpTheGradientsOfASharedParameter) {
   Parameter& shared = store.add("head.weight", {kSize}, {Init::Kind::constant, 1});
   store.allocate();
   store.initialize(0);
-  store.share_between_branches("head.", kBranches);
+  store.share_between_branches({0, 1}, kBranches);
   const int64_t before = context_->memory().bytes_in_use();
   for (int pass = 0; pass < 2; ++pass) {
     Tape tape(*context_);
     std::vector<Var> outputs;
+    std::vector<const Node*> ready;
+    tape.on_grad_ready([&](Node& node) { ready.push_back(&node); });
     tape.in_branches(kBranches, [&](int) { outputs.push_back(ops::relu(tape, Var(&shared.node))); });
     for (int b = 0; b < kBranches; ++b) seed(outputs[static_cast<size_t>(b)], std::pow(10.0f, float(b)));
     tape.backward();
+    EXPECT_EQ(ready, std::vector<const Node*>{&shared.node});  // once, when all branches have joined
     store.finish_backward();
     EXPECT_EQ(get(shared.node.grad), Floats(kSize, 1111));
   }

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT
-// The losses of runtime/ops.h: value and gradient against double precision and its central differences.
+// The losses of runtime/ops/loss.h: value and gradient against double precision and its central differences.
+#include "runtime/ops/loss.h"
+
 #include <cmath>
 #include <functional>
 
+#include "tests/kernels/any_sigmoid_loss.h"
 #include "tests/runtime/gradient_check.h"
 
 namespace gradlibra {
 namespace {
 
-using kernels::LossKind;
-using kernels::SigmoidLoss;
+using kernels::CrossEntropy;
+using kernels::Focal;
+using kernels::GradLibra;
 using kernels::WeightGrad;
+using testing::AnySigmoidLoss;
 using testing::Doubles;
 using testing::expect_near;
 using testing::Input;
@@ -39,15 +44,15 @@ Doubles central_differences(const std::function<double(const Doubles&)>& f, Doub
 
 // psi(g) of one entry (arXiv:2208.03779, eq. 2-5, and arXiv:1708.02002); `held` is the logit that psi is computed at:
 // another than z where the weight is a constant.
-double entry_loss(double z, double held, bool positive, const SigmoidLoss& o) {
+double entry_loss(double z, double held, bool positive, const AnySigmoidLoss& o) {
   const auto sigmoid = [](double t) { return 1 / (1 + std::exp(-t)); };
   const double sign = positive ? -1 : 1, g = sigmoid(sign * held);
   double psi = 1;
-  if (o.kind == LossKind::focal) {
-    psi = std::pow(g, o.gamma);
-    if (o.alpha >= 0) psi *= positive ? o.alpha : 1 - o.alpha;
-  } else if (o.kind == LossKind::grad_libra) {
-    const double alpha = positive ? o.alpha_pos : o.alpha_neg;
+  if (const auto* focal = std::get_if<Focal>(&o)) {
+    psi = std::pow(g, focal->gamma);
+    if (focal->alpha >= 0) psi *= positive ? focal->alpha : 1 - focal->alpha;
+  } else if (const auto* libra = std::get_if<GradLibra>(&o)) {
+    const double alpha = positive ? libra->alpha_pos : libra->alpha_neg;
     if (alpha >= 0) psi = g - alpha * std::sin(g);
   }
   return psi * std::log1p(std::exp(sign * z));
@@ -63,18 +68,19 @@ TEST_F(LossOps, SigmoidLosses) {
   const Tensor normalizer = scalar(2.5);
   constexpr double kLossWeight = 1.5;
 
-  const std::vector<SigmoidLoss> losses{
-      {.kind = LossKind::cross_entropy},
-      {.kind = LossKind::focal},
-      {.kind = LossKind::focal, .gamma = 1.5, .alpha = 0.25},
-      {.kind = LossKind::grad_libra},
-      {.kind = LossKind::grad_libra, .alpha_pos = 1, .alpha_neg = 0.3, .weight_grad = WeightGrad::full},
-      {.kind = LossKind::grad_libra, .alpha_pos = kernels::kWeightOff, .alpha_neg = 0.8},
+  const std::vector<AnySigmoidLoss> losses{
+      CrossEntropy{},
+      Focal{},
+      Focal{.gamma = 1.5, .alpha = 0.25},
+      GradLibra{},
+      GradLibra{.alpha_pos = 1, .alpha_neg = 0.3, .weight_grad = WeightGrad::full},
+      GradLibra{.alpha_pos = kernels::kWeightOff, .alpha_neg = 0.8},
   };
   for (size_t k = 0; k < losses.size(); ++k) {
     SCOPED_TRACE("loss " + std::to_string(k));
-    const SigmoidLoss& options = losses[k];
-    const bool held = options.kind == LossKind::grad_libra && options.weight_grad == WeightGrad::detach;
+    const AnySigmoidLoss& options = losses[k];
+    const bool held =
+        std::holds_alternative<GradLibra>(options) && std::get<GradLibra>(options).weight_grad == WeightGrad::detach;
     Input input = random_input({2, 3, kClasses}, 5, -4, 4);
     const Doubles start(input.values.begin(), input.values.end());
     const auto oracle = [&](const Doubles& logits) {
@@ -92,14 +98,19 @@ TEST_F(LossOps, SigmoidLosses) {
 
     Leaves leaves(context, {input}, {0});
     Tape tape(context);
-    const Tensor loss =
-        ops::sigmoid_loss(tape, leaves.vars()[0], device_labels, device_weights, options, kLossWeight, normalizer);
+    const auto on_tape = [&](double weight) {
+      return std::visit(
+          [&](const auto& member) {
+            return ops::sigmoid_loss(tape, leaves.vars()[0], device_labels, device_weights, member, weight, normalizer);
+          },
+          options);
+    };
+    const Tensor loss = on_tape(kLossWeight);
     EXPECT_TRUE(testing::is_near(value(loss), want, 0, 1e-5)) << value(loss) << " " << want;
     expect_near(leaves.gradient(0), gradient, 1e-6, 1e-4);
 
     // A second loss on the same logits adds its gradient.
-    (void)ops::sigmoid_loss(tape, leaves.vars()[0], device_labels, device_weights, options, 2 * kLossWeight,
-                            normalizer);
+    (void)on_tape(2 * kLossWeight);
     Doubles three_times = gradient;
     for (double& v : three_times) v *= 3;
     expect_near(leaves.gradient(0), three_times, 1e-6, 1e-4);
@@ -112,9 +123,9 @@ TEST_F(LossOps, IgnoredRowsMayHoldAnything) {
   const std::vector<Input> inputs{{{1, 3, 1}, {nan, nan, 0}}};
   Leaves leaves(context, inputs, {0});
   Tape tape(context);
-  const Tensor loss = ops::sigmoid_loss(
-      tape, leaves.vars()[0], context.upload<int32_t>(std::vector<int32_t>{-1, 0, 0}, {1, 3}),
-      context.upload<float>(std::vector<float>{1, 0, 1}, {1, 3}), {.kind = LossKind::cross_entropy}, 1, scalar(1));
+  const Tensor loss =
+      ops::sigmoid_loss(tape, leaves.vars()[0], context.upload<int32_t>(std::vector<int32_t>{-1, 0, 0}, {1, 3}),
+                        context.upload<float>(std::vector<float>{1, 0, 1}, {1, 3}), CrossEntropy{}, 1, scalar(1));
   EXPECT_NEAR(value(loss), std::log(2.0), 1e-6);
   EXPECT_EQ(leaves.gradient(0), (std::vector<float>{0, 0, -0.5f}));
 }
@@ -166,7 +177,7 @@ TEST_F(LossOps, ConstantInputsGetNoGradient) {
   Tape tape(context);
   const Tensor labels = context.upload<int32_t>(std::vector<int32_t>{0, 3}, {1, 2}),
                weights = context.upload<float>(std::vector<float>{1, 1}, {1, 2});
-  EXPECT_GT(value(ops::sigmoid_loss(tape, leaves.vars()[0], labels, weights, {}, 1, scalar(1))), 0);
+  EXPECT_GT(value(ops::sigmoid_loss(tape, leaves.vars()[0], labels, weights, GradLibra{}, 1, scalar(1))), 0);
   EXPECT_GT(value(ops::smooth_l1(tape, leaves.vars()[1], context.zeros({1, 2, 4}), weights,
                                  context.upload<float>(std::vector<float>{1, 1}, {2}), 0.11f, 1, scalar(1))),
             0);
@@ -178,7 +189,7 @@ TEST_F(LossOps, NoRowsGiveZero) {
   Leaves leaves(context, {random_input({2, 0, 3}, 1), random_input({2, 0, 4}, 2)}, {0, 1});
   Tape tape(context);
   EXPECT_EQ(value(ops::sigmoid_loss(tape, leaves.vars()[0], context.empty({2, 0}, DType::i32), context.empty({2, 0}),
-                                    {}, 1, scalar(1))),
+                                    GradLibra{}, 1, scalar(1))),
             0);
   EXPECT_EQ(value(ops::smooth_l1(tape, leaves.vars()[1], context.empty({2, 0, 4}), context.empty({2, 0}),
                                  context.empty({0}), 0.11f, 1, scalar(1))),
@@ -188,8 +199,8 @@ TEST_F(LossOps, NoRowsGiveZero) {
 TEST_F(LossOps, LogitsAndLabelsMustFit) {
   Leaves leaves(context, {random_input({1, 2, 3}, 1)}, {});
   Tape tape(context);
-  EXPECT_THROW((void)ops::sigmoid_loss(tape, leaves.vars()[0], context.zeros({3}, DType::i32), context.zeros({3}), {},
-                                       1, scalar(1)),
+  EXPECT_THROW((void)ops::sigmoid_loss(tape, leaves.vars()[0], context.zeros({3}, DType::i32), context.zeros({3}),
+                                       GradLibra{}, 1, scalar(1)),
                std::invalid_argument);
 }
 

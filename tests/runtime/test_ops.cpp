@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The ops of runtime/ops.h that have no parameters, against double precision.
-#include "runtime/ops.h"
-
+// Elementwise operations and those that change the size of maps, against double precision.
 #include <algorithm>
 #include <cmath>
 
@@ -156,118 +154,10 @@ TEST_F(Ops, ConcatLevels) {
 }
 
 // The value's derivative is 1; what flows back is grad_factor times that.
-TEST_F(Ops, SubtractRow) {
-  const std::vector<float> values{-1, 0, 1, 2.5f};
-  const Tensor row = context.upload<float>(values, {4});
-  for (const float factor : {1.0f, 0.1f, 0.0f}) {
-    GradientCheck check;
-    check.inputs = {random_input({2, 3, 2, 4}, 1)};
-    check.op = [&](Tape& tape, const std::vector<Var>& v) { return ops::subtract_row(tape, v[0], row, factor); };
-    check.oracle = [&](const std::vector<Doubles>& v) {
-      Doubles y = v[0];
-      for (size_t i = 0; i < y.size(); ++i) y[i] -= values[i % 4];
-      return y;
-    };
-    if (factor != 0) {
-      check.inputs[0].gradient_factor = factor;
-      check.run(context);
-      continue;
-    }
-    Leaves leaves(context, check.inputs, {0});
-    Tape tape(context);
-    seed_gradient(tape, check.op(tape, leaves.vars()), std::vector<float>(48, 3.0f));
-    tape.backward();
-    EXPECT_EQ(leaves.gradient(0), std::vector<float>(48, 0.0f));
-  }
-  Leaves wrong(context, {random_input({2, 3, 2, 5}, 1)}, {});
-  Tape tape(context);
-  EXPECT_THROW((void)ops::subtract_row(tape, wrong.vars()[0], row, 1), std::invalid_argument);
-}
-
-TEST_F(Ops, AddDetached) {
-  GradientCheck check;
-  check.inputs = {random_input({2, 3, 2, 4}, 1), random_input({2, 3, 2, 4}, 2)};
-  check.inputs[1].gradient_factor = 0;
-  check.op = [](Tape& tape, const std::vector<Var>& v) { return ops::add_detached(tape, v[0], v[1]); };
-  check.oracle = [](const std::vector<Doubles>& v) {
-    Doubles y = v[0];
-    for (size_t i = 0; i < y.size(); ++i) y[i] += v[1][i];
-    return y;
-  };
-  check.trained_alone = {{0}};
-  check.run(context);
-
-  // Only the detached side could be trained: the sum is a constant.
-  Leaves leaves(context, check.inputs, {1});
-  Tape tape(context);
-  EXPECT_FALSE(ops::add_detached(tape, leaves.vars()[0], leaves.vars()[1]).requires_grad());
-}
-
-// arXiv:1904.11490, sec. 3.2. Offsets are (y, x) pairs in strides.
-Doubles boxes_of(const Doubles& offsets, const Doubles& priors, const Doubles& moment, kernels::BoxTransform transform,
-                 size_t K) {
-  Doubles boxes;
-  const size_t P = priors.size() / 3;
-  for (size_t row = 0; row * 2 * K < offsets.size(); ++row) {
-    double low[2], high[2];
-    for (size_t axis = 0; axis < 2; ++axis) {  // x, y
-      Doubles v;
-      for (size_t k = 0; k < K; ++k) v.push_back(offsets[(row * K + k) * 2 + 1 - axis]);
-      if (transform == kernels::BoxTransform::moment) {
-        double mean = 0, squares = 0;
-        for (const double a : v) mean += a / static_cast<double>(K);
-        for (const double a : v) squares += (a - mean) * (a - mean) / static_cast<double>(K - 1);
-        const double half = std::sqrt(squares) * std::exp(moment[axis]);
-        low[axis] = mean - half;
-        high[axis] = mean + half;
-      } else {
-        if (transform == kernels::BoxTransform::partial_minmax) v.resize(4);
-        low[axis] = *std::min_element(v.begin(), v.end());
-        high[axis] = *std::max_element(v.begin(), v.end());
-      }
-    }
-    const double* prior = &priors[row % P * 3];
-    for (const double* side : {low, high})
-      for (size_t axis = 0; axis < 2; ++axis) boxes.push_back(side[axis] * prior[2] + prior[axis]);
-  }
-  return boxes;
-}
-
-TEST_F(Ops, PointsToBoxes) {
-  constexpr int64_t N = 2, P = 5;
-  const std::vector<float> priors{0, 0, 8, 8, 0, 8, 16, 8, 16, 32, 64, 32, 0, 0, 128};
-  const Tensor device_priors = context.upload<float>(priors, {P, 3});
-  for (const auto transform :
-       {kernels::BoxTransform::moment, kernels::BoxTransform::minmax, kernels::BoxTransform::partial_minmax}) {
-    for (const int64_t K : {4, 9}) {
-      SCOPED_TRACE("transform " + std::to_string(static_cast<int>(transform)) + ", K " + std::to_string(K));
-      const bool by_moment = transform == kernels::BoxTransform::moment;
-      constexpr float kMomentMul = 0.25f;
-      GradientCheck check;
-      check.inputs = {random_input({N, P, 2 * K}, 1)};
-      if (by_moment) {
-        check.inputs.push_back({{2}, {0.3f, -0.2f}, kMomentMul});
-        check.trained_alone = {{0}};
-      }
-      check.op = [&](Tape& tape, const std::vector<Var>& v) {
-        return ops::points_to_boxes(tape, v[0], device_priors, by_moment ? v[1] : Var(), transform, kMomentMul);
-      };
-      check.oracle = [&](const std::vector<Doubles>& v) {
-        return boxes_of(v[0], {priors.begin(), priors.end()}, by_moment ? v[1] : Doubles(), transform,
-                        static_cast<size_t>(K));
-      };
-      check.run(context);
-    }
-  }
-}
-
 // Nothing to compute, nothing to read beyond an end.
 TEST_F(Ops, EmptyBatches) {
-  const Tensor priors = context.upload<float>(std::vector<float>{0, 0, 8}, {1, 3});
-  const Tensor row = context.upload<float>(std::vector<float>{1, 2, 3}, {3});
-  const std::vector<Input> inputs{random_input({0, 4, 4, 3}, 1), random_input({0, 2, 2, 3}, 2),
-                                  random_input({0, 1, 18}, 3)};
-  Leaves leaves(context, inputs, {0, 1, 2});
+  const std::vector<Input> inputs{random_input({0, 4, 4, 3}, 1), random_input({0, 2, 2, 3}, 2)};
+  Leaves leaves(context, inputs, {0, 1});
   const auto v = leaves.vars();
   Tape tape(context);
   const std::vector<Var> outputs{ops::relu(tape, v[0]),
@@ -275,10 +165,7 @@ TEST_F(Ops, EmptyBatches) {
                                  ops::max_pool(tape, v[0], {}),
                                  ops::subsample2(tape, v[0]),
                                  ops::upsample_add(tape, v[1], v[0]),
-                                 ops::concat_levels(tape, std::vector<Var>{v[0], v[1]}),
-                                 ops::subtract_row(tape, v[0], row, 0.1f),
-                                 ops::add_detached(tape, v[0], v[0]),
-                                 ops::points_to_boxes(tape, v[2], priors, Var(), kernels::BoxTransform::minmax, 1)};
+                                 ops::concat_levels(tape, std::vector<Var>{v[0], v[1]})};
   for (const Var& y : outputs) {
     EXPECT_EQ(y.dim(0), 0);
     seed_gradient(tape, y, {});

@@ -174,10 +174,10 @@ TEST_F(Parameters, WhatBranchesHaveComputedIsAddedUp) {
   Parameter& a = store.add("head.a", {2}, {});
   Parameter& frozen = store.add("head.frozen", {2}, {}, FileLayout::as_is, false);
   Parameter& b = store.add("head.b", {3}, {});
-  EXPECT_THROW(store.share_between_branches("head.", 3), std::logic_error);  // before allocate
+  EXPECT_THROW(store.share_between_branches({1, 4}, 3), std::logic_error);  // before allocate
   store.allocate();
-  store.share_between_branches("head.", 3);
-  EXPECT_THROW(store.share_between_branches("head.", 3), std::logic_error);
+  store.share_between_branches({1, 4}, 3);
+  EXPECT_THROW(store.share_between_branches({1, 4}, 3), std::logic_error);
   EXPECT_TRUE(other.node.branch_grads.empty());
   EXPECT_TRUE(frozen.node.branch_grads.empty());
   ASSERT_EQ(a.node.branch_grads.size(), 2u);  // the first branch writes where everybody does

@@ -3,15 +3,19 @@
 // take their entries in turn, so loads and stores are coalesced for any number of classes, and every entry costs one read of the
 // logit and one write of the gradient. Losses are added in double, per thread, per block, then over blocks, always in one order.
 #include <limits>
+#include <type_traits>
 
 #include "kernels/loss_total.cuh"
-#include "kernels/sigmoid_entry.h"
-#include "kernels/sigmoid_loss.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
+#include "kernels/losses/sigmoid_loss.h"
 
 namespace gradlibra::kernels {
 
 namespace {
 
+template <class Weight>
 struct LossArgs {
   const float* logits;
   const int32_t* labels;
@@ -22,10 +26,11 @@ struct LossArgs {
   int64_t R;
   int C;
   double loss_weight;
-  EntryOptions<float> entry;
+  Weight psi;
 };
 
-__global__ void sigmoid_loss_kernel(const LossArgs a) {
+template <class Weight>
+__global__ void sigmoid_loss_kernel(const LossArgs<Weight> a) {
   const int64_t first_row = int64_t{blockIdx.x} * kSigmoidLossRows;
   const int64_t rows = a.R - first_row < kSigmoidLossRows ? a.R - first_row : kSigmoidLossRows;
   const int64_t entries = rows * a.C, base = first_row * a.C;
@@ -40,7 +45,7 @@ __global__ void sigmoid_loss_kernel(const LossArgs a) {
     const float weight = a.weights[first_row + i];
     float grad = 0;
     if (weight != 0 && label >= 0) {
-      const Entry<float> entry = sigmoid_entry(a.logits[base + k], c == label, a.entry);
+      const Entry<float> entry = sigmoid_entry(a.logits[base + k], {label, c}, a.psi);
       sum += double{weight} * double{entry.loss};
       grad = static_cast<float>(scale * double{weight}) * entry.grad;
     }
@@ -65,34 +70,30 @@ __global__ void sigmoid_kernel(const float* __restrict__ logits, float* __restri
 
 }  // namespace
 
+template <class Loss>
 void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                  const SigmoidLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
+                  const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
                   View<float> grad_logits, View<double> workspace) {
-  require(logits.rank() == 2, "sigmoid_loss", "logits must be (R, C), are " + logits.shape().to_string());
+  check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
   const int64_t R = logits.dim(0), C = logits.dim(1);
-  require_shape("sigmoid_loss", "labels", labels, {R});
-  require_shape("sigmoid_loss", "weights", weights, {R});
-  require_shape("sigmoid_loss", "normalizer", normalizer, {1});
-  require_shape("sigmoid_loss", "loss", loss, {1});
-  require_shape("sigmoid_loss", "grad_logits", grad_logits, {R, C});
   require(C <= std::numeric_limits<int>::max() - kBlock, "sigmoid_loss", "too many classes: " + std::to_string(C));
   const int64_t blocks = sigmoid_loss_workspace(R, C);
-  require(workspace.size() >= blocks, "sigmoid_loss", "workspace is too small");
-  const EntryOptions<float> entry = entry_options<float>(options);
+  const auto psi = member.template weight<float>();
+  using Weight = std::remove_const_t<decltype(psi)>;
 
   const bool any = R > 0 && C > 0;
   if (any) {
-    const LossArgs args = {.logits = logits.data(),
-                           .labels = labels.data(),
-                           .weights = weights.data(),
-                           .normalizer = normalizer.data(),
-                           .grad_logits = grad_logits.data(),
-                           .partials = workspace.data(),
-                           .R = R,
-                           .C = static_cast<int>(C),
-                           .loss_weight = loss_weight,
-                           .entry = entry};
-    launch(sigmoid_loss_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
+    const LossArgs<Weight> args = {.logits = logits.data(),
+                                   .labels = labels.data(),
+                                   .weights = weights.data(),
+                                   .normalizer = normalizer.data(),
+                                   .grad_logits = grad_logits.data(),
+                                   .partials = workspace.data(),
+                                   .R = R,
+                                   .C = static_cast<int>(C),
+                                   .loss_weight = loss_weight,
+                                   .psi = psi};
+    launch(sigmoid_loss_kernel<Weight>, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
   launch(loss_total_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), any ? blocks : 0, loss_weight,
          normalizer.data(), loss.data());
@@ -104,5 +105,12 @@ void sigmoid(Cuda& cuda, View<const float> logits, View<float> scores) {
   launch(sigmoid_kernel, blocks_for(logits.size(), kBlock), kBlock, 0, cuda.stream(), logits.data(), scores.data(),
          logits.size());
 }
+
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const CrossEntropy&,
+                           double, View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const Focal&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
 
 }  // namespace gradlibra::kernels

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT
-// Sigmoid losses on the host. The formulas of an entry are in kernels/sigmoid_entry.h.
-#include "kernels/sigmoid_loss.h"
+// Sigmoid losses on the host. The formulas of an entry are in sigmoid_entry.h and in the member's header.
+#include "kernels/losses/sigmoid_loss.h"
 
 #include <algorithm>
+#include <string>
 
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
 #include "kernels/parallel.h"
-#include "kernels/sigmoid_entry.h"
 
 namespace gradlibra::kernels {
 
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t) { return chunk_count(rows, kSigmoidLossRows); }
 
-void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                  const SigmoidLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
-                  View<float> grad_logits, View<double> workspace) {
+void check_sigmoid_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
+                        View<const double> normalizer, View<double> loss, View<float> grad_logits,
+                        View<double> workspace) {
   require(logits.rank() == 2, "sigmoid_loss", "logits must be (R, C), are " + logits.shape().to_string());
   const int64_t R = logits.dim(0), C = logits.dim(1);
   require_shape("sigmoid_loss", "labels", labels, {R});
@@ -21,9 +24,16 @@ void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels
   require_shape("sigmoid_loss", "normalizer", normalizer, {1});
   require_shape("sigmoid_loss", "loss", loss, {1});
   require_shape("sigmoid_loss", "grad_logits", grad_logits, {R, C});
-  const int64_t chunks = sigmoid_loss_workspace(R, C);
-  require(workspace.size() >= chunks, "sigmoid_loss", "workspace is too small");
-  const EntryOptions<float> entry_opts = entry_options<float>(options);
+  require(workspace.size() >= sigmoid_loss_workspace(R, C), "sigmoid_loss", "workspace is too small");
+}
+
+template <class Loss>
+void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels, View<const float> weights,
+                  const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
+                  View<float> grad_logits, View<double> workspace) {
+  check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
+  const int64_t R = logits.dim(0), C = logits.dim(1), chunks = sigmoid_loss_workspace(R, C);
+  const auto psi = member.template weight<float>();
   const double scale = loss_weight / normalizer[0];
 
   parallel_chunks(cpu, R, kSigmoidLossRows, [&](int64_t chunk, int64_t begin, int64_t end) {
@@ -39,7 +49,7 @@ void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels
       const float row_scale = static_cast<float>(scale * w);
       double row_sum = 0;
       for (int64_t c = 0; c < C; ++c) {
-        const Entry<float> entry = sigmoid_entry(z[c], c == labels[i], entry_opts);
+        const Entry<float> entry = sigmoid_entry(z[c], {labels[i], static_cast<int32_t>(c)}, psi);
         row_sum += static_cast<double>(entry.loss);
         grad[c] = row_scale * entry.grad;
       }
@@ -60,9 +70,11 @@ void sigmoid(Cpu& cpu, View<const float> logits, View<float> scores) {
   });
 }
 
-LossEntry sigmoid_loss_entry(double logit, bool positive, const SigmoidLoss& options) {
-  const Entry<double> entry = sigmoid_entry(logit, positive, entry_options<double>(options));
-  return {entry.loss, entry.grad};
-}
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const CrossEntropy&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const Focal&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
 
 }  // namespace gradlibra::kernels

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#include "models/heads/reppoints_ops.h"
+
+#include "kernels/elementwise.h"
+
+namespace gradlibra::ops {
+
+Var subtract_row(Tape& tape, Var x, const Tensor& row, float grad_factor) {
+  Var y = tape.make(x.shape(), x.requires_grad());
+  tape.run([&](auto& device) { kernels::subtract_row(device, x.view(), row.view(), y.out()); });
+  tape.on_backward(y, {x}, [=, &tape] {
+    const auto target = tape.grad_of(x);
+    tape.run([&](auto& device) { kernels::scale(device, Tape::grad(y), grad_factor, target.grad, target.mode); });
+  });
+  return y;
+}
+
+Var add_detached(Tape& tape, Var a, Var b) {
+  Var y = tape.make(a.shape(), a.requires_grad());
+  tape.run([&](auto& device) { kernels::add(device, a.view(), b.view(), y.out()); });
+  tape.on_backward(y, {a}, [=, &tape] { tape.pass_grad(y, a); });
+  return y;
+}
+
+Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform,
+                    float moment_mul) {
+  const int64_t N = offsets.dim(0), P = offsets.dim(1);
+  Var boxes = tape.make({N, P, 4}, offsets.requires_grad());
+  const View<const float> m = moment ? moment.view() : View<const float>();
+  tape.run([&](auto& device) {
+    kernels::points_to_boxes(device, offsets.view(), priors.view(), m, transform, boxes.out());
+  });
+  tape.on_backward(boxes, {offsets, moment}, [=, &tape, &priors] {
+    const auto target = tape.grad_of(offsets);
+    const auto grad_moment = tape.grad_if_wanted(moment);
+    Tensor workspace = tape.context().empty({kernels::points_to_boxes_workspace(N * P)});
+    tape.run([&](auto& device) {
+      kernels::points_to_boxes_backward(device, offsets.view(), priors.view(), m, transform, moment_mul,
+                                        Tape::grad(boxes), target.grad, target.mode, grad_moment.grad, grad_moment.mode,
+                                        workspace.view());
+    });
+  });
+  return boxes;
+}
+
+}  // namespace gradlibra::ops
