@@ -4,11 +4,11 @@
 
 #include <map>
 
-#include "apps/benchmark_data.h"
-#include "apps/benchmark_kernels.h"
-#include "apps/benchmark_step.h"
-#include "apps/benchmark_steps.h"
-#include "apps/program.h"
+#include "benchmarks/data_loading.h"
+#include "benchmarks/kernels.h"
+#include "benchmarks/step_table.h"
+#include "benchmarks/training_step.h"
+#include "engine/program.h"
 
 using namespace gradlibra;
 

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <map>
 
-#include "apps/checkpoint.h"
-#include "apps/evaluation.h"
-#include "apps/program.h"
-#include "data/image.h"
+#include "data/images/image.h"
+#include "engine/checkpoint.h"
+#include "engine/evaluation.h"
+#include "engine/program.h"
+#include "runtime/base/files.h"
 
 using namespace gradlibra;
 
@@ -104,7 +105,7 @@ int main(int argc, char** argv) {
       found += std::count_if(detections[i].begin(), detections[i].end(),
                              [&](const Detection& d) { return d.score >= min_score; });
     }
-    write_text(folder / "detections.json", coco_results_json(dataset, detections));
+    write_file(folder / "detections.json", coco_results_json(dataset, detections));
     fmt::print("{} images, {} objects with score >= {:.2f}; pictures and detections.json in {}\n",
                dataset.images.size(), found, min_score, output);
     return bad > 0 ? kFailure : kSuccess;

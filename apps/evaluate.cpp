@@ -3,9 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "apps/checkpoint.h"
-#include "apps/evaluation.h"
-#include "apps/program.h"
+#include "engine/checkpoint.h"
+#include "engine/evaluation.h"
+#include "engine/program.h"
+#include "runtime/base/files.h"
 
 using namespace gradlibra;
 
@@ -56,9 +57,9 @@ int main(int argc, char** argv) {
     fmt::print("{}", table);
     if (!output.empty()) {
       const std::filesystem::path folder = output;
-      write_text(folder / "metrics.json", metrics_json(dataset, voc, coco));
-      write_text(folder / "metrics.txt", table);
-      write_text(folder / "detections.json", coco_results_json(dataset, detections));
+      write_file(folder / "metrics.json", metrics_json(dataset, voc, coco));
+      write_file(folder / "metrics.txt", table);
+      write_file(folder / "detections.json", coco_results_json(dataset, detections));
       if (pictures > 0) std::filesystem::create_directories(folder / "pictures");
       for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i)
         draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, loaded.config.data.exif == "apply",

@@ -2,12 +2,13 @@
 // inspect: looks at a configuration, a data set, a model, or one training step, without training.
 #include <fmt/format.h>
 
-#include "apps/batches.h"
-#include "apps/checkpoint.h"
-#include "apps/inspection.h"
-#include "apps/program.h"
-#include "data/image.h"
-#include "runtime/weights.h"
+#include "data/images/image.h"
+#include "engine/batches.h"
+#include "engine/checkpoint.h"
+#include "engine/inspection.h"
+#include "engine/program.h"
+#include "runtime/base/files.h"
+#include "runtime/training/weights.h"
 
 using namespace gradlibra;
 
@@ -44,8 +45,8 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
   const DatasetReport report = inspect_dataset(config.data);
   fmt::print("{}", report.text);
   if (!output.empty()) {
-    write_text(std::filesystem::path(output) / "data.txt", report.text);
-    write_text(std::filesystem::path(output) / "data.json", report.json);
+    write_file(std::filesystem::path(output) / "data.txt", report.text);
+    write_file(std::filesystem::path(output) / "data.json", report.json);
     if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
   }
   // What is only worth knowing is no defect.

@@ -2,8 +2,8 @@
 // synthesize: draws a data set of stained cervical cells with a long-tailed class distribution.
 #include <fmt/format.h>
 
-#include "apps/program.h"
-#include "data/synthesize.h"
+#include "data/synthetic/synthesize.h"
+#include "engine/program.h"
 
 using namespace gradlibra;
 

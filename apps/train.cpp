@@ -4,8 +4,8 @@
 
 #include <csignal>
 
-#include "apps/program.h"
-#include "apps/trainer.h"
+#include "engine/program.h"
+#include "engine/trainer.h"
 
 using namespace gradlibra;
 

@@ -6,7 +6,7 @@
 
 #include "models/losses/focal.h"
 #include "models/losses/grad_libra.h"
-#include "runtime/config.h"
+#include "runtime/base/config.h"
 
 namespace gradlibra {
 

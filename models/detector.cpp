@@ -7,7 +7,7 @@
 #include "kernels/image_normalize.h"
 #include "models/heads/make_head.h"
 #include "models/heads/select_detections.h"
-#include "runtime/profiling.h"
+#include "runtime/device/profiling.h"
 
 namespace gradlibra {
 

@@ -14,7 +14,7 @@
 #include "models/heads/head.h"
 #include "models/necks/fpn.h"
 #include "models/targets.h"
-#include "runtime/parameters.h"
+#include "runtime/training/parameters.h"
 
 namespace gradlibra {
 

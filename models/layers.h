@@ -4,11 +4,11 @@
 
 #include <string>
 
-#include "runtime/ops/convolution.h"
-#include "runtime/ops/elementwise.h"
-#include "runtime/ops/norm.h"
-#include "runtime/ops/resample.h"
-#include "runtime/parameters.h"
+#include "runtime/autograd/ops/convolution.h"
+#include "runtime/autograd/ops/elementwise.h"
+#include "runtime/autograd/ops/norm.h"
+#include "runtime/autograd/ops/resample.h"
+#include "runtime/training/parameters.h"
 
 namespace gradlibra {
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "runtime/tape.h"
+#include "runtime/autograd/tape.h"
 
 namespace gradlibra {
 

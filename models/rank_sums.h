@@ -4,8 +4,8 @@
 
 #include <initializer_list>
 
-#include "runtime/communicator.h"
-#include "runtime/tape.h"
+#include "runtime/autograd/tape.h"
+#include "runtime/distributed/communicator.h"
 
 namespace gradlibra {
 

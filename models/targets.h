@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/context.h"
+#include "runtime/device/context.h"
 
 namespace gradlibra {
 

@@ -5,10 +5,10 @@
 #include <limits>
 #include <type_traits>
 
-#include "kernels/loss_total.cuh"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
+#include "kernels/losses/loss_total.cuh"
 #include "kernels/losses/sigmoid_loss.h"
 
 namespace gradlibra::kernels {

@@ -4,7 +4,7 @@
 #include <array>
 #include <stdexcept>
 
-#include "kernels/assign.h"
+#include "kernels/boxes/assign.h"
 #include "kernels/scalar.h"
 
 namespace gradlibra {

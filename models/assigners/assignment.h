@@ -6,14 +6,14 @@
 #include <string>
 
 #include "models/targets.h"
-#include "runtime/communicator.h"
-#include "runtime/tape.h"
+#include "runtime/autograd/tape.h"
+#include "runtime/distributed/communicator.h"
 
 namespace gradlibra {
 
 struct Assignment {
   Tensor matched;  // (N, P) int32: 0 background, -1 ignored, k > 0 = ground truth k - 1
-  Tensor counts;   // (4) doubles of this rank, by Normalizer: kernels/assign.h, count_assigned
+  Tensor counts;   // (4) doubles of this rank, by Normalizer: kernels/boxes/assign.h, count_assigned
 };
 // Counts what an assigner has matched.
 [[nodiscard]] Assignment counted(Tape& tape, Tensor matched);

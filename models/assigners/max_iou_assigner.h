@@ -2,12 +2,12 @@
 // By overlap: a box belongs to the object that it overlaps most, or to none.
 #pragma once
 
-#include "kernels/assign.h"
+#include "kernels/boxes/assign.h"
 #include "models/assigners/assignment.h"
 
 namespace gradlibra {
 
-// boxes (N, P, 4): each image's own; no gradient flows through an assignment. Rule and ties: kernels/assign.h, max_iou_assign.
+// boxes (N, P, 4): each image's own; no gradient flows through an assignment. Rule and ties: kernels/boxes/assign.h, max_iou_assign.
 [[nodiscard]] Assignment assign_max_iou(Tape& tape, Var boxes, const GroundTruth& truth,
                                         const kernels::MaxIouAssign& options);
 

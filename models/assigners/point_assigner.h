@@ -2,13 +2,13 @@
 // RepPoints' first stage: the nearest points of the level that an object's size belongs to (arXiv:1904.11490).
 #pragma once
 
-#include "kernels/assign.h"
+#include "kernels/boxes/assign.h"
 #include "models/assigners/assignment.h"
 #include "models/priors.h"
 
 namespace gradlibra {
 
-// Rule and ties: kernels/assign.h, point_assign.
+// Rule and ties: kernels/boxes/assign.h, point_assign.
 [[nodiscard]] Assignment assign_points(Tape& tape, const Priors& priors, const GroundTruth& truth,
                                        const kernels::PointAssign& options);
 

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "models/targets.h"
-#include "runtime/communicator.h"
-#include "runtime/tape.h"
-#include "runtime/weights.h"
+#include "runtime/autograd/tape.h"
+#include "runtime/distributed/communicator.h"
+#include "runtime/training/weights.h"
 
 namespace gradlibra {
 

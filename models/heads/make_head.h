@@ -9,7 +9,7 @@
 #include "models/classes.h"
 #include "models/heads/head.h"
 #include "models/pyramid.h"
-#include "runtime/parameters.h"
+#include "runtime/training/parameters.h"
 
 namespace gradlibra {
 

@@ -8,8 +8,8 @@
 #include "models/assigners/point_assigner.h"
 #include "models/heads/reppoints_ops.h"
 #include "models/rank_sums.h"
-#include "runtime/ops/loss.h"
-#include "runtime/profiling.h"
+#include "runtime/autograd/ops/loss.h"
+#include "runtime/device/profiling.h"
 
 namespace gradlibra {
 

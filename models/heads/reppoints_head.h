@@ -7,8 +7,8 @@
 #include <span>
 #include <vector>
 
-#include "kernels/assign.h"
-#include "kernels/points_to_boxes.h"
+#include "kernels/boxes/assign.h"
+#include "kernels/boxes/points_to_boxes.h"
 #include "models/assigners/assignment.h"
 #include "models/config.h"
 #include "models/heads/head.h"

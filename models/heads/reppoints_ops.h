@@ -2,8 +2,8 @@
 // Differentiable operations that only RepPoints needs.
 #pragma once
 
-#include "kernels/points_to_boxes.h"
-#include "runtime/tape.h"
+#include "kernels/boxes/points_to_boxes.h"
+#include "runtime/autograd/tape.h"
 
 namespace gradlibra::ops {
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "kernels/nms.h"
-#include "kernels/select_candidates.h"
+#include "kernels/boxes/nms.h"
+#include "kernels/boxes/select_candidates.h"
 
 namespace gradlibra {
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "models/classes.h"
-#include "runtime/tape.h"
-#include "runtime/weights.h"
+#include "runtime/autograd/tape.h"
+#include "runtime/training/weights.h"
 
 namespace gradlibra {
 

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "models/classes.h"
-#include "runtime/config.h"
+#include "runtime/base/config.h"
 
 namespace gradlibra {
 

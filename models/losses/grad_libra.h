@@ -6,7 +6,7 @@
 #include <string>
 
 #include "models/classes.h"
-#include "runtime/config.h"
+#include "runtime/base/config.h"
 
 namespace gradlibra {
 

@@ -6,7 +6,7 @@
 
 #include "models/config.h"
 #include "models/losses/classification_loss.h"
-#include "runtime/ops/loss.h"
+#include "runtime/autograd/ops/loss.h"
 
 namespace gradlibra {
 

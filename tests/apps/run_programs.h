@@ -13,7 +13,7 @@
 #include <thread>
 #include <vector>
 
-#include "tests/apps/tiny_experiment.h"
+#include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
 

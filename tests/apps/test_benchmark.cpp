@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
-#include "apps/benchmark_cases.h"
-#include "apps/benchmark_step.h"
-#include "apps/benchmark_steps.h"
-#include "apps/measure.h"
+#include "benchmarks/cases.h"
+#include "benchmarks/measure.h"
+#include "benchmarks/step_table.h"
+#include "benchmarks/training_step.h"
 #include "tests/apps/run_programs.h"
 
 namespace gradlibra {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 
-#include "runtime/safetensors.h"
+#include "runtime/base/safetensors.h"
 #include "tests/apps/run_programs.h"
 
 namespace gradlibra {

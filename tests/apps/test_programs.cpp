@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "runtime/safetensors.h"
+#include "runtime/base/safetensors.h"
 #include "tests/apps/run_programs.h"
 
 namespace gradlibra {

@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "data/dataset.h"
-#include "data/image.h"
+#include "data/datasets/dataset.h"
+#include "data/images/image.h"
 
 namespace gradlibra {
 

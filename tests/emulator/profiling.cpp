@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The emulator has no profiler.
-#include "runtime/profiling.h"
+#include "runtime/device/profiling.h"
 
 namespace gradlibra {
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/parameters.h"
+#include "runtime/training/parameters.h"
 
 namespace gradlibra::testing {
 
@@ -25,7 +25,8 @@ inline std::vector<float> filled(const std::string& name, int64_t size, double l
 }
 
 // A filled (N, C, H, W) array in N, H, W, C order (also O, I, kh, kw to K, R, S, C).
-inline std::vector<float> filled_nhwc(const std::string& name, int64_t N, int64_t C, int64_t H, int64_t W, double lo, double hi) {
+inline std::vector<float> filled_nhwc(const std::string& name, int64_t N, int64_t C, int64_t H, int64_t W, double lo,
+                                      double hi) {
   const std::vector<float> nchw = filled(name, N * C * H * W, lo, hi);
   std::vector<float> nhwc(nchw.size());
   for (int64_t n = 0; n < N; ++n)

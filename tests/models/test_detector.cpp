@@ -8,8 +8,8 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
-#include "runtime/ops/loss.h"
-#include "runtime/optimizer.h"
+#include "runtime/autograd/ops/loss.h"
+#include "runtime/training/optimizer.h"
 #include "tests/kernels/vectors.h"
 #include "tests/models/filler.h"
 

@@ -10,7 +10,7 @@
 #include <random>
 
 #include "kernels/elementwise.h"
-#include "runtime/ops/loss.h"
+#include "runtime/autograd/ops/loss.h"
 #include "tests/models/filler.h"
 
 namespace gradlibra {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "tests/runtime/gradient_check.h"
+#include "tests/runtime/autograd/gradient_check.h"
 
 namespace gradlibra {
 namespace {

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "runtime/weights.h"
+#include "runtime/training/weights.h"
 #include "tests/models/filler.h"
 
 namespace gradlibra {

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#include "benchmarks/cases.h"
+
+namespace gradlibra {
+
+View<float> CaseMemory::boxes(Shape shape, int64_t size, double least, double most) {
+  std::vector<float> values(static_cast<size_t>(shape.size()));
+  const auto side = static_cast<double>(size);
+  for (size_t i = 0; i + 3 < values.size(); i += 4) {
+    const double w = std::min(side, random_.uniform(least, most)), h = std::min(side, random_.uniform(least, most));
+    const double x = random_.uniform(0, side - w), y = random_.uniform(0, side - h);
+    values[i] = static_cast<float>(x), values[i + 1] = static_cast<float>(y);
+    values[i + 2] = static_cast<float>(x + w), values[i + 3] = static_cast<float>(y + h);
+  }
+  return upload(shape, values);
+}
+
+int64_t CaseSizes::cells() const {
+  int64_t sum = 0;
+  for (int l = 0; l < kLevels; ++l) sum += level_map(l).size() / (N * channels);
+  return sum;
+}
+
+std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
+  std::vector<KernelCase> cases;
+  add_map_cases<float>(sizes, cases);
+  add_convolution_cases<float>(sizes, cases);
+  if (mixed) {
+    add_map_cases<bfloat16>(sizes, cases);
+    add_convolution_cases<bfloat16>(sizes, cases);
+  }
+  add_detection_cases(sizes, cases);
+  return cases;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: MIT
+// Kernels on points, boxes, logits and parameters.
+#include <fmt/format.h>
+
+#include "benchmarks/cases.h"
+#include "kernels/boxes/assign.h"
+#include "kernels/boxes/nms.h"
+#include "kernels/boxes/points_to_boxes.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
+#include "kernels/losses/sigmoid_loss.h"
+#include "kernels/losses/smooth_l1.h"
+#include "kernels/reduce.h"
+#include "kernels/scalar.h"
+#include "kernels/sgd.h"
+
+namespace gradlibra {
+
+namespace {
+
+class DetectionCases {
+ public:
+  DetectionCases(const CaseSizes& sizes, std::vector<KernelCase>& cases)
+      : sizes_(sizes), cases_(cases), N_(sizes.N), P_(sizes.cells()), M_(sizes.max_boxes) {}
+
+  void add(const char* kernel, std::string shape, std::function<Work(CaseMemory&)> prepare) {
+    cases_.push_back({kernel, std::move(shape), dtype_name<float>(), std::move(prepare)});
+  }
+
+  void points() {
+    const Shape rows{N_, P_, 18};
+    const auto priors = make_priors();
+    add("points_to_boxes", rows.to_string() + " moment", [=, N = N_, P = P_](CaseMemory& m) {
+      const View<float> offsets = m.random(rows), cells = m.upload({P, 3}, priors), moment = m.random({2}),
+                        boxes = m.output({N, P, 4});
+      return m.work({bytes_of(offsets, boxes)}, [=](auto& device) {
+        kernels::points_to_boxes(device, offsets, cells, moment, kernels::BoxTransform::moment, boxes);
+      });
+    });
+    add("points_to_boxes_backward", rows.to_string() + " moment", [=, N = N_, P = P_](CaseMemory& m) {
+      const View<float> offsets = m.random(rows), cells = m.upload({P, 3}, priors), moment = m.random({2}),
+                        grad_boxes = m.random({N, P, 4}), grad_offsets = m.output(rows), grad_moment = m.output({2}),
+                        workspace = m.output({kernels::points_to_boxes_workspace(N * P)});
+      return m.work({bytes_of(offsets, grad_boxes, grad_offsets)}, [=](auto& device) {
+        kernels::points_to_boxes_backward(device, offsets, cells, moment, kernels::BoxTransform::moment, 0.01f,
+                                          grad_boxes, grad_offsets, Accumulate::overwrite, grad_moment,
+                                          Accumulate::overwrite, workspace);
+      });
+    });
+  }
+
+  // With `count` real boxes in every image.
+  void assigners(int64_t count) {
+    const std::string shape = fmt::format("({}, {}) cells, {} of {} boxes", N_, P_, count, M_);
+    const auto priors = make_priors();
+    const std::vector<int32_t> counts(static_cast<size_t>(N_), static_cast<int32_t>(count));
+    const auto pairs = static_cast<double>(N_ * P_ * count);
+    add("point_assign", shape, [=, this_ = *this](CaseMemory& m) {
+      const int64_t N = this_.N_, P = this_.P_, M = this_.M_;
+      const View<float> cells = m.upload({P, 3}, priors), gt = this_.truth(m),
+                        workspace = m.output({kernels::point_assign_workspace(N, M, {})});
+      const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
+      return m.work({bytes_of(cells, gt) + bytes_of(assigned)}, [=](auto& device) {
+        kernels::point_assign(device, cells, gt, gt_counts, {}, assigned, workspace);
+      });
+    });
+    add("max_iou_assign", shape, [=, this_ = *this](CaseMemory& m) {
+      const int64_t N = this_.N_, P = this_.P_, M = this_.M_;
+      const View<float> boxes = m.boxes({N, P, 4}, this_.sizes_.size, 16, 128), gt = this_.truth(m),
+                        workspace = m.output({kernels::max_iou_assign_workspace(N, M)});
+      const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
+      // An overlap is about 14 operations.
+      return m.work({bytes_of(boxes, gt) + bytes_of(assigned), 14 * pairs}, [=](auto& device) {
+        kernels::max_iou_assign(device, boxes, gt, gt_counts, {}, assigned, workspace);
+      });
+    });
+  }
+
+  void targets() {
+    const Shape rows{N_, P_};
+    add("gather_targets", rows.to_string(), [=, this_ = *this](CaseMemory& m) {
+      const View<int32_t> assigned = m.random_int(rows, std::min<int64_t>(20, this_.M_ + 1)),
+                          gt_labels = m.random_int({this_.N_, this_.M_}, 10), labels = m.output<int32_t>(rows);
+      const View<float> gt = this_.truth(m), class_weights = m.output(rows), box_weights = m.output(rows),
+                        box_targets = m.output({rows[0], rows[1], 4});
+      return m.work({bytes_of(assigned, labels) + bytes_of(class_weights, box_weights, box_targets)},
+                    [=](auto& device) {
+                      kernels::gather_targets(device, assigned, gt, gt_labels, 10, labels, class_weights, box_targets,
+                                              box_weights);
+                    });
+    });
+    add("count_assigned", rows.to_string(), [=](CaseMemory& m) {
+      const View<int32_t> assigned = m.random_int(rows, 20);
+      const View<double> counts = m.output<double>({4});
+      const View<int32_t> workspace = m.output<int32_t>({kernels::count_assigned_workspace(rows[0])});
+      return m.work({bytes_of(assigned)},
+                    [=](auto& device) { kernels::count_assigned(device, assigned, counts, workspace); });
+    });
+  }
+
+  void losses() {
+    const int64_t R = N_ * P_, C = sizes_.classes;
+    const Shape logits_shape{R, C};
+    const auto loss = [&](const char* name, const auto& member) {
+      add("sigmoid_loss", logits_shape.to_string() + " " + name, [=](CaseMemory& m) {
+        const View<float> logits = m.random(logits_shape, -6, 2), weights = m.random({R}, 0.5, 1),
+                          grad_logits = m.output(logits_shape);
+        const View<int32_t> labels = m.random_int({R}, C + 1);
+        const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
+                           workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
+        return m.work({bytes_of(logits, weights, grad_logits) + bytes_of(labels)}, [=](auto& device) {
+          kernels::sigmoid_loss(device, logits, labels, weights, member, 1.0, normalizer, value, grad_logits,
+                                workspace);
+        });
+      });
+    };
+    loss("cross_entropy", kernels::CrossEntropy{});
+    loss("focal", kernels::Focal{.alpha = 0.25});
+    loss("grad_libra", kernels::GradLibra{});
+    loss("grad_libra, full", kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
+    add("sigmoid", logits_shape.to_string(), [=](CaseMemory& m) {
+      const View<float> logits = m.random(logits_shape, -6, 2), scores = m.output(logits_shape);
+      return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::sigmoid(device, logits, scores); });
+    });
+    const Shape boxes{N_, P_, 4};
+    add("smooth_l1", boxes.to_string(), [=, size = sizes_.size](CaseMemory& m) {
+      const View<float> pred = m.boxes(boxes, size, 16, 128), target = m.boxes(boxes, size, 16, 128),
+                        weights = m.random({boxes[0], boxes[1]}, 0.5, 1), scales = m.random({boxes[1]}, 0.01, 0.03),
+                        grad_pred = m.output(boxes);
+      const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
+                         workspace = m.output<double>({kernels::smooth_l1_workspace(boxes[0] * boxes[1])});
+      return m.work({bytes_of(pred, target, weights, grad_pred)}, [=](auto& device) {
+        kernels::smooth_l1(device, pred, target, weights, scales, 0.11f, 1.0, normalizer, value, grad_pred, workspace);
+      });
+    });
+  }
+
+  // `candidates` boxes an image, of which at most 100 are kept.
+  void suppression(int64_t candidates) {
+    const Shape rows{N_, candidates};
+    add("multiclass_nms", rows.to_string(), [=, C = sizes_.classes, size = sizes_.size](CaseMemory& m) {
+      const View<float> boxes = m.boxes({rows[0], rows[1], 4}, size, 16, 128), scores = m.random(rows, 0, 1);
+      const std::vector<int32_t> all(static_cast<size_t>(rows[0]), static_cast<int32_t>(rows[1]));
+      const View<int32_t> labels = m.random_int(rows, C), counts = m.upload({rows[0]}, all),
+                          keep = m.output<int32_t>({rows[0], 100}), kept_counts = m.output<int32_t>({rows[0]});
+      int64_t size_of_workspace = 0;
+      m.context().run([&](auto& device) { size_of_workspace = kernels::nms_workspace(device, rows[0], rows[1]); });
+      const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
+      return m.work({bytes_of(boxes, scores) + bytes_of(labels, keep)}, [=](auto& device) {
+        kernels::multiclass_nms(device, boxes, scores, labels, counts, 0.5f, keep, kept_counts, workspace);
+      });
+    });
+  }
+
+  // Over all `count` trainable values of the network at once.
+  void parameters(int64_t count) {
+    const Shape all{count};
+    add("sum_squares", all.to_string(), [=](CaseMemory& m) {
+      const View<float> x = m.random(all);
+      const View<double> out = m.output<double>({1}), workspace = m.output<double>({kernels::reduce_workspace(count)});
+      return m.work({bytes_of(x)},
+                    [=](auto& device) { kernels::sum_squares(device, x, out, Accumulate::overwrite, workspace); });
+    });
+    add("sgd_step", all.to_string(), [=](CaseMemory& m) {
+      const View<float> param = m.random(all), grad = m.random(all), velocity = m.output(all),
+                        lr = m.random({1}, 1e-9, 2e-9), grad_scale = m.random({1}, 0.5, 1);
+      return m.work({bytes_of(param, param, grad, velocity, velocity)},
+                    [=](auto& device) { kernels::sgd_step(device, param, grad, velocity, lr, grad_scale, {}); });
+    });
+    // One value each: what a launch costs.
+    add("clip_factor", "(1)", [=](CaseMemory& m) {
+      const View<double> squares = m.random<double>({1}, 1, 2);
+      const View<float> grad_scale = m.output({1});
+      return m.work({bytes_of(squares) + bytes_of(grad_scale)},
+                    [=](auto& device) { kernels::clip_factor(device, squares, {}, 35, grad_scale); });
+    });
+    add("scaled_maximum", "(1)", [=](CaseMemory& m) {
+      const View<double> x = m.random<double>({1}, 1, 2), y = m.output<double>({1});
+      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::scaled_maximum(device, x, 1, 1, y); });
+    });
+  }
+
+ private:
+  [[nodiscard]] View<float> truth(CaseMemory& m) const { return m.boxes({N_, M_, 4}, sizes_.size, 16, 128); }
+  [[nodiscard]] std::vector<float> make_priors() const {
+    std::vector<float> priors;
+    for (int l = 0; l < kLevels; ++l) {
+      const int64_t side = sizes_.level_map(l)[1];
+      const auto stride = static_cast<float>(8 << l);
+      for (int64_t y = 0; y < side; ++y)
+        for (int64_t x = 0; x < side; ++x)
+          priors.insert(priors.end(), {static_cast<float>(x) * stride, static_cast<float>(y) * stride, stride});
+    }
+    return priors;
+  }
+
+  CaseSizes sizes_;
+  std::vector<KernelCase>& cases_;
+  int64_t N_, P_, M_;
+};
+
+}  // namespace
+
+void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
+  DetectionCases add(sizes, cases);
+  add.points();
+  add.assigners(std::min<int64_t>(64, sizes.max_boxes));
+  add.assigners(sizes.max_boxes);
+  add.targets();
+  add.losses();
+  for (const int64_t candidates : {1000, 10000}) add.suppression(candidates);
+  add.parameters(sizes.parameters);
+}
+
+}  // namespace gradlibra

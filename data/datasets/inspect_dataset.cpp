@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: MIT
+// The report of `inspect data`: what is wrong with a data set, and what is in it.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
+#include <set>
+
+#include "data/datasets/annotations.h"
+
+namespace gradlibra {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+using Kind = Finding::Kind;
+using Action = Finding::Action;
+
+constexpr std::array kSplits{Split::train, Split::val, Split::test};
+
+struct SplitResult {
+  Split split;
+  fs::path file;
+  Dataset dataset;
+};
+
+// Count of objects and of images that hold one, by class.
+struct ClassCount {
+  int64_t objects = 0, images = 0;
+};
+
+std::vector<ClassCount> count_classes(const Dataset& dataset) {
+  std::vector<ClassCount> counts(dataset.classes.size());
+  for (const ImageRecord& image : dataset.images) {
+    std::set<int> present;
+    for (const Object& object : image.objects) {
+      ++counts[object.label].objects;
+      present.insert(object.label);
+    }
+    for (const int label : present) ++counts[label].images;
+  }
+  return counts;
+}
+
+struct Quantiles {
+  double low = 0, quarter = 0, median = 0, three_quarters = 0, high = 0;
+};
+
+std::optional<Quantiles> quantiles(std::vector<double> values) {
+  if (values.empty()) return std::nullopt;
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double q) {
+    return values[static_cast<size_t>(std::lround(q * static_cast<double>(values.size() - 1)))];
+  };
+  return Quantiles{at(0), at(0.25), at(0.5), at(0.75), at(1)};
+}
+
+Json to_json(const std::optional<Quantiles>& q) {
+  if (!q) return nullptr;
+  return {{"min", q->low}, {"q25", q->quarter}, {"median", q->median}, {"q75", q->three_quarters}, {"max", q->high}};
+}
+
+class Inspection {
+ public:
+  explicit Inspection(const DatasetConfig& config)
+      : config_(config), log_(report_.findings, FindingLog::OnError::collect) {}
+
+  DatasetReport run() {
+    if (config_.classes.empty()) find_classes();
+    for (const Split split : kSplits) {
+      if (!split_name(config_, split).empty()) read(split);
+    }
+    check_overlaps();
+    check_unused_images();
+    check_usual_classes();
+    write_text();
+    write_json();
+    return std::move(report_);
+  }
+
+ private:
+  void fatal(std::string file, const std::string& message) {
+    log_.note({Kind::bad_annotation, Action::fatal, std::move(file), "", message});
+  }
+
+  // Without a configured list the files are asked, so that the rest of the report can be made.
+  void find_classes() {
+    std::vector<Finding> unheard;
+    FindingLog quiet(unheard, FindingLog::OnError::collect);
+    for (const Split split : kSplits) {
+      if (split_name(config_, split).empty()) continue;
+      try {
+        const RawSplit raw = config_.format == "coco" ? RawSplit{{}, read_coco_classes(split_file(config_, split))}
+                                                      : read_voc(config_, split, quiet);
+        for (const std::string& name : raw.classes) {
+          if (std::find(config_.classes.begin(), config_.classes.end(), name) == config_.classes.end())
+            config_.classes.push_back(name);
+        }
+      } catch (const std::exception&) {  // reported when the split is read
+      }
+    }
+    if (config_.format == "voc" && !config_.classes.empty()) {
+      std::sort(config_.classes.begin(), config_.classes.end());
+      log_.note({Kind::unknown_class, Action::fatal, config_.root, "",
+                 fmt::format("data.classes is empty, which training does not accept for VOC; the files name [{}]",
+                             fmt::join(config_.classes, ", "))});
+    }
+  }
+
+  void read(Split split) {
+    try {
+      const fs::path file = split_file(config_, split);
+      for (const SplitResult& other : splits_) {
+        if (other.file != file) continue;
+        log_.note(
+            {Kind::duplicate_id, Action::none, file.string(), "",
+             fmt::format("is both the {} and the {} split{}", to_string(other.split), to_string(split),
+                         other.split == Split::train ? ": results on it say nothing about images never seen" : "")});
+        return;
+      }
+      splits_.push_back({split, file, read_dataset(config_, split, log_, /*decode=*/true)});
+    } catch (const std::exception& error) {
+      fatal(fmt::format("{} split", to_string(split)), error.what());
+    }
+  }
+
+  void check_overlaps() {
+    std::map<std::string, Split> seen;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images) {
+        const auto [first, fresh] = seen.emplace(image.path.string(), result.split);
+        if (fresh || first->second == result.split) continue;
+        log_.note({Kind::duplicate_id, Action::none, result.file.string(), "",
+                   fmt::format("'{}' ({}) is in both {} and {}", image.id, image.path.string(),
+                               to_string(first->second), to_string(result.split))});
+      }
+    }
+  }
+
+  // Images and VOC annotations in the folders that no split led to.
+  void check_unused_images() {
+    if (splits_.empty()) return;
+    std::set<std::string> used;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images) used.insert(image.path.lexically_normal().string());
+    }
+    std::string dropped;  // what was said of images that a split did lead to
+    for (const Finding& finding : report_.findings) {
+      used.insert(fs::path(finding.file).lexically_normal().string());
+      if (finding.action == Action::image_dropped) dropped += finding.message + "\n";
+    }
+    const auto reported = [&](const fs::path& file) {
+      const fs::path annotation = annotation_folder(config_) / (file.stem().string() + ".xml");
+      return used.contains(file.lexically_normal().string()) || dropped.find(file.string()) != std::string::npos ||
+             (config_.format == "voc" && used.contains(annotation.lexically_normal().string()));
+    };
+    std::vector<fs::path> unused;
+    std::error_code error;
+    for (fs::recursive_directory_iterator entry(image_folder(config_), error), end; !error && entry != end;
+         entry.increment(error)) {
+      if (has_image_extension(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
+    }
+    std::sort(unused.begin(), unused.end());
+    for (const fs::path& file : unused) {
+      const bool annotated =
+          config_.format == "voc" && fs::exists(annotation_folder(config_) / (file.stem().string() + ".xml"), error);
+      log_.note({Kind::unused_image, Action::none, file.string(), "",
+                 annotated                 ? "is annotated but in no split"
+                 : config_.format == "voc" ? "has no annotation and is in no split"
+                                           : "is in no annotation file of these splits"});
+    }
+  }
+
+  // A class on nearly every image is what the slides are made of; the few without it are likely not fully labelled.
+  void check_usual_classes() {
+    constexpr int64_t kFewImages = 20;
+    constexpr double kUsual = 0.9;
+    int64_t images = 0;
+    std::vector<int64_t> holding(config_.classes.size());
+    for (const SplitResult& result : splits_) {
+      images += static_cast<int64_t>(result.dataset.images.size());
+      const std::vector<ClassCount> counts = count_classes(result.dataset);
+      for (size_t c = 0; c < counts.size() && c < holding.size(); ++c) holding[c] += counts[c].images;
+    }
+    if (images < kFewImages) return;
+    for (size_t c = 0; c < holding.size(); ++c) {
+      if (holding[c] == images || static_cast<double>(holding[c]) < kUsual * static_cast<double>(images)) continue;
+      for (const SplitResult& result : splits_) {
+        for (const ImageRecord& image : result.dataset.images) {
+          const bool has = std::any_of(image.objects.begin(), image.objects.end(),
+                                       [&](const Object& o) { return o.label == static_cast<int>(c); });
+          if (has) continue;
+          log_.note({Kind::class_missing_from_image, Action::none, image.path.string(), "",
+                     fmt::format("no '{}', which {} of {} images hold; {} boxes in all: perhaps not fully labelled",
+                                 config_.classes[c], holding[c], images, image.objects.size())});
+        }
+      }
+    }
+  }
+
+  [[nodiscard]] std::string group_of(const std::string& name) const {
+    for (const auto& [group, members] : config_.groups) {
+      if (std::find(members.begin(), members.end(), name) != members.end()) return group;
+    }
+    return "";
+  }
+
+  // "kind" to "action" to count.
+  [[nodiscard]] std::map<std::string, std::map<std::string, int64_t>> finding_counts() const {
+    std::map<std::string, std::map<std::string, int64_t>> counts;
+    for (const Finding& finding : report_.findings) ++counts[to_string(finding.kind)][to_string(finding.action)];
+    return counts;
+  }
+
+  void write_text() {
+    std::string& out = report_.text;
+    out += fmt::format("Data set {} ({})\n\n", config_.root, config_.format);
+    size_t name_width = 8;
+    for (const std::string& name : config_.classes) name_width = std::max(name_width, name.size());
+
+    out += "Boxes (images that hold one) by class and split\n";
+    out += fmt::format("  {:<{}}  {:<10}", "class", name_width, "group");
+    for (const SplitResult& result : splits_) out += fmt::format(" {:>16}", to_string(result.split));
+    out += "\n";
+    std::map<std::string, std::vector<int64_t>> groups;  // group to boxes per split
+    std::vector<ClassCount> totals(splits_.size());
+    for (size_t c = 0; c < config_.classes.size(); ++c) {
+      const std::string& name = config_.classes[c];
+      const std::string group = group_of(name);
+      out += fmt::format("  {:<{}}  {:<10}", name, name_width, group);
+      for (size_t s = 0; s < splits_.size(); ++s) {
+        const ClassCount count = count_classes(splits_[s].dataset)[c];
+        out += fmt::format(" {:>16}", fmt::format("{} ({})", count.objects, count.images));
+        auto& sums = groups[group];
+        sums.resize(splits_.size());
+        sums[s] += count.objects;
+        totals[s].objects += count.objects;
+      }
+      out += "\n";
+    }
+    for (const auto& [group, sums] : groups) {
+      if (group.empty()) continue;
+      out += fmt::format("  {:<{}}  {:<10}", "", name_width, group);
+      for (const int64_t sum : sums) out += fmt::format(" {:>16}", sum);
+      out += "\n";
+    }
+    out += fmt::format("  {:<{}}  {:<10}", "all", name_width, "");
+    for (size_t s = 0; s < splits_.size(); ++s) {
+      out += fmt::format(" {:>16}", fmt::format("{} ({})", totals[s].objects, splits_[s].dataset.images.size()));
+    }
+    out += "\n\n";
+    write_sizes(out, name_width);
+    write_findings(out);
+  }
+
+  // Values of all boxes of the class (all classes for -1).
+  template <class Value>
+  [[nodiscard]] std::optional<Quantiles> box_quantiles(int label, Value&& value) const {
+    std::vector<double> values;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images) {
+        for (const Object& object : image.objects) {
+          if (label < 0 || object.label == label) values.push_back(value(object.box));
+        }
+      }
+    }
+    return quantiles(std::move(values));
+  }
+
+  static double side(const Box& box) { return std::sqrt(static_cast<double>(box.x2 - box.x1) * (box.y2 - box.y1)); }
+
+  [[nodiscard]] std::optional<Quantiles> boxes_per_image() const {
+    std::vector<double> values;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images)
+        values.push_back(static_cast<double>(image.objects.size()));
+    }
+    return quantiles(std::move(values));
+  }
+
+  struct Tally {
+    int64_t difficult = 0, crowd = 0, at_left_or_top = 0, at_right_or_bottom = 0;
+  };
+  [[nodiscard]] Tally tally() const {
+    Tally t;
+    const bool pixel_indices = config_.format == "voc" && config_.voc_one_based;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images) {
+        for (const Object& object : image.objects) {
+          t.difficult += object.difficult;
+          t.crowd += object.crowd;
+          t.at_left_or_top += object.box.x1 <= 0 || object.box.y1 <= 0;
+          const float inset = pixel_indices ? 1.f : 0.f;
+          t.at_right_or_bottom += object.box.x2 >= static_cast<float>(image.width) - inset ||
+                                  object.box.y2 >= static_cast<float>(image.height) - inset;
+        }
+      }
+    }
+    return t;
+  }
+
+  [[nodiscard]] std::map<std::string, int64_t> image_sizes() const {
+    std::map<std::string, int64_t> sizes;
+    for (const SplitResult& result : splits_) {
+      for (const ImageRecord& image : result.dataset.images) ++sizes[fmt::format("{} x {}", image.width, image.height)];
+    }
+    return sizes;
+  }
+
+  void write_sizes(std::string& out, size_t name_width) const {
+    out += fmt::format("Side of a box in pixels (square root of its area)\n  {:<{}} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
+                       "class", name_width, "min", "25%", "median", "75%", "max");
+    const auto row = [&](const std::string& name, const std::optional<Quantiles>& q) {
+      out += fmt::format("  {:<{}}", name, name_width);
+      if (q)
+        out += fmt::format(" {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f} {:>8.1f}", q->low, q->quarter, q->median,
+                           q->three_quarters, q->high);
+      else
+        out += fmt::format(" {:>8}", "-");
+      out += "\n";
+    };
+    for (size_t c = 0; c < config_.classes.size(); ++c)
+      row(config_.classes[c], box_quantiles(static_cast<int>(c), side));
+    row("all", box_quantiles(-1, side));
+    out += "Boxes per image\n";
+    row("", boxes_per_image());
+    const Tally t = tally();
+    out += fmt::format(
+        "Boxes that touch the left or top edge: {}; the right or bottom edge: {}; difficult: {}; crowd: {}\n",
+        t.at_left_or_top, t.at_right_or_bottom, t.difficult, t.crowd);
+    out += "Image sizes:";
+    constexpr size_t kShown = 8;
+    size_t shown = 0;
+    const auto sizes = image_sizes();
+    for (const auto& [size, count] : sizes) {
+      if (shown++ == kShown) break;
+      out += fmt::format(" {} ({} images){}", size, count, shown < std::min(sizes.size(), kShown) ? "," : "");
+    }
+    out += sizes.size() > kShown ? fmt::format(" and {} more sizes\n\n", sizes.size() - kShown) : "\n\n";
+  }
+
+  void write_findings(std::string& out) const {
+    if (report_.findings.empty()) {
+      out += "Findings: none\n";
+      return;
+    }
+    out += "Findings by kind and what is done (under policies of 'drop')\n";
+    for (const auto& [kind, actions] : finding_counts()) {
+      for (const auto& [action, count] : actions) out += fmt::format("  {:<26} {:<16} {:>8}\n", kind, action, count);
+    }
+    out += "\n";
+    for (const Finding& finding : report_.findings) {
+      out += fmt::format("  {} [{}, {}]\n", describe(finding), to_string(finding.kind), to_string(finding.action));
+    }
+  }
+
+  void write_json() {
+    Json json;
+    json["root"] = config_.root;
+    json["format"] = config_.format;
+    json["classes"] = config_.classes;
+    json["groups"] = config_.groups;
+    for (const SplitResult& result : splits_) {
+      Json classes = Json::object();
+      const std::vector<ClassCount> counts = count_classes(result.dataset);
+      for (size_t c = 0; c < counts.size(); ++c) {
+        classes[result.dataset.classes[c]] = {{"boxes", counts[c].objects}, {"images", counts[c].images}};
+      }
+      json["splits"][to_string(result.split)] = {
+          {"file", result.file.string()}, {"images", result.dataset.images.size()}, {"classes", std::move(classes)}};
+    }
+    Json sides = Json::object();
+    for (size_t c = 0; c < config_.classes.size(); ++c)
+      sides[config_.classes[c]] = to_json(box_quantiles(static_cast<int>(c), side));
+    json["box_side"] = std::move(sides);
+    json["boxes_per_image"] = to_json(boxes_per_image());
+    json["image_sizes"] = image_sizes();
+    const Tally t = tally();
+    json["boxes"] = {{"at_left_or_top", t.at_left_or_top},
+                     {"at_right_or_bottom", t.at_right_or_bottom},
+                     {"difficult", t.difficult},
+                     {"crowd", t.crowd}};
+    json["finding_counts"] = finding_counts();
+    json["findings"] = Json::array();
+    for (const Finding& finding : report_.findings) {
+      json["findings"].push_back({{"kind", to_string(finding.kind)},
+                                  {"action", to_string(finding.action)},
+                                  {"file", finding.file},
+                                  {"where", finding.where},
+                                  {"message", finding.message}});
+    }
+    // Names in files may be any bytes.
+    report_.json = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  }
+
+  DatasetConfig config_;
+  DatasetReport report_;
+  FindingLog log_;
+  std::vector<SplitResult> splits_;
+};
+
+}  // namespace
+
+DatasetReport inspect_dataset(const DatasetConfig& config) { return Inspection(config).run(); }
+
+}  // namespace gradlibra

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// Decoding and encoding of images. Every check that a decoder might leave out comes before it.
+#include "data/images/image.h"
+
+#include <fmt/format.h>
+#include <stb_image.h>
+#include <stb_image_write.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <stdexcept>
+#include <string_view>
+
+#include "data/images/jpeg_structure.h"
+#include "runtime/base/files.h"
+
+namespace gradlibra {
+namespace {
+
+namespace fs = std::filesystem;
+using Bytes = std::span<const unsigned char>;
+
+constexpr const char* kBadHeader = "its header is cut off or corrupt, or states more pixels than can be decoded";
+
+[[noreturn]] void fail(const fs::path& file, const std::string& why) {
+  throw std::runtime_error(file.string() + ": " + why);
+}
+
+Bytes as_bytes(const std::string& text) { return {reinterpret_cast<const unsigned char*>(text.data()), text.size()}; }
+
+std::optional<ImageFormat> format_of(Bytes bytes) {
+  static constexpr unsigned char kPng[8] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
+  if (bytes.size() >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff) return ImageFormat::jpeg;
+  if (bytes.size() >= 8 && std::memcmp(bytes.data(), kPng, 8) == 0) return ImageFormat::png;
+  if (bytes.size() >= 2 && bytes[0] == 'B' && bytes[1] == 'M') return ImageFormat::bmp;
+  return std::nullopt;
+}
+
+// Format and size out of a header; empty if `bytes` (maybe only the file's beginning) do not reach far enough or are
+// corrupt. Nothing that fails our own checks reaches the decoder.
+std::optional<ImageInfo> header_of(Bytes bytes, ImageFormat format) {
+  ImageInfo info;
+  int channels = 0;
+  if (format == ImageFormat::jpeg) {
+    const JpegStructure structure = jpeg_structure(bytes, /*header_only=*/true);
+    if (!structure.complete || !structure.sound) return std::nullopt;
+    info.exif_orientation = structure.exif_orientation;
+  }
+  if (!stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &info.width, &info.height, &channels))
+    return std::nullopt;
+  info.format = format;
+  return info;
+}
+
+void check_format(const fs::path& file, Bytes bytes) {
+  if (bytes.empty()) fail(file, "is empty");
+  if (!format_of(bytes)) fail(file, "is not an image (neither JPEG, PNG nor BMP by its first bytes)");
+}
+
+void check_limits(const fs::path& file, const ImageInfo& info) {
+  if (info.width < 1 || info.height < 1) fail(file, fmt::format("has no pixels ({} x {})", info.width, info.height));
+  const int64_t pixels = static_cast<int64_t>(info.width) * info.height;
+  if (info.width > kMaxImageSide || info.height > kMaxImageSide || pixels > kMaxImagePixels) {
+    fail(file, fmt::format("is {} x {} pixels, over the limits ({} a side, {} in all)", info.width, info.height,
+                           kMaxImageSide, kMaxImagePixels));
+  }
+}
+
+// True if an uncompressed BMP (the only kind that is decoded) has all bytes of its pixels.
+bool bmp_complete(Bytes bytes, const ImageInfo& info) {
+  const auto u32 = [&](size_t at) {
+    return static_cast<uint64_t>(bytes[at]) | static_cast<uint64_t>(bytes[at + 1]) << 8 |
+           static_cast<uint64_t>(bytes[at + 2]) << 16 | static_cast<uint64_t>(bytes[at + 3]) << 24;
+  };
+  if (bytes.size() < 30) return false;
+  const uint64_t offset = u32(10), header = u32(14);
+  const uint64_t bits =
+      header == 12 ? bytes[24] | bytes[25] << 8 : bytes[28] | bytes[29] << 8;  // OS/2 or Windows header
+  const uint64_t row = (static_cast<uint64_t>(info.width) * bits + 31) / 32 * 4;
+  return offset + row * static_cast<uint64_t>(info.height) <= bytes.size();
+}
+
+// The pixels as the camera was held: transposition first (orientations 5 to 8), then the mirrors.
+Image upright(Image image, int orientation) {
+  if (orientation <= 1) return image;
+  const bool transpose = orientation >= 5;
+  const bool mirror_x = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
+  const bool mirror_y = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
+  Image out{transpose ? image.height : image.width, transpose ? image.width : image.height, {}};
+  out.pixels.resize(image.pixels.size());
+  for (int y = 0; y < out.height; ++y) {
+    for (int x = 0; x < out.width; ++x) {
+      const int u = mirror_x ? out.width - 1 - x : x;
+      const int v = mirror_y ? out.height - 1 - y : y;
+      std::copy_n(transpose ? image.at(v, u) : image.at(u, v), 3, out.at(x, y));
+    }
+  }
+  return out;
+}
+
+struct StbFree {
+  void operator()(unsigned char* pixels) const noexcept { stbi_image_free(pixels); }
+};
+
+}  // namespace
+
+ImageInfo read_image_info(const fs::path& file) {
+  // Headers are short, but comments, colour profiles and previews may come before the size: then the whole file is read.
+  constexpr int64_t kUsualHeader = 64 << 10;
+  std::string text = read_file(file, kMaxImageBytes, kUsualHeader);
+  check_format(file, as_bytes(text));
+  const ImageFormat format = *format_of(as_bytes(text));
+  std::optional<ImageInfo> info = header_of(as_bytes(text), format);
+  if (!info && static_cast<int64_t>(text.size()) == kUsualHeader) {
+    text = read_file(file, kMaxImageBytes);
+    info = header_of(as_bytes(text), format);
+  }
+  if (!info) fail(file, kBadHeader);
+  check_limits(file, *info);
+  return *info;
+}
+
+Image read_image(const fs::path& file, bool apply_exif) {
+  const std::string text = read_file(file, kMaxImageBytes);
+  const Bytes bytes = as_bytes(text);
+  check_format(file, bytes);
+  if (*format_of(bytes) == ImageFormat::jpeg) {
+    const JpegStructure structure = jpeg_structure(bytes);
+    if (!structure.sound) fail(file, "is corrupt: a Huffman table with more than 256 codes");
+    if (!structure.complete)
+      fail(file, fmt::format("is truncated: no end-of-image marker in its {} bytes", bytes.size()));
+  }
+  const std::optional<ImageInfo> info = header_of(bytes, *format_of(bytes));
+  if (!info) fail(file, kBadHeader);
+  check_limits(file, *info);
+  if (info->format == ImageFormat::bmp && !bmp_complete(bytes, *info)) {
+    fail(file,
+         fmt::format("is truncated: {} bytes do not hold {} x {} pixels", bytes.size(), info->width, info->height));
+  }
+
+  int width = 0, height = 0, channels = 0;
+  const std::unique_ptr<unsigned char, StbFree> pixels(
+      stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, 3));
+  if (!pixels) fail(file, fmt::format("cannot be decoded ({}): truncated or corrupt", stbi_failure_reason()));
+  if (width != info->width || height != info->height) fail(file, "decodes to another size than its header states");
+  Image image{width, height, {}};
+  image.pixels.assign(pixels.get(), pixels.get() + static_cast<size_t>(width) * height * 3);
+  return apply_exif ? upright(std::move(image), info->exif_orientation) : image;
+}
+
+void write_image(const fs::path& file, const Image& image) {
+  if (image.width < 1 || image.height < 1 ||
+      image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3) {
+    fail(file,
+         fmt::format("cannot write: {} bytes are no {} x {} image", image.pixels.size(), image.width, image.height));
+  }
+  std::string extension = file.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  std::string encoded;
+  const auto append = [](void* context, void* data, int size) {
+    static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
+  };
+  int ok = 0;
+  if (extension == ".png") {
+    ok = stbi_write_png_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), image.width * 3);
+  } else if (extension == ".jpg" || extension == ".jpeg") {
+    constexpr int kQuality = 92;
+    ok = stbi_write_jpg_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), kQuality);
+  } else {
+    fail(file, "cannot write: the name must end in .png, .jpg or .jpeg");
+  }
+  if (!ok) fail(file, "cannot be encoded");
+  write_file(file, encoded);
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: MIT
+// Threads that decode ahead and hand out batches in order. Batch t of a run is a pure function of (seed, t, data set,
+// rank), so which thread makes it and when is of no consequence.
+#include "data/loading/loader.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <condition_variable>
+#include <cstring>
+#include <exception>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <thread>
+#include <unordered_map>
+
+#include "data/images/image.h"
+#include "data/loading/augment.h"
+
+namespace gradlibra {
+namespace {
+
+// An image as it goes into batches: decoded and resized.
+struct Picture {
+  Image image;
+  float scale_x = 1, scale_y = 1;
+};
+
+// Pictures by index, up to a number of bytes. When it is full it stays as it is: with a new order every epoch,
+// replacing would cost copies and save nothing.
+class PictureCache {
+ public:
+  explicit PictureCache(int64_t bytes) : bytes_left_(bytes) {}
+
+  [[nodiscard]] std::shared_ptr<const Picture> find(int64_t index) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = pictures_.find(index);
+    return found == pictures_.end() ? nullptr : found->second;
+  }
+  void offer(int64_t index, const std::shared_ptr<const Picture>& picture) {
+    const auto bytes = static_cast<int64_t>(picture->image.pixels.size());
+    const std::lock_guard lock(mutex_);
+    if (bytes > bytes_left_) return;
+    if (pictures_.emplace(index, picture).second) bytes_left_ -= bytes;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::unordered_map<int64_t, std::shared_ptr<const Picture>> pictures_;
+  int64_t bytes_left_;
+};
+
+int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+void check_config(const LoaderConfig& c, int rank, int world_size) {
+  const auto need = [](bool ok, const std::string& message) {
+    if (!ok) throw std::invalid_argument(message);
+  };
+  need(c.batch_size >= 1, fmt::format("loader.batch_size is {}, must be at least 1", c.batch_size));
+  need(c.height >= 32 && c.height % 32 == 0,
+       fmt::format("loader.height is {}, must be a positive multiple of 32", c.height));
+  need(c.width >= 32 && c.width % 32 == 0,
+       fmt::format("loader.width is {}, must be a positive multiple of 32", c.width));
+  need(c.max_boxes >= 1, fmt::format("loader.max_boxes is {}, must be at least 1", c.max_boxes));
+  need(c.workers >= 1, fmt::format("loader.workers is {}, must be at least 1", c.workers));
+  need(c.cache_mb >= 0, fmt::format("loader.cache_mb is {}, must not be negative", c.cache_mb));
+  need(c.resize == "none" || c.resize == "fit" || c.resize == "stretch",
+       fmt::format("loader.resize is '{}', must be none, fit or stretch", c.resize));
+  need(world_size >= 1 && rank >= 0 && rank < world_size, fmt::format("loader: rank {} of {}", rank, world_size));
+}
+
+}  // namespace
+
+void LoaderConfig::describe(ConfigVisitor& v) {
+  v.field("batch_size", batch_size, "images per step and rank");
+  v.field("height", height, "height of the network input in pixels, a multiple of 32");
+  v.field("width", width, "width of the network input in pixels, a multiple of 32");
+  v.choice("resize", resize, {"none", "fit", "stretch"},
+           "none: images keep their size, smaller ones are padded; fit: resized to fit, ratio kept; stretch: resized "
+           "to height x width");
+  v.field("max_boxes", max_boxes, "room for boxes per image (an image with more is an error)");
+  v.field("flip_horizontal", flip_horizontal, "training: mirror left-right with probability 1/2");
+  v.field("flip_vertical", flip_vertical, "training: mirror top-bottom with probability 1/2");
+  v.field("turns", turns, "training: turn by 0, 90, 180 or 270 degrees (0 or 180 where height and width differ)");
+  v.field("workers", workers, "decoding threads");
+  v.field("cache_mb", cache_mb, "MB of decoded images kept in memory");
+}
+
+struct Loader::Impl {
+  Impl(const Dataset& dataset_, const LoaderConfig& config_, const DatasetConfig& files, LoaderMode mode_,
+       LoaderState start, int rank_, int world_size_)
+      : dataset(dataset_),
+        config(config_),
+        apply_exif(files.exif == "apply"),
+        training(mode_ == LoaderMode::train),
+        rank(rank_),
+        world_size(world_size_),
+        seed(start.seed),
+        cache(config_.cache_mb << 20) {
+    check_config(config, rank, world_size);
+    images = static_cast<int64_t>(dataset.images.size());
+    global_batch = static_cast<int64_t>(config.batch_size) * world_size;
+    if (training && images == 0) throw std::invalid_argument("loader: the training split has no images");
+    batches = count_batches();
+    if (start.epoch < 0 || start.batch < 0 || start.batch > batches) {
+      throw std::invalid_argument(
+          fmt::format("loader: cannot continue at epoch {}, batch {}: an epoch has {} batches (was the data set, "
+                      "loader.batch_size or the number of ranks changed?)",
+                      start.epoch, start.batch, batches));
+    }
+    for (const ImageRecord& image : dataset.images) check_record(image);
+    taken = claimed = start.epoch * batches + start.batch;
+    last = training ? std::numeric_limits<int64_t>::max() : (start.epoch + 1) * batches;
+    first_epoch = start.epoch;
+    const bool square = config.height == config.width;
+    choices = {config.flip_horizontal, config.flip_vertical, config.turns, config.turns && square};
+    ahead = config.workers + 1;
+    for (int w = 0; w < config.workers; ++w) workers.emplace_back([this] { work(); });
+  }
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex);
+      stopping = true;
+    }
+    room.notify_all();
+    for (std::jthread& worker : workers) worker.join();
+  }
+
+  // Of this rank.
+  [[nodiscard]] int64_t count_batches() const {
+    if (training) return ceil_divide(images, global_batch);
+    const int64_t before =
+        static_cast<int64_t>(rank) * config.batch_size;  // images of lower ranks in each global batch
+    return images <= before ? 0 : ceil_divide(images - before, global_batch);
+  }
+
+  void check_fits(const ImageRecord& record, int width, int height) const {
+    if (config.resize != "none" || (width <= config.width && height <= config.height)) return;
+    throw std::runtime_error(fmt::format(
+        "{}: is {} x {} pixels (width x height), larger than the network input {} x {}: enlarge loader.width and "
+        "loader.height or set loader.resize to fit or stretch",
+        record.path.string(), width, height, config.width, config.height));
+  }
+
+  void check_record(const ImageRecord& record) const {
+    const auto targets = std::count_if(record.objects.begin(), record.objects.end(),
+                                       [](const Object& o) { return !o.difficult && !o.crowd; });
+    if (targets > config.max_boxes) {
+      throw std::runtime_error(fmt::format("{}: has {} boxes, more than loader.max_boxes = {}", record.path.string(),
+                                           targets, config.max_boxes));
+    }
+    check_fits(record, record.width, record.height);
+  }
+
+  [[nodiscard]] std::shared_ptr<const Picture> picture(int64_t index) {
+    if (std::shared_ptr<const Picture> found = cache.find(index)) return found;
+    const ImageRecord& record = dataset.images[index];
+    auto result = std::make_shared<Picture>();
+    Image image = read_image(record.path, apply_exif);
+    if (image.width != record.width || image.height != record.height) {
+      throw std::runtime_error(fmt::format("{}: is {} x {} pixels, was {} x {} when the data set was read",
+                                           record.path.string(), image.width, image.height, record.width,
+                                           record.height));
+    }
+    check_fits(record, image.width, image.height);
+    if (config.resize == "none") {
+      result->image = std::move(image);
+    } else {
+      int width = config.width, height = config.height;
+      if (config.resize == "fit") {
+        const double scale =
+            std::min(static_cast<double>(width) / image.width, static_cast<double>(height) / image.height);
+        width = std::clamp(static_cast<int>(std::lround(image.width * scale)), 1, width);
+        height = std::clamp(static_cast<int>(std::lround(image.height * scale)), 1, height);
+      }
+      result->scale_x = static_cast<float>(static_cast<double>(width) / image.width);
+      result->scale_y = static_cast<float>(static_cast<double>(height) / image.height);
+      result->image = width == image.width && height == image.height ? std::move(image) : resize(image, width, height);
+    }
+    cache.offer(index, result);
+    return result;
+  }
+
+  // The permutation of an epoch; workers may be in two epochs at a time.
+  [[nodiscard]] std::shared_ptr<const std::vector<int64_t>> order_of(int64_t epoch) {
+    const std::lock_guard lock(order_mutex);
+    auto& order = orders[epoch];
+    if (!order) order = std::make_shared<const std::vector<int64_t>>(epoch_order(images, seed, epoch));
+    std::shared_ptr<const std::vector<int64_t>> result = order;
+    while (orders.size() > 3) orders.erase(orders.begin());
+    return result;
+  }
+
+  void resize_batch(Batch& batch, int64_t n) const {
+    batch.N = n;
+    batch.H = config.height;
+    batch.W = config.width;
+    batch.max_boxes = config.max_boxes;
+    batch.images.resize(static_cast<size_t>(n * batch.H * batch.W * 3));
+    batch.orientations.resize(n);
+    batch.sizes.resize(n * 2);
+    batch.gt_boxes.assign(static_cast<size_t>(n * batch.max_boxes * 4), 0.f);
+    batch.gt_labels.assign(static_cast<size_t>(n * batch.max_boxes), -1);
+    batch.gt_counts.resize(n);
+    batch.ids.resize(n);
+    batch.indices.resize(n);
+    batch.scale_x.resize(n);
+    batch.scale_y.resize(n);
+  }
+
+  // Batch t of the run, t = epoch * batches + batch of the epoch.
+  void make(int64_t t, Batch& batch) {
+    const int64_t epoch = t / batches,
+                  first = t % batches * global_batch + static_cast<int64_t>(rank) * config.batch_size;
+    const int64_t n = training ? config.batch_size : std::min<int64_t>(config.batch_size, images - first);
+    const auto order = training ? order_of(epoch) : nullptr;
+    resize_batch(batch, n);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t position = first + i;  // in the epoch; beyond its end it starts again
+      const int64_t index = training ? (*order)[position % images] : position;
+      const int32_t orientation = training ? random_orientation(choices, seed, epoch, position) : 0;
+      fill(batch, i, index, orientation);
+    }
+  }
+
+  void fill(Batch& batch, int64_t i, int64_t index, int32_t orientation) {
+    const ImageRecord& record = dataset.images[index];
+    const std::shared_ptr<const Picture> source = picture(index);
+    const Image& image = source->image;
+    const int64_t row_bytes = batch.W * 3, content_bytes = static_cast<int64_t>(image.width) * 3;
+    uint8_t* out = batch.images.data() + i * batch.H * row_bytes;
+    for (int64_t y = 0; y < image.height; ++y) {
+      std::memcpy(out + y * row_bytes, image.at(0, static_cast<int>(y)), content_bytes);
+      std::memset(out + y * row_bytes + content_bytes, 0, row_bytes - content_bytes);
+    }
+    std::memset(out + image.height * row_bytes, 0, (batch.H - image.height) * row_bytes);
+
+    const auto width = static_cast<float>(image.width), height = static_cast<float>(image.height);
+    int32_t count = 0;
+    for (const Object& object : record.objects) {
+      if (object.difficult || object.crowd) continue;
+      const Box scaled{std::clamp(object.box.x1 * source->scale_x, 0.f, width),
+                       std::clamp(object.box.y1 * source->scale_y, 0.f, height),
+                       std::clamp(object.box.x2 * source->scale_x, 0.f, width),
+                       std::clamp(object.box.y2 * source->scale_y, 0.f, height)};
+      const Box box = orient_box(scaled, orientation, width, height);
+      const int64_t slot = i * batch.max_boxes + count++;
+      float* sides = &batch.gt_boxes[slot * 4];
+      sides[0] = box.x1;
+      sides[1] = box.y1;
+      sides[2] = box.x2;
+      sides[3] = box.y2;
+      batch.gt_labels[slot] = object.label;
+    }
+    batch.gt_counts[i] = count;
+    batch.orientations[i] = orientation;
+    batch.sizes[2 * i] = image.height;
+    batch.sizes[2 * i + 1] = image.width;
+    batch.ids[i] = record.id;
+    batch.indices[i] = index;
+    batch.scale_x[i] = source->scale_x;
+    batch.scale_y[i] = source->scale_y;
+  }
+
+  void work() {
+    while (true) {
+      int64_t t;
+      Slot slot;
+      {
+        std::unique_lock lock(mutex);
+        room.wait(lock, [&] { return stopping || (claimed < last && claimed < taken + ahead); });
+        if (stopping) return;
+        t = claimed++;
+        if (!spare.empty()) {
+          slot.batch = std::move(spare.back());
+          spare.pop_back();
+        }
+      }
+      try {
+        make(t, slot.batch);
+      } catch (...) {
+        slot.error = std::current_exception();
+      }
+      {
+        const std::lock_guard lock(mutex);
+        ready.emplace(t, std::move(slot));
+      }
+      arrived.notify_all();
+    }
+  }
+
+  bool next(Batch& batch) {
+    std::unique_lock lock(mutex);
+    if (taken >= last) return false;
+    const auto begin = std::chrono::steady_clock::now();
+    arrived.wait(lock, [&] { return ready.contains(taken); });
+    waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const auto slot = ready.find(taken);
+    if (slot->second.error) std::rethrow_exception(slot->second.error);  // stays: a further call fails the same way
+    std::swap(batch, slot->second.batch);
+    spare.push_back(
+        std::move(slot->second.batch));  // the caller's old buffers serve again: no allocation once all have gone round
+    if (static_cast<int64_t>(spare.size()) > ahead) spare.erase(spare.begin());
+    ready.erase(slot);
+    ++taken;
+    lock.unlock();
+    room.notify_all();
+    return true;
+  }
+
+  struct Slot {
+    Batch batch;
+    std::exception_ptr error;
+  };
+
+  const Dataset& dataset;
+  const LoaderConfig config;
+  const bool apply_exif, training;
+  const int rank, world_size;
+  const uint64_t seed;
+  OrientationChoices choices;
+  int64_t images = 0, global_batch = 0, batches = 0, first_epoch = 0;
+  int64_t ahead = 0;  // batches that may be in work or ready
+
+  PictureCache cache;
+  std::mutex order_mutex;
+  std::map<int64_t, std::shared_ptr<const std::vector<int64_t>>> orders;  // by epoch
+
+  mutable std::mutex mutex;  // guards what follows
+  std::condition_variable room, arrived;
+  std::map<int64_t, Slot> ready;  // by t
+  std::vector<Batch> spare;       // buffers to use again
+  int64_t taken = 0, claimed = 0, last = 0;
+  double waited = 0;
+  bool stopping = false;
+
+  std::vector<std::jthread> workers;  // last: they use all of the above
+};
+
+Loader::Loader(const Dataset& dataset, const LoaderConfig& config, const DatasetConfig& files, LoaderMode mode,
+               LoaderState state, int rank, int world_size)
+    : impl_(std::make_unique<Impl>(dataset, config, files, mode, state, rank, world_size)) {}
+
+Loader::~Loader() = default;
+
+int64_t Loader::batches_per_epoch() const { return impl_->batches; }
+
+bool Loader::next(Batch& batch) { return impl_->next(batch); }
+
+LoaderState Loader::state() const {
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->training) return {impl_->seed, impl_->first_epoch, impl_->taken - impl_->first_epoch * impl_->batches};
+  return {impl_->seed, impl_->taken / impl_->batches, impl_->taken % impl_->batches};
+}
+
+double Loader::seconds_waited() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->waited;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Batches for training and evaluation: decoding ahead on threads, geometric augmentation, a fixed batch shape, a
+// position that can be stored and resumed.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/datasets/dataset.h"
+#include "runtime/base/config.h"
+
+namespace gradlibra {
+
+struct LoaderConfig {
+  int batch_size = 8;
+  int height = 512, width = 512;  // network input; both multiples of 32
+  std::string resize = "none";    // none (smaller images are padded, larger ones an error) | fit (keep ratio) | stretch
+  int max_boxes = 512;            // padded ground truth per image; an image with more is an error
+  bool flip_horizontal = true, flip_vertical = true, turns = true;  // training only; turns: 90 degrees
+  int workers = 1;                                                  // decoding threads
+  int64_t cache_mb = 1024;                                          // decoded images kept in memory
+  void describe(ConfigVisitor& v);
+};
+
+// Host memory of one batch. N images of H x W.
+struct Batch {
+  int64_t N = 0, H = 0, W = 0, max_boxes = 0;
+  std::vector<uint8_t> images;        // (N, H, W, 3) RGB, content at the top left, zero outside
+  std::vector<int32_t> orientations;  // (N) kernels/image_normalize.h
+  std::vector<int32_t> sizes;         // (N, 2) height, width of the stored content (before orientation)
+  std::vector<float>
+      gt_boxes;  // (N, max_boxes, 4) x1, y1, x2, y2 in network pixels, after orientation; zero behind the count
+  std::vector<int32_t> gt_labels;       // (N, max_boxes), -1 behind the count
+  std::vector<int32_t> gt_counts;       // (N)
+  std::vector<std::string> ids;         // (N) image ids
+  std::vector<int64_t> indices;         // (N) into Dataset::images
+  std::vector<float> scale_x, scale_y;  // (N) network pixels per original pixel
+};
+
+// Where an epoch stands; the order of images and every random choice follow from it and the dataset alone.
+struct LoaderState {
+  uint64_t seed = 0;
+  int64_t epoch = 0;
+  int64_t batch = 0;  // batches already taken from this epoch
+};
+
+// Training: every epoch shuffles all images (seed, epoch), the last batch is filled by repeating from the epoch's
+// start; random flips and turns per (seed, epoch, position), never depending on worker timing. Difficult and crowd
+// objects are not training targets. Turns need height == width or else only 180 degrees are used. Every rank has the
+// same number of batches: rank r takes the r-th slice of each run of batch_size * world_size positions.
+// Evaluation: each image once, in order, no augmentation; the last batch may be short (N smaller, never 0). Ranks are
+// sliced in the same way, so that higher ranks may have one batch less.
+// Boxes lie in [0, width] x [0, height] of the image's own content after resizing and orientation.
+enum class LoaderMode { train, evaluate };
+
+class Loader {
+ public:
+  // `dataset` must outlive the loader. std::runtime_error names the image that does not fit (`loader.resize` none) or
+  // holds too many boxes; std::invalid_argument the key of `config` that is out of range, or a state that this
+  // dataset cannot continue.
+  Loader(const Dataset& dataset, const LoaderConfig& config, const DatasetConfig& files, LoaderMode mode,
+         LoaderState state, int rank = 0, int world_size = 1);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  [[nodiscard]] int64_t batches_per_epoch() const;
+  // Training: the next batch, epoch after epoch. Evaluation: false after the last. Blocks for the decoding threads;
+  // their errors (named file and remedy) are thrown here. The memory of `batch` goes back to the loader: where the
+  // same one is passed every time, nothing is allocated after the first few.
+  bool next(Batch& batch);
+  // State after the batches taken so far: a loader built from it continues with the same batches.
+  [[nodiscard]] LoaderState state() const;
+  // Seconds next() has waited for data so far.
+  [[nodiscard]] double seconds_waited() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gradlibra

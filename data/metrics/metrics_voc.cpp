@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MIT
+// PASCAL VOC average precision with the conventions that programs differ in (Everingham et al., IJCV 2010; the devkit;
+// mmdet mean_ap).
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+
+#include "data/metrics/metrics.h"
+#include "data/metrics/metrics_checks.h"
+
+namespace gradlibra {
+namespace {
+
+double box_iou(const Box& a, const Box& b, double extra) {
+  const auto extent = [extra](float low, float high) {
+    return std::max(static_cast<double>(high) - static_cast<double>(low) + extra, 0.0);
+  };
+  const double intersection =
+      extent(std::max(a.x1, b.x1), std::min(a.x2, b.x2)) * extent(std::max(a.y1, b.y1), std::min(a.y2, b.y2));
+  const double area_a = extent(a.x1, a.x2) * extent(a.y1, a.y2), area_b = extent(b.x1, b.x2) * extent(b.y1, b.y2);
+  const double area_union = area_a + area_b - intersection;
+  return area_union > 0 ? intersection / area_union : 0;
+}
+
+// True and false positives so far, after each detection that counts.
+struct Curve {
+  std::vector<int64_t> tp, fp;
+};
+
+struct Ranked {
+  double score;
+  size_t image, index;
+};
+
+// Ground truth of one class in one image, in the order of the annotation.
+struct Target {
+  Box box;
+  bool ignored;  // difficult or crowd
+  bool matched;
+};
+
+Curve match_class(int label, const Dataset& dataset, const Detections& detections, const VocOptions& options) {
+  std::vector<Ranked> ranking;
+  std::vector<std::vector<Target>> targets(dataset.images.size());
+  for (size_t image = 0; image < detections.size(); ++image) {
+    for (size_t i = 0; i < detections[image].size(); ++i) {
+      if (detections[image][i].label == label) ranking.push_back({detections[image][i].score, image, i});
+    }
+    for (const Object& object : dataset.images[image].objects) {
+      if (object.label == label) targets[image].push_back({object.box, object.difficult || object.crowd, false});
+    }
+  }
+  std::stable_sort(ranking.begin(), ranking.end(), [](const Ranked& a, const Ranked& b) { return a.score > b.score; });
+
+  const bool plus_one =
+      options.convention == VocConvention::devkit || options.convention == VocConvention::mmdet_legacy;
+  const bool strictly = options.convention == VocConvention::devkit || options.convention == VocConvention::strict;
+  Curve curve;
+  int64_t tp = 0, fp = 0;
+  for (const Ranked& ranked : ranking) {
+    const Box& box = detections[ranked.image][ranked.index].box;
+    Target* best = nullptr;  // the largest overlap, ignored and matched ones included: there is no second choice
+    double best_iou = -1;
+    for (Target& target : targets[ranked.image]) {
+      const double iou = box_iou(box, target.box, plus_one ? 1.0 : 0.0);
+      if (iou > best_iou) {
+        best_iou = iou;
+        best = &target;
+      }
+    }
+    const bool overlaps =
+        best != nullptr && (strictly ? best_iou > options.iou_threshold : best_iou >= options.iou_threshold);
+    if (overlaps && best->ignored) continue;
+    if (overlaps && !best->matched) {
+      best->matched = true;
+      ++tp;
+    } else {
+      ++fp;
+    }
+    curve.tp.push_back(tp);
+    curve.fp.push_back(fp);
+  }
+  return curve;
+}
+
+// Area under the precision envelope: every new recall step 1/n has the best precision at that recall or a later one.
+double area_ap(const Curve& curve, int64_t n) {
+  double sum = 0, envelope = 0;
+  for (size_t i = curve.tp.size(); i-- > 0;) {
+    envelope = std::max(envelope, static_cast<double>(curve.tp[i]) / static_cast<double>(curve.tp[i] + curve.fp[i]));
+    if (curve.tp[i] > (i > 0 ? curve.tp[i - 1] : 0)) sum += envelope;
+  }
+  return sum / static_cast<double>(n);
+}
+
+double eleven_point_ap(const Curve& curve, int64_t n, bool float_thresholds) {
+  double sum = 0;
+  for (int m = 0; m <= 10; ++m) {
+    double best = 0;
+    for (size_t i = 0; i < curve.tp.size(); ++i) {
+      const bool reached = float_thresholds ? static_cast<double>(curve.tp[i]) / static_cast<double>(n) >= m * 0.1
+                                            : 10 * curve.tp[i] >= m * n;
+      if (reached)
+        best = std::max(best, static_cast<double>(curve.tp[i]) / static_cast<double>(curve.tp[i] + curve.fp[i]));
+    }
+    sum += best;
+  }
+  return sum / 11;
+}
+
+// Mean over the classes that have a value.
+template <class Value>
+std::optional<double> mean(const std::vector<const ClassResult*>& classes, const Value& value) {
+  double sum = 0;
+  int count = 0;
+  for (const ClassResult* result : classes) {
+    if (const std::optional<double>& number = value(*result)) {
+      sum += *number;
+      ++count;
+    }
+  }
+  return count > 0 ? std::optional(sum / count) : std::nullopt;
+}
+
+}  // namespace
+
+void check_metrics_input(const Dataset& dataset, const Detections& detections) {
+  const auto refuse = [](size_t image, const std::string& what, size_t index, const std::string& why) {
+    throw std::invalid_argument("metrics: image " + std::to_string(image) + ", " + what + " " + std::to_string(index) +
+                                ": " + why);
+  };
+  const auto known = [&](int label) { return label >= 0 && static_cast<size_t>(label) < dataset.classes.size(); };
+  if (detections.size() != dataset.images.size()) {
+    throw std::invalid_argument("metrics: detections of " + std::to_string(detections.size()) +
+                                " images, but the dataset has " + std::to_string(dataset.images.size()));
+  }
+  for (size_t image = 0; image < detections.size(); ++image) {
+    for (size_t i = 0; i < detections[image].size(); ++i) {
+      const Detection& detection = detections[image][i];
+      const Box& box = detection.box;
+      if (!known(detection.label))
+        refuse(image, "detection", i, "class " + std::to_string(detection.label) + " does not exist");
+      if (!std::isfinite(detection.score)) refuse(image, "detection", i, "the score is not finite");
+      if (!(std::isfinite(box.x1) && std::isfinite(box.y1) && std::isfinite(box.x2) && std::isfinite(box.y2))) {
+        refuse(image, "detection", i, "a coordinate is not finite");
+      }
+    }
+    const std::vector<Object>& objects = dataset.images[image].objects;
+    for (size_t i = 0; i < objects.size(); ++i) {
+      if (!known(objects[i].label))
+        refuse(image, "object", i, "class " + std::to_string(objects[i].label) + " does not exist");
+    }
+  }
+}
+
+VocResult voc_metrics(const Dataset& dataset, const Detections& detections, const VocOptions& options) {
+  check_metrics_input(dataset, detections);
+  VocResult result;
+  for (size_t label = 0; label < dataset.classes.size(); ++label) {
+    ClassResult& one = result.classes.emplace_back();
+    one.name = dataset.classes[label];
+    for (size_t image = 0; image < dataset.images.size(); ++image) {
+      for (const Object& object : dataset.images[image].objects) {
+        one.ground_truths += object.label == static_cast<int>(label) && !object.difficult && !object.crowd;
+      }
+      for (const Detection& detection : detections[image]) one.detections += detection.label == static_cast<int>(label);
+    }
+    if (one.ground_truths == 0) continue;
+    const Curve curve = match_class(static_cast<int>(label), dataset, detections, options);
+    one.ap = area_ap(curve, one.ground_truths);
+    one.ap_11_point = eleven_point_ap(curve, one.ground_truths, options.float_thresholds);
+    one.recall = static_cast<double>(curve.tp.empty() ? 0 : curve.tp.back()) / static_cast<double>(one.ground_truths);
+  }
+
+  const auto ap = [](const ClassResult& one) { return one.ap; };
+  const auto recall = [](const ClassResult& one) { return one.recall; };
+  std::vector<const ClassResult*> all;
+  for (const ClassResult& one : result.classes) all.push_back(&one);
+  result.map = mean(all, ap);
+  result.map_11_point = mean(all, [](const ClassResult& one) { return one.ap_11_point; });
+  result.mean_recall = mean(all, recall);
+  for (const auto& [group, names] : dataset.groups) {
+    std::vector<const ClassResult*> members;
+    for (const std::string& name : names) {
+      const auto found = std::find(dataset.classes.begin(), dataset.classes.end(), name);
+      if (found == dataset.classes.end())
+        throw std::invalid_argument("metrics: group '" + group + "' has '" + name + "', which is no class");
+      members.push_back(&result.classes[static_cast<size_t>(found - dataset.classes.begin())]);
+    }
+    result.group_ap[group] = mean(members, ap);
+    result.group_recall[group] = mean(members, recall);
+  }
+  return result;
+}
+
+}  // namespace gradlibra

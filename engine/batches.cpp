@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+#include "engine/batches.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace gradlibra {
+
+namespace {
+
+template <class T>
+Prefetch::Item copy_of(Context& context, const std::vector<T>& values, Shape shape, Tensor& to) {
+  require(static_cast<int64_t>(values.size()) == shape.size(), "batch", "an array is not of the batch's shape");
+  if (to.empty() || to.shape() != shape) to = context.empty(shape, dtype_of<T>());
+  return {values.data(), &to};
+}
+
+}  // namespace
+
+std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to) {
+  const int64_t N = batch.N, M = batch.max_boxes;
+  return {copy_of(context, batch.images, {N, batch.H, batch.W, 3}, to.images.pixels),
+          copy_of(context, batch.orientations, {N}, to.images.orientations),
+          copy_of(context, batch.sizes, {N, 2}, to.images.sizes),
+          copy_of(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes),
+          copy_of(context, batch.gt_labels, {N, M}, to.truth.labels),
+          copy_of(context, batch.gt_counts, {N}, to.truth.counts)};
+}
+
+void upload(Context& context, const Batch& batch, DeviceBatch& to) {
+  for (const Prefetch::Item& item : prepare(context, batch, to)) context.upload_bytes(item.host, *item.to);
+}
+
+ClassInfo class_info(const Dataset& training) {
+  ClassInfo classes{training.classes, std::vector<int64_t>(training.classes.size(), 0)};
+  for (const ImageRecord& image : training.images)
+    for (const Object& object : image.objects)
+      if (!object.difficult && !object.crowd) ++classes.instances.at(static_cast<size_t>(object.label));
+  return classes;
+}
+
+SafetensorsFile batch_file(const Batch& batch) {
+  SafetensorsFile file;
+  const int64_t N = batch.N, M = batch.max_boxes;
+  file.tensors["images"] = make_file_tensor(batch.images, {N, batch.H, batch.W, 3});
+  file.tensors["orientations"] = make_file_tensor(batch.orientations, {N});
+  file.tensors["sizes"] = make_file_tensor(batch.sizes, {N, 2});
+  file.tensors["gt_boxes"] = make_file_tensor(batch.gt_boxes, {N, M, 4});
+  file.tensors["gt_labels"] = make_file_tensor(batch.gt_labels, {N, M});
+  file.tensors["gt_counts"] = make_file_tensor(batch.gt_counts, {N});
+  file.metadata = {{"format", "gradlibra batch 1"}, {"ids", nlohmann::json(batch.ids).dump()}};
+  return file;
+}
+
+Batch read_batch(const std::filesystem::path& path) {
+  const SafetensorsFile file = read_safetensors(path);
+  // The tensor `name`; -1 stands for any extent.
+  const auto tensor = [&](const char* name, FileDType dtype, const std::vector<int64_t>& shape) -> const FileTensor& {
+    const auto found = file.tensors.find(name);
+    if (found == file.tensors.end())
+      throw std::runtime_error(fmt::format("{}: no tensor '{}': not a batch", path.string(), name));
+    const auto& got = found->second.shape;
+    bool fits = found->second.dtype == dtype && got.size() == shape.size();
+    for (size_t i = 0; fits && i < shape.size(); ++i) fits = shape[i] < 0 || shape[i] == got[i];
+    if (!fits)
+      throw std::runtime_error(
+          fmt::format("{}: tensor '{}' has another type or shape than a batch's", path.string(), name));
+    return found->second;
+  };
+  Batch batch;
+  const FileTensor& images = tensor("images", FileDType::u8, {-1, -1, -1, 3});
+  batch.N = images.shape[0], batch.H = images.shape[1], batch.W = images.shape[2];
+  const FileTensor& boxes = tensor("gt_boxes", FileDType::f32, {batch.N, -1, 4});
+  batch.max_boxes = boxes.shape[1];
+  batch.images = images.values<uint8_t>();
+  batch.orientations = tensor("orientations", FileDType::i32, {batch.N}).values<int32_t>();
+  batch.sizes = tensor("sizes", FileDType::i32, {batch.N, 2}).values<int32_t>();
+  batch.gt_boxes = boxes.values<float>();
+  batch.gt_labels = tensor("gt_labels", FileDType::i32, {batch.N, batch.max_boxes}).values<int32_t>();
+  batch.gt_counts = tensor("gt_counts", FileDType::i32, {batch.N}).values<int32_t>();
+  for (const int32_t count : batch.gt_counts)
+    if (count < 0 || count > batch.max_boxes)
+      throw std::runtime_error(fmt::format("{}: gt_counts out of range", path.string()));
+  const auto ids = file.metadata.find("ids");
+  const auto names = ids == file.metadata.end()
+                         ? nlohmann::json()
+                         : nlohmann::json::parse(ids->second, nullptr, /*allow_exceptions=*/false);
+  for (const auto& name : names) batch.ids.push_back(name.is_string() ? name.get<std::string>() : name.dump());
+  return batch;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include "engine/evaluation.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "data/images/image.h"
+#include "data/loading/loader.h"
+#include "engine/batches.h"
+
+namespace gradlibra {
+
+Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
+                          const std::function<void(int64_t, int64_t)>& progress) {
+  Detections detections(dataset.images.size());
+  Loader loader(dataset, config.loader, config.data, LoaderMode::evaluate, {});
+  Batch batch;
+  DeviceBatch device;
+  int64_t done = 0;
+  while (loader.next(batch)) {
+    upload(detector.context(), batch, device);
+    Tape tape(detector.context(), Tape::Mode::inference);
+    const auto boxes = detector.detect(tape, detector.normalize(tape, device.images), batch.sizes);
+    for (size_t n = 0; n < boxes.size(); ++n) {
+      const auto index = static_cast<size_t>(batch.indices[n]);
+      const float sx = batch.scale_x[n], sy = batch.scale_y[n];
+      for (const ScoredBox& b : boxes[n])
+        detections[index].push_back({{b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy}, b.label, b.score});
+    }
+    done += batch.N;
+    if (progress) progress(done, static_cast<int64_t>(dataset.images.size()));
+  }
+  return detections;
+}
+
+void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
+                     const std::vector<std::string>& classes, double min_score, bool apply_exif,
+                     const std::filesystem::path& to) {
+  Image image = read_image(record.path, apply_exif);
+  for (auto d = detections.rbegin(); d != detections.rend(); ++d) {  // the surest on top
+    if (d->score < min_score) continue;
+    const Color color = class_color(d->label);
+    draw_box(image, d->box.x1, d->box.y1, d->box.x2, d->box.y2, color);
+    draw_text(image, static_cast<int>(d->box.x1), static_cast<int>(d->box.y1) - 2,
+              fmt::format("{} {:.2f}", classes[static_cast<size_t>(d->label)], d->score), color);
+  }
+  write_image(to, image);
+}
+
+std::string coco_results_json(const Dataset& dataset, const Detections& detections) {
+  nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < detections.size(); ++i) {
+    const std::string& id = dataset.images[i].id;
+    // A stem such as "007" is not a number: it would come back as 7.
+    const bool numeric = !id.empty() && id.size() < 18 && (id == "0" || id[0] != '0') &&
+                         std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
+    for (const Detection& d : detections[i]) {
+      nlohmann::ordered_json entry;
+      if (numeric) {
+        entry["image_id"] = std::stoll(id);
+      } else {
+        entry["image_id"] = id;
+      }
+      const std::string& name = dataset.classes[static_cast<size_t>(d.label)];
+      const auto category = dataset.category_ids.find(name);
+      entry["category_id"] = category == dataset.category_ids.end() ? d.label : category->second;
+      entry["bbox"] = {d.box.x1, d.box.y1, d.box.x2 - d.box.x1, d.box.y2 - d.box.y1};
+      entry["score"] = d.score;
+      entry["category"] = name;
+      results.push_back(std::move(entry));
+    }
+  }
+  return results.dump(1) + "\n";
+}
+
+}  // namespace gradlibra

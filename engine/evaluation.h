@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// A detector over a data set: detections in original image pixels.
+#pragma once
+
+#include <functional>
+
+#include "data/metrics/metrics.h"
+#include "engine/experiment.h"
+#include "models/detector.h"
+
+namespace gradlibra {
+
+// Runs the detector over every image of the data set, in order. progress(done, total) after each batch.
+[[nodiscard]] Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
+                                        const std::function<void(int64_t, int64_t)>& progress = {});
+
+// The image with its detections of at least min_score, class and score written above each box, as `to` (.png or .jpg).
+void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
+                     const std::vector<std::string>& classes, double min_score, bool apply_exif,
+                     const std::filesystem::path& to);
+
+// Detections as COCO result entries [{image_id, category_id, bbox: [x, y, w, h], score, category}]. Image ids that are whole
+// numbers are written as numbers, others (VOC stems) as strings; category_id is the annotation file's id of the class, or its index in
+// the class list where there is no such file.
+[[nodiscard]] std::string coco_results_json(const Dataset& dataset, const Detections& detections);
+
+}  // namespace gradlibra

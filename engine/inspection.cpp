@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#include "engine/inspection.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "engine/batches.h"
+#include "runtime/training/weights.h"
+
+namespace gradlibra {
+
+namespace {
+
+std::vector<int64_t> dims_of(const Tensor& t) { return {t.shape().dims().begin(), t.shape().dims().end()}; }
+
+// A value of the tape as files have it: maps (N, H, W, C) become (N, C, H, W), by the same reordering as a weight's; assignments stay integers,
+// a double becomes a scalar.
+FileTensor value_tensor(Context& context, const Tensor& tensor) {
+  if (tensor.dtype() == DType::i32) return make_file_tensor(context.download<int32_t>(tensor), dims_of(tensor));
+  if (tensor.dtype() == DType::f64) return make_file_scalar(context.download<double>(tensor).at(0));
+  const bool map = tensor.shape().rank() == 4;
+  return to_file_tensor(context, tensor, map ? FileLayout::convolution : FileLayout::as_is);
+}
+
+}  // namespace
+
+std::string costs_table(const Detector& detector, int64_t height, int64_t width) {
+  std::string text = fmt::format("{:<40} {:>14} {:>14}\n", "part", "parameters", "GMACs");
+  int64_t parameters = 0, multiply_adds = 0;
+  for (const auto& part : detector.costs(height, width)) {
+    text += fmt::format("{:<40} {:>14} {:>14.3f}\n", part.part, part.parameters,
+                        static_cast<double>(part.multiply_adds) / 1e9);
+    parameters += part.parameters;
+    // Sampling of deformable convolutions is listed but, as in the literature, not part of the total.
+    if (part.part.find('#') == std::string::npos) multiply_adds += part.multiply_adds;
+  }
+  text += fmt::format("{:<40} {:>14} {:>14.3f}\n", fmt::format("total, one {}x{} image", width, height), parameters,
+                      static_cast<double>(multiply_adds) / 1e9);
+  return text;
+}
+
+std::string costs_json(const Detector& detector, int64_t height, int64_t width) {
+  nlohmann::ordered_json json{{"height", height}, {"width", width}};
+  for (const auto& part : detector.costs(height, width))
+    json["parts"][part.part] = {{"parameters", part.parameters}, {"multiply_adds", part.multiply_adds}};
+  return json.dump(1) + "\n";
+}
+
+Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids) {
+  Dataset chosen{dataset.classes, dataset.groups, {}, dataset.category_ids};
+  if (ids.empty()) {
+    const auto count = std::min(dataset.images.size(), static_cast<size_t>(config.loader.batch_size));
+    chosen.images.assign(dataset.images.begin(), dataset.images.begin() + static_cast<int64_t>(count));
+  }
+  for (const std::string& id : ids) {
+    const auto found =
+        std::find_if(dataset.images.begin(), dataset.images.end(), [&](const ImageRecord& r) { return r.id == id; });
+    if (found == dataset.images.end()) throw std::runtime_error("no image with id '" + id + "' in this split");
+    chosen.images.push_back(*found);
+  }
+  LoaderConfig loader_config = config.loader;
+  loader_config.batch_size = static_cast<int>(chosen.images.size());
+  Loader loader(chosen, loader_config, config.data, LoaderMode::evaluate, {});
+  Batch batch;
+  if (!loader.next(batch)) throw std::runtime_error("the split has no images");
+  return batch;
+}
+
+SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
+  Context& context = detector.context();
+  DeviceBatch device;
+  upload(context, batch, device);
+  SafetensorsFile file;
+  auto& tensors = file.tensors;
+  // Before the forward pass, which moves the running statistics of batch norm in training mode.
+  for (const Parameter& p : detector.parameters().all())
+    tensors["param/" + p.name] = to_file_tensor(context, p.node.value, p.layout);
+  Tape tape(context, Tape::Mode::inspection);
+  SingleProcess alone;
+  const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone);
+  tape.backward();
+
+  for (const auto& [name, value] : tape.noted()) {
+    tensors[name] = value_tensor(context, value.node().value);
+    if (value.node().grad_written) tensors["grad/" + name] = value_tensor(context, value.node().grad);
+  }
+  detector.parameters().finish_backward();
+  for (const Parameter& p : detector.parameters().all())
+    if (p.trainable) tensors["grad/" + p.name] = to_file_tensor(context, p.node.grad, p.layout);
+  tensors["gt.boxes"] = make_file_tensor(batch.gt_boxes, dims_of(device.truth.boxes));
+  tensors["gt.labels"] = make_file_tensor(batch.gt_labels, dims_of(device.truth.labels));
+  tensors["gt.counts"] = make_file_tensor(batch.gt_counts, dims_of(device.truth.counts));
+  for (const LossTerm& term : terms)
+    tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
+  file.metadata["format"] = "gradlibra step 1";
+  file.metadata["layout"] = "maps N,C,H,W; weights O,I,kh,kw";
+  file.metadata["images"] = nlohmann::json(batch.ids).dump();
+  return file;
+}
+
+}  // namespace gradlibra

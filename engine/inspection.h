@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// What `inspect` prints: costs of a model, and one training step with every intermediate for comparison with another implementation.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "data/loading/loader.h"
+#include "engine/experiment.h"
+#include "models/detector.h"
+#include "runtime/base/safetensors.h"
+
+namespace gradlibra {
+
+// Parameters and multiply-adds per part of a detector for one height x width image.
+[[nodiscard]] std::string costs_table(const Detector& detector, int64_t height, int64_t width);
+[[nodiscard]] std::string costs_json(const Detector& detector, int64_t height, int64_t width);
+
+// The images of these ids (all ids must exist; empty: the first batch_size images) as one batch without augmentation.
+[[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config,
+                             const std::vector<std::string>& ids);
+
+// One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other frameworks have them:
+//   input, gt.boxes, gt.labels, gt.counts                     what went in (normalised pixels, network coordinates)
+//   whatever backbone, neck and head note on the tape         backbone.c2 .. c5, neck.p3 .., and what the head's header lists: maps, boxes,
+//                                                             assignments (integers), normalisers (scalars, F64)
+//   grad/<any of these>, grad/<parameter>                     d total loss / d value, where one exists
+//   loss.<term>                                               scalars (F64)
+//   param/<parameter>                                         the weights it ran with
+[[nodiscard]] SafetensorsFile inspect_step(Detector& detector, const Batch& batch);
+
+}  // namespace gradlibra

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#include "engine/program.h"
+
+#include <fmt/format.h>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+
+#include "engine/trainer.h"
+
+namespace gradlibra {
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
+  app.get_formatter()->column_width(34);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? kSuccess : kUsage;
+  }
+  const auto fail = [&](const std::exception& e, ExitCode code) {
+    fmt::print(stderr, "{}: {}\n", app.get_name(), e.what());
+    return static_cast<int>(code);
+  };
+  try {
+    return body();
+  } catch (const ConfigError& e) {
+    return fail(e, kUsage);
+  } catch (const std::invalid_argument& e) {
+    return fail(e, kUsage);
+  } catch (const NonFiniteError& e) {
+    return fail(e, kNonFinite);
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "{}: out of memory; use a smaller loader.batch_size or image size\n", app.get_name());
+    return kFailure;
+  } catch (const std::exception& e) {
+    return fail(e, kFailure);
+  }
+}
+
+void add_config_options(CLI::App& app, CommonOptions& options, bool config_required) {
+  auto* config =
+      app.add_option("--config", options.config, "experiment file (YAML); configs/ has some")->type_name("FILE");
+  if (config_required) config->required();
+  app.add_option("overrides", options.overrides, "values of the configuration to change, such as schedule.lr=0.01")
+      ->type_name("key.path=value");
+}
+
+void add_device_options(CLI::App& app, CommonOptions& options) {
+  app.add_option("--device", options.device, "auto takes a GPU if one can be used")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--threads", options.threads, "CPU threads; 0: one per processor")->capture_default_str();
+}
+
+std::unique_ptr<Context> open_device(const CommonOptions& options) {
+  std::unique_ptr<Context> context = Context::for_device(options.device, options.threads);
+  const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
+  fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
+  return context;
+}
+
+ExperimentConfig read_experiment(const CommonOptions& options) {
+  ExperimentConfig config;
+  ConfigSource(options.config, options.overrides).read_into(config);
+  return config;
+}
+
+namespace {
+std::atomic<int> caught_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free, "written by a signal handler");
+
+void on_signal(int number) {
+  if (caught_signal.exchange(number) != 0) std::_Exit(128 + number);
+}
+}  // namespace
+
+const std::atomic<int>& catch_signals() {
+  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) std::signal(number, on_signal);
+  return caught_signal;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// What every program shares: one place that catches errors, exit codes, common options, and the interrupt signal.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/experiment.h"
+#include "runtime/device/context.h"
+
+namespace gradlibra {
+
+// Exit codes, the same for every program.
+enum ExitCode {
+  kSuccess = 0,
+  kFailure = 1,    // an error while running: files, memory, device
+  kUsage = 2,      // the command line or the configuration is wrong
+  kNonFinite = 3,  // training met a loss or gradient that is not a number
+  kFindings = 4,   // inspect data: defects were found
+  kInterrupted = 130,
+};
+
+// Parses and runs: prints errors to stderr as "program: message", never lets an exception out.
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+// --config and the trailing key.path=value overrides, --device, --threads.
+struct CommonOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::string device = "auto";
+  int threads = 0;
+};
+void add_config_options(CLI::App& app, CommonOptions& options, bool config_required);
+void add_device_options(CLI::App& app, CommonOptions& options);
+
+// The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none.
+[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options);
+
+[[nodiscard]] ExperimentConfig read_experiment(const CommonOptions& options);
+
+// Counts SIGINT, SIGTERM and SIGUSR1: the first lets the program finish its step (the value is the signal), the second ends it at once.
+const std::atomic<int>& catch_signals();
+
+}  // namespace gradlibra

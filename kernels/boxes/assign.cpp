@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+// Target assignment on the host: boxes find their candidates in parallel, then priors their owners.
+#include "kernels/boxes/assign.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "kernels/boxes/box_iou.h"
+#include "kernels/boxes/prior_distance.h"
+#include "kernels/parallel.h"
+
+namespace gradlibra::kernels {
+
+namespace {
+
+constexpr int kMaxPosNum = 16;
+
+int64_t real_boxes(const View<const int32_t>& gt_counts, int64_t n, int64_t M) {
+  return std::clamp<int64_t>(gt_counts[n], 0, M);
+}
+
+float stride_of_box(const View<const float>& priors, const BoxFrame& box, float scale) {
+  float filled = 0, smallest = std::numeric_limits<float>::infinity();
+  for (int64_t p = 0; p < priors.dim(0); ++p) {
+    const float stride = priors[3 * p + 2];
+    if (box_fills_stride(box, scale, stride)) filled = std::max(filled, stride);
+    smallest = std::min(smallest, stride);
+  }
+  return filled > 0 ? filled : smallest;
+}
+
+// The k nearest priors of the box's level, nearest first; -1 where the level has fewer.
+void nearest_priors(const View<const float>& priors, const float* gt_box, const PointAssign& options,
+                    int32_t* candidates) {
+  const BoxFrame box = box_frame(gt_box);
+  const float level_stride = stride_of_box(priors, box, options.scale);
+  const int k = options.pos_num;
+  std::array<double, kMaxPosNum> distances;
+  distances.fill(std::numeric_limits<double>::infinity());
+  std::fill_n(candidates, k, -1);
+  for (int64_t p = 0; p < priors.dim(0); ++p) {
+    if (priors[3 * p + 2] != level_stride) continue;
+    const double distance = squared_distance(box, priors[3 * p], priors[3 * p + 1]);
+    // Before the first that is farther; equal ones came first and have the lower index.
+    const auto place = std::upper_bound(distances.begin(), distances.begin() + k, distance) - distances.begin();
+    if (place == k) continue;
+    std::move_backward(distances.begin() + place, distances.begin() + k - 1, distances.begin() + k);
+    std::move_backward(candidates + place, candidates + k - 1, candidates + k);
+    distances[static_cast<size_t>(place)] = distance;
+    candidates[place] = static_cast<int32_t>(p);
+  }
+}
+
+}  // namespace
+
+int64_t point_assign_workspace(int64_t N, int64_t M, const PointAssign& options) { return N * M * options.pos_num; }
+
+void point_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                  const PointAssign& options, View<int32_t> assigned, View<float> workspace) {
+  require(assigned.rank() == 2, "point_assign", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require(gt_boxes.rank() == 3, "point_assign", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1), k = options.pos_num;
+  require_shape("point_assign", "priors", priors, {P, 3});
+  require_shape("point_assign", "gt_boxes", gt_boxes, {N, M, 4});
+  require_shape("point_assign", "gt_counts", gt_counts, {N});
+  require(k >= 1 && k <= kMaxPosNum, "point_assign", "pos_num must be 1 to 16, is " + std::to_string(k));
+  require(workspace.size() >= point_assign_workspace(N, M, options), "point_assign", "workspace is too small");
+  auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
+
+  parallel_for(cpu, N * M, 1, [&](int64_t box) {
+    if (box % M < real_boxes(gt_counts, box / M, M))
+      nearest_priors(priors, gt_boxes.data() + 4 * box, options, candidates + box * k);
+  });
+  parallel_for(cpu, N, 1, [&](int64_t n) {
+    int32_t* owner = assigned.data() + n * P;
+    const float* boxes = gt_boxes.data() + n * M * 4;
+    const auto distance = [&](int64_t box, int64_t prior) {
+      return squared_distance(box_frame(boxes + 4 * box), priors[3 * prior], priors[3 * prior + 1]);
+    };
+    std::fill_n(owner, P, 0);
+    for (int64_t box = 0; box < real_boxes(gt_counts, n, M); ++box)
+      for (int64_t j = 0; j < k; ++j) {
+        const int64_t prior = candidates[(n * M + box) * k + j];
+        if (prior < 0) continue;
+        if (owner[prior] == 0 || distance(box, prior) < distance(owner[prior] - 1, prior))
+          owner[prior] = static_cast<int32_t>(box + 1);
+      }
+  });
+}
+
+int64_t max_iou_assign_workspace(int64_t N, int64_t M) { return N * M; }
+
+void max_iou_assign(Cpu& cpu, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace) {
+  require(assigned.rank() == 2, "max_iou_assign", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require(gt_boxes.rank() == 3, "max_iou_assign", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1);
+  require_shape("max_iou_assign", "boxes", boxes, {N, P, 4});
+  require_shape("max_iou_assign", "gt_boxes", gt_boxes, {N, M, 4});
+  require_shape("max_iou_assign", "gt_counts", gt_counts, {N});
+  require(workspace.size() >= max_iou_assign_workspace(N, M), "max_iou_assign", "workspace is too small");
+  float* gt_max = workspace.data();  // M_g
+
+  parallel_for(cpu, N * M, 1, [&](int64_t gt) {
+    const int64_t n = gt / M;
+    if (gt % M >= real_boxes(gt_counts, n, M)) return;
+    float largest = 0;
+    for (int64_t p = 0; p < P; ++p)
+      largest = std::max(largest, box_iou(boxes.data() + 4 * (n * P + p), gt_boxes.data() + 4 * gt));
+    gt_max[gt] = largest;
+  });
+  parallel_for(cpu, N * P, 256, [&](int64_t row) {
+    const int64_t n = row / P, count = real_boxes(gt_counts, n, M);
+    float largest = -1;
+    int32_t best = 0, low_quality = 0;
+    for (int64_t g = 0; g < count; ++g) {
+      const float iou = box_iou(boxes.data() + 4 * row, gt_boxes.data() + 4 * (n * M + g));
+      const auto id = static_cast<int32_t>(g + 1);
+      if (iou > largest) {
+        largest = iou;
+        best = id;
+      }
+      if (iou == gt_max[n * M + g] && iou >= options.min_pos_iou) low_quality = id;
+    }
+    if (low_quality > 0)
+      assigned[row] = low_quality;
+    else if (largest < options.neg_iou)  // also without ground truth
+      assigned[row] = 0;
+    else
+      assigned[row] = largest >= options.pos_iou ? best : -1;
+  });
+}
+
+void gather_targets(Cpu& cpu, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
+                    int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
+                    View<float> box_weights) {
+  require(assigned.rank() == 2, "gather_targets", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require(gt_boxes.rank() == 3, "gather_targets", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1);
+  const bool with_classes = labels.data() != nullptr;
+  require_shape("gather_targets", "gt_boxes", gt_boxes, {N, M, 4});
+  require_shape("gather_targets", "box_targets", box_targets, {N, P, 4});
+  require_shape("gather_targets", "box_weights", box_weights, {N, P});
+  if (with_classes) {
+    require_shape("gather_targets", "gt_labels", gt_labels, {N, M});
+    require_shape("gather_targets", "labels", labels, {N, P});
+    require_shape("gather_targets", "class_weights", class_weights, {N, P});
+  }
+  parallel_for(cpu, N * P, 4096, [&](int64_t row) {
+    const int32_t a = assigned[row];
+    const int64_t gt = row / P * M + a - 1;
+    if (with_classes) {
+      labels[row] = a > 0 ? gt_labels[gt] : background;
+      class_weights[row] = a < 0 ? 0 : 1;
+    }
+    for (int64_t c = 0; c < 4; ++c) box_targets[4 * row + c] = a > 0 ? gt_boxes[4 * gt + c] : 0;
+    box_weights[row] = a > 0 ? 1 : 0;
+  });
+}
+
+void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts, View<int32_t>) {
+  require(assigned.rank() == 2, "count_assigned", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require_shape("count_assigned", "counts", counts, {4});
+  int64_t positives = 0, valid = 0, image_min1 = 0, both_min1 = 0;
+  for (int64_t n = 0; n < assigned.dim(0); ++n) {
+    const int32_t* row = assigned.data() + n * assigned.dim(1);
+    const int64_t pos = std::count_if(row, row + assigned.dim(1), [](int32_t a) { return a > 0; });
+    const int64_t neg = std::count(row, row + assigned.dim(1), 0);
+    positives += pos;
+    valid += pos + neg;
+    image_min1 += std::max<int64_t>(pos, 1);
+    both_min1 += std::max<int64_t>(pos, 1) + std::max<int64_t>(neg, 1);
+  }
+  const int64_t all[4] = {positives, valid, image_min1, both_min1};
+  for (int64_t i = 0; i < 4; ++i) counts[i] = static_cast<double>(all[i]);
+}
+
+}  // namespace gradlibra::kernels

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+// Target assignment on the device, without a P x M matrix. One block per ground truth reduces over the priors (its nearest points;
+// its largest overlap); one thread per prior then walks the image's ground truth, which all threads of a block read together.
+// Every decision is a comparison of values that the host computes with the same roundings, so results are the host's exactly.
+#include "kernels/block_reduce.cuh"
+#include "kernels/block_tree.cuh"
+#include "kernels/boxes/assign.h"
+#include "kernels/boxes/box_iou.h"
+#include "kernels/boxes/prior_distance.h"
+
+namespace gradlibra::kernels {
+
+namespace {
+
+constexpr int kMaxPosNum = 16;
+
+// Ground truth as it lies in memory; image n has count(n) boxes, the rest is padding.
+struct GroundTruth {
+  const float* boxes;  // (N, M, 4)
+  const int32_t* counts;
+  int64_t N, M;
+  __device__ int64_t count(int64_t n) const {
+    const int64_t c = counts[n];
+    return c < 0 ? 0 : c < M ? c : M;
+  }
+};
+
+// A prior and its squared distance; ordered by distance, at ties by index.
+struct Neighbour {
+  double distance;
+  int32_t prior;
+};
+__device__ bool nearer(const Neighbour& a, const Neighbour& b) {
+  return a.distance < b.distance || (a.distance == b.distance && a.prior < b.prior);
+}
+
+// The stride of the box's level, worked out by the whole block: the largest that the box fills, else the smallest.
+struct Strides {
+  float filled, smallest;
+};
+__device__ float stride_of_box(const float* __restrict__ priors, int64_t P, const BoxFrame& box, float scale) {
+  Strides s = {0, INFINITY};
+  for (int64_t p = threadIdx.x; p < P; p += kBlock) {
+    const float stride = priors[3 * p + 2];
+    if (box_fills_stride(box, scale, stride)) s.filled = fmaxf(s.filled, stride);
+    s.smallest = fminf(s.smallest, stride);
+  }
+  s = block_reduce(s, [](const Strides& a, const Strides& b) {
+    return Strides{fmaxf(a.filled, b.filled), fminf(a.smallest, b.smallest)};
+  });
+  return s.filled > 0 ? s.filled : s.smallest;
+}
+
+// One block per ground truth box. Its k nearest points come one by one: each pass finds the first behind the one found before.
+__global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
+                                      const PointAssign options, int32_t* __restrict__ candidates) {
+  const int64_t id = blockIdx.x;
+  if (id % gt.M >= gt.count(id / gt.M)) return;
+  const BoxFrame box = box_frame(gt.boxes + 4 * id);
+  const float level_stride = stride_of_box(priors, P, box, options.scale);
+  Neighbour last = {-1, -1};
+  for (int j = 0; j < options.pos_num; ++j) {
+    Neighbour best = {INFINITY, INT32_MAX};
+    for (int64_t p = threadIdx.x; p < P; p += kBlock) {
+      if (priors[3 * p + 2] != level_stride) continue;
+      const Neighbour here = {squared_distance(box, priors[3 * p], priors[3 * p + 1]), static_cast<int32_t>(p)};
+      if (nearer(last, here) && nearer(here, best)) best = here;
+    }
+    best = block_reduce(best, [](const Neighbour& a, const Neighbour& b) { return nearer(b, a) ? b : a; });
+    if (threadIdx.x == 0) candidates[id * options.pos_num + j] = best.distance < INFINITY ? best.prior : -1;
+    last = best;
+  }
+}
+
+// One thread per prior: the nearest of the boxes that have it as a candidate, the lower box at ties.
+__global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt, int pos_num,
+                                    const int32_t* __restrict__ candidates, int32_t* __restrict__ assigned) {
+  const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  if (row >= gt.N * P) return;
+  const int64_t n = row / P, p = row % P, count = gt.count(n);
+  int32_t owner = 0;
+  double nearest = INFINITY;
+  for (int64_t g = 0; g < count; ++g)
+    for (int j = 0; j < pos_num; ++j) {
+      if (candidates[(n * gt.M + g) * pos_num + j] != p) continue;
+      const double distance =
+          squared_distance(box_frame(gt.boxes + 4 * (n * gt.M + g)), priors[3 * p], priors[3 * p + 1]);
+      if (distance < nearest) {
+        nearest = distance;
+        owner = static_cast<int32_t>(g + 1);
+      }
+    }
+  assigned[row] = owner;
+}
+
+// One block per ground truth box: M_g, its largest overlap.
+__global__ void gt_max_iou_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
+                                  float* __restrict__ gt_max) {
+  const int64_t id = blockIdx.x, n = id / gt.M;
+  if (id % gt.M >= gt.count(n)) return;
+  float largest = 0;
+  for (int64_t p = threadIdx.x; p < P; p += kBlock)
+    largest = fmaxf(largest, box_iou(boxes + 4 * (n * P + p), gt.boxes + 4 * id));
+  largest = block_reduce(largest, [](float a, float b) { return fmaxf(a, b); });
+  if (threadIdx.x == 0) gt_max[id] = largest;
+}
+
+// One thread per box.
+__global__ void max_iou_assign_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
+                                      const MaxIouAssign options, const float* __restrict__ gt_max,
+                                      int32_t* __restrict__ assigned) {
+  const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  if (row >= gt.N * P) return;
+  const int64_t n = row / P, count = gt.count(n);
+  const float box[4] = {boxes[4 * row], boxes[4 * row + 1], boxes[4 * row + 2], boxes[4 * row + 3]};
+  float largest = -1;
+  int32_t best = 0, low_quality = 0;
+  for (int64_t g = 0; g < count; ++g) {
+    const float iou = box_iou(box, gt.boxes + 4 * (n * gt.M + g));
+    const int32_t id = static_cast<int32_t>(g + 1);
+    if (iou > largest) {
+      largest = iou;
+      best = id;
+    }
+    if (iou == gt_max[n * gt.M + g] && iou >= options.min_pos_iou) low_quality = id;
+  }
+  if (low_quality > 0)
+    assigned[row] = low_quality;
+  else if (largest < options.neg_iou)  // also without ground truth
+    assigned[row] = 0;
+  else
+    assigned[row] = largest >= options.pos_iou ? best : -1;
+}
+
+struct TargetArgs {
+  const int32_t* assigned;
+  const float* gt_boxes;
+  const int32_t* gt_labels;
+  int background;
+  int32_t* labels;  // null: no class targets
+  float* class_weights;
+  float* box_targets;
+  float* box_weights;
+  int64_t rows, P, M;
+};
+
+// One thread per prior.
+__global__ void gather_targets_kernel(const TargetArgs t) {
+  const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  if (row >= t.rows) return;
+  const int32_t a = t.assigned[row];
+  const int64_t gt = row / t.P * t.M + a - 1;
+  if (t.labels != nullptr) {
+    t.labels[row] = a > 0 ? t.gt_labels[gt] : t.background;
+    t.class_weights[row] = a < 0 ? 0 : 1;
+  }
+  for (int c = 0; c < 4; ++c) t.box_targets[4 * row + c] = a > 0 ? t.gt_boxes[4 * gt + c] : 0;
+  t.box_weights[row] = a > 0 ? 1 : 0;
+}
+
+// A block counts one image; integers, so the order of the additions is of no consequence.
+__global__ void count_image_kernel(const int32_t* __restrict__ assigned, int64_t P, int2* __restrict__ images) {
+  const int32_t* row = assigned + blockIdx.x * P;
+  int positives = 0, negatives = 0;
+  for (int64_t p = threadIdx.x; p < P; p += kBlock) {
+    const int32_t a = row[p];
+    positives += a > 0;
+    negatives += a == 0;
+  }
+  positives = block_sum(positives);
+  negatives = block_sum(negatives);
+  if (threadIdx.x == 0) images[blockIdx.x] = make_int2(positives, negatives);
+}
+
+// One block joins the images.
+__global__ void count_assigned_kernel(const int2* __restrict__ images, int64_t N, double* __restrict__ counts) {
+  long long sum[4] = {0, 0, 0, 0};
+  for (int64_t n = threadIdx.x; n < N; n += kBlock) {
+    const int pos = images[n].x, neg = images[n].y, pos_min1 = pos > 1 ? pos : 1, neg_min1 = neg > 1 ? neg : 1;
+    sum[0] += pos;
+    sum[1] += pos + neg;
+    sum[2] += pos_min1;
+    sum[3] += pos_min1 + neg_min1;
+  }
+  for (int i = 0; i < 4; ++i) {
+    const long long total = block_sum(sum[i]);
+    if (threadIdx.x == 0) counts[i] = static_cast<double>(total);
+  }
+}
+
+// Shapes that both assigners share.
+GroundTruth check_ground_truth(const char* op, const View<const float>& gt_boxes, const View<const int32_t>& gt_counts,
+                               const View<int32_t>& assigned) {
+  require(assigned.rank() == 2, op, "assigned must be (N, P), is " + assigned.shape().to_string());
+  require(gt_boxes.rank() == 3, op, "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  const int64_t N = assigned.dim(0), M = gt_boxes.dim(1);
+  require_shape(op, "gt_boxes", gt_boxes, {N, M, 4});
+  require_shape(op, "gt_counts", gt_counts, {N});
+  return {gt_boxes.data(), gt_counts.data(), N, M};
+}
+
+}  // namespace
+
+void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                  const PointAssign& options, View<int32_t> assigned, View<float> workspace) {
+  const GroundTruth gt = check_ground_truth("point_assign", gt_boxes, gt_counts, assigned);
+  const int64_t P = assigned.dim(1);
+  require_shape("point_assign", "priors", priors, {P, 3});
+  require(options.pos_num >= 1 && options.pos_num <= kMaxPosNum, "point_assign",
+          "pos_num must be 1 to 16, is " + std::to_string(options.pos_num));
+  require(workspace.size() >= point_assign_workspace(gt.N, gt.M, options), "point_assign", "workspace is too small");
+  if (gt.N * P == 0) return;
+  auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
+  if (gt.M > 0)
+    launch(nearest_priors_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), priors.data(), P, gt,
+           options, candidates);
+  launch(claim_priors_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), priors.data(), P, gt,
+         options.pos_num, candidates, assigned.data());
+}
+
+void max_iou_assign(Cuda& cuda, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace) {
+  const GroundTruth gt = check_ground_truth("max_iou_assign", gt_boxes, gt_counts, assigned);
+  const int64_t P = assigned.dim(1);
+  require_shape("max_iou_assign", "boxes", boxes, {gt.N, P, 4});
+  require(workspace.size() >= max_iou_assign_workspace(gt.N, gt.M), "max_iou_assign", "workspace is too small");
+  if (gt.N * P == 0) return;
+  if (gt.M > 0)
+    launch(gt_max_iou_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), boxes.data(), P, gt,
+           workspace.data());
+  launch(max_iou_assign_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), boxes.data(), P, gt, options,
+         workspace.data(), assigned.data());
+}
+
+void gather_targets(Cuda& cuda, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
+                    int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
+                    View<float> box_weights) {
+  require(assigned.rank() == 2, "gather_targets", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require(gt_boxes.rank() == 3, "gather_targets", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1);
+  require_shape("gather_targets", "gt_boxes", gt_boxes, {N, M, 4});
+  require_shape("gather_targets", "box_targets", box_targets, {N, P, 4});
+  require_shape("gather_targets", "box_weights", box_weights, {N, P});
+  if (labels.data() != nullptr) {
+    require_shape("gather_targets", "gt_labels", gt_labels, {N, M});
+    require_shape("gather_targets", "labels", labels, {N, P});
+    require_shape("gather_targets", "class_weights", class_weights, {N, P});
+  }
+  if (N * P == 0) return;
+  const TargetArgs args = {.assigned = assigned.data(),
+                           .gt_boxes = gt_boxes.data(),
+                           .gt_labels = gt_labels.data(),
+                           .background = background,
+                           .labels = labels.data(),
+                           .class_weights = class_weights.data(),
+                           .box_targets = box_targets.data(),
+                           .box_weights = box_weights.data(),
+                           .rows = N * P,
+                           .P = P,
+                           .M = M};
+  launch(gather_targets_kernel, blocks_for(N * P, kBlock), kBlock, 0, cuda.stream(), args);
+}
+
+void count_assigned(Cuda& cuda, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace) {
+  require(assigned.rank() == 2, "count_assigned", "assigned must be (N, P), is " + assigned.shape().to_string());
+  require_shape("count_assigned", "counts", counts, {4});
+  const int64_t N = assigned.dim(0);
+  require(N == 0 || workspace.size() >= count_assigned_workspace(N), "count_assigned",
+          "workspace has " + workspace.shape().to_string() + " int32, needs " +
+              std::to_string(count_assigned_workspace(N)));
+  auto* images = reinterpret_cast<int2*>(workspace.data());
+  if (N > 0)
+    launch(count_image_kernel, static_cast<unsigned>(N), kBlock, 0, cuda.stream(), assigned.data(), assigned.dim(1),
+           images);
+  launch(count_assigned_kernel, 1, kBlock, 0, cuda.stream(), images, N, counts.data());
+}
+
+}  // namespace gradlibra::kernels

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// Point sets to boxes on the device. One thread per row (all K points): K is 9, a warp reduction would cost more than it saves.
+// A row's 72 bytes are read two or three times; the first pass brings them into L1. The gradient by m is summed per block in
+// double, then over blocks by one block, always in one order.
+#include "kernels/block_reduce.cuh"
+#include "kernels/boxes/points_to_boxes.h"
+
+namespace gradlibra::kernels {
+
+namespace {
+
+static_assert(kBlock == kPointsToBoxesRows);  // a thread per row, a partial sum per block
+
+// The coordinates of one axis: v[0], v[2], v[4], ... (offsets interleave y and x).
+struct Axis {
+  const float* v;
+  int K;
+  __device__ float operator[](int k) const { return v[2 * k]; }
+};
+
+struct Moments {
+  float mean, deviation;
+};
+__device__ Moments moments(const Axis a) {
+  const float first = a[0];
+  float shift = 0;
+  for (int k = 1; k < a.K; ++k) shift += a[k] - first;
+  shift /= static_cast<float>(a.K);
+  float squares = 0;
+  for (int k = 0; k < a.K; ++k) {
+    const float centred = a[k] - first - shift;
+    squares += centred * centred;
+  }
+  return {first + shift, sqrtf(squares / static_cast<float>(a.K - 1))};
+}
+
+// Points that set the two sides, the lowest k at a tie; a NaN point sets both.
+struct Extremes {
+  int lo, hi;
+};
+__device__ Extremes extremes(const Axis a, int count) {
+  Extremes e = {0, 0};
+  float lo = a[0], hi = lo;
+  for (int k = 1; k < count; ++k) {
+    const float v = a[k];
+    const bool is_nan = !(v == v);
+    if (v < lo || is_nan) lo = v, e.lo = k;
+    if (v > hi || is_nan) hi = v, e.hi = k;
+  }
+  return e;
+}
+
+struct Args {
+  const float* offsets;
+  const float* priors;
+  const float* moment;  // null unless by_moment
+  int64_t rows, P;
+  int K;
+  bool by_moment;
+  int seen;  // the points that minmax transforms look at
+};
+
+__global__ void points_to_boxes_kernel(const Args a, float* __restrict__ boxes) {
+  const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  if (row >= a.rows) return;
+  const float* prior = a.priors + 3 * (row % a.P);
+  const float stride = prior[2];
+  for (int axis = 0; axis < 2; ++axis) {  // 0: x, 1: y
+    const Axis v = {a.offsets + row * 2 * a.K + (1 - axis), a.K};
+    float lo, hi;
+    if (a.by_moment) {
+      const Moments m = moments(v);
+      const float half = m.deviation * expf(a.moment[axis]);
+      lo = m.mean - half;
+      hi = m.mean + half;
+    } else {
+      const Extremes e = extremes(v, a.seen);
+      lo = v[e.lo];
+      hi = v[e.hi];
+    }
+    boxes[4 * row + axis] = lo * stride + prior[axis];
+    boxes[4 * row + 2 + axis] = hi * stride + prior[axis];
+  }
+}
+
+// Writes the gradient of one axis of one row and returns its share of the gradient by m.
+__device__ float backward_axis(const Args& a, int64_t row, int axis, const float* grad_box, float stride,
+                               Accumulate mode, float* __restrict__ grad_offsets) {
+  const int64_t first = row * 2 * a.K + (1 - axis);
+  const Axis v = {a.offsets + first, a.K};
+  float* grad = grad_offsets + first;
+  const float grad_lo = grad_box[axis] * stride, grad_hi = grad_box[2 + axis] * stride;
+  if (a.by_moment) {
+    const Moments m = moments(v);
+    const float K = static_cast<float>(a.K);
+    const float grad_deviation = (grad_hi - grad_lo) * expf(a.moment[axis]);
+    const float by_mean = (grad_lo + grad_hi) / K;
+    const float by_deviation = m.deviation > 0 ? grad_deviation / ((K - 1) * m.deviation) : 0;
+    for (int k = 0; k < a.K; ++k) {
+      const float g = by_mean + by_deviation * (v[k] - m.mean);
+      grad[2 * k] = mode == Accumulate::add ? grad[2 * k] + g : g;
+    }
+    return grad_deviation * m.deviation;
+  }
+  const Extremes e = extremes(v, a.seen);
+  for (int k = 0; k < a.K; ++k) {
+    const float g = (k == e.lo ? grad_lo : 0) + (k == e.hi ? grad_hi : 0);
+    grad[2 * k] = mode == Accumulate::add ? grad[2 * k] + g : g;
+  }
+  return 0;
+}
+
+__global__ void points_to_boxes_backward_kernel(const Args a, const float* __restrict__ grad_boxes, Accumulate mode,
+                                                float* __restrict__ grad_offsets, float* __restrict__ partials) {
+  const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  double grad_m[2] = {0, 0};
+  if (row < a.rows) {
+    const float stride = a.priors[3 * (row % a.P) + 2];
+    for (int axis = 0; axis < 2; ++axis)
+      grad_m[axis] = double{backward_axis(a, row, axis, grad_boxes + 4 * row, stride, mode, grad_offsets)};
+  }
+  if (!a.by_moment) return;
+  for (int axis = 0; axis < 2; ++axis) {
+    const double sum = block_sum(grad_m[axis]);
+    if (threadIdx.x == 0) partials[2 * int64_t{blockIdx.x} + axis] = static_cast<float>(sum);
+  }
+}
+
+// One block. blocks may be 0: the sum is 0.
+__global__ void grad_moment_kernel(const float* __restrict__ partials, int64_t blocks, float moment_mul,
+                                   Accumulate mode, float* __restrict__ grad_moment) {
+  for (int axis = 0; axis < 2; ++axis) {
+    double sum = 0;
+    for (int64_t i = threadIdx.x; i < blocks; i += kBlock) sum += double{partials[2 * i + axis]};
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) {
+      const float g = moment_mul * static_cast<float>(sum);
+      grad_moment[axis] = mode == Accumulate::add ? grad_moment[axis] + g : g;
+    }
+  }
+}
+
+Args make_args(const char* op, const View<const float>& offsets, const View<const float>& priors,
+               const View<const float>& moment, BoxTransform transform, const Shape& boxes) {
+  require(offsets.rank() == 3 && offsets.dim(2) % 2 == 0, op,
+          "offsets must be (N, P, 2K), are " + offsets.shape().to_string());
+  const int64_t N = offsets.dim(0), P = offsets.dim(1), K = offsets.dim(2) / 2;
+  require_shape(op, "priors", priors, {P, 3});
+  require(boxes == Shape{N, P, 4}, op, "boxes have shape " + boxes.to_string() + ", expected (N, P, 4)");
+  const bool by_moment = transform == BoxTransform::moment;
+  if (by_moment) require_shape(op, "moment", moment, {2});
+  const int64_t fewest = by_moment ? 2 : transform == BoxTransform::minmax ? 1 : 4;
+  require(K >= fewest, op, "too few points: " + std::to_string(K));
+  const int seen = transform == BoxTransform::partial_minmax ? 4 : static_cast<int>(K);
+  return {offsets.data(), priors.data(), moment.data(), N * P, P, static_cast<int>(K), by_moment, seen};
+}
+
+}  // namespace
+
+void points_to_boxes(Cuda& cuda, View<const float> offsets, View<const float> priors, View<const float> moment,
+                     BoxTransform transform, View<float> boxes) {
+  const Args args = make_args("points_to_boxes", offsets, priors, moment, transform, boxes.shape());
+  if (args.rows == 0) return;
+  launch(points_to_boxes_kernel, blocks_for(args.rows, kBlock), kBlock, 0, cuda.stream(), args, boxes.data());
+}
+
+void points_to_boxes_backward(Cuda& cuda, View<const float> offsets, View<const float> priors, View<const float> moment,
+                              BoxTransform transform, float moment_mul, View<const float> grad_boxes,
+                              View<float> grad_offsets, Accumulate mode, View<float> grad_moment,
+                              Accumulate mode_moment, View<float> workspace) {
+  const char* op = "points_to_boxes_backward";
+  const Args args = make_args(op, offsets, priors, moment, transform, grad_boxes.shape());
+  require_shape(op, "grad_offsets", grad_offsets, offsets.shape());
+  if (grad_moment.data() != nullptr) require_shape(op, "grad_moment", grad_moment, {2});
+  require(workspace.size() >= points_to_boxes_workspace(args.rows), op, "workspace is too small");
+
+  const unsigned blocks = blocks_for(args.rows, kBlock);
+  if (blocks > 0)
+    launch(points_to_boxes_backward_kernel, blocks, kBlock, 0, cuda.stream(), args, grad_boxes.data(), mode,
+           grad_offsets.data(), workspace.data());
+  if (grad_moment.data() == nullptr) return;
+  launch(grad_moment_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), args.by_moment ? int64_t{blocks} : 0,
+         moment_mul, mode_moment, grad_moment.data());
+}
+
+}  // namespace gradlibra::kernels

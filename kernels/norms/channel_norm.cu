@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: MIT
+// Normalisation by groups of channels on the device, in passes over the map (kernels/norms/channel_norm.cuh says how blocks share it).
+// Passes that sum have blocks of one chunk of rows; their results go into the workspace. What joins them is a kernel of its own, or,
+// where an image has few enough, the start of each block of the next pass. Passes that only map may cut the rows as they like.
+#include "kernels/norms/channel_norm.cuh"
+
+namespace gradlibra::kernels {
+namespace {
+
+constexpr int kJoinLanes = 8;           // groups of a block that only joins: there are few blocks and many chunks
+constexpr int64_t kJoinInPlace = 2048;  // moments of an image, 16 KiB, that a block of the next pass may read first
+
+// Moments per chunk of rows and part of a group, a part being as many whole channels as a block can surely hold.
+struct ChunkMoments {
+  ChunkMoments(const NormShape& s, View<float> workspace)
+      : chunks(static_cast<int>(s.chunks())),
+        rows(static_cast<int>(rows_per_chunk(s.C))),
+        last_rows(static_cast<int>(s.R - (s.chunks() - 1) * rows_per_chunk(s.C))),
+        channels(static_cast<int>(std::min<int64_t>(s.channels_per_group(), kBlock))) {
+    while (s.channels_per_group() % channels != 0) --channels;
+    parts = static_cast<int>(s.channels_per_group() / channels);
+    per_image = static_cast<int>(s.C / channels);
+    mean = workspace.data();
+    m2 = workspace.data() + s.N * chunks * per_image;
+  }
+  [[nodiscard]] bool joined_in_place() const {
+    return chunks > 0 && parts == 1 && int64_t{chunks} * per_image <= kJoinInPlace;
+  }
+
+  int chunks, rows, last_rows;     // per image; of a chunk and of the last one
+  int channels, parts, per_image;  // channels of a part; parts of a group and of an image's channels
+  float *mean, *m2;                // [n][chunk][part]
+};
+
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
+  const Place p = place_of<V>(t);
+  float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
+  channel_moments<V>(x, p, t.lanes, mean, m2);
+  const int64_t to = (p.n * m.chunks + p.block) * m.per_image + p.first / m.channels;
+  for (int part = static_cast<int>(threadIdx.x); part < p.channels / m.channels; part += kBlock) {
+    const JoinedMoments joined = join_channels(mean + part * m.channels, m2 + part * m.channels, m.channels, p.rows);
+    const double count = static_cast<double>(p.rows) * m.channels;
+    m.mean[to + part] = static_cast<float>(joined.mean(count));
+    m.m2[to + part] = static_cast<float>(joined.m2(count));
+  }
+}
+
+// Calls result(group - first, moments) for the groups first .. first + groups - 1 of image n. Every thread must call; of its `lanes`
+// times kBlock / lanes threads, each row takes one chunk after the other.
+template <class Result>
+__device__ void join_chunks(const ChunkMoments& m, int64_t n, int first, int groups, int lanes, Result result) {
+  const int slot = static_cast<int>(threadIdx.x) / lanes;
+  for (int from = 0; from < groups; from += lanes) {
+    const int group = from + static_cast<int>(threadIdx.x) % lanes;
+    const int64_t part = n * m.chunks * m.per_image + (first + group) * int64_t{m.parts};
+    JoinedMoments joined{0};
+    if (group < groups && m.chunks > 0) {
+      joined.shift = static_cast<double>(m.mean[part]);
+      for (int chunk = slot; chunk < m.chunks; chunk += kBlock / lanes)
+        for (int i = 0; i < m.parts; ++i) {
+          const int64_t at = part + int64_t{chunk} * m.per_image + i;
+          joined.add((chunk + 1 < m.chunks ? m.rows : m.last_rows) * m.channels, m.mean[at], m.m2[at]);
+        }
+    }
+    double sums[2] = {joined.sum, joined.squares};
+    slot_sum(sums, lanes);
+    joined.sum = sums[0], joined.squares = sums[1];
+    if (slot == 0 && group < groups) result(group, joined);
+  }
+}
+
+struct Running {
+  float momentum;
+  float *mean, *var;
+};
+
+// blockIdx.x: kJoinLanes groups; blockIdx.y: image. count: elements of a group, or 1 if it has none.
+__global__ void __launch_bounds__(kBlock) join_moments_kernel(const ChunkMoments m, int G, double count, float eps,
+                                                              float* mean, float* rstd, const Running running) {
+  const int first = static_cast<int>(blockIdx.x) * kJoinLanes, groups = G - first < kJoinLanes ? G - first : kJoinLanes;
+  join_chunks(m, blockIdx.y, first, groups, kJoinLanes, [&](int group, const JoinedMoments& joined) {
+    const int g = first + group;
+    const double average = joined.mean(count), m2 = joined.m2(count);
+    mean[int64_t{blockIdx.y} * G + g] = static_cast<float>(average);
+    rstd[int64_t{blockIdx.y} * G + g] = reciprocal_std_of(m2, count, eps);
+    if (running.mean == nullptr) return;
+    const auto unbiased = static_cast<float>(count > 1 ? m2 / (count - 1) : m2 / count);
+    running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * static_cast<float>(average);
+    running.var[g] = (1 - running.momentum) * running.var[g] + running.momentum * unbiased;
+  });
+}
+
+// y may be x.
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    forward_kernel(const T* x, const float* __restrict__ mean, const float* __restrict__ rstd,
+                   const float* __restrict__ weight, const float* __restrict__ bias, const Tiling t, bool relu, T* y) {
+  const Place p = place_of<V>(t);
+  normalize_rows<V>(
+      x, p, relu,
+      [&] {
+        if (!p.any) return Affine<V>{};
+        const int c = p.first + p.c;
+        return affine<V>(mean + p.n * t.G, rstd + p.n * t.G, c, t.size, weight + c, bias + c);
+      },
+      y);
+}
+
+// As forward_kernel, after joining the moments of the tile's groups; the first block of an image keeps them for the backward pass.
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
+                            float* rstd, const float* __restrict__ weight, const float* __restrict__ bias,
+                            const Tiling t, bool relu, T* y) {
+  const Place p = place_of<V>(t);
+  const int first = p.first / t.size, groups = p.channels / t.size;
+  float *group_mean = dynamic_shared<float>(), *group_rstd = group_mean + groups;
+  normalize_rows<V>(
+      x, p, relu,
+      [&] {
+        join_chunks(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
+          group_mean[group] = static_cast<float>(joined.mean(count));
+          group_rstd[group] = reciprocal_std_of(joined.m2(count), count, eps);
+          if (p.block != 0) return;
+          mean[p.n * t.G + first + group] = group_mean[group];
+          rstd[p.n * t.G + first + group] = group_rstd[group];
+        });
+        __syncthreads();
+        if (!p.any) return Affine<V>{};
+        const int c = p.first + p.c;
+        return affine<V>(group_mean, group_rstd, p.c, t.size, weight + c, bias + c);
+      },
+      y);
+}
+
+// Per chunk and channel: sum g and sum g * x_hat. Where the statistics are frozen the gradient of x does not depend on the sums, and
+// kStore writes it in the same pass. (grad_x may be grad_y: a thread writes only where it has read.)
+template <class T, int V, bool kRelu, bool kStore>
+__global__ void __launch_bounds__(kBlock)
+    gradient_sums_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
+                         float* __restrict__ sum_g_x_hat) {
+  const Place p = place_of<V>(t);
+  const int c = p.first + p.c;
+  float sums[2 * V] = {};
+  Pack<V> rstd{};
+  InputGradient<V> a{};
+  if (p.any)
+    for (int k = 0; k < V; ++k) {
+      const int64_t group = p.n * t.G + (c + k) / t.size;
+      a.center[k] = b.mean[group];
+      rstd[k] = b.rstd[group];
+      a.slope[k] = b.weight[c + k] * rstd[k];
+    }
+  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [&](int offset, const GradientRow<V>& row) {
+    if constexpr (kStore) store_gradient<V, kRelu, true>(b, p.at + offset, row, a);
+  });
+  if (p.slot != 0 || !p.any) return;
+  const int64_t to = (p.n * t.row_blocks + p.block) * t.C + c;
+  for (int k = 0; k < V; ++k) {
+    sum_g[to + k] = sums[k];
+    sum_g_x_hat[to + k] = sums[V + k] * rstd[k];
+  }
+}
+
+// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of kJoinLanes groups of image n.
+__global__ void __launch_bounds__(kBlock)
+    gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat, const NormShape s, int chunks,
+                           const GradientTotals to) {
+  if (blockIdx.y < 2) {
+    float* out = blockIdx.y == 0 ? to.grad_bias : to.grad_weight;
+    if (out != nullptr) column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, to.add);
+    return;
+  }
+  const int slot = static_cast<int>(threadIdx.x) / kJoinLanes, size = static_cast<int>(s.C / s.G);
+  const int64_t n = blockIdx.y - 2, group = int64_t{blockIdx.x} * kJoinLanes + threadIdx.x % kJoinLanes;
+  double sums[2] = {0, 0};
+  if (group < s.G)
+    for (int chunk = slot; chunk < chunks; chunk += kBlock / kJoinLanes)
+#pragma unroll 8
+      for (int64_t c = group * size; c < (group + 1) * size; ++c) {
+        const int64_t partial = (n * chunks + chunk) * s.C + c;
+        const auto weight = static_cast<double>(to.weight[c]);
+        sums[0] += weight * static_cast<double>(sum_g[partial]);
+        sums[1] += weight * static_cast<double>(sum_g_x_hat[partial]);
+      }
+  slot_sum(sums, kJoinLanes);
+  if (slot != 0 || group >= s.G) return;
+  to.average_g[n * s.G + group] = static_cast<float>(sums[0] / static_cast<double>(s.R * size));
+  to.average_g_x_hat[n * s.G + group] = static_cast<float>(sums[1] / static_cast<double>(s.R * size));
+}
+
+template <class T, int V, bool kRelu, bool kFrozen>
+__global__ void __launch_bounds__(kBlock)
+    input_gradient_kernel(const Gradient<T> b, const Tiling t, const float* __restrict__ average_g,
+                          const float* __restrict__ average_g_x_hat) {
+  const Place p = place_of<V>(t);
+  InputGradient<V> a{};
+  for_each_row<kAheadThree>(
+      p, [&](int offset) { return hold_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },
+      [&] {
+        for (int k = 0; p.any && k < V; ++k) {
+          const int c = p.first + p.c + k;
+          const int64_t group = p.n * t.G + c / t.size;
+          const float rstd = b.rstd[group];
+          a.slope[k] = b.weight[c] * rstd;
+          if (kFrozen) continue;
+          a.level[k] = rstd * average_g[group];
+          a.tilt[k] = rstd * rstd * average_g_x_hat[group];
+          a.center[k] = b.mean[group];
+        }
+      },
+      [&](int offset, const HeldGradient<T, V>& held) {
+        store_gradient<V, kRelu, kFrozen>(b, p.at + offset, widened(held), a);
+      });
+}
+
+// A pass that sums: a block for each chunk, tiles of whole units of channels.
+Tiling chunk_tiling(const NormShape& s, int V, int64_t unit) {
+  Tiling t(s, V, unit, s.C, rows_per_chunk(s.C));
+  // Eight packs of a row are 128 bytes: a narrower tile would read memory in pieces too small.
+  while (t.blocks() < kFill && t.width / 2 >= std::max<int64_t>(unit, 8 * V)) t.set_width(t.width / 2);
+  return t;
+}
+
+// A pass that only maps: a thread has `ahead` rows, fewer where that would leave the card empty.
+Tiling row_tiling(const NormShape& s, int V, int64_t unit, int ahead) {
+  Tiling t(s, V, unit, s.C, 1);
+  do t.set_rows(int64_t{ahead} * kBlock / t.lanes);
+  while (t.blocks() < kFill && (ahead /= 2) > 0);
+  return t;
+}
+
+template <MapType T>
+void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, const ChunkMoments& m) {
+  with_width<T>(s, aligned(x.data()), [&](auto V) {
+    const Tiling t = chunk_tiling(s, V, std::lcm(m.channels, int{V}));
+    launch(moments_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
+  });
+}
+
+// Elements of a group in an image, 1 if there are none: what sums are divided by.
+double group_count(const NormShape& s) { return s.R > 0 ? static_cast<double>(s.R * s.channels_per_group()) : 1.0; }
+
+void require_images(const char* op, const NormShape& s) {
+  require(s.N <= 65533, op, std::to_string(s.N) + " images of this size do not fit a grid");
+}
+
+void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMoments& m, float eps, View<float> mean,
+                 View<float> rstd, const Running& running) {
+  require_images(op, s);
+  launch(join_moments_kernel, dim3(blocks_for(s.G, kJoinLanes), static_cast<unsigned>(s.N)), kBlock, 0, cuda.stream(),
+         m, static_cast<int>(s.G), group_count(s), eps, mean.data(), rstd.data(), running);
+}
+
+}  // namespace
+
+void launch_gradient_totals(Cuda& cuda, const char* op, const NormShape& s, int chunks, const float* sum_g,
+                            const float* sum_g_x_hat, const GradientTotals& totals) {
+  const bool averages = totals.average_g != nullptr;
+  if (averages) require_images(op, s);
+  static_assert(kJoinLanes == kTotalLanes);  // so that no more blocks are needed along G <= C
+  launch(gradient_totals_kernel, dim3(blocks_for(s.C, kTotalLanes), static_cast<unsigned>(averages ? 2 + s.N : 2)),
+         kBlock, 0, cuda.stream(), sum_g, sum_g_x_hat, s, chunks, totals);
+}
+
+template <MapType T>
+void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
+                     View<float> rstd, const RunningStatistics& running, View<float> workspace) {
+  check_norm_statistics<T>(op, s, x, mean, rstd, running, workspace);
+  if (s.N == 0) return;
+  const ChunkMoments moments(s, workspace);
+  if (s.R > 0) launch_moments<T>(cuda, op, s, x, moments);
+  launch_join(cuda, op, s, moments, eps, mean, rstd, {running.momentum, running.mean.data(), running.var.data()});
+}
+
+template <MapType T>
+void norm_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, View<const float> mean,
+                  View<const float> rstd, View<const float> weight, View<const float> bias, Activation activation,
+                  View<T> y) {
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
+  if (x.size() == 0) return;
+  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+    const Tiling t = row_tiling(s, V, V, kAheadOne);
+    launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), x.data(), mean.data(), rstd.data(),
+           weight.data(), bias.data(), t, activation == Activation::relu, y.data());
+  });
+}
+
+template <MapType T>
+void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
+                                 View<float> rstd, View<const float> weight, View<const float> bias,
+                                 Activation activation, View<T> y, View<float> workspace) {
+  check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
+  const ChunkMoments moments(s, workspace);
+  if (x.size() == 0 || !moments.joined_in_place()) {
+    norm_statistics<T>(cuda, op, s, x, eps, mean, rstd, {}, workspace);
+    norm_forward<T>(cuda, op, s, x, mean, rstd, weight, bias, activation, y);
+    return;
+  }
+  launch_moments<T>(cuda, op, s, x, moments);
+  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+    // Twice the rows of forward_kernel: each block reads the moments of its tile first.
+    const Tiling t = row_tiling(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 2 * kAheadOne);
+    const int groups = t.width / t.size;
+    launch(join_and_forward_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * groups, cuda.stream(), x.data(),
+           moments, lanes_over(groups), group_count(s), eps, mean.data(), rstd.data(), weight.data(), bias.data(), t,
+           activation == Activation::relu, y.data());
+  });
+}
+
+template <MapType T>
+void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward<T>& b) {
+  check_norm_backward<T>(op, s, b);
+  const bool empty = s.N * s.R == 0, frozen = b.frozen(), in_one_pass = frozen && b.needs_sums();
+  const Gradient<T> gradient = gradient_of(b);
+  float* const sum_g = b.workspace.data();  // null where no sums are needed
+  float* const sum_g_x_hat = sum_g + (b.needs_sums() ? s.partials() : 0);
+  const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
+
+  if (b.needs_sums() && !empty)
+    with_width<T>(s, packs, [&](auto V) {
+      const Tiling t = chunk_tiling(s, V, V);
+      const bool store = in_one_pass && b.wants_x();
+      const auto kernel = b.relu()
+                              ? store ? gradient_sums_kernel<T, V, true, true> : gradient_sums_kernel<T, V, true, false>
+                          : store ? gradient_sums_kernel<T, V, false, true>
+                                  : gradient_sums_kernel<T, V, false, false>;
+      launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, sum_g, sum_g_x_hat);
+    });
+
+  GradientTotals totals = parameter_totals(b);
+  if (b.wants_x() && !frozen && !empty) {
+    totals.average_g = sum_g + 2 * s.partials();
+    totals.average_g_x_hat = totals.average_g + s.N * s.G;
+  }
+  if (b.wants_params() || totals.average_g != nullptr)
+    launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
+
+  if (!b.wants_x() || empty || in_one_pass) return;
+  with_width<T>(s, packs, [&](auto V) {
+    const Tiling t = row_tiling(s, V, V, kAheadThree);
+    const auto kernel =
+        b.relu() ? frozen ? input_gradient_kernel<T, V, true, true> : input_gradient_kernel<T, V, true, false>
+        : frozen ? input_gradient_kernel<T, V, false, true>
+                 : input_gradient_kernel<T, V, false, false>;
+    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, totals.average_g, totals.average_g_x_hat);
+  });
+}
+
+template void norm_statistics<float>(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
+                                     View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cuda&, const char*, const NormShape&, View<const float>, View<const float>,
+                           View<const float>, View<const float>, View<const float>, Activation, View<float>);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
+                                          View<float>, View<const float>, View<const float>, Activation, View<float>,
+                                          View<float>);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<float>&);
+
+template void norm_statistics<bfloat16>(Cuda&, const char*, const NormShape&, View<const bfloat16>, float, View<float>,
+                                        View<float>, const RunningStatistics&, View<float>);
+template void norm_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, View<const float>,
+                           View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, float,
+                                          View<float>, View<float>, View<const float>, View<const float>, Activation,
+                                          View<bfloat16>, View<float>);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<bfloat16>&);
+
+}  // namespace gradlibra::kernels

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// What batch norm and group norm share: NHWC maps normalised over the rows of an image and the channels of a group.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/executor.h"
+#include "kernels/map_type.h"
+#include "kernels/norms/batch_norm.h"
+#include "kernels/row_chunks.h"
+#include "kernels/view.h"
+
+namespace gradlibra::kernels {
+
+// x is N images of R rows (positions) of C channels in G groups; a group has m = R * C / G elements per image.
+// Group norm: N images of H*W rows. Batch norm: one "image" with all rows of the batch, and as many groups as channels.
+struct NormShape {
+  int64_t N, R, C, G;
+  GRADLIBRA_HOST_DEVICE constexpr int64_t channels_per_group() const { return C / G; }
+  GRADLIBRA_HOST_DEVICE constexpr int64_t chunks() const { return row_chunks(R, C); }  // per image
+  // Sums are taken in two steps: per chunk of rows and channel into the workspace, then over the chunks. Two values per
+  // (image, chunk, channel), and two per (image, group).
+  GRADLIBRA_HOST_DEVICE constexpr int64_t partials() const { return N * chunks() * C; }
+  [[nodiscard]] constexpr int64_t workspace() const { return 2 * (partials() + N * G); }
+};
+
+// With momentum, running = (1 - momentum) * running + momentum * batch; without data, left out.
+struct RunningStatistics {
+  float momentum = 0;
+  View<float> mean, var;
+};
+
+// Feature maps (x, y and their gradients) are stored as T, everything else as float; sums are those of the stored values.
+
+// mean and rstd (N * G elements) of x; 0 and 1 / sqrt(eps) for groups without elements. In each chunk, sums of x - s and
+// (x - s)^2 with s the chunk's first row: s is one of the n values, so cancellation costs at most a factor n of float's
+// precision, n <= 1024, whatever the mean. Chunks are joined by m*var = sum_i M2_i + n_i (mean_i - mean)^2, in double.
+template <MapType T>
+void norm_statistics(Cpu&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
+                     const RunningStatistics&, View<float> workspace);
+template <MapType T>
+void norm_statistics(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
+                     const RunningStatistics&, View<float> workspace);
+
+// y = weight * (x - mean) * rstd + bias, then max(y, 0) if relu. y may be x.
+template <MapType T>
+void norm_forward(Cpu&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                  View<const float> weight, View<const float> bias, Activation, View<T> y);
+template <MapType T>
+void norm_forward(Cuda&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                  View<const float> weight, View<const float> bias, Activation, View<T> y);
+
+// norm_statistics and norm_forward in two launches where norm_forward can join the chunks itself, else in three.
+template <MapType T>
+void norm_statistics_and_forward(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean,
+                                 View<float> rstd, View<const float> weight, View<const float> bias, Activation,
+                                 View<T> y, View<float> workspace);
+
+template <MapType T>
+struct NormBackward {
+  In<T> x, y, grad_y;
+  View<const float> mean, rstd, weight;
+  Activation activation;
+  BatchNormMode statistics;  // frozen: mean and rstd are constants
+  View<T> grad_x;
+  Accumulate mode_x;
+  View<float> grad_weight, grad_bias;
+  Accumulate mode_params;
+  View<float> workspace;
+
+  [[nodiscard]] bool relu() const { return activation == Activation::relu; }
+  [[nodiscard]] bool frozen() const { return statistics == BatchNormMode::frozen; }
+  [[nodiscard]] bool wants_x() const { return grad_x.data() != nullptr; }
+  [[nodiscard]] bool wants_params() const { return grad_weight.data() != nullptr; }
+  [[nodiscard]] bool needs_sums() const { return wants_params() || (wants_x() && !frozen()); }
+};
+
+// With g = grad_y where y > 0 (everywhere without relu) and x_hat = (x - mean) * rstd:
+//   grad_bias (+)= sum g,   grad_weight (+)= sum g * x_hat   over images and rows,
+//   grad_x (+)= weight*rstd*g                                                              if frozen, else
+//   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat))  sums over the group.
+template <MapType T>
+void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward<T>&);
+template <MapType T>
+void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackward<T>&);
+
+NormShape batch_norm_shape(const char* op, const Shape& x);              // x (..., C)
+NormShape group_norm_shape(const char* op, const Shape& x, int groups);  // x (N, H, W, C)
+
+// What both versions check first.
+template <MapType T>
+void check_norm_statistics(const char* op, const NormShape&, In<T> x, View<float> mean, View<float> rstd,
+                           const RunningStatistics&, View<float> workspace);
+template <MapType T>
+void check_norm_forward(const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
+                        View<const float> weight, View<const float> bias, View<T> y);
+template <MapType T>
+void check_norm_backward(const char* op, const NormShape&, const NormBackward<T>&);
+
+}  // namespace gradlibra::kernels

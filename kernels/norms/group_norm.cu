@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// Group norm on the device. Small images (most levels of a pyramid) are bound by launches, not by memory: there a block takes all
+// rows of a few whole groups and does everything in one launch. It reads its part twice, the second time from the L1 cache of its
+// multiprocessor, which the part fits; copies in shared memory or registers would spare little and need a second form of the loops.
+// Other maps take the passes of channel_norm.cu.
+#include "kernels/norms/group_norm.h"
+
+#include <optional>
+
+#include "kernels/norms/channel_norm.cuh"
+
+namespace gradlibra::kernels {
+namespace {
+
+// Of one block's part of a map: three such parts (x, y, grad_y) of two blocks fit 256 KiB of L1 cache.
+constexpr int64_t kPartBytes = 32768;
+constexpr int64_t kPartRows = 1024;  // the bound of a chunk's rows (kernels/row_chunks.h), for the same accuracy
+
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock)
+    small_forward_kernel(const T* x, const Tiling t, float eps, float* mean, float* rstd,
+                         const float* __restrict__ weight, const float* __restrict__ bias, bool relu, T* y) {
+  const Place p = place_of<V>(t);
+  const int groups = p.channels / t.size;
+  float *channel_mean = dynamic_shared<float>(), *channel_m2 = channel_mean + t.width;
+  float *group_mean = channel_m2 + t.width, *group_rstd = group_mean + t.width / t.size;
+  channel_moments<V>(x, p, t.lanes, channel_mean, channel_m2);
+  const double count = static_cast<double>(p.rows) * t.size;
+  for (int g = static_cast<int>(threadIdx.x); g < groups; g += kBlock) {
+    const JoinedMoments joined = join_channels(channel_mean + g * t.size, channel_m2 + g * t.size, t.size, p.rows);
+    group_mean[g] = static_cast<float>(joined.mean(count));
+    group_rstd[g] = reciprocal_std_of(joined.m2(count), count, eps);
+    mean[p.n * t.G + p.first / t.size + g] = group_mean[g];
+    rstd[p.n * t.G + p.first / t.size + g] = group_rstd[g];
+  }
+  __syncthreads();
+  normalize_rows<V>(
+      x, p, relu,
+      [&] {
+        if (!p.any) return Affine<V>{};
+        const int c = p.first + p.c;
+        return affine<V>(group_mean, group_rstd, p.c, t.size, weight + c, bias + c);
+      },
+      y);
+}
+
+// Also writes sum g and sum g * x_hat per image and channel.
+template <class T, int V, bool kRelu>
+__global__ void __launch_bounds__(kBlock)
+    small_backward_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
+                          float* __restrict__ sum_g_x_hat) {
+  const Place p = place_of<V>(t);
+  const int groups = p.channels / t.size, c = p.first + p.c;
+  const int64_t first_group = p.n * t.G + p.first / t.size;
+  float *channel_g = dynamic_shared<float>(), *channel_g_x_hat = channel_g + t.width;
+  float *average_g = channel_g_x_hat + t.width, *average_g_x_hat = average_g + t.width / t.size;
+  float sums[2 * V] = {};
+  InputGradient<V> a{};
+  Pack<V> rstd{};
+  if (p.any)
+    for (int k = 0; k < V; ++k) {
+      const int64_t group = first_group + (p.c + k) / t.size;
+      a.center[k] = b.mean[group];
+      rstd[k] = b.rstd[group];
+      a.slope[k] = b.weight[c + k] * rstd[k];
+    }
+  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [](int, const GradientRow<V>&) {});
+  if (p.slot == 0 && p.any)
+    for (int k = 0; k < V; ++k) {
+      channel_g[p.c + k] = sum_g[p.n * t.C + c + k] = sums[k];
+      channel_g_x_hat[p.c + k] = sum_g_x_hat[p.n * t.C + c + k] = sums[V + k] * rstd[k];
+    }
+  __syncthreads();
+  for (int g = static_cast<int>(threadIdx.x); g < groups; g += kBlock) {
+    double sum = 0, sum_x_hat = 0;
+    for (int i = g * t.size; i < (g + 1) * t.size; ++i) {
+      const auto w = static_cast<double>(b.weight[p.first + i]);
+      sum += w * static_cast<double>(channel_g[i]);
+      sum_x_hat += w * static_cast<double>(channel_g_x_hat[i]);
+    }
+    const double count = static_cast<double>(p.rows) * t.size;
+    average_g[g] = static_cast<float>(sum / count);
+    average_g_x_hat[g] = static_cast<float>(sum_x_hat / count);
+  }
+  __syncthreads();
+  for_each_row<kAheadThree>(
+      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); },
+      [&] {
+        for (int k = 0; p.any && k < V; ++k) {
+          a.level[k] = rstd[k] * average_g[(p.c + k) / t.size];
+          a.tilt[k] = rstd[k] * rstd[k] * average_g_x_hat[(p.c + k) / t.size];
+        }
+      },
+      [&](int offset, const HeldGradient<T, V>& held) {
+        store_gradient<V, kRelu, false>(b, p.at + offset, widened(held), a);
+      });
+}
+
+// All rows in a block and whole groups of at least 32 bytes, memory's sector, to a row; wider while the part fits and the blocks fill
+// the card. Nothing for maps that are too large.
+template <class T>
+std::optional<Tiling> small_tiling(const NormShape& s, int V) {
+  if (s.N * s.R == 0 || s.R > kPartRows || s.channels_per_group() > kBlock) return {};
+  Tiling t(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 32 / sizeof(T), s.R);
+  const auto fits = [&](int64_t width) { return s.R * width * int64_t{sizeof(T)} <= kPartBytes; };
+  if (!fits(t.width)) return {};
+  while (fits(2 * t.width) && 2 * t.width <= std::min(t.C, kBlock * V) && t.blocks() >= 2 * kFill)
+    t.set_width(2 * t.width);
+  return t;
+}
+
+size_t shared_bytes(const Tiling& t) { return 2 * sizeof(float) * static_cast<size_t>(t.width + t.width / t.size); }
+
+}  // namespace
+
+template <MapType T>
+void group_norm(Cuda& cuda, In<T> x, View<const float> weight, View<const float> bias, int groups, float eps,
+                Activation activation, View<T> y, View<float> mean, View<float> rstd, View<float> workspace) {
+  constexpr auto op = "group_norm";
+  const NormShape s = group_norm_shape(op, x.shape(), groups);
+  check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
+  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
+  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+    if (const auto t = small_tiling<T>(s, V))
+      launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(), x.data(), *t, eps,
+             mean.data(), rstd.data(), weight.data(), bias.data(), activation == Activation::relu, y.data());
+    else
+      norm_statistics_and_forward<T>(cuda, op, s, x, eps, mean, rstd, weight, bias, activation, y, workspace);
+  });
+}
+
+template <MapType T>
+void group_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const float> weight, View<const float> mean,
+                         View<const float> rstd, int groups, Activation activation, View<T> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
+                         View<float> workspace) {
+  constexpr auto op = "group_norm_backward";
+  const NormShape s = group_norm_shape(op, grad_y.shape(), groups);
+  const NormBackward<T> b{
+      x,      y,      grad_y,      mean,      rstd,        weight,   activation, BatchNormMode::batch,
+      grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
+  check_norm_backward(op, s, b);
+  with_width<T>(s, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
+    const auto t = b.wants_x() ? small_tiling<T>(s, V) : std::nullopt;
+    if (!t) {
+      norm_backward(cuda, op, s, b);
+      return;
+    }
+    float *sum_g = workspace.data(), *sum_g_x_hat = sum_g + s.N * s.C;
+    launch(b.relu() ? small_backward_kernel<T, V, true> : small_backward_kernel<T, V, false>, t->grid(op), kBlock,
+           shared_bytes(*t), cuda.stream(), gradient_of(b), *t, sum_g, sum_g_x_hat);
+    if (b.wants_params()) launch_gradient_totals(cuda, op, s, 1, sum_g, sum_g_x_hat, parameter_totals(b));
+  });
+}
+
+template void group_norm(Cuda&, View<const float>, View<const float>, View<const float>, int, float, Activation,
+                         View<float>, View<float>, View<float>, View<float>);
+template void group_norm_backward(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
+                                  View<const float>, View<const float>, int, Activation, View<float>, Accumulate,
+                                  View<float>, View<float>, Accumulate, View<float>);
+
+template void group_norm(Cuda&, View<const bfloat16>, View<const float>, View<const float>, int, float, Activation,
+                         View<bfloat16>, View<float>, View<float>, View<float>);
+template void group_norm_backward(Cuda&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
+                                  View<const float>, View<const float>, View<const float>, int, Activation,
+                                  View<bfloat16>, Accumulate, View<float>, View<float>, Accumulate, View<float>);
+
+}  // namespace gradlibra::kernels

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/autograd/ops/convolution.h"
+
+#include <algorithm>
+
+#include "kernels/convolution/deform_im2col.h"
+#include "kernels/elementwise.h"
+#include "kernels/norms/batch_norm_fold.h"
+#include "kernels/reduce.h"
+#include "runtime/autograd/ops/shared.h"
+
+namespace gradlibra::ops {
+
+namespace {
+
+// The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under inspection, where
+// the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be had in the same pass over the map is
+// computed here, and `bias` is then empty.
+ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch,
+                                Tape::GradTarget<float>& bias) {
+  Tensor* grad = &y.node().grad;
+  if (activation == Activation::none) return *grad;
+  if (tape.mode() == Tape::Mode::inspection) {
+    scratch = tape.context().empty(y.shape(), y.dtype());
+    grad = &scratch;
+  }
+  if (bias.grad.data() == nullptr) {
+    tape.run_map(y, [&]<class T>(auto& device) {
+      kernels::relu_backward<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), Accumulate::overwrite);
+    });
+    return *grad;
+  }
+  const int64_t C = y.dim(-1);
+  Tensor workspace = tape.context().empty({kernels::sum_rows_workspace(y.shape().size() / std::max<int64_t>(C, 1), C)});
+  tape.run_map(y, [&]<class T>(auto& device) {
+    kernels::relu_backward_sum_rows<T>(device, y.view<T>(), Tape::grad<T>(y), grad->view<T>(), bias.grad, bias.mode,
+                                       workspace.view());
+  });
+  bias.grad = {};
+  return *grad;
+}
+
+// A weight or bias as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is rounded here.
+ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
+  if (x.dtype() == DType::f32) return weight.view();
+  const Tensor& rounded = weight.node().rounded;
+  if (!rounded.empty()) return rounded;
+  scratch = tape.context().empty(weight.shape(), x.dtype());
+  tape.run([&](auto& device) { kernels::cast(device, weight.view(), scratch.view<bfloat16>()); });
+  tape.context().convolution().weight_changed(scratch.data());
+  return scratch;
+}
+
+Shape conv_output(const char* op, Var x, Var weight, const kernels::ConvShape& shape) {
+  require(x.shape().rank() == 4 && weight.shape().rank() == 4, op, "x and weight have four dimensions");
+  return {x.dim(0), kernels::conv_size(x.dim(1), weight.dim(1), shape),
+          kernels::conv_size(x.dim(2), weight.dim(2), shape), weight.dim(0)};
+}
+
+}  // namespace
+
+Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation) {
+  Var y = tape.make(conv_output("conv2d", x, weight, shape),
+                    x.requires_grad() || weight.requires_grad() || bias.requires_grad(), x.dtype());
+  Convolution& library = tape.context().convolution();
+  if (tape.computes()) {
+    Tensor scratch, scratch_bias;
+    library.forward({.x = x.node().value,
+                     .weight = weight_like(tape, x, weight, scratch),
+                     .bias = bias ? weight_like(tape, x, bias, scratch_bias) : ConstMap(),
+                     .shape = shape,
+                     .activation = activation,
+                     .y = y.node().value});
+  }
+  tape.on_backward(y, {x, weight, bias}, [=, &tape, &library] {
+    Tensor scratch, scratch_weight;
+    auto grad_bias = tape.grad_if_wanted(weight.requires_grad() ? bias : Var());
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
+    if (weight.requires_grad()) {
+      const auto grad_weight = tape.grad_of(weight);  // written as often as the bias's
+      library.backward_weight(x.node().value, grad_y, shape, grad_weight.grad, grad_bias.grad, grad_weight.mode);
+    }
+    if (x.requires_grad()) {
+      const auto grad_x = tape.grad_map_of(x);
+      library.backward_data(grad_y, weight_like(tape, x, weight, scratch_weight), shape, grad_x.grad, grad_x.mode);
+    }
+  });
+  return y;
+}
+
+FoldedNorm fold_batch_norm(Tape& tape, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers, DType maps) {
+  FoldedNorm folded{shared(tape.buffer(weight.shape(), maps)), shared(tape.buffer(gamma.shape(), maps))};
+  if (!tape.computes()) return folded;
+  const auto fold = [&]<class T>(T) {
+    tape.run([&](auto& device) {
+      kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(),
+                                  std::as_const(buffers.running_mean->value).view(),
+                                  std::as_const(buffers.running_var->value).view(), buffers.eps,
+                                  folded.weight->template view<T>(), folded.bias->template view<T>());
+    });
+  };
+  maps == DType::bf16 ? fold(bfloat16{}) : fold(0.0f);
+  tape.context().convolution().weight_changed(folded.weight->data());
+  return folded;
+}
+
+Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
+                      const kernels::ConvShape& shape, Var residual, Activation activation, FoldedNorm folded) {
+  Var y = tape.make(conv_output("conv2d_batch_norm", x, weight, shape),
+                    x.requires_grad() || weight.requires_grad() || gamma.requires_grad() || residual.requires_grad(),
+                    x.dtype());
+  Convolution& library = tape.context().convolution();
+  const Node &mean = *buffers.running_mean, &var = *buffers.running_var;
+  const float eps = buffers.eps;
+  if (folded.weight == nullptr) folded = fold_batch_norm(tape, weight, gamma, beta, buffers, x.dtype());
+  const std::shared_ptr<Tensor> folded_weight = folded.weight;
+  if (tape.computes()) {
+    library.forward({.x = x.node().value,
+                     .weight = *folded_weight,
+                     .bias = *folded.bias,
+                     .residual = residual ? ConstMap(residual.node().value) : ConstMap(),
+                     .shape = shape,
+                     .activation = activation,
+                     .y = y.node().value});
+  }
+  folded = {};  // the bias is not needed any more
+  tape.on_backward(y, {x, weight, gamma, beta, residual}, [=, &tape, &library, &mean, &var] {
+    Tensor scratch, grad_folded_bias;
+    Tape::GradTarget<float> grad_bias;
+    const bool trains = weight.requires_grad() || gamma.requires_grad();
+    if (trains) {
+      grad_folded_bias = tape.context().empty(gamma.shape());
+      grad_bias.grad = grad_folded_bias.view();
+    }
+    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
+    if (trains) {
+      Tensor grad_folded = tape.context().empty(weight.shape(), x.dtype());
+      library.backward_weight(x.node().value, grad_y, shape, grad_folded, grad_bias.grad, Accumulate::overwrite);
+      const auto grad_weight = tape.grad_if_wanted(weight), grad_gamma = tape.grad_if_wanted(gamma),
+                 grad_beta = tape.grad_if_wanted(beta);
+      tape.run_map(x, [&]<class T>(auto& device) {
+        kernels::fold_batch_norm_backward<T>(device, weight.view(), gamma.view(), mean.value.view(), var.value.view(),
+                                             eps, grad_folded.view<T>(), grad_folded_bias.view(), grad_weight.grad,
+                                             grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
+                                             grad_beta.mode);
+      });
+    }
+    if (x.requires_grad()) {
+      const auto grad_x = tape.grad_map_of(x);
+      library.backward_data(grad_y, *folded_weight, shape, grad_x.grad, grad_x.mode);
+    }
+    // Last: the gradient's own memory may be handed on.
+    if (!residual.requires_grad()) return;
+    if (scratch.empty()) return tape.pass_grad(y, residual);
+    tape.run_map(y, [&]<class T>(auto& device) {
+      const auto target = tape.grad_of<T>(residual);
+      kernels::copy<T>(device, scratch.view<T>(), target.grad, target.mode);
+    });
+  });
+  return y;
+}
+
+Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation) {
+  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
+                taps = weight.dim(1) * weight.dim(2);
+  const int kernel = static_cast<int>(weight.dim(1));
+  Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad(), x.dtype());
+  Context& context = tape.context();
+  Convolution& library = context.convolution();
+  // The columns times the weight matrix: a 1x1 convolution with taps * C input channels.
+  const Shape columns_shape{N, H, W, taps, C}, rows_shape{N, H, W, taps * C}, matrix{O, 1, 1, taps * C};
+  const auto sample = [=, &tape](Tensor& columns) {
+    tape.run_map(x, [&]<class T>(auto& device) {
+      kernels::deform_im2col<T>(device, x.view<T>(), offsets.view(), kernel, columns.view<T>());
+    });
+  };
+
+  // Nine times as large as the map they come from: kept for the gradient of the weight, or computed again.
+  auto kept = shared(Tensor());
+  if (tape.computes()) {
+    Tensor columns = context.empty(columns_shape, x.dtype()), scratch;
+    sample(columns);
+    library.forward({.x = Map(columns).reshaped(rows_shape),
+                     .weight = weight_like(tape, x, weight, scratch).reshaped(matrix),
+                     .activation = activation,
+                     .y = y.node().value});
+    if (tape.recording() && weight.requires_grad() && context.keeps_columns()) *kept = std::move(columns);
+  }
+  tape.on_backward(y, {x, offsets, weight}, [=, &tape, &context, &library] {
+    Tensor scratch, scratch_weight;
+    Tape::GradTarget<float> no_bias;
+    const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch, no_bias);
+    const bool sampled = !kept->empty();
+    Tensor cols = sampled ? std::move(*kept) : context.empty(columns_shape, x.dtype());
+    const Map rows = Map(cols).reshaped(rows_shape);
+    if (weight.requires_grad()) {
+      if (!sampled) sample(cols);
+      const auto target = tape.grad_of(weight);
+      library.backward_weight(rows, grad_rows, {}, View<float>(target.grad.data(), matrix), {}, target.mode);
+    }
+    if (!x.requires_grad() && !offsets.requires_grad()) return;
+    library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,
+                          Accumulate::overwrite);
+    tape.run_map(x, [&]<class T>(auto& device) {
+      const View<const T> grad_columns = std::as_const(cols).view<T>();
+      if (offsets.requires_grad()) {
+        const auto target = tape.grad_of(offsets);
+        kernels::deform_im2col_backward_offsets<T>(device, x.view<T>(), offsets.view(), grad_columns, kernel,
+                                                   target.grad, target.mode);
+      }
+      if (x.requires_grad()) {
+        const auto target = tape.grad_of<T>(x);
+        const bool on_host = context.on_host();
+        Tensor workspace =
+            context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
+        kernels::deform_im2col_backward_data<T>(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
+                                                workspace.view<int32_t>());
+      }
+    });
+  });
+  return y;
+}
+
+}  // namespace gradlibra::ops

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// Elementwise operations on the tape: formulas in kernels/elementwise.h.
+#pragma once
+
+#include "runtime/autograd/tape.h"
+
+namespace gradlibra::ops {
+
+[[nodiscard]] Var relu(Tape&, Var x);
+[[nodiscard]] Var add_relu(Tape&, Var a, Var b);
+
+// A bfloat16 map as float, a float map as it is: from here on (offsets, boxes, losses) nothing is rounded.
+[[nodiscard]] Var to_float(Tape&, Var x);
+
+}  // namespace gradlibra::ops

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// Norms on the tape. A batch norm with stored statistics is part of its convolution: runtime/autograd/ops/convolution.h.
+#pragma once
+
+#include "kernels/norms/batch_norm.h"
+#include "runtime/autograd/tape.h"
+
+namespace gradlibra::ops {
+
+using kernels::Activation;
+
+// Batch norm with stored statistics (frozen: running_mean, running_var constant) or those of the batch (running ones are updated).
+struct BatchNormBuffers {
+  Node* running_mean;
+  Node* running_var;
+  float eps = 1e-5f;
+  float momentum = 0.1f;
+};
+[[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
+                             kernels::BatchNormMode mode, Activation activation);
+
+[[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
+
+}  // namespace gradlibra::ops

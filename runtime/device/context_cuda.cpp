@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT
+// The GPU side of Context: the choice of a device.
+#include "kernels/elementwise.h"
+#include "runtime/device/context.h"
+#include "runtime/device/cuda_memory.h"
+
+namespace gradlibra {
+
+namespace {
+
+// Empty if there is a GPU, else why not.
+std::string cuda_problem() {
+  int devices = 0;
+  const cudaError_t status = cudaGetDeviceCount(&devices);
+  if (status == cudaSuccess && devices > 0) return "";
+  if (status == cudaErrorInsufficientDriver)
+    return "no NVIDIA driver, or one older than this program's CUDA; install or update the driver";
+  if (status == cudaSuccess || status == cudaErrorNoDevice)
+    return "no NVIDIA GPU was found (is CUDA_VISIBLE_DEVICES set?)";
+  return cudaGetErrorString(status);
+}
+
+// Throws std::runtime_error if a kernel of this program does not run on the device.
+void try_out(const CudaMemory& memory, const cudaDeviceProp& properties) {
+  float* value = nullptr;
+  check(cudaMallocAsync(&value, sizeof(float), memory.stream()));
+  try {
+    Cuda executor(memory.stream());
+    kernels::fill<float>(executor, {value, {1}}, 0.0f);
+    check(cudaStreamSynchronize(memory.stream()));
+  } catch (const std::runtime_error& e) {
+    const std::string major = std::to_string(properties.major), minor = std::to_string(properties.minor);
+    throw std::runtime_error(std::string(properties.name) + " does not run this program's kernels (" + e.what() +
+                             "); its compute capability is " + major + "." + minor +
+                             ", -DCMAKE_CUDA_ARCHITECTURES=" + major + minor + " builds for it");
+  }
+  check(cudaFreeAsync(value, memory.stream()));
+}
+
+}  // namespace
+
+std::unique_ptr<Context> Context::on_gpu() {
+  const std::string problem = cuda_problem();
+  if (!problem.empty()) throw NoGpu("no usable GPU: " + problem);
+  int index = 0;
+  check(cudaGetDevice(&index));
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, index));
+  int has_pools = 0;
+  check(cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, index));
+  if (has_pools == 0) throw std::runtime_error(std::string(properties.name) + " has no stream-ordered memory");
+  auto memory = std::make_unique<CudaMemory>();
+  try_out(*memory, properties);
+  const Cuda executor(memory->stream());
+  const std::string name =
+      std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
+  std::unique_ptr<Context> context(new Context(Executor(executor), std::move(memory), name));
+  context->configure({});
+#ifdef GRADLIBRA_HAVE_CUDNN
+  context->name_ += ", cuDNN";
+#else
+  context->name_ += ", plain convolutions";
+#endif
+  return context;
+}
+
+std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
+  if (device == "cpu") return std::make_unique<Context>(threads);
+  const auto explained = [](const std::exception& e) {
+    return std::string("--device cuda: ") + e.what() + "; or use --device cpu";
+  };
+  std::string problem;
+  try {
+    return on_gpu();
+  } catch (const NoGpu& e) {
+    if (device == "cuda") throw NoGpu(explained(e));
+    problem = e.what();
+  } catch (const std::runtime_error& e) {
+    if (device == "cuda") throw std::runtime_error(explained(e));
+    problem = e.what();
+  }
+  auto context = std::make_unique<Context>(threads);
+  context->why_no_gpu_ = problem;
+  return context;
+}
+
+void Context::follow_branch() {
+  if (auto* memory = dynamic_cast<CudaMemory*>(device_memory_.get())) executor_ = Cuda(memory->stream());
+}
+
+void Context::configure_convolution(const RuntimeConfig& config) {
+  convolution_ = make_cudnn_convolution(
+      *this, {.float_math = config.precision == "tf32" ? FloatMath::tf32 : FloatMath::fp32,
+              .tuning = config.conv_tuning == "timed" ? ConvTuning::timed : ConvTuning::heuristic,
+              .deterministic = config.deterministic});
+  if (!convolution_) convolution_ = make_plain_convolution(*this);
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/training/optimizer.h"
+
+#include "kernels/elementwise.h"
+#include "kernels/reduce.h"
+#include "kernels/sgd.h"
+#include "runtime/device/profiling.h"
+
+namespace gradlibra {
+
+namespace {
+
+// "backbone.bn1.weight", "neck.lateral_convs.0.gn.bias", "backbone.layer1.0.downsample.1.weight"
+bool is_norm(const std::string& name) {
+  for (const char* part : {".bn", ".gn.", ".downsample.1."})
+    if (name.find(part) != std::string::npos) return true;
+  return false;
+}
+
+bool ends_with(const std::string& s, const std::string& end) {
+  return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
+}
+
+}  // namespace
+
+void OptimizerConfig::describe(ConfigVisitor& v) {
+  v.field("momentum", momentum, "of SGD");
+  v.field("weight_decay", weight_decay, "added to the gradient as weight_decay * parameter");
+  v.field("clip_norm", clip_norm, "largest L2 norm of all gradients together; 0 for no clipping");
+  v.field("decay_norm", decay_norm, "weight decay on scale and shift of normalisation layers");
+  v.field("decay_bias", decay_bias, "weight decay on biases of convolutions");
+  v.field("backbone_lr_factor", backbone_lr_factor, "multiple of the learning rate in the backbone");
+}
+
+Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
+    : parameters_(parameters), config_(config) {
+  for (Parameter& p : parameters.all()) {
+    if (!p.trainable) continue;
+    if (is_norm(p.name)) {
+      if (!config.decay_norm) p.decay_factor = 0;
+    } else if (ends_with(p.name, ".bias") && !config.decay_bias) {
+      p.decay_factor = 0;
+    }
+    if (p.name.starts_with("backbone.")) p.lr_factor = config.backbone_lr_factor;
+  }
+  Context& context = parameters.context();
+  lr_ = context.zeros({1});
+  grad_scale_ = context.zeros({1});
+  sum_squares_ = context.zeros({1}, DType::f64);
+  workspace_ = context.zeros({kernels::reduce_workspace(parameters.flat_grads().size())}, DType::f64);
+}
+
+void Optimizer::set_lr(double lr) {
+  // A launch with the value as its argument: nobody waits, as a copy from the host might.
+  parameters_.context().run([&](auto& device) { kernels::fill(device, lr_.view(), static_cast<float>(lr)); });
+}
+
+void Optimizer::update(Communicator& communicator, View<const double> losses) {
+  Context& context = parameters_.context();
+  Tensor& grads = parameters_.flat_grads();
+  in_range("all-reduce", [&] { communicator.sum(grads.view()); });
+  context.run([&](auto& device) {
+    if (communicator.world_size() > 1)
+      kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),
+                     grads.view(), Accumulate::overwrite);
+    kernels::sum_squares(device, std::as_const(grads).view(), sum_squares_.view<double>(), Accumulate::overwrite,
+                         workspace_.view<double>());
+    kernels::clip_factor(device, sum_squares_.view<double>(), losses, static_cast<float>(config_.clip_norm),
+                         grad_scale_.view());
+    for (const ParameterStore::Group& group : parameters_.groups()) {
+      const kernels::Sgd options{.momentum = static_cast<float>(config_.momentum),
+                                 .weight_decay = static_cast<float>(config_.weight_decay * group.decay_factor),
+                                 .lr_factor = static_cast<float>(group.lr_factor)};
+      const Shape shape{group.end - group.begin};
+      kernels::sgd_step(device, parameters_.flat_values(group), {grads.view().data() + group.begin, shape},
+                        {parameters_.flat_velocities().view().data() + group.begin, shape}, lr_.view(),
+                        grad_scale_.view(), options);
+    }
+  });
+  parameters_.weights_changed();
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+// The trainable tensors and buffers of a model by name, their gradients and velocities, each kind in one flat block.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/autograd/tape.h"
+
+namespace gradlibra {
+
+// How a tensor is laid out in files: convolution weights are (K, R, S, C) in memory and (K, C, R, S) on disk.
+enum class FileLayout { as_is, convolution };
+
+// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value), or as `values` has it, one for each element.
+struct Init {
+  enum class Kind { constant, normal, uniform, values } kind = Kind::constant;
+  double value = 0;
+  std::vector<float> values = {};
+};
+
+struct Parameter {
+  std::string name;  // MMDetection's: "backbone.layer1.0.conv1.weight"
+  Node node;         // value and gradient
+  Tensor velocity;   // of SGD; empty if not trainable
+  FileLayout layout = FileLayout::as_is;
+  Init init;
+  bool trainable = true;  // false: frozen, or a buffer such as a running mean
+  bool buffer = false;    // running statistics: saved and loaded, not counted as a parameter
+  double lr_factor = 1;
+  double decay_factor = 1;
+};
+
+// Filled while the model is built (add), then frozen into memory (allocate). References stay valid.
+class ParameterStore {
+ public:
+  explicit ParameterStore(Context& context) : context_(context) {}
+
+  // A second parameter of the same name is std::logic_error.
+  Parameter& add(std::string name, Shape shape, Init init, FileLayout layout = FileLayout::as_is,
+                 bool trainable = true);
+  Parameter& add_buffer(std::string name, Shape shape, Init init);
+
+  // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of addition, each
+  // starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
+  void allocate();
+
+  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of its own for their
+  // gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
+  struct Range {  // in order of addition; `last` is the first behind them
+    size_t first = 0, last = 0;
+  };
+  void share_between_branches(Range parameters, int branches);
+  [[nodiscard]] bool has_branch_grads() const { return !branch_grads_.empty(); }
+
+  // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of parameters and the size
+  // of others do not matter.
+  void initialize(uint64_t seed);
+
+  [[nodiscard]] std::deque<Parameter>& all() { return parameters_; }
+  [[nodiscard]] const std::deque<Parameter>& all() const { return parameters_; }
+  [[nodiscard]] Parameter* find(const std::string& name);
+
+  // All gradients of trainable parameters (with zero padding between them), all values, all velocities: same length and order.
+  [[nodiscard]] Tensor& flat_grads() { return grads_; }
+  [[nodiscard]] Tensor& flat_velocities() { return velocities_; }
+
+  // Runs of neighbouring trainable parameters with equal factors: one update launch each.
+  struct Group {
+    int64_t begin, end;  // elements of the flat blocks
+    double lr_factor, decay_factor;
+  };
+  [[nodiscard]] std::vector<Group> groups() const;
+  [[nodiscard]] View<float> flat_values(const Group& group);
+
+  // Values have changed (an update, a load): what is derived from them, rounded copies among it, is made anew.
+  void weights_changed();
+
+  // Sets the gradient of every trainable parameter that this step has not written to 0, adds what branches have computed, and makes
+  // all ready for the next step.
+  void finish_backward();
+
+  [[nodiscard]] int64_t trainable_count() const;  // elements
+  [[nodiscard]] int64_t parameter_count() const;  // elements, frozen ones included, buffers excluded
+  [[nodiscard]] Context& context() { return context_; }
+
+ private:
+  Context& context_;
+  std::deque<Parameter> parameters_;
+  std::unordered_map<std::string, Parameter*> by_name_;
+  std::vector<int64_t> offsets_;  // into the flat blocks, -1 for what is not trainable
+  Tensor values_, grads_, velocities_, others_;
+  int64_t shared_begin_ = 0;  // of the flat blocks: where the parameters begin that branches share
+  std::vector<Tensor> branch_grads_;
+  Tensor rounded_values_, rounded_others_;  // in mixed precision: the same as bfloat16
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: MIT
+// The CUDA deformable columns against the host version: close for any offsets, the same bits where no product is rounded.
+#include "kernels/convolution/deform_im2col.h"
+
+#include "tests/cuda/device_array.h"
+
+namespace gradlibra::testing {
+namespace {
+
+using namespace kernels;
+
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+template <class T>
+std::vector<T> stored(const std::vector<float>& values) {
+  std::vector<T> rounded(values.size());
+  for (size_t i = 0; i < values.size(); ++i) rounded[i] = from_float<T>(values[i]);
+  return rounded;
+}
+
+template <class T>
+std::vector<float> floats(const std::vector<T>& values) {
+  std::vector<float> wide(values.size());
+  for (size_t i = 0; i < values.size(); ++i) wide[i] = to_float(values[i]);
+  return wide;
+}
+
+// Where two sums on either side of a rounding boundary may end up apart: the distance of two neighbours, relative to them.
+template <class T>
+constexpr double kNeighbours = std::is_same_v<T, float> ? 0 : 1.0 / 128;
+
+// One problem with its arrays on both sides. T is how maps are stored.
+template <class T>
+struct Problem {
+  Problem(const Shape& x_shape_, int kernel_, uint32_t seed)
+      : x_shape(x_shape_),
+        kernel(kernel_),
+        taps(int64_t{kernel} * kernel),
+        offsets_shape{x_shape[0], x_shape[1], x_shape[2], 2 * taps},
+        columns_shape{x_shape[0], x_shape[1], x_shape[2], taps, x_shape[3]},
+        rng(seed),
+        x(stored<T>(random_floats(x_shape.size(), rng))),
+        offsets(random_floats(offsets_shape.size(), rng, -2.5f, 2.5f)),
+        grad_columns(stored<T>(random_floats(columns_shape.size(), rng))) {}
+
+  // Moves every tap of every cell to one position of its image.
+  void all_to(float y, float x_) {
+    const int64_t W = x_shape[2], cells = x_shape[1] * W;
+    for (int64_t sample = 0; sample < columns_shape.size() / x_shape[3]; ++sample) {
+      const int64_t cell = sample / taps % cells, t = sample % taps, pad = (kernel - 1) / 2;
+      offsets[static_cast<size_t>(2 * sample)] = y - static_cast<float>(cell / W - pad + t / kernel);
+      offsets[static_cast<size_t>(2 * sample + 1)] = x_ - static_cast<float>(cell % W - pad + t % kernel);
+    }
+  }
+  // Weights that are multiples of 1/16 and gradients of 8 bits: products are exact, so that the sums show their order.
+  void make_products_exact() {
+    for (float& o : offsets) o = std::round(4 * o) / 4;
+    grad_columns = stored<T>(floats(stored<bfloat16>(floats(grad_columns))));
+  }
+
+  std::vector<float> host_grad_x(Accumulate mode, std::vector<T> grad_x) const {
+    Cpu cpu(1);
+    deform_im2col_backward_data<T>(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape}, kernel,
+                                   {grad_x.data(), x_shape}, mode, {});
+    return floats(grad_x);
+  }
+  // With Accumulate::overwrite the gradient is NaN before.
+  std::vector<float> cuda_grad_x(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x) const {
+    const DeviceArray<float> dev_offsets(offsets_shape, offsets);
+    const DeviceArray<T> dev_grad(columns_shape, grad_columns);
+    DeviceArray<T> dev_grad_x = mode == Accumulate::add ? DeviceArray<T>(x_shape, grad_x) : DeviceArray<T>(x_shape);
+    DeviceArray<int32_t> workspace({deform_im2col_workspace(x_shape, kernel)});
+    deform_im2col_backward_data(cuda, dev_offsets.view(), dev_grad.view(), kernel, dev_grad_x.view(), mode,
+                                workspace.view());
+    return floats(dev_grad_x.to_host());
+  }
+
+  Shape x_shape;
+  int kernel;
+  int64_t taps;
+  Shape offsets_shape, columns_shape;
+  std::mt19937 rng;
+  std::vector<T> x;
+  std::vector<float> offsets;
+  std::vector<T> grad_columns;
+};
+
+class DeformIm2ColCuda : public CudaTest {
+ protected:
+  // Runs the three kernels on both sides.
+  template <class T>
+  void compare(const Shape& x_shape, int kernel) {
+    SCOPED_TRACE(x_shape.to_string() + " kernel " + std::to_string(kernel) + " bytes " + std::to_string(sizeof(T)));
+    Problem<T> p(x_shape, kernel, 21);
+    // Whole cells, NaN and far away between the ordinary ones.
+    for (size_t i = 0; i < p.offsets.size(); i += 7) p.offsets[i] = std::floor(p.offsets[i]);
+    for (size_t i = 3; i < p.offsets.size(); i += 31) p.offsets[i] = kNaN;
+    for (size_t i = 5; i < p.offsets.size(); i += 37) p.offsets[i] = i % 2 == 0 ? 1e30f : -kInfinity;
+    const DeviceArray<T> dev_x(x_shape, p.x), dev_grad(p.columns_shape, p.grad_columns);
+    const DeviceArray<float> dev_offsets(p.offsets_shape, p.offsets);
+    Cpu cpu(1);
+
+    std::vector<T> columns(p.grad_columns.size());
+    deform_im2col<T>(cpu, {p.x.data(), x_shape}, {p.offsets.data(), p.offsets_shape}, kernel,
+                     {columns.data(), p.columns_shape});
+    DeviceArray<T> dev_columns(p.columns_shape);
+    deform_im2col(cuda, dev_x.view(), dev_offsets.view(), kernel, dev_columns.view());
+    // Four products of values below 1.
+    expect_close(floats(dev_columns.to_host()), floats(columns), 5e-7, kNeighbours<T>);
+
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+      // What overwrite must not read is NaN on the device.
+      const bool add = mode == Accumulate::add;
+      std::vector<float> grad_offsets = random_floats(p.offsets_shape.size(), p.rng);
+      DeviceArray<float> dev_grad_offsets =
+          add ? DeviceArray<float>(p.offsets_shape, grad_offsets) : DeviceArray<float>(p.offsets_shape);
+      deform_im2col_backward_offsets<T>(cpu, {p.x.data(), x_shape}, {p.offsets.data(), p.offsets_shape},
+                                        {p.grad_columns.data(), p.columns_shape}, kernel,
+                                        {grad_offsets.data(), p.offsets_shape}, mode);
+      deform_im2col_backward_offsets(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), kernel,
+                                     dev_grad_offsets.view(), mode);
+      // Sums of C products below 4, in another order than the host's.
+      expect_close(dev_grad_offsets.to_host(), grad_offsets, 4e-7 * static_cast<double>(x_shape[3] + 4), 0);
+
+      const std::vector<T> before = stored<T>(random_floats(x_shape.size(), p.rng));
+      // Fused multiply-adds: about 4 * taps contributions reach an element, several times that where offsets crowd.
+      expect_close(p.cuda_grad_x(cuda, mode, before), p.host_grad_x(mode, before),
+                   4e-7 * static_cast<double>(p.taps + 4), kNeighbours<T>);
+    }
+  }
+
+  // grad_x bit by bit, several times: the emulator runs the threads in another order at each launch.
+  template <class T>
+  void expect_same_bits(const Problem<T>& p) {
+    SCOPED_TRACE(p.x_shape.to_string() + " bytes " + std::to_string(sizeof(T)));
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+      const std::vector<T> before(p.x.size(), from_float<T>(0.3f));
+      const std::vector<float> want = p.host_grad_x(mode, before);
+      for (int run = 0; run < 3; ++run) ASSERT_EQ(p.cuda_grad_x(cuda, mode, before), want) << run;
+    }
+  }
+};
+
+TEST_F(DeformIm2ColCuda, MatchesHost) {
+  compare<float>({1, 1, 1, 1}, 1);
+  compare<float>({1, 1, 1, 3}, 3);
+  compare<float>({2, 5, 4, 8}, 3);    // two packs
+  compare<float>({1, 3, 4, 132}, 3);  // more packs than a warp has lanes
+  compare<float>({1, 4, 3, 37}, 3);   // single floats, more than a warp has lanes
+  compare<float>({2, 2, 3, 5}, 5);    // a block ends within a cell
+  compare<float>({1, 3, 3, 256}, 3);
+}
+
+TEST_F(DeformIm2ColCuda, MatchesHostInBfloat16) {
+  compare<bfloat16>({1, 1, 1, 1}, 1);
+  compare<bfloat16>({1, 5, 3, 3}, 3);
+  compare<bfloat16>({2, 5, 4, 8}, 3);
+  compare<bfloat16>({2, 3, 4, 20}, 3);   // not in eights: single values
+  compare<bfloat16>({1, 3, 3, 256}, 3);  // a pack for every lane
+  compare<bfloat16>({1, 2, 3, 264}, 3);  // and one more
+}
+
+TEST_F(DeformIm2ColCuda, AnyBatch) {
+  for (const int64_t batch : {3, 33, 64}) compare<float>({batch, 2, 2, 4}, 1);
+}
+
+// The scan of the lists' lengths goes over several blocks.
+TEST_F(DeformIm2ColCuda, MoreBinsThanATile) { compare<float>({1, 45, 46, 1}, 1); }
+
+// Addresses that no 16-byte access may use.
+TEST_F(DeformIm2ColCuda, UnalignedMaps) {
+  const Shape one_more{1 + 2 * 3 * 9 * 8};
+  const Problem<bfloat16> p({1, 2, 3, 8}, 3, 4);
+  std::vector<bfloat16> x(p.x), grad(p.grad_columns);
+  x.insert(x.begin(), bfloat16());
+  grad.insert(grad.begin(), bfloat16());
+  const DeviceArray<bfloat16> dev_x({49}, x), dev_grad(one_more, grad);
+  const DeviceArray<float> dev_offsets(p.offsets_shape, p.offsets);
+  DeviceArray<bfloat16> dev_columns(one_more), dev_grad_x({49});
+  DeviceArray<float> dev_grad_offsets(p.offsets_shape);
+  DeviceArray<int32_t> workspace({deform_im2col_workspace(p.x_shape, 3)});
+  const View<const bfloat16> x_view(dev_x.view().data() + 1, p.x_shape),
+      grad_view(dev_grad.view().data() + 1, p.columns_shape);
+  deform_im2col<bfloat16>(cuda, x_view, dev_offsets.view(), 3, {dev_columns.view().data() + 1, p.columns_shape});
+  deform_im2col_backward_offsets(cuda, x_view, dev_offsets.view(), grad_view, 3, dev_grad_offsets.view(),
+                                 Accumulate::overwrite);
+  deform_im2col_backward_data<bfloat16>(cuda, dev_offsets.view(), grad_view, 3,
+                                        {dev_grad_x.view().data() + 1, p.x_shape}, Accumulate::overwrite,
+                                        workspace.view());
+  Cpu cpu(1);
+  std::vector<bfloat16> columns(p.grad_columns.size());
+  std::vector<float> grad_offsets(p.offsets.size());
+  deform_im2col<bfloat16>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape}, 3,
+                          {columns.data(), p.columns_shape});
+  deform_im2col_backward_offsets<bfloat16>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape},
+                                           {p.grad_columns.data(), p.columns_shape}, 3,
+                                           {grad_offsets.data(), p.offsets_shape}, Accumulate::overwrite);
+  const auto rest = [](const DeviceArray<bfloat16>& v) {
+    const std::vector<float> all = floats(v.to_host());
+    return std::vector<float>(all.begin() + 1, all.end());
+  };
+  expect_close(rest(dev_columns), floats(columns), 5e-7, kNeighbours<bfloat16>);
+  expect_close(dev_grad_offsets.to_host(), grad_offsets, 5e-6, 0);
+  expect_close(rest(dev_grad_x), p.host_grad_x(Accumulate::overwrite, std::vector<bfloat16>(48)), 5e-6,
+               kNeighbours<bfloat16>);
+}
+
+TEST_F(DeformIm2ColCuda, AddsInTheHostsOrder) {
+  for (const Shape& shape : {Shape{2, 5, 7, 3}, Shape{1, 6, 5, 8}, Shape{1, 4, 4, 36}}) {
+    Problem<float> p(shape, 3, 8);
+    p.make_products_exact();
+    expect_same_bits(p);
+    Problem<bfloat16> q(shape, 3, 9);
+    q.make_products_exact();
+    expect_same_bits(q);
+  }
+}
+
+// Far-flung samples: a pixel's list spans several windows of the sort, with empty ones between.
+TEST_F(DeformIm2ColCuda, AddsInTheHostsOrderFromAllOverTheMap) {
+  Problem<float> p({1, 22, 20, 1}, 5, 10);
+  for (float& o : p.offsets) o *= 9;
+  p.make_products_exact();
+  expect_same_bits(p);
+}
+
+// The longest lists that there are: every tap of every cell at one place, on the map, between four pixels, and at the edge.
+TEST_F(DeformIm2ColCuda, EverythingOnOnePixel) {
+  Problem<float> p({2, 6, 5, 2}, 3, 11);
+  p.make_products_exact();
+  p.all_to(0, 0);
+  expect_same_bits(p);
+  p.all_to(2.25f, 3.5f);
+  expect_same_bits(p);
+  p.all_to(-0.5f, 4.75f);
+  expect_same_bits(p);
+  Problem<bfloat16> q({1, 32, 32, 8}, 3, 12);  // a list longer than a window of the sort
+  q.make_products_exact();
+  q.all_to(31, 7);
+  expect_same_bits(q);
+}
+
+TEST_F(DeformIm2ColCuda, OneCell) {
+  for (const int64_t C : {1, 3, 8, 20, 256}) {
+    Problem<float> p({1, 1, 1, C}, 3, 13);
+    p.make_products_exact();
+    expect_same_bits(p);
+    p.all_to(0, 0);
+    expect_same_bits(p);
+  }
+}
+
+// The sum of 9 * 30 values of -3 is exact.
+TEST_F(DeformIm2ColCuda, SumOfALongList) {
+  Problem<float> p({1, 6, 5, 2}, 3, 14);
+  p.all_to(0, 0);
+  p.grad_columns.assign(540, -3.0f);
+  std::vector<float> want(60, 0.0f);
+  want[0] = want[1] = -810.0f;
+  EXPECT_EQ(p.cuda_grad_x(cuda, Accumulate::overwrite, {}), want);
+}
+
+TEST_F(DeformIm2ColCuda, NothingOnTheMapGivesZeroOrWhatWasThere) {
+  Problem<float> p({2, 3, 2, 5}, 3, 15);
+  p.offsets.assign(p.offsets.size(), -1e9f);
+  const std::vector<float> before(p.x.size(), 7.0f);
+  EXPECT_EQ(p.cuda_grad_x(cuda, Accumulate::overwrite, {}), std::vector<float>(p.x.size(), 0.0f));
+  EXPECT_EQ(p.cuda_grad_x(cuda, Accumulate::add, before), before);
+}
+
+// A gradient that is not finite reaches the pixels around its sample and nothing else; at a whole position, one pixel.
+TEST_F(DeformIm2ColCuda, NonFiniteGradientsStayWhereTheyLand) {
+  for (const float bad : {kNaN, -kNaN, kInfinity, -kInfinity})
+    for (const float offset : {0.5f, 0.0f}) {
+      Problem<float> p({1, 4, 4, 3}, 3, 16);
+      p.offsets.assign(p.offsets.size(), offset);
+      p.grad_columns.assign(p.grad_columns.size(), 1.0f);
+      p.grad_columns[(5 * 9 + 4) * 3 + 1] = bad;  // the middle tap of cell (1, 1), channel 1
+      const std::vector<float> got = p.cuda_grad_x(cuda, Accumulate::overwrite, {});
+      expect_close(got, p.host_grad_x(Accumulate::overwrite, std::vector<float>(48)), 1e-5, 0);
+      int not_finite = 0;
+      for (const float v : got) not_finite += std::isfinite(v) ? 0 : 1;
+      EXPECT_EQ(not_finite, offset == 0 ? 1 : 4);
+      EXPECT_FALSE(std::isfinite(got[5 * 3 + 1]));
+    }
+}
+
+TEST_F(DeformIm2ColCuda, EmptyInputReturnsAfterTheShapeChecks) {
+  for (const Shape& x_shape : {Shape{0, 4, 4, 8}, Shape{2, 0, 4, 8}, Shape{2, 4, 0, 8}}) {
+    const Shape offsets_shape{x_shape[0], x_shape[1], x_shape[2], 18},
+        columns_shape{x_shape[0], x_shape[1], x_shape[2], 9, 8}, wrong_shape{x_shape[0], x_shape[1], x_shape[2], 9, 7};
+    const DeviceArray<float> x(x_shape), offsets(offsets_shape), grad_columns(columns_shape);
+    DeviceArray<float> columns(columns_shape), grad_x(x_shape), grad_offsets(offsets_shape), wrong(wrong_shape);
+    DeviceArray<int32_t> workspace({deform_im2col_workspace(x_shape, 3)});
+    deform_im2col(cuda, x.view(), offsets.view(), 3, columns.view());
+    deform_im2col_backward_offsets(cuda, x.view(), offsets.view(), grad_columns.view(), 3, grad_offsets.view(),
+                                   Accumulate::add);
+    deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add,
+                                workspace.view());
+    EXPECT_THROW(deform_im2col(cuda, x.view(), offsets.view(), 3, wrong.view()), std::invalid_argument);
+    EXPECT_THROW(
+        deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add, {}),
+        std::invalid_argument);
+  }
+  // No channels: no slope, and no gradient to write.
+  const DeviceArray<float> none({1, 2, 2, 0}), offsets({1, 2, 2, 18}), no_columns({1, 2, 2, 9, 0});
+  DeviceArray<float> grad_offsets({1, 2, 2, 18});
+  deform_im2col_backward_offsets(cuda, none.view(), offsets.view(), no_columns.view(), 3, grad_offsets.view(),
+                                 Accumulate::overwrite);
+  EXPECT_EQ(grad_offsets.to_host(), std::vector<float>(72, 0.0f));
+}
+
+// Samples and bins are numbered in int32. Nothing is allocated: the sizes are refused before memory is looked at.
+TEST_F(DeformIm2ColCuda, SizesBeyondInt32Throw) {
+  const auto run = [&](const Shape& x, int kernel) -> std::string {
+    const int64_t taps = int64_t{kernel} * kernel;
+    try {
+      deform_im2col_backward_data<float>(cuda, {nullptr, {x[0], x[1], x[2], 2 * taps}},
+                                         {nullptr, {x[0], x[1], x[2], taps, x[3]}}, kernel, {nullptr, x},
+                                         Accumulate::overwrite, {});
+    } catch (const std::invalid_argument& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(run({1, 20000, 12000, 1}, 3),
+            "deform_im2col_backward_data: 2160000000 samples and 240032001 squares between pixels of x "
+            "(1, 20000, 12000, 1), expected fewer than 2^31 of each");
+  EXPECT_EQ(run({1 << 29, 1, 1, 1}, 1),
+            "deform_im2col_backward_data: 536870912 samples and 2147483648 squares between pixels of x "
+            "(536870912, 1, 1, 1), expected fewer than 2^31 of each");
+  EXPECT_EQ(run({1, 15000, 15000, 1}, 3), "deform_im2col_backward_data: workspace has 1 values, expected 2250030002");
+}
+
+}  // namespace
+}  // namespace gradlibra::testing

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Sigmoid losses: CUDA against the host over shapes, kinds of loss and extreme logits.
+#include "kernels/losses/sigmoid_loss.h"
+
+#include "tests/cuda/device_array.h"
+#include "tests/kernels/losses/any_sigmoid_loss.h"
+
+namespace gradlibra::kernels {
+namespace {
+
+using namespace gradlibra::testing;
+
+class SigmoidLossCuda : public CudaTest {
+ protected:
+  struct Result {
+    std::vector<double> loss;
+    std::vector<float> grad;
+  };
+  Result on_device(const std::vector<float>& logits, const std::vector<int32_t>& labels,
+                   const std::vector<float>& weights, int64_t C, const AnySigmoidLoss& options, double loss_weight,
+                   double normalizer) {
+    const auto R = static_cast<int64_t>(labels.size());
+    const DeviceArray<float> z({R, C}, logits), w({R}, weights);
+    const DeviceArray<int32_t> l({R}, labels);
+    const DeviceArray<double> norm({1}, {normalizer});
+    DeviceArray<double> loss({1}), workspace({sigmoid_loss_workspace(R, C)});
+    DeviceArray<float> grad({R, C});
+    std::visit(
+        [&](const auto& member) {
+          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member, loss_weight, norm.view(), loss.view(), grad.view(),
+                       workspace.view());
+        },
+        options);
+    return {loss.to_host(), grad.to_host()};
+  }
+  static Result on_host(std::vector<float> logits, std::vector<int32_t> labels, std::vector<float> weights, int64_t C,
+                        const AnySigmoidLoss& options, double loss_weight, double normalizer) {
+    const auto R = static_cast<int64_t>(labels.size());
+    Cpu cpu(2);
+    Result result{std::vector<double>(1), std::vector<float>(logits.size())};
+    std::vector<double> workspace(static_cast<size_t>(sigmoid_loss_workspace(R, C)));
+    std::visit(
+        [&](const auto& member) {
+          sigmoid_loss(cpu, View<const float>(logits.data(), {R, C}), View<const int32_t>(labels.data(), {R}),
+                       View<const float>(weights.data(), {R}), member, loss_weight,
+                       View<const double>(&normalizer, {1}), View<double>(result.loss.data(), {1}),
+                       View<float>(result.grad.data(), {R, C}),
+                       View<double>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+        },
+        options);
+    return result;
+  }
+  static std::vector<AnySigmoidLoss> losses() {
+    return {CrossEntropy{},
+            Focal{.alpha = 0.25},
+            Focal{.gamma = 1.5},
+            Focal{.gamma = 0},
+            {},
+            GradLibra{.alpha_pos = 1, .alpha_neg = 1, .weight_grad = WeightGrad::full},
+            GradLibra{.alpha_pos = kWeightOff, .alpha_neg = 0.4, .weight_grad = WeightGrad::full}};
+  }
+};
+
+TEST_F(SigmoidLossCuda, EqualsHost) {
+  std::mt19937 rng(1);
+  for (const auto& [R, C] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 5}, {64, 10}, {65, 3}, {200, 1}, {33, 300}, {1000, 10}})
+    for (const AnySigmoidLoss& options : losses()) {
+      const auto logits = random_floats(R * C, rng, -20, 20);
+      std::vector<float> weights;
+      std::vector<int32_t> labels;
+      for (int64_t i = 0; i < R; ++i) {
+        labels.push_back(static_cast<int32_t>(static_cast<int64_t>(rng() % static_cast<unsigned>(C + 2)) - 1));
+        weights.push_back(static_cast<float>(rng() % 4) / 2);
+      }
+      const Result got = on_device(logits, labels, weights, C, options, 0.7, 3),
+                   want = on_host(logits, labels, weights, C, options, 0.7, 3);
+      expect_close(got.loss, want.loss, 0, 1e-6);
+      expect_close(got.grad, want.grad, 1e-30, 3e-6);  // a few roundings apart: fused multiply-adds, another exp
+    }
+}
+
+TEST_F(SigmoidLossCuda, ExtremeLogits) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  std::vector<float> logits;
+  for (const float z : {0.f, 1e-30f, 17.f, 88.f, 104.f, 1e4f, 3e38f, kInf}) logits.insert(logits.end(), {z, -z});
+  for (const AnySigmoidLoss& options : losses())
+    for (size_t i = 0; i < logits.size(); ++i)
+      for (const int32_t label : {0, 1}) {
+        const Result got = on_device({logits[i]}, {label}, {1}, 1, options, 1, 1),
+                     want = on_host({logits[i]}, {label}, {1}, 1, options, 1, 1);
+        expect_close(got.loss, want.loss, 1e-30, 3e-6);
+        expect_close(got.grad, want.grad, 1e-30, 3e-6);
+        ASSERT_TRUE(std::isfinite(got.grad[0])) << logits[i];
+      }
+}
+
+TEST_F(SigmoidLossCuda, IgnoredRowsAndNaN) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> logits = {1, -2, kNaN, 3, kNaN, kNaN, 0.5f, -0.25f};
+  const Result ignored = on_device(logits, {0, 1, -1, 2}, {1, 0, 1, 0.5f}, 2, {}, 1, 1);
+  const Result want = on_host(logits, {0, 1, -1, 2}, {1, 0, 1, 0.5f}, 2, {}, 1, 1);
+  EXPECT_TRUE(std::isfinite(ignored.loss[0]));
+  expect_close(ignored.loss, want.loss, 0, 1e-6);
+  expect_close(ignored.grad, want.grad, 0, 3e-6);
+  for (const size_t i : {2u, 3u, 4u, 5u}) EXPECT_EQ(ignored.grad[i], 0);
+  const Result bad = on_device(logits, {0, 1, 2, 2}, {1, 1, 0, 1}, 2, {}, 1, 1);
+  EXPECT_TRUE(std::isnan(bad.loss[0]));
+  for (size_t i = 0; i < 8; ++i) EXPECT_EQ(std::isnan(bad.grad[i]), i == 2) << i;
+}
+
+TEST_F(SigmoidLossCuda, NoRows) { EXPECT_EQ(on_device({}, {}, {}, 10, {}, 1, 1).loss[0], 0); }
+
+TEST_F(SigmoidLossCuda, SigmoidEqualsHost) {
+  std::mt19937 rng(2);
+  for (const int64_t size : {0, 1, 255, 256, 1000}) {
+    auto logits = random_floats(size, rng, -100, 100);
+    if (size > 3)
+      logits[1] = std::numeric_limits<float>::infinity(), logits[2] = -logits[1], logits[3] = logits[1] - logits[1];
+    const DeviceArray<float> z({size}, logits);
+    DeviceArray<float> scores({size});
+    sigmoid(cuda, z.view(), scores.view());
+    Cpu cpu(2);
+    std::vector<float> want(logits.size());
+    sigmoid(cpu, View<const float>(logits.data(), {size}), View<float>(want.data(), {size}));
+    expect_close(scores.to_host(), want, 1e-37, 1e-6);
+  }
+}
+
+}  // namespace
+}  // namespace gradlibra::kernels

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// Detections over a data set: in pixels of the original images, in COCO's result form, and measured through class ids of any kind.
+#include "engine/evaluation.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "engine/batches.h"
+#include "tests/engine/tiny_experiment.h"
+
+namespace gradlibra {
+namespace {
+
+using Json = nlohmann::json;
+
+// Every pixel times_x times as wide and times_y times as high: area averaging back gives the same bytes.
+Image enlarged(const Image& image, int times_x, int times_y) {
+  Image out = plain_image(image.width * times_x, image.height * times_y);
+  for (int y = 0; y < out.height; ++y)
+    for (int x = 0; x < out.width; ++x) std::copy_n(image.at(x / times_x, y / times_y), 3, out.at(x, y));
+  return out;
+}
+
+Dataset one_image(const std::filesystem::path& file, const Image& image) {
+  write_image(file, image);
+  Dataset dataset;
+  dataset.classes = kTinyClasses;
+  dataset.images.push_back({file.stem().string(), file, image.width, image.height, {}});
+  return dataset;
+}
+
+class EvaluationTest : public ::testing::Test {
+ protected:
+  EvaluationTest() : config_(tiny_config("")) {
+    config_.model.test.score_threshold = 0;  // an untrained detector is sure of nothing
+    config_.model.test.max_per_image = 30;
+    detector_ = std::make_unique<Detector>(context_, config_.model, 3);
+    detector_->parameters().initialize(5);
+  }
+  [[nodiscard]] std::vector<Detection> detect(const Image& image, const std::string& name, const std::string& resize,
+                                              int width, int height) {
+    ExperimentConfig config = config_;
+    config.loader.resize = resize;
+    config.loader.width = width;
+    config.loader.height = height;
+    return detect_dataset(*detector_, one_image(folder_ / (name + ".png"), image), config).at(0);
+  }
+
+  TemporaryFolder folder_;
+  Context context_{1};
+  ExperimentConfig config_;
+  std::unique_ptr<Detector> detector_;
+};
+
+TEST(ClassInfos, CountTheBoxesOfTheTrainingSplit) {
+  TemporaryFolder folder;
+  put_tiny_set(folder / "data", 5);
+  std::vector<Finding> findings;
+  Dataset dataset = read_dataset(tiny_config(folder / "data").data, Split::train, findings);
+  Object beside = dataset.images[0].objects[0];
+  beside.difficult = true;  // no training target
+  dataset.images[0].objects.push_back(beside);
+  const ClassInfo classes = class_info(dataset);
+  EXPECT_EQ(classes.names, kTinyClasses);
+  EXPECT_EQ(classes.instances, (std::vector<int64_t>{2, 2, 1}));  // image i shows class i % 3
+  EXPECT_TRUE(unknown_classes(3).instances.empty());
+}
+
+// `b` shows what `a` shows, times_x and times_y times as large.
+void expect_scaled(const std::vector<Detection>& a, const std::vector<Detection>& b, float times_x, float times_y) {
+  ASSERT_GE(a.size(), 5u);
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].label, b[i].label);
+    EXPECT_EQ(a[i].score, b[i].score);
+    EXPECT_FLOAT_EQ(a[i].box.x1 * times_x, b[i].box.x1);
+    EXPECT_FLOAT_EQ(a[i].box.y1 * times_y, b[i].box.y1);
+    EXPECT_FLOAT_EQ(a[i].box.x2 * times_x, b[i].box.x2);
+    EXPECT_FLOAT_EQ(a[i].box.y2 * times_y, b[i].box.y2);
+  }
+}
+
+TEST_F(EvaluationTest, BoxesComeBackInOriginalPixels) {
+  const Image image = drawn(tiny_image(3));
+  const auto plain = detect(image, "plain", "none", 64, 64);
+  for (const Detection& d : plain) {
+    EXPECT_TRUE(0 <= d.box.x1 && d.box.x1 < d.box.x2 && d.box.x2 <= 64 && 0 <= d.box.y1 && d.box.y1 < d.box.y2 &&
+                d.box.y2 <= 64);
+    EXPECT_TRUE(0 < d.score && d.score < 1);
+  }
+  expect_scaled(plain, detect(enlarged(image, 2, 2), "double", "fit", 64, 64), 2, 2);
+  expect_scaled(plain, detect(enlarged(image, 3, 1), "wide", "stretch", 64, 64), 3, 1);
+  expect_scaled(plain, detect(enlarged(image, 2, 4), "tall", "stretch", 64, 64), 2, 4);
+}
+
+TEST_F(EvaluationTest, PaddingHoldsNoDetections) {
+  Image image = plain_image(64, 40);
+  const Image full = drawn(tiny_image(3));
+  std::copy_n(full.pixels.begin(), image.pixels.size(), image.pixels.begin());
+  const auto padded = detect(image, "low", "none", 64, 64);
+  for (const Detection& d : padded) EXPECT_LE(d.box.y2, 40);
+  expect_scaled(padded, detect(enlarged(image, 2, 2), "low_double", "fit", 64, 64), 2, 2);
+}
+
+TEST_F(EvaluationTest, EveryImageOnceInOrder) {
+  Dataset dataset;
+  dataset.classes = kTinyClasses;
+  std::vector<std::vector<Detection>> singly;
+  for (int i = 0; i < 5; ++i) {
+    const TinyImage tiny = tiny_image(i);
+    const auto one = one_image(folder_ / (tiny.id + ".png"), drawn(tiny));
+    dataset.images.push_back(one.images[0]);
+    singly.push_back(detect_dataset(*detector_, one, config_).at(0));
+  }
+  std::vector<std::pair<int64_t, int64_t>> calls;
+  const Detections together = detect_dataset(*detector_, dataset, config_,
+                                             [&](int64_t done, int64_t total) { calls.emplace_back(done, total); });
+  EXPECT_EQ(calls, (std::vector<std::pair<int64_t, int64_t>>{{2, 5}, {4, 5}, {5, 5}}));
+  ASSERT_EQ(together.size(), 5u);
+  // The convolution library may sum in another order for another batch size.
+  for (size_t i = 0; i < 5; ++i) {
+    ASSERT_FALSE(together[i].empty());
+    ASSERT_FALSE(singly[i].empty());
+    EXPECT_NEAR(together[i][0].score, singly[i][0].score, 1e-5);
+  }
+  Dataset none;
+  none.classes = kTinyClasses;
+  EXPECT_TRUE(detect_dataset(*detector_, none, config_).empty());
+}
+
+TEST(CocoResults, AreWhatToolsExpect) {
+  Dataset dataset;
+  dataset.classes = {"a", "b"};
+  dataset.images = {
+      {"12", "x/12.png", 64, 64, {}}, {"slide_7", "x/slide_7.png", 64, 64, {}}, {"-3", "x/-3.png", 64, 64, {}}};
+  const Detections detections{
+      {{{1.5f, 2, 11.5f, 22}, 1, 0.25}, {{0, 0, 1, 1}, 0, 0.125}}, {{{3, 4, 5, 8}, 0, 0.5}}, {}};
+  EXPECT_EQ(Json::parse(coco_results_json(dataset, detections)), Json::parse(R"([
+    {"image_id": 12, "category_id": 1, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25, "category": "b"},
+    {"image_id": 12, "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.125, "category": "a"},
+    {"image_id": "slide_7", "category_id": 0, "bbox": [3.0, 4.0, 2.0, 4.0], "score": 0.5, "category": "a"}])"));
+  EXPECT_EQ(Json::parse(coco_results_json(dataset, Detections(3))), Json::array());
+}
+
+// The annotation file's own category ids, and stems that only look like numbers.
+TEST(CocoResults, KeepTheFilesIds) {
+  Dataset dataset;
+  dataset.classes = {"a", "b"};
+  dataset.category_ids = {{"a", 7}, {"b", 900}};
+  dataset.images = {{"007", "x/007.png", 64, 64, {}}, {"0", "x/0.png", 64, 64, {}}};
+  const Json results = Json::parse(coco_results_json(dataset, {{{{0, 0, 2, 2}, 1, 0.5}}, {{{0, 0, 2, 2}, 0, 0.5}}}));
+  EXPECT_EQ(results[0]["image_id"], "007");
+  EXPECT_EQ(results[0]["category_id"], 900);
+  EXPECT_EQ(results[1]["image_id"], 0);
+  EXPECT_EQ(results[1]["category_id"], 7);
+}
+
+// Detections that are the ground truth score 1, whatever the categories' ids and the order of the entries in the file.
+TEST(PerfectDetections, ScoreOneForAnyCategoryIds) {
+  const std::vector<std::array<int, 3>> id_lists{{0, 1, 2}, {1, 2, 3}, {7, 3, 900}};
+  for (const auto& ids : id_lists) {
+    TemporaryFolder folder;
+    Json json{{"images", Json::array()}, {"annotations", Json::array()}, {"categories", Json::array()}};
+    for (const int c : {2, 0, 1})
+      json["categories"].push_back(
+          {{"id", ids[static_cast<size_t>(c)]}, {"name", kTinyClasses[static_cast<size_t>(c)]}});
+    for (int i = 0; i < 6; ++i) {
+      const int id = 40 - 7 * i;
+      const std::string name = std::to_string(i) + ".png";
+      std::filesystem::create_directories(folder / "images");
+      write_image(folder / ("images/" + name), plain_image(64, 64));
+      json["images"].push_back({{"id", id}, {"file_name", name}, {"width", 64}, {"height", 64}});
+      for (int k = 0; k <= i % 3; ++k)
+        json["annotations"].push_back({{"id", 10 * i + k},
+                                       {"image_id", id},
+                                       {"category_id", ids[static_cast<size_t>(i + k) % 3]},
+                                       {"bbox", {3.25 + 5 * k, 2.5 + i, 20.0 + k, 17.75}},
+                                       {"iscrowd", 0},
+                                       {"area", 300.0}});
+    }
+    DatasetConfig config = coco_config(folder, json.dump());
+    for (const bool listed : {true, false}) {
+      config.classes = listed ? kTinyClasses : std::vector<std::string>{};
+      std::vector<Finding> findings;
+      const Dataset dataset = read_dataset(config, Split::train, findings);
+      ASSERT_EQ(dataset.images.size(), 6u);
+      Detections detections(6);
+      size_t boxes = 0;
+      for (size_t i = 0; i < 6; ++i) {
+        for (const Object& o : dataset.images[i].objects)
+          detections[i].push_back({o.box, o.label, 0.9 - 0.01 * static_cast<double>(boxes++)});
+      }
+      EXPECT_EQ(boxes, 12u);
+      const VocResult voc = voc_metrics(dataset, detections);
+      EXPECT_EQ(voc.map.value_or(0), 1.0);
+      for (const ClassResult& c : voc.classes) EXPECT_EQ(c.ap.value_or(0), 1.0) << c.name;
+      EXPECT_NEAR(coco_metrics(dataset, detections).ap, 1.0, 1e-12);
+      // The names meant are the names measured: image 40 holds one object of the first category given above for i = 0.
+      EXPECT_EQ(dataset.classes[static_cast<size_t>(dataset.images[5].objects.at(0).label)], kTinyClasses[0]);
+    }
+  }
+}
+
+TEST(DrawDetections, FramesWhatIsSureEnough) {
+  TemporaryFolder folder;
+  const Dataset dataset = one_image(folder / "a.png", plain_image(80, 60));
+  draw_detections(dataset.images[0], {{{10, 20, 60, 50}, 1, 0.9}, {{2, 2, 8, 8}, 0, 0.2}}, dataset.classes, 0.3, false,
+                  folder / "b.png");
+  const Image image = read_image(folder / "b.png");
+  ASSERT_EQ(image.width, 80);
+  ASSERT_EQ(image.height, 60);
+  const Color color = class_color(1);
+  for (const auto& [x, y] : {std::pair{59, 49}, {10, 49}, {35, 49}, {59, 35}}) {
+    EXPECT_EQ(image.at(x, y)[0], color.r) << x << "," << y;
+    EXPECT_EQ(image.at(x, y)[1], color.g) << x << "," << y;
+    EXPECT_EQ(image.at(x, y)[2], color.b) << x << "," << y;
+  }
+  EXPECT_EQ(image.at(35, 35)[0], 90);  // inside
+  EXPECT_EQ(image.at(2, 2)[0], 90);    // the unsure one
+}
+
+}  // namespace
+}  // namespace gradlibra

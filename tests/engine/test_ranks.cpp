@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: MIT
+// The training step and the trainer on two ranks: the update of one rank with the whole batch, one decision for all, one voice.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <random>
+
+#include "engine/train_step.h"
+#include "engine/trainer.h"
+#include "tests/engine/thread_ranks.h"
+#include "tests/engine/tiny_experiment.h"
+
+namespace gradlibra {
+namespace {
+
+using testing::ThreadRanks;
+using Floats = std::vector<float>;
+
+constexpr int64_t kSide = 32, kMaxBoxes = 2;
+constexpr int kClasses = 3;
+
+ModelConfig tiny_model() {
+  ModelConfig model;
+  model.backbone = {.depth = 18, .base_channels = 4, .frozen_stages = 1, .norm_eval = true};
+  model.neck = {.out_channels = 8, .num_outs = 4, .norm = "group", .norm_groups = 4};
+  model.head = {.feat_channels = 8, .point_channels = 8, .stacked_convs = 1, .norm = "group", .norm_groups = 2};
+  return model;
+}
+
+// Image `first` and those behind it, the same whatever batch they stand in.
+Batch images(int first, int count) {
+  Batch batch;
+  batch.N = count, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
+  for (int i = first; i < first + count; ++i) {
+    std::mt19937 rng(static_cast<uint32_t>(i));
+    for (int64_t p = 0; p < kSide * kSide * 3; ++p) batch.images.push_back(static_cast<uint8_t>(rng()));
+    batch.orientations.push_back(0);
+    batch.sizes.insert(batch.sizes.end(), {kSide, kSide});
+    const auto x = static_cast<float>(4 + 3 * i);
+    batch.gt_boxes.insert(batch.gt_boxes.end(), {x, 5, x + 12, 20, 0, 0, 0, 0});
+    batch.gt_labels.insert(batch.gt_labels.end(), {i % kClasses, -1});
+    batch.gt_counts.push_back(1);
+  }
+  return batch;
+}
+
+// One rank's side of a training.
+struct Rank {
+  explicit Rank(Communicator& ranks)
+      : detector(context, tiny_model(), kClasses),
+        optimizer(detector.parameters(), {.clip_norm = 10}),
+        step(detector, optimizer, ranks, {}) {
+    detector.parameters().initialize(3);
+  }
+  TrainStep::Result train(const Batch& batch) {
+    step.stage(batch);
+    step.enqueue(0.05);
+    return step.wait();
+  }
+  Floats weights() {
+    Floats all;
+    for (const Parameter& p : detector.parameters().all()) {
+      const Floats values = context.download<float>(p.node.value);
+      all.insert(all.end(), values.begin(), values.end());
+    }
+    return all;
+  }
+
+  Context context{1, ConvolutionLibrary::plain};
+  Detector detector;
+  Optimizer optimizer;
+  TrainStep step;
+};
+
+TEST(Ranks, HalvesOfABatchUpdateAsTheWhole) {
+  constexpr int kSteps = 3;
+  SingleProcess alone;
+  Rank whole(alone);
+  std::vector<TrainStep::Result> want, got[2];
+  for (int i = 0; i < kSteps; ++i) want.push_back(whole.train(images(2 * i, 2)));
+  Floats weights[2];
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    const auto r = static_cast<size_t>(ranks.rank());
+    Rank half(ranks);
+    for (int i = 0; i < kSteps; ++i) got[r].push_back(half.train(images(2 * i + ranks.rank(), 1)));
+    weights[r] = half.weights();
+  });
+  EXPECT_EQ(weights[0], weights[1]) << "ranks drift apart";
+  const Floats all = whole.weights();
+  ASSERT_EQ(weights[0].size(), all.size());
+  for (size_t i = 0; i < all.size(); ++i) ASSERT_NEAR(weights[0][i], all[i], 1e-5) << i;
+  for (size_t i = 0; i < kSteps; ++i) {
+    EXPECT_EQ(got[0][i].losses, got[1][i].losses);
+    EXPECT_EQ(got[0][i].grad_norm, got[1][i].grad_norm);
+    EXPECT_NEAR(got[0][i].total, want[i].total, 1e-4 * want[i].total);
+    EXPECT_NEAR((got[0][i].own_total + got[1][i].own_total) / 2, got[0][i].total, 1e-12);
+    EXPECT_NE(got[0][i].own_total, got[1][i].own_total);
+    EXPECT_NEAR(got[0][i].grad_norm, want[i].grad_norm, 1e-3 * want[i].grad_norm);
+    EXPECT_EQ(want[i].own_total, want[i].total);
+  }
+}
+
+// An infinite logit on the wrong side: the loss of that rank alone is infinite, all gradients are finite.
+TEST(Ranks, OneRanksInfiniteLossStopsTheUpdateOfAll) {
+  Floats before[2], after[2], later[2];
+  TrainStep::Result results[2];
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    const auto r = static_cast<size_t>(ranks.rank());
+    Rank rank(ranks);
+    before[r] = rank.weights();
+    Tensor& bias = rank.detector.parameters().find("bbox_head.reppoints_cls_out.bias")->node.value;
+    const Floats sound = rank.context.download<float>(bias);
+    if (r == 1) rank.context.upload<float>(Floats(kClasses, std::numeric_limits<float>::infinity()), bias);
+    results[r] = rank.train(images(ranks.rank(), 1));
+    if (r == 1) rank.context.upload<float>(sound, bias);
+    after[r] = rank.weights();
+    (void)rank.train(images(ranks.rank(), 1));
+    later[r] = rank.weights();
+  });
+  for (const size_t r : {0u, 1u}) {
+    EXPECT_TRUE(std::isinf(results[r].total));
+    EXPECT_TRUE(std::isfinite(results[r].grad_norm)) << "the gradients should not give it away";
+    EXPECT_EQ(after[r], before[r]) << "rank " << r;
+  }
+  EXPECT_TRUE(std::isfinite(results[0].own_total));
+  EXPECT_TRUE(std::isinf(results[1].own_total));
+  EXPECT_NE(later[0], before[0]);
+  EXPECT_EQ(later[0], later[1]);
+}
+
+TEST(Ranks, OnlyTheFirstWritesAndLogs) {
+  TemporaryFolder folder;
+  put_tiny_set(folder / "data", 8);
+  ExperimentConfig config = tiny_config(folder / "data");
+  config.loader.batch_size = 1;
+  config.schedule.epochs = 1;
+  config.schedule.steps = {};
+  int64_t steps[2] = {0, 0};
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    Context context(1);
+    Trainer::Options options;
+    options.work_dir = folder / ("work" + std::to_string(ranks.rank()));
+    options.quiet = true;
+    Trainer trainer(context, ranks, config, options);
+    EXPECT_EQ(trainer.run(), Trainer::Outcome::finished);
+    steps[ranks.rank()] = trainer.step();
+  });
+  EXPECT_EQ(steps[0], 4);  // eight images, two at a time
+  EXPECT_EQ(steps[1], 4);
+  for (const char* written : {"log.jsonl", "config.yaml", "checkpoints/checkpoint_4.safetensors"}) {
+    EXPECT_TRUE(std::filesystem::exists(folder / "work0" / written)) << written;
+    EXPECT_FALSE(std::filesystem::exists(folder / "work1" / written)) << written;
+  }
+}
+
+}  // namespace
+}  // namespace gradlibra

@@ -1,0 +1,492 @@
+// SPDX-License-Identifier: MIT
+// The training loop: resuming bit for bit, refusing what does not belong together, stopping, logging, bounded memory.
+#include "engine/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "runtime/training/weights.h"
+#include "tests/engine/tiny_experiment.h"
+
+namespace gradlibra {
+namespace {
+
+using Json = nlohmann::json;
+
+class TrainerTest : public ::testing::Test {
+ protected:
+  TrainerTest() {
+    put_tiny_set(folder_ / "data", 7);
+  }  // 4 steps per epoch: the last batch is filled up from the epoch's start
+
+  [[nodiscard]] ExperimentConfig config() const { return tiny_config(folder_ / "data"); }
+  [[nodiscard]] std::filesystem::path work(const std::string& name) const { return folder_ / name; }
+  [[nodiscard]] SafetensorsFile checkpoint(const std::string& name, int64_t step) const {
+    return CheckpointStore::load(work(name) / "checkpoints" / fmt::format("checkpoint_{}.safetensors", step)).file;
+  }
+  [[nodiscard]] std::unique_ptr<Trainer> trainer(const ExperimentConfig& config, const std::string& name,
+                                                 bool resume = false, int64_t stop = -1) {
+    return std::make_unique<Trainer>(context_, alone_, config, options(name, resume, stop));
+  }
+  [[nodiscard]] Trainer::Options options(const std::string& name, bool resume = false, int64_t stop = -1) const {
+    Trainer::Options options;
+    options.work_dir = work(name);
+    options.resume = resume;
+    options.stop_after_step = stop;
+    options.quiet = true;
+    return options;
+  }
+  [[nodiscard]] std::vector<Json> log(const std::string& name) const {
+    std::vector<Json> lines;
+    std::ifstream file(work(name) / "log.jsonl");
+    for (std::string line; std::getline(file, line);) lines.push_back(Json::parse(line));
+    return lines;
+  }
+
+  TemporaryFolder folder_;
+  Context context_{1};
+  SingleProcess alone_;
+};
+
+// The names of the tensors that differ in any bit, and of the metadata.
+std::string differences(const SafetensorsFile& a, const SafetensorsFile& b) {
+  std::string names;
+  if (a.tensors.size() != b.tensors.size()) names += "(other tensors)";
+  for (const auto& [name, tensor] : a.tensors) {
+    const auto other = b.tensors.find(name);
+    if (other == b.tensors.end() || !(other->second == tensor)) names += " " + name;
+  }
+  for (const auto& [key, text] : a.metadata) {
+    const auto other = b.metadata.find(key);
+    if (other == b.metadata.end() || other->second != text) names += " metadata:" + key;
+  }
+  return names;
+}
+
+bool all_finite(const SafetensorsFile& file) {
+  for (const auto& [name, tensor] : file.tensors)
+    for (const float value : tensor.to_floats())
+      if (!std::isfinite(value)) return false;
+  return true;
+}
+
+TEST_F(TrainerTest, ResumingAnywhereGivesTheSameBits) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 1;
+  c.train.keep_checkpoints = 20;
+  const auto whole = trainer(c, "whole");
+  EXPECT_EQ(whole->run(), Trainer::Outcome::finished);
+  ASSERT_EQ(whole->step(), 12);
+  // In the warm-up, at an epoch's end (where the rate drops), in the middle of the second epoch, twice in one epoch.
+  for (const int64_t stop : {3, 4, 6, 9, 10}) {
+    const auto part = trainer(c, "parts", stop > 3, stop);
+    EXPECT_EQ(part->run(), Trainer::Outcome::stopped);
+    EXPECT_EQ(part->step(), stop);
+  }
+  EXPECT_EQ(trainer(c, "parts", true)->run(), Trainer::Outcome::finished);
+  for (int64_t step = 1; step <= 12; ++step) {
+    const SafetensorsFile a = checkpoint("whole", step), b = checkpoint("parts", step);
+    EXPECT_EQ(differences(a, b), "") << "step " << step;
+    EXPECT_TRUE(all_finite(a)) << "step " << step;
+  }
+  // The comparison means something: every step changes weights, momentum and place.
+  const std::string changed = differences(checkpoint("whole", 11), checkpoint("whole", 12));
+  EXPECT_HAS(changed, " bbox_head.reppoints_cls_out.weight");
+  EXPECT_HAS(changed, " optim.momentum.backbone.conv1.weight");
+  EXPECT_HAS(changed, " backbone.bn1.running_mean");
+  EXPECT_HAS(changed, " metadata:step");
+  // The logs agree as well, but for times.
+  const std::vector<Json> a = log("whole"), b = log("parts");
+  ASSERT_EQ(a.size(), 12u);
+  ASSERT_EQ(b.size(), 12u);
+  for (size_t i = 0; i < a.size(); ++i)
+    for (const char* key : {"step", "epoch", "lr", "loss", "grad_norm"})
+      EXPECT_EQ(a[i].at(key), b[i].at(key)) << key << " line " << i;
+}
+
+TEST_F(TrainerTest, TheSeedDecides) {
+  ExperimentConfig c = config();
+  static_cast<void>(trainer(c, "one", false, 2)->run());
+  static_cast<void>(trainer(c, "same", false, 2)->run());
+  c.train.seed = 2;
+  static_cast<void>(trainer(c, "other", false, 2)->run());
+  EXPECT_EQ(differences(checkpoint("one", 2), checkpoint("same", 2)), "");
+  EXPECT_HAS(differences(checkpoint("one", 2), checkpoint("other", 2)), " backbone.conv1.weight");
+}
+
+TEST_F(TrainerTest, TrainingLearns) {
+  ExperimentConfig c = config();
+  c.schedule.epochs = 15;
+  c.schedule.steps = {};
+  EXPECT_EQ(trainer(c, "run")->run(), Trainer::Outcome::finished);
+  const std::vector<Json> lines = log("run");
+  double first = 0, last = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    first += lines[i].at("loss").get<double>();
+    last += lines[lines.size() - 1 - i].at("loss").get<double>();
+  }
+  EXPECT_LT(last, 0.8 * first);
+}
+
+TEST_F(TrainerTest, AUsedFolderNeedsResume) {
+  static_cast<void>(trainer(config(), "run", false, 1)->run());
+  const SafetensorsFile before = checkpoint("run", 1);
+  const std::string message = message_of([&] { static_cast<void>(trainer(config(), "run")); });
+  EXPECT_HAS(message, "--resume");
+  EXPECT_HAS(message, "run already holds a training (checkpoint_1.safetensors)");
+  EXPECT_EQ(differences(checkpoint("run", 1), before), "");
+  // --resume in an empty folder starts; a finished training stays as it is.
+  EXPECT_EQ(trainer(config(), "fresh", true)->run(), Trainer::Outcome::finished);
+  const auto again = trainer(config(), "fresh", true);
+  EXPECT_EQ(again->run(), Trainer::Outcome::finished);
+  EXPECT_EQ(again->step(), 12);
+}
+
+TEST_F(TrainerTest, ResumingWithOtherClassesOrDataIsRefused) {
+  static_cast<void>(trainer(config(), "run", false, 6)->run());
+  ExperimentConfig swapped = config();
+  std::swap(swapped.data.classes[0], swapped.data.classes[1]);  // fits by shape
+  std::string message = message_of([&] { static_cast<void>(trainer(swapped, "run", true)); });
+  EXPECT_HAS(message, R"(["disc","square","bar"])");
+  EXPECT_HAS(message, R"(["square","disc","bar"])");
+  ExperimentConfig more = config();
+  more.data.classes.push_back("star");
+  message = message_of([&] { static_cast<void>(trainer(more, "run", true)); });
+  EXPECT_HAS(message, R"(["disc","square","bar","star"])");
+  // Another number of steps per epoch: the place in the epoch, and with it the schedule, would be another.
+  put_tiny(folder_ / "data", tiny_image(7));
+  put_tiny(folder_ / "data", tiny_image(8));
+  message = message_of([&] { static_cast<void>(trainer(config(), "run", true)->run()); });
+  EXPECT_HAS(message, "step 6, epoch 1, batch 2");
+  EXPECT_HAS(message, "5 steps per epoch");
+}
+
+TEST_F(TrainerTest, ResumingWithAnotherModelIsRefused) {
+  static_cast<void>(trainer(config(), "run", false, 1)->run());
+  ExperimentConfig other = config();
+  other.model.head.stacked_convs = 2;
+  const std::string message = message_of([&] { static_cast<void>(trainer(other, "run", true)); });
+  EXPECT_HAS(message, "checkpoint_1.safetensors does not fit the model");
+  EXPECT_HAS(message, "missing from the file: ");
+  EXPECT_HAS(message, "bbox_head.cls_convs.1.conv.weight");
+}
+
+TEST_F(TrainerTest, ADamagedNewestCheckpointIsNamedAndTheOneBeforeTaken) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 1;
+  c.train.keep_checkpoints = 20;
+  static_cast<void>(trainer(c, "whole", false, 6)->run());
+  static_cast<void>(trainer(c, "run", false, 5)->run());
+  const auto newest = work("run") / "checkpoints/checkpoint_5.safetensors";
+  std::string bytes = get(newest);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  put(newest, bytes);
+  Trainer::Options loud = options("run", true, 6);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  Trainer resumed(context_, alone_, c, loud);
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, "checkpoint_5.safetensors: damaged");
+  EXPECT_HAS(said, "checkpoint_4.safetensors at step 4");
+  EXPECT_EQ(resumed.step(), 4);
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(resumed.run(), Trainer::Outcome::stopped);
+  static_cast<void>(::testing::internal::GetCapturedStdout());
+  EXPECT_EQ(differences(checkpoint("run", 6), checkpoint("whole", 6)), "");
+}
+
+TEST_F(TrainerTest, ALossThatIsNoNumberStopsBeforeTheUpdate) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 1;
+  c.schedule.lr = 1e25;
+  c.schedule.warmup_iterations = 0;
+  c.optimizer.clip_norm = 0;
+  const auto run = trainer(c, "run");
+  std::string message;
+  try {
+    static_cast<void>(run->run());
+  } catch (const NonFiniteError& error) {
+    message = error.what();
+  }
+  ASSERT_GE(run->step(), 1);
+  ASSERT_LT(run->step(), 4);
+  EXPECT_HAS(message, "loss_");
+  EXPECT_HAS(message, fmt::format("at step {}", run->step()));
+  EXPECT_HAS(message, "learning rate 1e+25");
+  EXPECT_HAS(message, "images: tiny_00");
+  EXPECT_HAS(message, "schedule.lr");
+  // The batch can be run again.
+  const auto dump = work("run") / fmt::format("nonfinite_step_{}.safetensors", run->step());
+  EXPECT_HAS(message, dump.string());
+  const Batch batch = read_batch(dump);
+  ASSERT_EQ(batch.ids.size(), 2u);
+  EXPECT_HAS(message, "images: " + batch.ids[0] + ", " + batch.ids[1]);
+  EXPECT_TRUE(batch_file(batch) == read_safetensors(dump));
+  const SafetensorsFile last = checkpoint("run", run->step());
+  for (const Parameter& p : run->detector().parameters().all()) {
+    if (p.buffer) continue;  // running statistics belong to the forward pass
+    EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == last.tensors.at(p.name)) << p.name;
+    EXPECT_TRUE(to_file_tensor(context_, p.velocity, p.layout) == last.tensors.at("optim.momentum." + p.name))
+        << p.name;
+  }
+  EXPECT_FALSE(
+      std::filesystem::exists(work("run") / fmt::format("checkpoints/checkpoint_{}.safetensors", run->step() + 1)));
+}
+
+TEST_F(TrainerTest, ABatchFileIsChecked) {
+  const Dataset dataset{kTinyClasses, {}, {{"a", folder_ / "data/JPEGImages/tiny_000.png", 64, 64, {}}}};
+  Loader loader(dataset, config().loader, {}, LoaderMode::evaluate, {});
+  Batch batch;
+  ASSERT_TRUE(loader.next(batch));
+  const SafetensorsFile good = batch_file(batch);
+  const auto message = [&](const std::function<void(SafetensorsFile&)>& change) {
+    SafetensorsFile bad = good;
+    change(bad);
+    write_safetensors(folder_ / "batch", bad);
+    return message_of([&] { static_cast<void>(read_batch(folder_ / "batch")); });
+  };
+  EXPECT_EQ(message([](SafetensorsFile&) {}), "");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.tensors.erase("sizes"); }), "no tensor 'sizes'");
+  EXPECT_HAS(message([](SafetensorsFile& f) {
+               f.tensors["gt_labels"].shape = {8, 1};
+             }),
+             "batch: tensor 'gt_labels' has another type or shape");
+  EXPECT_HAS(
+      message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<int32_t>{9}, {1}); }),
+      "gt_counts out of range");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<float>{1}, {1}); }),
+             "batch: tensor 'gt_counts'");
+  EXPECT_EQ(message([](SafetensorsFile& f) { f.metadata["ids"] = "[\"a\""; }), "");
+}
+
+TEST_F(TrainerTest, AnInfiniteInputIsNamedAtTheFirstStep) {
+  ExperimentConfig c = config();
+  c.model.pixel_std = {0, 0, 0};
+  const auto run = trainer(c, "run");
+  EXPECT_THROW(static_cast<void>(run->run()), NonFiniteError);
+  EXPECT_EQ(run->step(), 0);
+}
+
+// The loss is a double and finite, its gradient a float and not.
+TEST_F(TrainerTest, AGradientThatIsNoNumberUpdatesNothing) {
+  ExperimentConfig c = config();
+  c.model.loss.weight = 1e39;
+  for (const int allowed : {0, 3}) {
+    c.train.max_non_finite = allowed;
+    const auto run = trainer(c, fmt::format("run{}", allowed));
+    SafetensorsFile before, after;
+    for (Parameter& p : run->detector().parameters().all())
+      if (!p.buffer) before.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
+    const std::string message = message_of([&] { static_cast<void>(run->run()); });
+    EXPECT_HAS(message, "the gradient norm is ");
+    EXPECT_HAS(message, fmt::format("at step {}", allowed));
+    EXPECT_HAS(message, "images: tiny_00");
+    EXPECT_EQ(run->step(), allowed);
+    for (Parameter& p : run->detector().parameters().all())
+      if (!p.buffer) after.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
+    EXPECT_EQ(differences(before, after), "");
+  }
+}
+
+TEST_F(TrainerTest, ASignalEndsWithACheckpoint) {
+  std::atomic<int> signal{0};
+  Trainer::Options o = options("run");
+  o.signal = &signal;
+  ExperimentConfig c = config();
+  c.schedule.epochs = 1000000;
+  Trainer run(context_, alone_, c, o);
+  std::jthread sender([&] {
+    const auto log_file = work("run") / "log.jsonl";
+    while (!std::filesystem::exists(log_file) || std::filesystem::file_size(log_file) == 0) std::this_thread::yield();
+    signal = SIGTERM;
+  });
+  EXPECT_EQ(run.run(), Trainer::Outcome::stopped);
+  ASSERT_GE(run.step(), 1);
+  EXPECT_EQ(checkpoint("run", run.step()).metadata.at("step"), std::to_string(run.step()));
+  // One that comes before the first step as well.
+  Trainer early(context_, alone_, c, [&] {
+    Trainer::Options other = options("early");
+    other.signal = &signal;
+    return other;
+  }());
+  EXPECT_EQ(early.run(), Trainer::Outcome::stopped);
+  EXPECT_EQ(checkpoint("early", 0).metadata.at("step"), "0");
+}
+
+TEST_F(TrainerTest, TheLogHasOneLinePerStepAndTheConfigurationIsSaved) {
+  const ExperimentConfig c = config();
+  static_cast<void>(trainer(c, "run", false, 7)->run());
+  const std::vector<Json> lines = log("run");
+  ASSERT_EQ(lines.size(), 7u);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const Json& line = lines[i];
+    EXPECT_EQ(line.at("step"), i + 1);
+    EXPECT_EQ(line.at("epoch"), i / 4 + 1);
+    double sum = 0;
+    for (const char* key : {"loss_cls", "loss_pts_init", "loss_pts_refine"}) sum += line.at(key).get<double>();
+    EXPECT_NEAR(line.at("loss").get<double>(), sum, 1e-12 * sum);
+    for (const char* key : {"lr", "grad_norm", "step_seconds", "memory_mb"})
+      EXPECT_GT(line.at(key).get<double>(), 0) << key;
+    EXPECT_GE(line.at("data_wait").get<double>(), 0);
+    EXPECT_GE(line.at("step_seconds").get<double>(), line.at("data_wait").get<double>());
+    EXPECT_EQ(line.size(), 11u) << line.dump();
+  }
+  EXPECT_DOUBLE_EQ(lines[0].at("lr").get<double>(), 0.01 * 0.1);  // the warm-up's start
+  EXPECT_DOUBLE_EQ(lines[4].at("lr").get<double>(),
+                   0.001 * (1 - (1 - 4 / 5.) * 0.9));  // second epoch, end of the warm-up
+  EXPECT_DOUBLE_EQ(lines[6].at("lr").get<double>(), 0.001);
+
+  ExperimentConfig read;
+  ConfigSource(work("run") / "config.yaml", {}).read_into(read);
+  EXPECT_EQ(to_yaml(read), to_yaml(c));
+  EXPECT_EQ(checkpoint("run", 7).metadata.at("config"), to_yaml(c));
+}
+
+TEST_F(TrainerTest, MemoryDoesNotGrow) {
+  ExperimentConfig c = config();
+  c.schedule.epochs = 15;
+  c.train.checkpoint_every = 1000;
+  static_cast<void>(trainer(c, "run")->run());
+  const std::vector<Json> lines = log("run");
+  ASSERT_EQ(lines.size(), 60u);
+  for (size_t i = 10; i < lines.size(); ++i)
+    EXPECT_EQ(lines[i].at("memory_mb"), lines[9].at("memory_mb")) << "step " << i + 1;
+}
+
+TEST_F(TrainerTest, ImagesWithoutBoxesTrain) {
+  for (const int with_boxes : {0, 1}) {  // all batches empty; three of four batches empty
+    const auto root = folder_ / fmt::format("sparse{}", with_boxes);
+    for (int i = 0; i < 7; ++i) {
+      TinyImage image = tiny_image(i);
+      if (i >= with_boxes) image.objects.clear();
+      put_tiny(root, image);
+    }
+    for (const char* loss : {"cross_entropy", "focal", "grad_libra"}) {
+      ExperimentConfig c = tiny_config(root);
+      c.model.loss.type = loss;
+      const std::string name = fmt::format("{}{}", loss, with_boxes);
+      EXPECT_EQ(trainer(c, name, false, 4)->run(), Trainer::Outcome::stopped);
+      EXPECT_TRUE(all_finite(checkpoint(name, 4))) << name;
+      for (const Json& line : log(name)) {
+        EXPECT_TRUE(std::isfinite(line.at("loss").get<double>())) << name;
+        EXPECT_GT(line.at("grad_norm").get<double>(), 0) << name;  // background teaches too
+        if (with_boxes == 0) {
+          EXPECT_EQ(line.at("loss_pts_init"), 0.0);
+          EXPECT_EQ(line.at("loss_pts_refine"), 0.0);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
+  ExperimentConfig c = config();
+  c.train.pretrained = (folder_ / "none.safetensors").string();
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "a")); }), "none.safetensors");
+
+  Detector other(context_, c.model, 5);
+  other.parameters().initialize(77);
+  SafetensorsFile backbone;  // as torchvision has it
+  for (Parameter& p : other.parameters().all())
+    if (p.name.starts_with("backbone."))
+      backbone.tensors[p.name.substr(9)] = to_file_tensor(context_, p.node.value, p.layout);
+  backbone.tensors["fc.weight"] = make_file_tensor(std::vector<float>(64 * 10, 1), {10, 64});
+  backbone.tensors["bn1.num_batches_tracked"] = make_file_scalar<int64_t>(3);
+  c.train.pretrained = (folder_ / "resnet18.safetensors").string();
+  write_safetensors(c.train.pretrained, backbone);
+  const auto fits = trainer(c, "b");
+  for (Parameter& p : fits->detector().parameters().all()) {
+    if (!p.name.starts_with("backbone.")) continue;
+    EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == backbone.tensors.at(p.name.substr(9))) << p.name;
+  }
+
+  // A detector with other classes gives its backbone alone when that is asked for, and is refused otherwise.
+  Detector of_others(context_, c.model, 5);
+  of_others.parameters().initialize(78);
+  SafetensorsFile whole;
+  save_weights(of_others.parameters(), whole);
+  c.train.pretrained = (folder_ / "detector.safetensors").string();
+  write_safetensors(c.train.pretrained, whole);
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "other_classes")); }), "does not fit the model");
+  c.train.pretrained_scope = "backbone";
+  const auto taken = trainer(c, "backbone_alone");
+  Detector fresh(context_, c.model, static_cast<int>(taken->detector().classes()));
+  fresh.parameters().initialize(static_cast<uint64_t>(c.train.seed));
+  for (size_t i = 0; i < fresh.parameters().all().size(); ++i) {
+    Parameter& p = taken->detector().parameters().all()[i];
+    const FileTensor now = to_file_tensor(context_, p.node.value, p.layout);
+    Parameter& before = fresh.parameters().all()[i];
+    const bool of_backbone = p.name.starts_with("backbone.");
+    EXPECT_TRUE(now ==
+                (of_backbone ? whole.tensors.at(p.name) : to_file_tensor(context_, before.node.value, before.layout)))
+        << p.name;
+  }
+  c.train.pretrained_scope = "auto";
+  c.train.pretrained = (folder_ / "resnet18.safetensors").string();
+
+  const FileTensor stem = backbone.tensors.at("conv1.weight");
+  backbone.tensors["conv1.weight"] = make_file_tensor(std::vector<float>(16 * 3 * 49), {16, 3, 7, 7});
+  write_safetensors(c.train.pretrained, backbone);
+  std::string message = message_of([&] { static_cast<void>(trainer(c, "c")); });
+  EXPECT_HAS(message, "backbone.conv1.weight: file (16, 3, 7, 7), model (8, 3, 7, 7)");
+  EXPECT_HAS(message, "resnet18.safetensors");
+  backbone.tensors.erase("conv1.weight");
+  write_safetensors(c.train.pretrained, backbone);
+  message = message_of([&] { static_cast<void>(trainer(c, "c")); });
+  EXPECT_HAS(message, "missing from the file: 1\n    backbone.conv1.weight");
+  // Nothing in common.
+  write_safetensors(c.train.pretrained, {{{"stem.weight", stem}}, {}});
+  message = message_of([&] { static_cast<void>(trainer(c, "c")); });
+  EXPECT_HAS(message, "matched: 0");
+  EXPECT_HAS(message, "backbone.stem.weight");
+}
+
+TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsAWarningUnlessItIsTheLast) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 2;
+  Trainer::Options loud = options("run", false, 4);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  {
+    Trainer run(context_, alone_, c, loud);
+    std::filesystem::create_directories(work("run") /
+                                        "checkpoints/checkpoint_2.safetensors");  // in the way of the file
+    EXPECT_EQ(run.run(), Trainer::Outcome::stopped);
+  }
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, "warning: no checkpoint at step 2: cannot rename");
+  EXPECT_EQ(checkpoint("run", 4).metadata.at("step"), "4");
+
+  const auto run = trainer(c, "lost", false, 3);
+  std::filesystem::create_directories(work("lost") / "checkpoints/checkpoint_3.safetensors");
+  EXPECT_HAS(message_of([&] { static_cast<void>(run->run()); }), "no checkpoint at step 3: cannot rename");
+}
+
+TEST_F(TrainerTest, ValidationIsLoggedAndAMissingSplitIsFoundAtTheStart) {
+  ExperimentConfig c = config();
+  c.train.evaluate_every = 1;
+  c.data.val = "val";
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "none")); }), "val.txt");
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  static_cast<void>(trainer(c, "run", false, 5)->run());
+  const std::vector<Json> lines = log("run");
+  ASSERT_EQ(lines.size(), 6u);
+  EXPECT_EQ(lines[4].at("step"), 4);
+  EXPECT_EQ(lines[4].at("epoch"), 1);
+  EXPECT_GE(lines[4].at("val_map50").get<double>(), 0);
+  // Evaluating leaves the training as it is.
+  c.train.evaluate_every = 0;
+  static_cast<void>(trainer(c, "plain", false, 5)->run());
+  SafetensorsFile a = checkpoint("run", 5), b = checkpoint("plain", 5);
+  a.metadata.erase("config");
+  b.metadata.erase("config");
+  EXPECT_EQ(differences(a, b), "");
+}
+
+}  // namespace
+}  // namespace gradlibra

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT
+// Deformable columns on the host: worked values, a whole layer with all its gradients, and finite differences of a
+// sampler written independently in double precision.
+#include "kernels/convolution/deform_im2col.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <vector>
+
+namespace gradlibra::kernels {
+namespace {
+
+using nlohmann::json;
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+const json& vectors() {
+  static const json all = [] {
+    std::ifstream file(std::string(GRADLIBRA_TEST_VECTORS) + "/deform.json");
+    return json::parse(file);
+  }();
+  return all;
+}
+
+// The filler of the vectors: 32-bit FNV-1a of the name seeds a linear congruential generator.
+std::vector<double> filler(const std::string& name, int64_t size, double lo, double hi) {
+  uint32_t state = 2166136261u;
+  for (const char c : name) state = (state ^ static_cast<unsigned char>(c)) * 16777619u;
+  std::vector<double> values(static_cast<size_t>(size));
+  for (double& v : values) {
+    state = 1664525u * state + 1013904223u;
+    v = lo + (hi - lo) * state / 4294967296.0;
+  }
+  return values;
+}
+
+std::vector<double> flatten(const json& nested) {
+  if (!nested.is_array()) return {nested.get<double>()};
+  std::vector<double> values;
+  for (const json& part : nested)
+    for (const double v : flatten(part)) values.push_back(v);
+  return values;
+}
+
+// (1, channels, height, width) as (1, height, width, channels).
+std::vector<float> channels_last(const std::vector<double>& v, size_t channels, size_t cells) {
+  std::vector<float> out(v.size());
+  for (size_t c = 0; c < channels; ++c)
+    for (size_t i = 0; i < cells; ++i) out[i * channels + c] = static_cast<float>(v[c * cells + i]);
+  return out;
+}
+
+template <class T>
+void expect_close(const std::vector<float>& got, const std::vector<T>& want, double atol, const char* what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_TRUE(std::abs(double{got[i]} - double{want[i]}) <= atol)
+        << what << " " << i << ": got " << got[i] << ", want " << want[i];
+}
+
+std::vector<float> random_values(int64_t size, uint32_t seed, float range) {
+  std::mt19937 rng(seed);
+  std::uniform_real_distribution<float> uniform(-range, range);
+  std::vector<float> values(static_cast<size_t>(size));
+  for (float& v : values) v = uniform(rng);
+  return values;
+}
+
+// One problem with its buffers; every run_ function returns the tensor that it computes, filled with NaN before.
+struct Problem {
+  Problem(Shape x_shape, int size)
+      : shape(x_shape),
+        kernel(size),
+        offsets_shape{x_shape[0], x_shape[1], x_shape[2], 2 * int64_t{size} * size},
+        columns_shape{x_shape[0], x_shape[1], x_shape[2], int64_t{size} * size, x_shape[3]},
+        x(random_values(x_shape.size(), 1, 1)),
+        offsets(random_values(offsets_shape.size(), 2, 2.5f)),
+        grad_columns(random_values(columns_shape.size(), 3, 1)) {}
+
+  std::vector<float> run_forward(int threads = 2) const {
+    Cpu cpu(threads);
+    std::vector<float> out(static_cast<size_t>(columns_shape.size()), kNaN);
+    deform_im2col<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape}, kernel, {out.data(), columns_shape});
+    return out;
+  }
+  std::vector<float> run_backward_offsets(int threads = 2) const {
+    std::vector<float> out(offsets.size(), kNaN);
+    backward_offsets(threads, Accumulate::overwrite, out);
+    return out;
+  }
+  std::vector<float> run_backward_data(int threads = 2) const {
+    std::vector<float> out(x.size(), kNaN);
+    backward_data(threads, Accumulate::overwrite, out);
+    return out;
+  }
+  void backward_offsets(int threads, Accumulate mode, std::vector<float>& out) const {
+    Cpu cpu(threads);
+    deform_im2col_backward_offsets<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
+                                          {grad_columns.data(), columns_shape}, kernel, {out.data(), offsets_shape},
+                                          mode);
+  }
+  void backward_data(int threads, Accumulate mode, std::vector<float>& out) const {
+    Cpu cpu(threads);
+    deform_im2col_backward_data<float>(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape},
+                                       kernel, {out.data(), shape}, mode, {});
+  }
+
+  Shape shape;
+  int kernel;
+  Shape offsets_shape, columns_shape;
+  std::vector<float> x, offsets, grad_columns;
+};
+
+// x at a real position by the hat function: sum over all cells of max(0, 1-|y-h|) max(0, 1-|x-w|) x[h, w].
+double sample(const std::vector<double>& x, const Shape& s, int64_t n, double py, double px, int64_t c) {
+  double sum = 0;
+  for (int64_t h = 0; h < s[1]; ++h)
+    for (int64_t w = 0; w < s[2]; ++w)
+      sum += std::max(0.0, 1 - std::abs(py - static_cast<double>(h))) *
+             std::max(0.0, 1 - std::abs(px - static_cast<double>(w))) *
+             x[static_cast<size_t>(((n * s[1] + h) * s[2] + w) * s[3] + c)];
+  return sum;
+}
+
+// The columns in double precision; `offsets` and `x` as double so that differences can be small.
+std::vector<double> oracle(const Problem& p, const std::vector<double>& x, const std::vector<double>& offsets) {
+  std::vector<double> columns;
+  const int pad = (p.kernel - 1) / 2;
+  size_t o = 0;
+  for (int64_t n = 0; n < p.shape[0]; ++n)
+    for (int64_t row = 0; row < p.shape[1]; ++row)
+      for (int64_t col = 0; col < p.shape[2]; ++col)
+        for (int t = 0; t < p.kernel * p.kernel; ++t, o += 2)
+          for (int64_t c = 0; c < p.shape[3]; ++c)
+            columns.push_back(sample(x, p.shape, n, static_cast<double>(row - pad + t / p.kernel) + offsets[o],
+                                     static_cast<double>(col - pad + t % p.kernel) + offsets[o + 1], c));
+  return columns;
+}
+
+std::vector<double> to_double(const std::vector<float>& v) { return {v.begin(), v.end()}; }
+
+TEST(DeformIm2Col, FillerMatchesItsDescription) {
+  const json& example = vectors()["filler"];
+  for (size_t i = 0; i < example["inputs"]["names"].size(); ++i) {
+    const std::vector<double> values = filler(example["inputs"]["names"][i], example["inputs"]["count"], 0, 1);
+    for (size_t k = 0; k < values.size(); ++k)
+      EXPECT_NEAR(values[k], example["expected"]["u"][i][k].get<double>(), example["tol"].get<double>());
+  }
+}
+
+// One tap at given positions of the 3 x 3 image 1 2 3 / 4 5 6 / 7 8 9: inside, across the border, on and beyond it.
+TEST(DeformIm2Col, BorderTable) {
+  const json& example = vectors()["bilinear_border"];
+  const double tol = example["tol"];
+  ASSERT_EQ(example["expected"]["rows"].size(), 10u);
+  for (const json& row : example["expected"]["rows"]) {
+    SCOPED_TRACE(row.dump());
+    Problem p({1, 3, 3, 1}, 1);
+    const std::vector<double> image = flatten(example["inputs"]["image"]);
+    p.x.assign(image.begin(), image.end());
+    // Cell (0, 0) reads the position itself; the others read far outside.
+    std::fill(p.offsets.begin(), p.offsets.end(), -100.0f);
+    p.offsets[0] = row["y_pos"].get<float>();
+    p.offsets[1] = row["x_pos"].get<float>();
+    std::fill(p.grad_columns.begin(), p.grad_columns.end(), 1.0f);
+    const std::vector<float> columns = p.run_forward(), grad_offsets = p.run_backward_offsets();
+    EXPECT_NEAR(columns[0], row["value"].get<double>(), tol);
+    EXPECT_NEAR(grad_offsets[0], row["d_dy"].get<double>(), tol);
+    EXPECT_NEAR(grad_offsets[1], row["d_dx"].get<double>(), tol);
+    expect_close(p.run_backward_data(), flatten(row["d_input"]), tol, "d_input");
+    for (size_t i = 1; i < columns.size(); ++i) EXPECT_EQ(columns[i], 0);
+    for (size_t i = 2; i < grad_offsets.size(); ++i) EXPECT_EQ(grad_offsets[i], 0);
+  }
+}
+
+// out = W col, dcol = W' dout, dW = dout col': the layer of the reference with every gradient.
+TEST(DeformIm2Col, WholeLayer) {
+  const json& example = vectors()["deform_conv"];
+  const json& in = example["inputs"];
+  const json& want = example["expected"];
+  const double tol = example["tol"];
+  const auto fill = [&](const char* key) {
+    int64_t size = 1;
+    for (const json& dim : in[key][1]) size *= dim.get<int64_t>();
+    return filler(in[key][0], size, in[key][2], in[key][3]);
+  };
+  constexpr size_t kCells = 20, kTaps = 9, kIn = 2, kOut = 2;
+  Problem p({1, 4, 5, kIn}, 3);
+  p.x = channels_last(fill("x"), kIn, kCells);
+  p.offsets = channels_last(fill("offset"), 2 * kTaps, kCells);
+  const std::vector<double> weight = fill("weight");  // output, input, tap
+  const std::vector<float> grad_y = channels_last(fill("grad_out"), kOut, kCells);
+  const auto w = [&](size_t o, size_t c, size_t t) { return weight[(o * kIn + c) * kTaps + t]; };
+
+  const std::vector<float> columns = p.run_forward();
+  std::vector<float> y(kCells * kOut), grad_weight(weight.size());
+  std::fill(p.grad_columns.begin(), p.grad_columns.end(), 0.0f);
+  for (size_t i = 0; i < kCells; ++i)
+    for (size_t o = 0; o < kOut; ++o)
+      for (size_t t = 0; t < kTaps; ++t)
+        for (size_t c = 0; c < kIn; ++c) {
+          const size_t k = (i * kTaps + t) * kIn + c;
+          y[i * kOut + o] += static_cast<float>(w(o, c, t) * columns[k]);
+          p.grad_columns[k] += static_cast<float>(w(o, c, t) * grad_y[i * kOut + o]);
+          grad_weight[(o * kIn + c) * kTaps + t] += grad_y[i * kOut + o] * columns[k];
+        }
+  expect_close(y, flatten(want["y"]), tol, "y");
+  expect_close(grad_weight, flatten(want["grad_weight"]), tol, "grad_weight");
+  expect_close(p.run_backward_data(), flatten(want["grad_x"]), tol, "grad_x");
+  expect_close(p.run_backward_offsets(), flatten(want["grad_offset"]), tol, "grad_offset");
+}
+
+TEST(DeformIm2Col, OracleOverManyShapes) {
+  const std::pair<Shape, int> cases[] = {{{1, 1, 1, 1}, 1},  {{1, 1, 1, 3}, 3},  {{2, 5, 4, 8}, 3},  {{3, 2, 3, 5}, 5},
+                                         {{1, 7, 6, 17}, 3}, {{2, 3, 9, 33}, 1}, {{1, 1, 12, 16}, 3}};
+  for (const auto& [shape, kernel] : cases) {
+    SCOPED_TRACE(shape.to_string() + " kernel " + std::to_string(kernel));
+    const Problem p(shape, kernel);
+    const std::vector<double> x = to_double(p.x), offsets = to_double(p.offsets);
+    expect_close(p.run_forward(), oracle(p, x, offsets), 1e-6, "columns");
+
+    const auto loss = [&](const std::vector<double>& columns) {
+      double sum = 0;
+      for (size_t i = 0; i < columns.size(); ++i) sum += p.grad_columns[i] * columns[i];
+      return sum;
+    };
+    // Linear in x: any step is exact. Piecewise bilinear in the offsets: exact unless the step crosses an integer.
+    const std::vector<float> grad_x = p.run_backward_data(), grad_offsets = p.run_backward_offsets();
+    std::vector<double> moved = x;
+    for (size_t i = 0; i < x.size(); i += 1 + x.size() / 40) {
+      moved[i] = x[i] + 0.5;
+      const double above = loss(oracle(p, moved, offsets));
+      moved[i] = x[i] - 0.5;
+      const double below = loss(oracle(p, moved, offsets));
+      moved[i] = x[i];
+      ASSERT_TRUE(std::abs(above - below - grad_x[i]) <= 1e-5) << i << ": " << above - below << " " << grad_x[i];
+    }
+    moved = offsets;
+    constexpr double kStep = 1e-5;
+    for (size_t i = 0; i < offsets.size(); i += 1 + offsets.size() / 40) {
+      if (std::abs(offsets[i] - std::round(offsets[i])) < 2 * kStep) continue;
+      moved[i] = offsets[i] + kStep;
+      const double above = loss(oracle(p, x, moved));
+      moved[i] = offsets[i] - kStep;
+      const double below = loss(oracle(p, x, moved));
+      moved[i] = offsets[i];
+      const double slope = (above - below) / (2 * kStep);
+      ASSERT_TRUE(std::abs(slope - grad_offsets[i]) <= 2e-5) << i << ": " << slope << " " << grad_offsets[i];
+    }
+  }
+}
+
+TEST(DeformIm2Col, ZeroOffsetsAreAPlainIm2Col) {
+  Problem p({2, 4, 5, 3}, 3);
+  std::fill(p.offsets.begin(), p.offsets.end(), 0.0f);
+  const std::vector<float> columns = p.run_forward();
+  size_t i = 0;
+  for (int64_t n = 0; n < 2; ++n)
+    for (int64_t row = 0; row < 4; ++row)
+      for (int64_t col = 0; col < 5; ++col)
+        for (int64_t t = 0; t < 9; ++t)
+          for (int64_t c = 0; c < 3; ++c, ++i) {
+            const int64_t h = row - 1 + t / 3, w = col - 1 + t % 3;
+            const bool inside = h >= 0 && h < 4 && w >= 0 && w < 5;
+            ASSERT_EQ(columns[i], inside ? p.x[static_cast<size_t>(((n * 4 + h) * 5 + w) * 3 + c)] : 0.0f);
+          }
+}
+
+TEST(DeformIm2Col, NaNAndHugeOffsetsSampleNothing) {
+  for (const float bad : {kNaN, kInfinity, -kInfinity, 1e30f, -1e30f, 2147483648.0f, -4294967296.0f}) {
+    Problem p({1, 3, 3, 2}, 3);
+    std::fill(p.offsets.begin(), p.offsets.end(), bad);
+    for (const float v : p.run_forward()) ASSERT_EQ(v, 0) << bad;
+    for (const float v : p.run_backward_offsets()) ASSERT_EQ(v, 0) << bad;
+    for (const float v : p.run_backward_data()) ASSERT_EQ(v, 0) << bad;
+  }
+}
+
+TEST(DeformIm2Col, NaNGradientsAreNotLost) {
+  Problem p({1, 3, 3, 9}, 3);
+  std::fill(p.offsets.begin(), p.offsets.end(), 0.25f);
+  std::fill(p.grad_columns.begin(), p.grad_columns.end(), kNaN);
+  for (const float v : p.run_backward_data()) ASSERT_TRUE(std::isnan(v));
+  EXPECT_TRUE(std::isnan(p.run_backward_offsets()[8]));
+}
+
+// Each sample lies on a pixel: the other corners weigh 0 and get nothing, not 0 * NaN.
+TEST(DeformIm2Col, NaNGradientsStayWhereTheyLand) {
+  Problem p({1, 3, 3, 2}, 3);
+  std::fill(p.offsets.begin(), p.offsets.end(), 0.0f);
+  p.grad_columns[(4 * 9 + 4) * 2 + 1] = kNaN;   // the middle tap of the middle cell, channel 1
+  p.grad_columns[(4 * 9 + 8) * 2] = kInfinity;  // its last tap, channel 0
+  const std::vector<float> grad_x = p.run_backward_data();
+  for (size_t i = 0; i < grad_x.size(); ++i) EXPECT_EQ(std::isfinite(grad_x[i]), i != 4 * 2 + 1 && i != 8 * 2) << i;
+}
+
+TEST(DeformIm2Col, AddsToWhatIsThere) {
+  const Problem p({2, 4, 3, 6}, 3);
+  std::vector<float> grad_x(p.x.size(), 10.0f), grad_offsets(p.offsets.size(), -5.0f);
+  p.backward_data(2, Accumulate::add, grad_x);
+  p.backward_offsets(2, Accumulate::add, grad_offsets);
+  std::vector<float> want_x = p.run_backward_data(), want_offsets = p.run_backward_offsets();
+  for (float& v : want_x) v += 10;
+  for (float& v : want_offsets) v -= 5;
+  expect_close(grad_x, want_x, 2e-5, "grad_x");
+  expect_close(grad_offsets, want_offsets, 1e-5, "grad_offsets");
+}
+
+TEST(DeformIm2Col, SameBitsForEveryNumberOfThreads) {
+  for (const Shape& shape : {Shape{1, 9, 7, 40}, Shape{3, 9, 7, 72}}) {
+    const Problem p(shape, 3);
+    for (const int threads : {2, 3, 8}) {
+      EXPECT_EQ(p.run_forward(1), p.run_forward(threads));
+      EXPECT_EQ(p.run_backward_offsets(1), p.run_backward_offsets(threads));
+      EXPECT_EQ(p.run_backward_data(1), p.run_backward_data(threads));
+    }
+  }
+}
+
+// Against the float version on the same (rounded) values: one rounding of the result, none on the way.
+TEST(DeformIm2Col, Bfloat16RoundsOnce) {
+  for (const Shape& shape : {Shape{2, 4, 3, 6}, Shape{1, 5, 4, 70}, Shape{1, 1, 1, 1}}) {
+    Problem p(shape, 3);
+    const auto narrow = [](std::vector<float>& wide) {
+      std::vector<bfloat16> values(wide.size());
+      for (size_t i = 0; i < wide.size(); ++i) {
+        values[i] = to_bfloat16(wide[i]);
+        wide[i] = to_float(values[i]);
+      }
+      return values;
+    };
+    const auto expect_rounded = [](const std::vector<bfloat16>& got, const std::vector<float>& want) {
+      // Half the distance of two neighbours, and what the float versions may differ by.
+      for (size_t i = 0; i < want.size(); ++i)
+        ASSERT_TRUE(std::abs(to_float(got[i]) - want[i]) <= std::abs(want[i]) / 256 + 2e-6f)
+            << i << ": got " << to_float(got[i]) << ", want " << want[i];
+    };
+    const std::vector<bfloat16> x = narrow(p.x), grad_columns = narrow(p.grad_columns);
+    Cpu cpu(2);
+    std::vector<bfloat16> columns(grad_columns.size());
+    deform_im2col<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape}, 3,
+                            {columns.data(), p.columns_shape});
+    expect_rounded(columns, p.run_forward());
+
+    std::vector<float> grad_offsets(p.offsets.size());
+    deform_im2col_backward_offsets<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
+                                             {grad_columns.data(), p.columns_shape}, 3,
+                                             {grad_offsets.data(), p.offsets_shape}, Accumulate::overwrite);
+    expect_close(grad_offsets, p.run_backward_offsets(), 2e-6, "grad_offsets");
+
+    std::vector<float> want(p.x.size(), 0.7f);
+    const std::vector<bfloat16> before = narrow(want);
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
+      std::vector<bfloat16> grad_x = before;
+      std::vector<float> sums = want;
+      deform_im2col_backward_data<bfloat16>(cpu, {p.offsets.data(), p.offsets_shape},
+                                            {grad_columns.data(), p.columns_shape}, 3, {grad_x.data(), p.shape}, mode,
+                                            {});
+      p.backward_data(2, mode, sums);
+      expect_rounded(grad_x, sums);
+    }
+  }
+}
+
+TEST(DeformIm2Col, EmptyInput) {
+  for (const Shape& shape : {Shape{0, 4, 4, 8}, Shape{2, 0, 4, 8}, Shape{2, 4, 0, 8}}) {
+    const Problem p(shape, 3);
+    EXPECT_TRUE(p.run_forward().empty());
+    EXPECT_TRUE(p.run_backward_offsets().empty());
+    EXPECT_TRUE(p.run_backward_data().empty());
+  }
+  // No channels: nothing to sample, and no slope.
+  const Problem none({1, 2, 2, 0}, 3);
+  for (const float v : none.run_backward_offsets()) EXPECT_EQ(v, 0);
+}
+
+// Batches that are no multiple of anything (implementations that step through the batch have refused them), and a map
+// whose columns would not fit the usual block counts.
+TEST(DeformIm2Col, AnyBatchAndALargeMap) {
+  for (const int64_t batch : {1, 3, 5, 33, 64}) {
+    const Problem p({batch, 3, 4, 8}, 3);
+    expect_close(p.run_forward(), oracle(p, to_double(p.x), to_double(p.offsets)), 1e-6, "columns");
+  }
+  constexpr int64_t kSide = 2048;
+  Problem p({1, kSide, kSide, 1}, 1);
+  for (float& o : p.offsets) o = std::floor(o);  // whole cells: the answer is an element of x
+  const std::vector<float> columns = p.run_forward();
+  for (int64_t cell = 0; cell < kSide * kSide; ++cell) {
+    const int64_t h = cell / kSide + static_cast<int64_t>(p.offsets[static_cast<size_t>(2 * cell)]);
+    const int64_t w = cell % kSide + static_cast<int64_t>(p.offsets[static_cast<size_t>(2 * cell + 1)]);
+    const bool inside = h >= 0 && h < kSide && w >= 0 && w < kSide;
+    ASSERT_EQ(columns[static_cast<size_t>(cell)], inside ? p.x[static_cast<size_t>(h * kSide + w)] : 0.0f) << cell;
+  }
+}
+
+TEST(DeformIm2Col, WrongShapesThrowWithTheNumbers) {
+  Cpu cpu(1);
+  std::vector<float> a(100), b(1000), c(1000);
+  const auto run = [&](const Shape& offsets, const Shape& columns, int kernel) {
+    deform_im2col<float>(cpu, {a.data(), {1, 2, 3, 4}}, {b.data(), offsets}, kernel, {c.data(), columns});
+  };
+  EXPECT_NO_THROW(run({1, 2, 3, 18}, {1, 2, 3, 9, 4}, 3));
+  EXPECT_THROW(run({1, 2, 3, 9}, {1, 2, 3, 9, 4}, 3), std::invalid_argument);
+  EXPECT_THROW(run({1, 2, 3, 18}, {1, 2, 3, 4, 9}, 3), std::invalid_argument);
+  EXPECT_THROW(run({1, 2, 3, 8}, {1, 2, 3, 4, 4}, 2), std::invalid_argument);
+  try {
+    run({1, 3, 2, 18}, {1, 2, 3, 9, 4}, 3);
+    FAIL() << "accepted";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_STREQ(error.what(), "deform_im2col: offsets have shape (1, 3, 2, 18), expected (1, 2, 3, 18)");
+  }
+}
+
+}  // namespace
+}  // namespace gradlibra::kernels

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+// Weights to and from files: layouts, names, and files that do not fit.
+#include "runtime/training/weights.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace gradlibra {
+namespace {
+
+using Floats = std::vector<float>;
+
+Floats counting(int64_t size, float first) {
+  Floats values(static_cast<size_t>(size));
+  std::iota(values.begin(), values.end(), first);
+  return values;
+}
+
+class Weights : public ::testing::Test {
+ protected:
+  Weights() {
+    store.add("backbone.conv1.weight", {2, 3, 3, 2}, {}, FileLayout::convolution);
+    store.add("backbone.bn1.weight", {2}, {});
+    store.add_buffer("backbone.bn1.running_mean", {2}, {});
+    store.add("neck.lateral_convs.0.conv.weight", {3, 1, 1, 2}, {}, FileLayout::convolution);
+    store.add("bbox_head.moment_transfer", {2}, {}, FileLayout::as_is, false);
+    store.allocate();
+    for (Parameter& p : store.all())
+      context.upload<float>(Floats(static_cast<size_t>(p.node.value.size()), -1.0f), p.node.value);
+  }
+  Floats value(const std::string& name) { return context.download<float>(store.find(name)->node.value); }
+  // Every value is still what the constructor put there.
+  void expect_untouched() {
+    for (const Parameter& p : store.all())
+      EXPECT_EQ(value(p.name), Floats(static_cast<size_t>(p.node.value.size()), -1.0f)) << p.name;
+  }
+  // The message of the error that loading gives.
+  std::string failure(const SafetensorsFile& file, WeightScope scope) {
+    try {
+      (void)load_weights(store, file, "given.safetensors", scope);
+    } catch (const std::runtime_error& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "loaded";
+    return "";
+  }
+  static void expect_mentions(const std::string& text, const std::vector<std::string>& parts) {
+    for (const std::string& part : parts)
+      EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' in\n" << text;
+  }
+
+  static SafetensorsFile detector_file() {
+    SafetensorsFile file;
+    file.tensors["backbone.conv1.weight"] = make_file_tensor(counting(36, 0), {2, 2, 3, 3});
+    file.tensors["backbone.bn1.weight"] = make_file_tensor(counting(2, 100), {2});
+    file.tensors["backbone.bn1.running_mean"] = make_file_tensor(counting(2, 200), {2});
+    file.tensors["neck.lateral_convs.0.conv.weight"] = make_file_tensor(counting(6, 300), {3, 2, 1, 1});
+    file.tensors["bbox_head.moment_transfer"] = make_file_tensor(counting(2, 400), {2});
+    return file;
+  }
+  // As torchvision saves a ResNet.
+  static SafetensorsFile torchvision_file() {
+    SafetensorsFile file;
+    file.tensors["conv1.weight"] = make_file_tensor(counting(36, 0), {2, 2, 3, 3});
+    file.tensors["bn1.weight"] = make_file_tensor(counting(2, 100), {2});
+    file.tensors["bn1.running_mean"] = make_file_tensor(counting(2, 200), {2});
+    file.tensors["bn1.num_batches_tracked"] = make_file_scalar<int64_t>(12);
+    file.tensors["fc.weight"] = make_file_tensor(counting(20, 0), {10, 2});
+    file.tensors["fc.bias"] = make_file_tensor(counting(10, 0), {10});
+    return file;
+  }
+
+  Context context{1, ConvolutionLibrary::plain};
+  ParameterStore store{context};
+};
+
+TEST_F(Weights, ADetectorFileLoads) {
+  SafetensorsFile file = detector_file();
+  file.tensors["backbone.bn1.num_batches_tracked"] = make_file_scalar<int64_t>(12);
+  EXPECT_EQ(scope_of(file), WeightScope::detector);
+  const WeightReport report = load_weights(store, file, "f", WeightScope::detector);
+  EXPECT_EQ(report.matched.size(), 5u);
+  EXPECT_EQ(report.ignored, std::vector<std::string>{"backbone.bn1.num_batches_tracked"});
+  EXPECT_TRUE(report.missing.empty() && report.unexpected.empty() && report.mismatched.empty());
+  expect_mentions(report.to_string(), {"matched: 5", "missing from the file: 0"});
+  EXPECT_EQ(value("backbone.bn1.running_mean"), (Floats{200, 201}));
+  EXPECT_EQ(value("bbox_head.moment_transfer"), (Floats{400, 401}));
+}
+
+TEST_F(Weights, ConvolutionsAreTurnedFromOihw) {
+  (void)load_weights(store, detector_file(), "f", WeightScope::detector);
+  const Floats weight = value("backbone.conv1.weight");
+  for (size_t o = 0; o < 2; ++o)
+    for (size_t i = 0; i < 2; ++i)
+      for (size_t r = 0; r < 3; ++r)
+        for (size_t s = 0; s < 3; ++s)
+          EXPECT_EQ(weight[((o * 3 + r) * 3 + s) * 2 + i], static_cast<float>(((o * 2 + i) * 3 + r) * 3 + s));
+  EXPECT_EQ(value("neck.lateral_convs.0.conv.weight"), counting(6, 300));
+}
+
+TEST_F(Weights, SavingIsTheInverseOfLoading) {
+  const SafetensorsFile file = detector_file();
+  (void)load_weights(store, file, "f", WeightScope::detector);
+  SafetensorsFile saved;
+  save_weights(store, saved);
+  EXPECT_EQ(saved.tensors, file.tensors);
+}
+
+TEST_F(Weights, ATorchvisionBackboneLoads) {
+  const SafetensorsFile file = torchvision_file();
+  EXPECT_EQ(scope_of(file), WeightScope::backbone);
+  const WeightReport report = load_weights(store, file, "resnet.safetensors", WeightScope::backbone);
+  EXPECT_EQ(report.matched.size(), 3u);
+  EXPECT_EQ(report.ignored.size(), 3u);
+  EXPECT_EQ(value("backbone.bn1.weight"), (Floats{100, 101}));
+  EXPECT_EQ(value("backbone.conv1.weight")[1], 9.0f);
+  EXPECT_EQ(value("neck.lateral_convs.0.conv.weight"), Floats(6, -1.0f)) << "the rest is left alone";
+}
+
+TEST_F(Weights, ABackboneUnderItsOwnPrefixLoads) {
+  SafetensorsFile file = detector_file();
+  file.tensors.erase("neck.lateral_convs.0.conv.weight");
+  file.tensors.erase("bbox_head.moment_transfer");
+  EXPECT_EQ(scope_of(file), WeightScope::backbone);
+  EXPECT_EQ(load_weights(store, file, "f", WeightScope::backbone).matched.size(), 3u);
+}
+
+TEST_F(Weights, AMissingTensorIsAnError) {
+  SafetensorsFile file = torchvision_file();
+  file.tensors.erase("bn1.running_mean");
+  expect_mentions(failure(file, WeightScope::backbone),
+                  {"given.safetensors", "nothing was loaded", "missing from the file: 1", "backbone.bn1.running_mean",
+                   "model.backbone.depth"});
+  expect_untouched();
+  SafetensorsFile detector = detector_file();
+  detector.tensors.erase("bbox_head.moment_transfer");
+  expect_mentions(failure(detector, WeightScope::detector), {"bbox_head.moment_transfer"});
+  expect_untouched();
+}
+
+TEST_F(Weights, AnUnexpectedTensorIsAnError) {
+  SafetensorsFile file = torchvision_file();
+  file.tensors["layer5.0.conv1.weight"] = make_file_tensor(counting(1, 0), {1});
+  expect_mentions(failure(file, WeightScope::backbone), {"unexpected in the file: 1", "layer5.0.conv1.weight"});
+  expect_untouched();
+  // A detector file's classifier is not an accessory.
+  SafetensorsFile detector = detector_file();
+  detector.tensors["fc.weight"] = make_file_tensor(counting(1, 0), {1});
+  expect_mentions(failure(detector, WeightScope::detector), {"fc.weight"});
+  expect_untouched();
+}
+
+TEST_F(Weights, AMisshapenTensorIsAnError) {
+  SafetensorsFile file = detector_file();
+  file.tensors["backbone.conv1.weight"] =
+      make_file_tensor(counting(36, 0), {2, 3, 3, 2});  // the order of memory, not of files
+  expect_mentions(failure(file, WeightScope::detector),
+                  {"backbone.conv1.weight: file (2, 3, 3, 2), model (2, 2, 3, 3)"});
+  expect_untouched();
+}
+
+TEST_F(Weights, AnIntegerTensorIsAnError) {
+  SafetensorsFile file = detector_file();
+  file.tensors["neck.lateral_convs.0.conv.weight"] = make_file_tensor(std::vector<int64_t>(6, 1), {3, 2, 1, 1});
+  expect_mentions(failure(file, WeightScope::detector), {"neck.lateral_convs.0.conv.weight: file I64, model F32"});
+  expect_untouched();
+}
+
+TEST_F(Weights, ATensorUnderTwoNamesIsAnError) {
+  SafetensorsFile file = torchvision_file();
+  file.tensors["backbone.conv1.weight"] = make_file_tensor(counting(36, 7), {2, 2, 3, 3});
+  expect_mentions(failure(file, WeightScope::backbone), {"unexpected in the file: 1", "conv1.weight"});
+  expect_untouched();
+}
+
+TEST_F(Weights, AnEmptyFileIsAnError) {
+  expect_mentions(failure({}, WeightScope::backbone), {"matched: 0"});
+  expect_untouched();
+}
+
+TEST_F(Weights, AllProblemsAreReportedAtOnce) {
+  SafetensorsFile file = torchvision_file();
+  file.tensors.erase("bn1.weight");
+  file.tensors["conv1.weight"] = make_file_tensor(counting(4, 0), {4});
+  for (int i = 0; i < 20; ++i) file.tensors["extra" + std::to_string(i)] = make_file_tensor(counting(1, 0), {1});
+  expect_mentions(failure(file, WeightScope::backbone), {"missing from the file: 1", "unexpected in the file: 20",
+                                                         "and 12 more", "of another shape or type: 1"});
+}
+
+TEST_F(Weights, DoublesAndHalvesLoad) {
+  SafetensorsFile file = detector_file();
+  file.tensors["backbone.bn1.weight"] = make_file_tensor(std::vector<double>{0.5, 0.1}, {2});
+  (void)load_weights(store, file, "f", WeightScope::detector);
+  EXPECT_EQ(value("backbone.bn1.weight"), (Floats{0.5f, 0.1f}));
+}
+
+TEST_F(Weights, VelocitiesMakeARoundTrip) {
+  float first = 0;
+  for (Parameter& p : store.all())
+    if (p.trainable) {
+      context.upload<float>(counting(p.velocity.size(), first), p.velocity);
+      first += 1000;
+    }
+  SafetensorsFile file;
+  save_velocities(store, file);
+  EXPECT_EQ(file.tensors.size(), 3u);  // neither the frozen one nor the running mean has any
+  const FileTensor& conv = file.tensors.at("optim.momentum.backbone.conv1.weight");
+  EXPECT_EQ(conv.shape, (std::vector<int64_t>{2, 2, 3, 3}));
+  EXPECT_EQ(conv.to_floats()[1], 2.0f);  // the neighbour in the row: two channels further in memory
+  const Floats before = context.download<float>(store.flat_velocities());
+  context.zero(store.flat_velocities());
+  load_velocities(store, file, "f");
+  EXPECT_EQ(context.download<float>(store.flat_velocities()), before);
+
+  SafetensorsFile incomplete = file;
+  incomplete.tensors.erase("optim.momentum.backbone.bn1.weight");
+  EXPECT_THROW(load_velocities(store, incomplete, "f"), std::runtime_error);
+  incomplete.tensors["optim.momentum.backbone.bn1.weight"] = make_file_tensor(counting(3, 0), {3});
+  EXPECT_THROW(load_velocities(store, incomplete, "f"), std::runtime_error);
+}
+
+TEST_F(Weights, TrainingStatesMakeARoundTrip) {
+  Tensor sums = context.empty({2, 3}, DType::f64), count = context.empty({}, DType::f64);
+  const std::vector<double> values{1, 1e300, -0.1, 4, 5, 1.0 / 3}, one{7};
+  context.upload<double>(values, sums);
+  context.upload<double>(one, count);
+  const std::vector<TrainingState> states{{"loss_cls.gradients", &sums}, {"loss_cls.count", &count}};
+  SafetensorsFile file;
+  save_state(context, states, file);
+  EXPECT_EQ(file.tensors.at("train.state.loss_cls.gradients").shape, (std::vector<int64_t>{2, 3}));
+  context.zero(sums);
+  context.zero(count);
+  load_state(context, states, file, "f");
+  EXPECT_EQ(context.download<double>(sums), values);
+  EXPECT_EQ(context.download<double>(count), one);
+
+  // A checkpoint of another loss: too little, too much, another number of classes.
+  EXPECT_THROW(load_state(context, {}, file, "f"), std::runtime_error);
+  SafetensorsFile other = file;
+  other.tensors.erase("train.state.loss_cls.count");
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+  other.tensors["train.state.loss_cls.count"] = make_file_scalar<float>(7);
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+  other = file;
+  other.tensors["train.state.loss_cls.gradients"] = make_file_tensor(std::vector<double>(6), {3, 2});
+  EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+}
+
+// A training checkpoint is a detector file with more in it.
+TEST_F(Weights, ACheckpointLoadsAsWeights) {
+  SafetensorsFile file;
+  save_weights(store, file);
+  save_velocities(store, file);
+  file.tensors["train.step"] = make_file_scalar<int64_t>(3);
+  EXPECT_EQ(scope_of(file), WeightScope::detector);
+  EXPECT_EQ(load_weights(store, file, "f", WeightScope::detector).matched.size(), 5u);
+}
+
+}  // namespace
+}  // namespace gradlibra
