@@ -92,6 +92,9 @@ void Context::configure_convolution(const RuntimeConfig& config) {
   convolution_ = make_cudnn_convolution(
       *this, {.float_math = config.precision == "tf32" ? FloatMath::tf32 : FloatMath::fp32,
               .tuning = config.conv_tuning == "timed" ? ConvTuning::timed : ConvTuning::heuristic,
+              .products = config.matrix_products == "cudnn"      ? MatrixProducts::cudnn
+                          : config.matrix_products == "cublaslt" ? MatrixProducts::cublaslt
+                                                                 : MatrixProducts::automatic,
               .deterministic = config.deterministic});
   if (!convolution_) convolution_ = make_plain_convolution(*this);
 }

@@ -9,6 +9,9 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
            "weights and losses in fp32");
   v.choice("conv_tuning", conv_tuning, {"heuristic", "timed"},
            "GPU convolutions: cuDNN's first choice, or the fastest of a few, measured when a run starts");
+  v.choice("matrix_products", matrix_products, {"auto", "cudnn", "cublaslt"},
+           "GPU, 1x1 and deformable convolutions: one library for all, or auto: the faster where conv_tuning is timed, "
+           "else cudnn");
   v.field("deterministic", deterministic, "GPU convolutions: only algorithms that give the same bits in every run");
   v.field("parallel_levels", parallel_levels,
           "GPU: run the levels of the pyramid side by side instead of one after the other");
