@@ -3,7 +3,8 @@
 //
 // Forward and backward_offsets: a block owns kRun consecutive samples (taps of neighbouring cells, whose corners are mostly
 // the same pixels, so that L1 serves them). Each sample's position is worked out once, by one thread, into shared memory; then
-// a group of threads takes one sample at a time, a thread 16 bytes of its channels, a warp one sample of 256 bfloat16.
+// a group of eight threads takes one sample at a time, a thread 16 bytes of its channels in turn: 128 bytes, a line of memory, lie
+// together, and what a sample costs apart from its channels is shared by the four samples of a warp.
 //
 // backward_data is a gather: a scatter would need atomics on every channel, and floating-point ones add in the order of arrival.
 //   1. Bin (n, y0, x0) counts the samples whose upper left corner is that pixel, y0 and x0 from -1 on. One bin for four corners:
@@ -14,6 +15,7 @@
 // The sort is by bitmap: a sample sets the bit of its number in a window of kWindow numbers, and bits are read in order. The
 // usual list (36 samples of the cells around, a few rows of the map) lies in one window. A list of any length takes the same
 // path: n samples cost n / 32 steps for every window of their image that is not empty, beside the n additions.
+#include <algorithm>
 #include <climits>
 #include <cmath>
 
@@ -21,6 +23,7 @@
 #include "kernels/deform_im2col.h"
 #include "kernels/deform_sample.cuh"
 #include "kernels/launch.h"
+#include "kernels/variant.h"
 #include "kernels/vector_access.cuh"
 
 namespace gradlibra::kernels {
@@ -32,7 +35,7 @@ using namespace deform;
 constexpr int kWarp = 32;
 constexpr int kWarps = kBlock / kWarp;
 constexpr unsigned kAllLanes = 0xffffffffu;
-constexpr int kRun = 72;       // samples of a block: eight cells of the usual 3 x 3 taps
+constexpr int kRun = 96;       // samples of a block: three for each group of eight threads
 constexpr int kPerThread = 8;  // neighbouring counts that a thread scans
 constexpr int kTile = kBlock * kPerThread;
 constexpr int kWindow = 8192;  // sample numbers that a warp sorts at a time, a bit each
@@ -89,6 +92,7 @@ __global__ void __launch_bounds__(kBlock)
   const int count = fill_taps(offsets, first, s, taps);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (lanes - 1);
   for (int i = thread / lanes; i < count; i += kBlock / lanes)
+#pragma unroll 2
     for (int64_t c = lane * V; c < s.C; c += lanes * V) {
       const Corners<T, V> v(x, taps[i], c);
       Pack<V> sum{};
@@ -115,6 +119,7 @@ __global__ void __launch_bounds__(kBlock)
     float y = 0, x_ = 0;
     if (i < count && taps[i].inside != 0) {
       float both = 0;
+#pragma unroll 2
       for (int64_t c = lane * V; c < s.C; c += lanes * V) {
         const Corners<T, V> v(x, taps[i], c);
         const Pack<V> g = load<V>(grad_columns + (first + i) * s.C + c);
@@ -353,6 +358,8 @@ __global__ void __launch_bounds__(kBlock)
   if (owner) store<V>(grad_x + index * s.C + c, sum);
 }
 
+int group_lanes(int C, int V) { return std::min(lanes_for(C, V), variant("GRADLIBRA_DEFORM_LANES", 8)); }
+
 // Calls body(V) with the channels that a thread moves at a time, as std::integral_constant.
 template <class T, class Body>
 void with_pack(int C, bool is_aligned, Body body) {
@@ -371,7 +378,7 @@ void deform_im2col(Cuda& cuda, In<T> x, View<const float> offsets, int kernel, V
   if (columns.size() == 0) return;
   with_pack<T>(s.C, aligned(x.data(), columns.data()), [&](auto V) {
     launch(deform_im2col_kernel<T, V>, blocks_for(s.samples, kRun), kBlock, 0, cuda.stream(), x.data(), offsets.data(),
-           columns.data(), lanes_for(s.C, V), s);
+           columns.data(), group_lanes(s.C, V), s);
   });
 }
 
@@ -384,7 +391,7 @@ void deform_im2col_backward_offsets(Cuda& cuda, In<T> x, View<const float> offse
   if (s.samples == 0) return;
   with_pack<T>(s.C, aligned(x.data(), grad_columns.data()), [&](auto V) {
     launch(deform_im2col_backward_offsets_kernel<T, V>, blocks_for(s.samples, kRun), kBlock, 0, cuda.stream(), x.data(),
-           offsets.data(), grad_columns.data(), grad_offsets.data(), lanes_for(s.C, V), mode == Accumulate::add, s);
+           offsets.data(), grad_columns.data(), grad_offsets.data(), group_lanes(s.C, V), mode == Accumulate::add, s);
   });
 }
 
