@@ -14,6 +14,7 @@ struct RuntimeConfig {
   std::string matrix_products = "auto";
   bool deterministic = true;
   bool parallel_levels = true;
+  bool weights_aside = false;
   bool keep_columns = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);
