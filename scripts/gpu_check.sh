@@ -8,7 +8,7 @@ stages=(smoke tests network memcheck racecheck train warm step pytorch again ker
 more_stages=(failed eager serial tuned batches turns  # what a second run does with --after
   touched variants cases)                             # what is undecided: each way beside the other
 declare -A limit=([smoke]=60 [tests]=125 [network]=125 [memcheck]=125 [racecheck]=125 [train]=125 [warm]=125 [step]=100 [pytorch]=130
-  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [touched]=60 [variants]=110 [cases]=60)
+  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [touched]=60 [variants]=95 [cases]=45)
 together=" tests network memcheck racecheck train warm "
 declare -A what=(
   [smoke]="a few recorded steps; if they fail, the same with less, to see what it is"
@@ -441,7 +441,6 @@ stage_variants() {
   variant 'timed, both' "${both[@]}" runtime.conv_tuning=timed || status=1
   if [ "$device" = cpu ]; then return "$status"; fi
   variant 'as it is, once more' "${both[@]}" || status=1
-  variant 'weights_aside, once more' "${both[@]}" runtime.weights_aside=true || status=1
   steps=5
   variant 'fp32' --precision fp32 --batch "$small" || status=1
   variant 'fp32, matrix_products=cublaslt' --precision fp32 --batch "$small" runtime.matrix_products=cublaslt || status=1
