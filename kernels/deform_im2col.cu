@@ -300,16 +300,17 @@ constexpr int kTileWide = 4, kTileHigh = kWarps / kTileWide;
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     gather_kernel(const float* __restrict__ offsets, const T* __restrict__ grad_columns, const int* __restrict__ begins,
-                  const int* __restrict__ lists, T* __restrict__ grad_x, int64_t pixels, int slabs, bool tiles,
+                  const int* __restrict__ lists, T* __restrict__ grad_x, int64_t pixels, int slabs, bool by_tile,
                   bool add, const Sizes s) {
   __shared__ Sorter sorters[kWarps];
   const int lane = threadIdx.x % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t task = int64_t{blockIdx.x} * kWarps + warp;
   int64_t index = divide(task, slabs);
   if (index >= pixels) return;
+  const int64_t c = ((task - index * slabs) * kWarp + lane) * V;
   const int line = static_cast<int>(index) / s.W, n = line / s.H;
   Pixel pixel{n, line - n * s.H, static_cast<int>(index) - line * s.W};
-  if (tiles) {
+  if (by_tile) {
     const int wide = s.W / kTileWide, high = s.H / kTileHigh, tile = static_cast<int>(blockIdx.x);
     const int row = tile / wide;
     pixel.n = row / high;
@@ -317,7 +318,6 @@ __global__ void __launch_bounds__(kBlock)
     pixel.x = (tile - row * wide) * kTileWide + warp % kTileWide;
     index = (int64_t{pixel.n} * s.H + pixel.y) * s.W + pixel.x;
   }
-  const int64_t c = ((task - index * slabs) * kWarp + lane) * V;
   const bool owner = c < s.C;
   Sorter& sorter = sorters[warp];
   unsigned* lane_bits = sorter.bits + lane * kLaneWords;
@@ -437,10 +437,10 @@ void deform_im2col_backward_data(Cuda& cuda, View<const float> offsets, In<T> gr
   launch(enter_kernel, sample_blocks, kBlock, 0, cuda.stream(), offsets.data(), begins + 1, lists, s);
   with_pack<T>(s.C, aligned(grad_columns.data(), grad_x.data()), [&](auto V) {
     const int slabs = static_cast<int>((d.C + kWarp * V - 1) / (kWarp * V));
-    const bool tiles =
+    const bool by_tile =
         slabs == 1 && d.W % kTileWide == 0 && d.H % kTileHigh == 0 && variant("GRADLIBRA_GATHER_TILES", 1) != 0;
     launch(gather_kernel<T, V>, blocks_for(pixels * slabs, kWarps), kBlock, 0, cuda.stream(), offsets.data(),
-           grad_columns.data(), begins, lists, grad_x.data(), pixels, slabs, tiles, mode == Accumulate::add, s);
+           grad_columns.data(), begins, lists, grad_x.data(), pixels, slabs, by_tile, mode == Accumulate::add, s);
   });
 }
 
