@@ -71,9 +71,7 @@ int main(int argc, char** argv) {
   kernels->add_option("--size", kernel_options.size, "height and width of the images in pixels, a multiple of 32")
       ->type_name("PIXELS")
       ->capture_default_str();
-  kernels
-      ->add_option("--filter", kernel_options.filter,
-                   "only kernels with this in their name, such as norm; several: norm,nms")
+  kernels->add_option("--filter", kernel_options.filter, "only kernels with this in their name, such as norm")
       ->type_name("TEXT");
   kernels->add_option("--seconds", kernel_options.seconds, "about how long to measure each row")->capture_default_str();
   add_json(*kernels);

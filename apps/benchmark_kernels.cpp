@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <sstream>
-
 #include "apps/benchmark_cases.h"
 #include "apps/measure.h"
 #include "runtime/profiling.h"
@@ -22,23 +20,14 @@ void require_options(const KernelBenchmarkOptions& options) {
     throw std::invalid_argument(fmt::format("--seconds {}: must be positive", options.seconds));
 }
 
-// Whether one of the filter's parts, between commas, is in the name.
-bool matches(const std::string& name, const std::string& filter) {
-  std::istringstream parts(filter);
-  bool any = false;
-  for (std::string part; std::getline(parts, part, ','); any = true)
-    if (name.find(part) != std::string::npos) return true;
-  return !any;
-}
-
-// Of all batches, those whose kernel the filter matches.
+// Of all batches, those whose kernel has `filter` in its name.
 std::vector<std::pair<int64_t, KernelCase>> chosen_cases(const KernelBenchmarkOptions& options, bool mixed) {
   std::vector<std::pair<int64_t, KernelCase>> chosen;
   std::vector<std::string> names;
   for (const int64_t N : options.batches)
     for (KernelCase& c : kernel_cases({.N = N, .size = options.size}, mixed)) {
       if (std::find(names.begin(), names.end(), c.kernel) == names.end()) names.push_back(c.kernel);
-      if (matches(c.kernel, options.filter)) chosen.emplace_back(N, std::move(c));
+      if (c.kernel.find(options.filter) != std::string::npos) chosen.emplace_back(N, std::move(c));
     }
   if (!chosen.empty()) return chosen;
   throw std::invalid_argument(

@@ -14,7 +14,7 @@ namespace gradlibra {
 struct KernelBenchmarkOptions {
   std::vector<int64_t> batches{8, 32};
   int64_t size = 512;    // side of the network's input in pixels, a multiple of 32
-  std::string filter;    // part of a kernel's name, or several between commas; empty: all
+  std::string filter;    // part of a kernel's name; empty: all
   double seconds = 0.1;  // about, per row
 };
 

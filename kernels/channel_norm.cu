@@ -4,15 +4,13 @@
 // where an image has few enough, the start of each block of the next pass. Passes that only map may cut the rows as they like.
 #include "kernels/channel_norm.cuh"
 
-#include "kernels/variant.h"
-
 namespace gradlibra::kernels {
 namespace {
 
-constexpr int kJoinLanes = 8;    // groups of a block that only joins: there are few blocks and many chunks
-constexpr int kMomentLanes = 4;  // the same where moments are joined, which takes longer
-constexpr int kJoinAhead =
-    16;  // chunks that a thread of such a block loads at a time: it has nothing else to wait with
+constexpr int kMomentBlocks = 4;  // that must fit a multiprocessor: kAheadSums
+constexpr int kJoinLanes = 8;     // groups of a block that only joins: there are few blocks and many chunks
+constexpr int kMomentLanes = 4;   // the same where moments are joined, which takes longer
+constexpr int kJoinAhead = 16;    // chunks that a thread of such a block loads at a time: nothing else hides the wait
 constexpr int kJoinAheadInPlace = 8;    // where the rows of the map have been loaded, too
 constexpr int64_t kJoinInPlace = 2048;  // moments of an image, 16 KiB, that a block of the next pass may read first
 
@@ -38,12 +36,12 @@ struct ChunkMoments {
   float *mean, *m2;                // [n][chunk][part]
 };
 
-template <class T, int V, int kAhead, int kBlocks>
-__global__ void __launch_bounds__(kBlock, kBlocks)
+template <class T, int V>
+__global__ void __launch_bounds__(kBlock, kMomentBlocks)
     moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
   const Place p = place_of<V>(t);
   float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
-  channel_moments<V, kAhead>(x, p, t.lanes, mean, m2);
+  channel_moments<V>(x, p, t.lanes, mean, m2);
   const int64_t to = (p.n * m.chunks + p.block) * m.per_image + p.first / m.channels;
   for (int part = static_cast<int>(threadIdx.x); part < p.channels / m.channels; part += kBlock) {
     const JoinedMoments joined = join_channels(mean + part * m.channels, m2 + part * m.channels, m.channels, p.rows);
@@ -264,9 +262,7 @@ template <MapType T>
 void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, const ChunkMoments& m) {
   with_width<T>(s, aligned(x.data()), [&](auto V) {
     const Tiling t = chunk_tiling(s, V, std::lcm(m.channels, int{V}));
-    const int which = variant("GRADLIBRA_MOMENTS", 1);
-    launch(which == 0 ? moments_kernel<T, V, kAheadOne, 1> : moments_kernel<T, V, kAheadSums, 4>, t.grid(op), kBlock,
-           2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
+    launch(moments_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
   });
 }
 

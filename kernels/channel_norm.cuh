@@ -170,11 +170,11 @@ __device__ inline float reciprocal_std_of(double m2, double count, float eps) {
 
 // mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared distances
 // from it, by sums shifted by the first row. Every thread must call.
-template <int V, int kAhead = kAheadSums, class T>
+template <int V, class T>
 __device__ void channel_moments(const T* x, const Place& p, int lanes, float* mean, float* m2) {
   float sums[2 * V] = {};
   Pack<V> shift{};
-  for_each_row<kAhead>(
+  for_each_row<kAheadSums>(
       p, [&](int offset) { return hold<V>(x + p.at + offset); },
       [&] {
         if (p.any) shift = load<V>(x + p.at);

@@ -5,7 +5,6 @@
 // double, then over blocks by one block, always in one order.
 #include "kernels/block_reduce.cuh"
 #include "kernels/points_to_boxes.h"
-#include "kernels/variant.h"
 
 namespace gradlibra::kernels {
 
@@ -197,7 +196,7 @@ void points_to_boxes_backward(Cuda& cuda, View<const float> offsets, View<const 
 
   const unsigned blocks = blocks_for(args.rows, kBlock);
   const size_t shared_bytes = sizeof(float) * kBlock * 2 * static_cast<size_t>(args.K);
-  const bool shared = shared_bytes <= kMostShared && variant("GRADLIBRA_POINTS_SHARED", 1) != 0;
+  const bool shared = shared_bytes <= kMostShared;
   if (blocks > 0)
     launch(shared ? points_to_boxes_backward_kernel<true> : points_to_boxes_backward_kernel<false>, blocks, kBlock,
            shared ? shared_bytes : 0, cuda.stream(), args, grad_boxes.data(), mode, grad_offsets.data(),

@@ -5,15 +5,14 @@ set -uo pipefail
 
 # In this order. `together` means at the same time as its neighbours: nothing is timed there. The seconds are each stage's limit.
 stages=(smoke tests network memcheck racecheck train warm step pytorch again kernels ncu)
-more_stages=(failed eager serial tuned batches turns  # what a second run does with --after
-  touched variants cases)                             # what is undecided: each way beside the other
+more_stages=(failed eager serial tuned batches turns)  # what a second run does with --after
 declare -A limit=([smoke]=60 [tests]=125 [network]=125 [memcheck]=125 [racecheck]=125 [train]=125 [warm]=125 [step]=100 [pytorch]=130
-  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [touched]=60 [variants]=95 [cases]=45)
+  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60)
 together=" tests network memcheck racecheck train warm "
 declare -A what=(
   [smoke]="a few recorded steps; if they fail, the same with less, to see what it is"
   [tests]="every kernel against its host version, a process for each suite"
-  [network]="training steps on the device against the host, cuDNN against plain loops"
+  [network]="training steps on the device against the host, cuDNN and cuBLASLt against plain loops"
   [memcheck]="compute-sanitizer: memory errors in all kernel tests"
   [racecheck]="compute-sanitizer: races and barriers in kernels whose threads share memory"
   [train]="short trainings in each precision, and on the CPU as far as it gets"
@@ -28,10 +27,7 @@ declare -A what=(
   [serial]="the step with levels in turn"
   [tuned]="convolutions chosen by timing them"
   [batches]="other batches; levels in parallel and in turn"
-  [turns]="our step and PyTorch's in turn: how far the ratio drifts"
-  [touched]="tests of the kernels and libraries that have several ways"
-  [variants]="benchmark step: each switch on and off"
-  [cases]="benchmark kernels: the kernels that have several ways, and small ones")
+  [turns]="our step and PyTorch's in turn: how far the ratio drifts")
 
 usage() {
   cat <<TEXT
@@ -83,11 +79,6 @@ cd "$root" || exit 1
 
 figure() { printf '%s\n' "$*" | tee -a "$work/$inside.md"; }
 skip() { echo "$1" && exit 77; }
-# A figure that is also printed at once, where whoever called the script sees it.
-live() {
-  figure "$*"
-  { printf '   %s\n' "$*" >&3; } 2> /dev/null
-}
 run() {
   printf '+ %s\n' "$*" >&2
   "$@"
@@ -178,7 +169,7 @@ stage_network() {
   {
     echo 'test_training TrainStepOnDevice.*:Branches.*'
     for p in fp32 bf16; do echo "test_training *TrainStepOnDevice.*/$p"; done
-    for p in fp32 tf32 bf16; do echo "test_cudnn *CudnnConvolutionTest.*/$p:*CudnnStep.*/$p"; done
+    for p in fp32 tf32 bf16; do echo "test_cudnn *CudnnConvolutionTest.*/$p*:*CudnnStep.*/$p*"; done
   } | many 3
 }
 
@@ -405,66 +396,6 @@ stage_turns() {
   return "$status"
 }
 
-stage_touched() {
-  if [ "$device" = cpu ]; then many 1 <<< 'test_runtime Tape*'; return; fi
-  {
-    for s in BatchNorm GroupNorm SigmoidLoss PointsToBoxes DeformIm2Col Reduce Nms; do echo "test_cuda ${s}Cuda.*"; done
-    for p in fp32 tf32 bf16; do echo "test_cudnn *.*/${p}_cublaslt"; done
-    for p in fp32 bf16; do echo "test_training *TrainStepOnDevice.*/$p"; done
-    echo 'test_training TrainStepOnDevice.*:Branches.*'
-  } | many 6
-}
-
-# variant NAME OPTION..: one line for each batch and a table's rest (products that were timed) as they come.
-variant() {
-  local name=$1 line rows=0
-  shift
-  while read -r line; do
-    case $line in
-      *cuBLASLt*) live "  $line" ;;
-      bf16* | fp32* | tf32*) live "$(printf '%-34s %s' "$name" "$line")" && rows=$((rows + 1)) ;;
-    esac
-  done < <(run "$bin/benchmark" step --device "$device" ${threads[@]+"${threads[@]}"} --config "$config" --height "$size" --width "$size" --steps "$steps" \
-    --warmup "$warmup" "$@" "${model[@]}" 2>> "$work/$inside.errors")
-  if [ "$rows" -eq 0 ]; then live "$name: $(tail -n 1 "$work/$inside.errors")" && return 1; fi
-}
-stage_variants() {
-  local p=${precisions[0]} status=0
-  local both=(--precision "$p" --batch "$batch,$small")
-  live '                                   precision  batch graph  levels     images/s  median ms     p90 ms  peak MiB ...'
-  variant 'as it is' "${both[@]}" || status=1
-  variant 'matrix_products=cublaslt' "${both[@]}" runtime.matrix_products=cublaslt || status=1
-  GRADLIBRA_DEFORM_LANES=32 variant 'GRADLIBRA_DEFORM_LANES=32 (before)' "${both[@]}" || status=1
-  GRADLIBRA_GATHER_TILES=0 variant 'GRADLIBRA_GATHER_TILES=0 (before)' "${both[@]}" || status=1
-  variant 'weights_aside=true' "${both[@]}" runtime.weights_aside=true || status=1
-  variant 'timed, cudnn alone' "${both[@]}" runtime.conv_tuning=timed runtime.matrix_products=cudnn || status=1
-  variant 'timed, both' "${both[@]}" runtime.conv_tuning=timed || status=1
-  if [ "$device" = cpu ]; then return "$status"; fi
-  variant 'as it is, once more' "${both[@]}" || status=1
-  steps=5
-  variant 'fp32' --precision fp32 --batch "$small" || status=1
-  variant 'fp32, matrix_products=cublaslt' --precision fp32 --batch "$small" runtime.matrix_products=cublaslt || status=1
-  return "$status"
-}
-
-# cases FILTER: their rows as they come.
-cases() {
-  local options=(--seconds 0.01 --batch "$batch") line rows=0
-  if [ "$device" = cpu ]; then options=(--threads 1 --seconds 0.001 --batch 1 --size 64); fi
-  while read -r line; do live "$line" && rows=$((rows + 1)); done < <(
-    run "$bin/benchmark" kernels --device "$device" "${options[@]}" --filter "$1" 2>> "$work/$inside.errors")
-  if [ "$rows" -eq 0 ]; then live "$1: $(tail -n 1 "$work/$inside.errors")" && return 1; fi
-}
-stage_cases() {
-  local status=0
-  cases nms,count_assigned,points_to_boxes,sigmoid_loss,deform_im2col,relu_backward_sum_rows,norm || status=1
-  live 'GRADLIBRA_DEFORM_LANES=32' && GRADLIBRA_DEFORM_LANES=32 cases deform_im2col || status=1
-  live 'GRADLIBRA_GATHER_TILES=0' && GRADLIBRA_GATHER_TILES=0 cases deform_im2col_backward_data || status=1
-  live 'GRADLIBRA_MOMENTS=0' && GRADLIBRA_MOMENTS=0 cases batch_norm_statistics || status=1
-  live 'GRADLIBRA_POINTS_SHARED=0' && GRADLIBRA_POINTS_SHARED=0 cases points_to_boxes || status=1
-  return "$status"
-}
-
 if [ -n "$inside" ]; then
   "stage_$inside"
   exit
@@ -528,7 +459,6 @@ if [ "$device" = cuda ]; then
   fi
 fi
 
-exec 3>&1  # live()
 began=$SECONDS
 left() { echo $((seconds - (SECONDS - began) - 8)); }  # the report takes its time, too
 work=$(mktemp -d)
@@ -578,7 +508,7 @@ judge() {
         "$(field "$line" images_per_s)" "$(field "$line" peak_memory_mb)" "$(field "$line" deform_ms_median | sed 's/.*/, deformable part & ms/')" \
         "$(field "$line" error | sed 's/.*/, error: &/')"
     done < "$work/$1.jsonl" | tee "$work/$1.rows"
-  elif [ -f "$work/$1.md" ] && [[ " kernels variants cases " != *" $1 "* ]]; then
+  elif [ -f "$work/$1.md" ] && [ "$1" != kernels ]; then
     head -n 40 "$work/$1.md" | cut -c 1-170 | sed 's/^/   /'
   fi
   if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then tail -n 12 "$work/$1.log" | cut -c 1-300 | sed 's/^/   | /'; fi
