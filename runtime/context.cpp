@@ -81,7 +81,6 @@ void Context::copy(const Tensor& from, Tensor& to) {
 void Context::configure(const RuntimeConfig& config) {
   map_dtype_ = config.precision == "bf16" ? DType::bf16 : DType::f32;
   branches_ = !on_host() && config.parallel_levels;
-  asides_ = !on_host() && config.weights_aside;
   keep_columns_ = config.keep_columns;
   if (!on_host()) return configure_convolution(config);
   use_host_convolution();

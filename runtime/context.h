@@ -94,8 +94,6 @@ class Context {
   [[nodiscard]] bool has_branches() const { return branches_; }
   // Whether deformable convolutions keep their columns for the backward pass.
   [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
-  // Whether the gradients of weights may be computed beside those of maps (Tape::aside).
-  [[nodiscard]] bool has_asides() const { return asides_; }
   [[nodiscard]] int mark() { return device_memory_->mark(); }
   void await(int mark) { device_memory_->await(mark); }
   void fork(int count);
@@ -122,7 +120,7 @@ class Context {
   ConvolutionLibrary library_ = ConvolutionLibrary::best;
   std::string name_, why_no_gpu_;
   DType map_dtype_ = DType::f32;
-  bool branches_ = false, asides_ = false, keep_columns_ = true;
+  bool branches_ = false, keep_columns_ = true;
 };
 
 }  // namespace gradlibra

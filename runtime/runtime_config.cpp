@@ -15,8 +15,6 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
   v.field("deterministic", deterministic, "GPU convolutions: only algorithms that give the same bits in every run");
   v.field("parallel_levels", parallel_levels,
           "GPU: run the levels of the pyramid side by side instead of one after the other");
-  v.field("weights_aside", weights_aside,
-          "GPU: compute gradients of the backbone's weights beside those of its maps instead of in turn");
   v.field("keep_columns", keep_columns,
           "deformable convolutions keep their samples for the backward pass (9 times the map) instead of taking them "
           "again");

@@ -14,7 +14,6 @@ struct RuntimeConfig {
   std::string matrix_products = "auto";
   bool deterministic = true;
   bool parallel_levels = true;
-  bool weights_aside = false;
   bool keep_columns = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);

@@ -58,7 +58,7 @@ void Tape::in_branches(int count, const std::function<void(int)>& body) {
 void Tape::aside(std::initializer_list<const void*> reads, const std::function<void()>& body) {
   // Every join hands on what was held meanwhile: rarer ones would keep more maps in memory.
   constexpr int kMost = 9;
-  if (!context_.has_asides() || mode_ != Mode::training || place_.fork != 0) return body();
+  if (context_.on_host() || mode_ != Mode::training || place_.fork != 0) return body();
   if (asides_ == kMost) close_asides();
   if (!aside_open_) {
     context_.fork(2);

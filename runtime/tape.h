@@ -104,9 +104,9 @@ class Tape {
   // between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
-  // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a device that has
-  // asides it runs beside what comes after; `reads` is the memory of maps that it reads, which is not written or given to others meanwhile.
-  // Elsewhere, and within branches, it runs in its turn.
+  // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a GPU it runs beside
+  // what comes after; `reads` is the memory of maps that it reads, which is not written or given to others meanwhile. On a host, within
+  // branches and in inspection it runs in its turn.
   void aside(std::initializer_list<const void*> reads, const std::function<void()>& body);
   // Scratch memory that an aside reads: kept until that has run.
   void keep_for_asides(Tensor scratch) {

@@ -52,9 +52,8 @@ struct Training {
   std::vector<float> weights;  // after the last step
 };
 
-Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true,
-               bool weights_aside = false) {
-  context.configure({.precision = precision, .parallel_levels = parallel_levels, .weights_aside = weights_aside});
+Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true) {
+  context.configure({.precision = precision, .parallel_levels = parallel_levels});
   const ModelConfig model = tiny_model();
   Detector detector(context, model, kClasses);
   detector.parameters().initialize(3);
@@ -152,31 +151,15 @@ TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
   const Training want = train(*in_turn, "fp32", true, false);
   ASSERT_FALSE(in_turn->has_branches());
 #ifdef GRADLIBRA_EMULATED
-  const emulator::GraphShape chain = emulator::last_graph();
-  EXPECT_EQ(chain.longest_chain, chain.nodes);
+  const emulator::GraphShape serial = emulator::last_graph();
+  EXPECT_LT(serial.longest_chain, serial.nodes);  // but for gradients of the backbone's weights
 #endif
   const Training got = train(*parallel, "fp32", true, true);
   ASSERT_TRUE(parallel->has_branches());
   expect_near(got, want, 1e-5);
 #ifdef GRADLIBRA_EMULATED
   // What is left in turn is the backbone, assignment, losses and update of one image size, and the longest level.
-  EXPECT_LT(3 * emulator::last_graph().longest_chain, 2 * chain.longest_chain);
-#endif
-}
-
-// The gradients of weights beside those of maps, in float with levels in turn, where nothing else runs side by side.
-TEST_P(TrainStepOnDevice, GradientsOfWeightsAsideAreTheSame) {
-  const bool parallel_levels = std::string(GetParam()) == "bf16";
-  const auto in_turn = make_device(), aside = make_device();
-  if (aside == nullptr) GTEST_SKIP() << "no CUDA device";
-  const Training want = train(*in_turn, GetParam(), true, parallel_levels);
-#ifdef GRADLIBRA_EMULATED
-  const size_t chain = emulator::last_graph().longest_chain;
-#endif
-  expect_same_bits(train(*aside, GetParam(), true, parallel_levels, true), want);
-  ASSERT_TRUE(aside->has_asides());
-#ifdef GRADLIBRA_EMULATED
-  EXPECT_LT(emulator::last_graph().longest_chain, chain);
+  EXPECT_LT(3 * emulator::last_graph().longest_chain, 2 * serial.longest_chain);
 #endif
 }
 
