@@ -59,7 +59,7 @@ class Convolution {
   // Matrix products that two libraries were timed for, with both times in milliseconds.
   struct TimedProduct {
     std::string problem;
-    double cublaslt = 0, cudnn = 0;  // cudnn 0: has no plan of this kind
+    double cublaslt = 0, cudnn = 0;
   };
   [[nodiscard]] virtual std::vector<TimedProduct> timed_products() const { return {}; }
 };
@@ -77,7 +77,6 @@ enum class ConvTuning {
 enum class MatrixProducts {
   automatic,  // with ConvTuning::timed the faster of the two, problem by problem; else by a rule (prefers_cublaslt)
   cudnn,
-  cublaslt,  // wherever it has an engine
 };
 struct CudnnOptions {
   FloatMath float_math = FloatMath::fp32;

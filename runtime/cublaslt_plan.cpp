@@ -145,6 +145,10 @@ bool is_matrix_product(const kernels::ConvDims& dims) {
   return dims.R == 1 && dims.S == 1 && dims.stride == 1 && dims.padding == 0;
 }
 
+bool prefers_cublaslt(const CudnnProblem& problem) {
+  return problem.kind != Kind::backward_data || problem.mode == Accumulate::overwrite;
+}
+
 CublasltPlan::CublasltPlan(std::unique_ptr<Product> product) : product_(std::move(product)) {}
 CublasltPlan::~CublasltPlan() = default;
 

@@ -14,6 +14,13 @@ namespace gradlibra {
 // Whether it is one: rows (N * P * Q, C) times a weight (K, C), without padding.
 [[nodiscard]] bool is_matrix_product(const kernels::ConvDims& dims);
 
+// Which matrix products cuBLASLt computes where nothing is timed: all but data gradients that are added to what is there. Measured in
+// bfloat16 on an H100 (cuDNN 9.19, the fastest plan of each library), the 84 products of RepPoints-R50 at batch 32: those that are not
+// added take 92 % of cuDNN's time in sum, 60 of 78 are faster, 2 more than 3 % slower; the added ones take 113 %, up to 120 % on the
+// largest maps. At batch 8 it is 88 %, 63 and 2 of 78; added 98 %, too little for a rule that looks at sizes. float and tf32 go the same
+// way unmeasured.
+[[nodiscard]] bool prefers_cublaslt(const CudnnProblem& problem);
+
 // With M = N * P * Q, in the row-major layout of maps and weights:
 //   forward          y (M, K)           = activation(x (M, C) * weight (K, C)^T + residual + bias)
 //   backward_data    grad_x (M, C)      (+)= grad_y (M, K) * weight (K, C)

@@ -30,9 +30,6 @@ cudaStream_t stream_of(Context& context) {
   return stream;
 }
 
-// Which matrix products cuBLASLt computes where nothing is timed: none, until figures of a GPU say which.
-bool prefers_cublaslt(const CudnnProblem&) { return false; }
-
 void require_one_type(const char* op, DType a, DType b) {
   require((a == DType::f32 || a == DType::bf16) && a == b, op,
           "maps and weights of one call are all float or all bfloat16");
@@ -239,8 +236,7 @@ class CudnnConvolution final : public Convolution {
   // Lets cuBLASLt compute a matrix product that it is to compute. False: it is cuDNN's.
   bool try_product(const CudnnProblem& problem, const CudnnOperands& operands) {
     if (options_.products == MatrixProducts::cudnn || !is_matrix_product(problem.dims)) return false;
-    const bool undecided = options_.products == MatrixProducts::automatic;
-    if (undecided && options_.tuning == ConvTuning::heuristic && !prefers_cublaslt(problem)) return false;
+    if (options_.tuning == ConvTuning::heuristic && !prefers_cublaslt(problem)) return false;
     if (!CublasltPlan::is_aligned(operands)) return false;
     const CachedCublasltPlan& cached = product_of(problem, operands);
     if (!cached.chosen) return false;
@@ -271,12 +267,10 @@ class CudnnConvolution final : public Convolution {
     Tensor scratch = workspace(made.plan->workspace_bytes());
     check(cudaDeviceSynchronize());  // other branches would run beside what is timed
     made.plan->tune(stream, operands, scratch.data());
-    if (options_.products == MatrixProducts::cublaslt) return;
 
     CudnnProblem alone = problem;
     Tensor rounded;
-    if (problem.kind ==
-        Kind::backward_weight) {  // rounded to the maps' type and overwritten; what is left to do is done after
+    if (problem.kind == Kind::backward_weight) {  // cuDNN's is of the maps' type and overwrites: a kernel does the rest
       alone.mode = Accumulate::overwrite;
       alone.result = problem.maps;
       rounded = context_.empty(shape, problem.maps);

@@ -35,6 +35,23 @@ TEST(CublasltPlan, OperandsOn16Bytes) {
   EXPECT_FALSE(CublasltPlan::is_aligned({.first = memory, .second = memory, .result = memory, .bias = memory + 4}));
 }
 
+TEST(CublasltPlan, IsPreferredButForAddedDataGradients) {
+  for (const Kind kind : {Kind::forward, Kind::backward_data, Kind::backward_weight})
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add})
+      EXPECT_EQ(prefers_cublaslt({.kind = kind, .dims = rows(100, 8, 16), .mode = mode}),
+                kind != Kind::backward_data || mode == Accumulate::overwrite);
+}
+
+// Then cuDNN computes what cuBLASLt would have.
+TEST(CublasltPlan, WithoutTheLibraryThereIsNoPlanButAReason) {
+  std::string why;
+  if (cublaslt(why) != nullptr) GTEST_SKIP() << "the library is there";
+  EXPECT_NE(why.find("libcublasLt"), std::string::npos) << why;
+  why.clear();
+  EXPECT_EQ(CublasltPlan::find({.dims = rows(100, 8, 16)}, {}, why), nullptr);
+  EXPECT_NE(why.find("libcublasLt"), std::string::npos) << why;
+}
+
 // The library takes every description that a network can need, on any machine that has it.
 TEST(CublasltPlan, EveryProblemCanBeDescribed) {
   std::string why;

@@ -9,6 +9,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "runtime/context.h"
+#include "runtime/cublaslt_library.h"
 #include "tests/kernels/map_values.h"
 
 namespace gradlibra {
@@ -53,9 +54,9 @@ const Precision kPrecisions[] = {
     {"fp32", DType::f32, FloatMath::fp32},
     {"tf32", DType::f32, FloatMath::tf32},
     {"bf16", DType::bf16, FloatMath::fp32},
-    {"fp32_cublaslt", DType::f32, FloatMath::fp32, MatrixProducts::cublaslt},
-    {"tf32_cublaslt", DType::f32, FloatMath::tf32, MatrixProducts::cublaslt},
-    {"bf16_cublaslt", DType::bf16, FloatMath::fp32, MatrixProducts::cublaslt},
+    {"fp32_cudnn", DType::f32, FloatMath::fp32, MatrixProducts::cudnn},
+    {"tf32_cudnn", DType::f32, FloatMath::tf32, MatrixProducts::cudnn},
+    {"bf16_cudnn", DType::bf16, FloatMath::fp32, MatrixProducts::cudnn},
 };
 
 class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
@@ -220,7 +221,7 @@ class CudnnStep : public CudnnConvolutionTest {
  protected:
   Step make_step() {
     Case t{"", {4, 28, 28, 64}, {128, 3, 3, 64}, {.padding = 1}};
-    if (GetParam().products == MatrixProducts::cublaslt) t = {"", {4, 28, 28, 64}, {128, 1, 1, 64}, {}};
+    if (GetParam().products == MatrixProducts::automatic) t = {"", {4, 28, 28, 64}, {128, 1, 1, 64}, {}};  // cuBLASLt's
     const Shape y_shape = output_shape(t), bias_shape{128};
     return {.x = map(random_map(t.x), t.x),
             .weight = map(random_map(t.weight), t.weight),
@@ -318,6 +319,8 @@ TEST_P(CudnnConvolutionTest, DataGradientsAreAddedOnce) {
       expect_close(values_of(dev_grad_x), grad_x, 2 * (atol(terms) + rounding(terms)), call);
     }
   }
+  std::string why;
+  EXPECT_EQ(tuned->timed_products().empty(), GetParam().products == MatrixProducts::cudnn || cublaslt(why) == nullptr);
 }
 
 TEST_P(CudnnConvolutionTest, NoImages) {
