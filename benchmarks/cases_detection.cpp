@@ -137,8 +137,8 @@ class DetectionCases {
   }
 
   // `candidates` boxes an image, of which at most 100 are kept.
-  void suppression(int64_t candidates) {
-    const Shape rows{N_, candidates};
+  void suppression(int64_t images, int64_t candidates) {
+    const Shape rows{images, candidates};
     add("multiclass_nms", rows.to_string(), [=, C = sizes_.classes, size = sizes_.size](CaseMemory& m) {
       const View<float> boxes = m.boxes({rows[0], rows[1], 4}, size, 16, 128), scores = m.random(rows, 0, 1);
       const std::vector<int32_t> all(static_cast<size_t>(rows[0]), static_cast<int32_t>(rows[1]));
@@ -209,7 +209,8 @@ void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases)
   add.assigners(sizes.max_boxes);
   add.targets();
   add.losses();
-  for (const int64_t candidates : {1000, 10000}) add.suppression(candidates);
+  for (const int64_t candidates : {1000, 10000}) add.suppression(sizes.N, candidates);
+  if (sizes.N > 1) add.suppression(1, 10000);
   add.parameters(sizes.parameters);
 }
 

@@ -65,6 +65,9 @@ nlohmann::ordered_json benchmark_steps(const std::vector<StepChoice>& all,
         say(heading());
       }
       say(row_text(row));
+      for (const auto& t : row.value("timed_products", nlohmann::ordered_json::array()))
+        say(fmt::format("  cuBLASLt {:.4f} ms, cuDNN {:.4f} ms: {}", t["cublaslt_ms"].get<double>(),
+                        t["cudnn_ms"].get<double>(), t["problem"].get<std::string>()));
       result["rows"].push_back(row);
     } catch (const std::runtime_error& e) {
       say(fmt::format("{:<9} {:>6} failed: {}", choice.runtime.precision, choice.batch, e.what()));

@@ -131,6 +131,9 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
   // Read before the device's rate is measured, which takes memory as well.
   const int64_t peak_bytes = context.memory().peak_bytes_in_use(), reserved_bytes = context.memory().bytes_reserved();
   const Convolution::Fusion fusion = context.convolution().fusion();
+  nlohmann::ordered_json timed_products = nlohmann::ordered_json::array();
+  for (const Convolution::TimedProduct& t : context.convolution().timed_products())
+    timed_products.push_back({{"problem", t.problem}, {"cublaslt_ms", t.cublaslt}, {"cudnn_ms", t.cudnn}});
   double matrix_flops_per_s = options.matrix_flops_per_s;
   if (matrix_flops_per_s <= 0)
     matrix_flops_per_s =
@@ -164,7 +167,8 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
           {"percent_of_matrix_rate", 100 * flops_per_s / matrix_flops_per_s},
           {"matrix_tflops", matrix_flops_per_s * 1e-12},
           {"fused_convolutions", fusion.fused},
-          {"unfused_convolutions", fusion.apart}};
+          {"unfused_convolutions", fusion.apart},
+          {"timed_products", timed_products}};
 }
 
 }  // namespace gradlibra

@@ -55,6 +55,7 @@ static __device__ inline void column_totals(const float* partial, int64_t rows, 
   const int64_t c = static_cast<int64_t>(blockIdx.x) * kTotalLanes + threadIdx.x % kTotalLanes;
   double total[1] = {0};
   if (c < channels)
+#pragma unroll 16  // few threads for much latency: loads of many rows at a time
     for (int64_t r = slot; r < rows; r += kBlock / kTotalLanes)
       total[0] += static_cast<double>(partial[r * channels + c]);
   slot_sum(total, kTotalLanes);

@@ -12,7 +12,7 @@ together=" tests network memcheck racecheck train warm "
 declare -A what=(
   [smoke]="a few recorded steps; if they fail, the same with less, to see what it is"
   [tests]="every kernel against its host version, a process for each suite"
-  [network]="training steps on the device against the host, cuDNN against plain loops"
+  [network]="training steps on the device against the host, cuDNN and cuBLASLt against plain loops"
   [memcheck]="compute-sanitizer: memory errors in all kernel tests"
   [racecheck]="compute-sanitizer: races and barriers in kernels whose threads share memory"
   [train]="short trainings in each precision, and on the CPU as far as it gets"
@@ -169,7 +169,7 @@ stage_network() {
   {
     echo 'test_training TrainStepOnDevice.*:Branches.*'
     for p in fp32 bf16; do echo "test_training *TrainStepOnDevice.*/$p"; done
-    for p in fp32 tf32 bf16; do echo "test_cudnn *CudnnConvolutionTest.*/$p:*CudnnStep.*/$p"; done
+    for p in fp32 tf32 bf16; do echo "test_cudnn *CudnnConvolutionTest.*/$p*:*CudnnStep.*/$p*"; done
   } | many 3
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Point sets to boxes on the device. One thread per row (all K points): K is 9, a warp reduction would cost more than it saves.
-// A row's 72 bytes are read two or three times; the first pass brings them into L1. The gradient by m is summed per block in
+// A row's 72 bytes are read two or three times; the first pass brings them into L1. The backward pass, which also writes them, takes a
+// block's rows through shared memory instead, so that device memory sees whole lines. The gradient by m is summed per block in
 // double, then over blocks by one block, always in one order.
 #include "kernels/block_reduce.cuh"
 #include "kernels/boxes/points_to_boxes.h"
@@ -8,6 +9,8 @@
 namespace gradlibra::kernels {
 
 namespace {
+
+constexpr size_t kMostShared = 40 << 10;  // of the 48 KiB that a block has without asking; up to 20 points
 
 static_assert(kBlock == kPointsToBoxesRows);  // a thread per row, a partial sum per block
 
@@ -83,12 +86,10 @@ __global__ void points_to_boxes_kernel(const Args a, float* __restrict__ boxes) 
   }
 }
 
-// Writes the gradient of one axis of one row and returns its share of the gradient by m.
-__device__ float backward_axis(const Args& a, int64_t row, int axis, const float* grad_box, float stride,
-                               Accumulate mode, float* __restrict__ grad_offsets) {
-  const int64_t first = row * 2 * a.K + (1 - axis);
-  const Axis v = {a.offsets + first, a.K};
-  float* grad = grad_offsets + first;
+// Writes the gradient of one axis of a row and returns its share of the gradient by m. `grad` may be where the row's offsets are: a value
+// is written behind its last use.
+__device__ float backward_axis(const Args& a, const Axis v, int axis, const float* grad_box, float stride, bool add,
+                               float* grad) {
   const float grad_lo = grad_box[axis] * stride, grad_hi = grad_box[2 + axis] * stride;
   if (a.by_moment) {
     const Moments m = moments(v);
@@ -98,26 +99,45 @@ __device__ float backward_axis(const Args& a, int64_t row, int axis, const float
     const float by_deviation = m.deviation > 0 ? grad_deviation / ((K - 1) * m.deviation) : 0;
     for (int k = 0; k < a.K; ++k) {
       const float g = by_mean + by_deviation * (v[k] - m.mean);
-      grad[2 * k] = mode == Accumulate::add ? grad[2 * k] + g : g;
+      grad[2 * k] = add ? grad[2 * k] + g : g;
     }
     return grad_deviation * m.deviation;
   }
   const Extremes e = extremes(v, a.seen);
   for (int k = 0; k < a.K; ++k) {
     const float g = (k == e.lo ? grad_lo : 0) + (k == e.hi ? grad_hi : 0);
-    grad[2 * k] = mode == Accumulate::add ? grad[2 * k] + g : g;
+    grad[2 * k] = add ? grad[2 * k] + g : g;
   }
   return 0;
 }
 
+// kShared: the block's offsets lie in shared memory, and give way to their gradients there.
+template <bool kShared>
 __global__ void points_to_boxes_backward_kernel(const Args a, const float* __restrict__ grad_boxes, Accumulate mode,
                                                 float* __restrict__ grad_offsets, float* __restrict__ partials) {
+  const bool add = mode == Accumulate::add;
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
+  const int64_t first = int64_t{blockIdx.x} * kBlock * 2 * a.K, left = a.rows * 2 * a.K - first;
+  const int values = static_cast<int>(left < kBlock * 2 * a.K ? left : kBlock * 2 * a.K);
+  float* const own = dynamic_shared<float>();
+  if constexpr (kShared) {
+    for (int i = static_cast<int>(threadIdx.x); i < values; i += kBlock) own[i] = a.offsets[first + i];
+    __syncthreads();
+  }
   double grad_m[2] = {0, 0};
   if (row < a.rows) {
     const float stride = a.priors[3 * (row % a.P) + 2];
-    for (int axis = 0; axis < 2; ++axis)
-      grad_m[axis] = double{backward_axis(a, row, axis, grad_boxes + 4 * row, stride, mode, grad_offsets)};
+    for (int axis = 0; axis < 2; ++axis) {
+      const int64_t at = row * 2 * a.K + (1 - axis);
+      float* const here = kShared ? own + (at - first) : grad_offsets + at;
+      const Axis v = {kShared ? here : a.offsets + at, a.K};
+      grad_m[axis] = double{backward_axis(a, v, axis, grad_boxes + 4 * row, stride, add && !kShared, here)};
+    }
+  }
+  if constexpr (kShared) {
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < values; i += kBlock)
+      grad_offsets[first + i] = add ? grad_offsets[first + i] + own[i] : own[i];
   }
   if (!a.by_moment) return;
   for (int axis = 0; axis < 2; ++axis) {
@@ -175,9 +195,12 @@ void points_to_boxes_backward(Cuda& cuda, View<const float> offsets, View<const 
   require(workspace.size() >= points_to_boxes_workspace(args.rows), op, "workspace is too small");
 
   const unsigned blocks = blocks_for(args.rows, kBlock);
+  const size_t shared_bytes = sizeof(float) * kBlock * 2 * static_cast<size_t>(args.K);
+  const bool shared = shared_bytes <= kMostShared;
   if (blocks > 0)
-    launch(points_to_boxes_backward_kernel, blocks, kBlock, 0, cuda.stream(), args, grad_boxes.data(), mode,
-           grad_offsets.data(), workspace.data());
+    launch(shared ? points_to_boxes_backward_kernel<true> : points_to_boxes_backward_kernel<false>, blocks, kBlock,
+           shared ? shared_bytes : 0, cuda.stream(), args, grad_boxes.data(), mode, grad_offsets.data(),
+           workspace.data());
   if (grad_moment.data() == nullptr) return;
   launch(grad_moment_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), args.by_moment ? int64_t{blocks} : 0,
          moment_mul, mode_moment, grad_moment.data());

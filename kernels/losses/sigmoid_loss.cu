@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Sigmoid losses on the device. A block owns kSigmoidLossRows rows of logits, which lie behind one another in memory: its threads
-// take their entries in turn, so loads and stores are coalesced for any number of classes, and every entry costs one read of the
-// logit and one write of the gradient. Losses are added in double, per thread, per block, then over blocks, always in one order.
+// Sigmoid losses on the device. A thread owns four neighbouring entries, 16 bytes of logits and of gradients, whatever rows they are
+// of: loads and stores are whole lines for any number of classes. Losses are added in double, per thread, per block, then over blocks,
+// always in one order.
+#include <algorithm>
 #include <limits>
 #include <type_traits>
 
@@ -14,6 +15,8 @@
 namespace gradlibra::kernels {
 
 namespace {
+
+constexpr int kEntries = 4;  // of a thread
 
 template <class Weight>
 struct LossArgs {
@@ -29,33 +32,53 @@ struct LossArgs {
   Weight psi;
 };
 
-template <class Weight>
-__global__ void sigmoid_loss_kernel(const LossArgs<Weight> a) {
-  const int64_t first_row = int64_t{blockIdx.x} * kSigmoidLossRows;
-  const int64_t rows = a.R - first_row < kSigmoidLossRows ? a.R - first_row : kSigmoidLossRows;
-  const int64_t entries = rows * a.C, base = first_row * a.C;
-  const double scale = a.loss_weight / a.normalizer[0];
+// Which entries a thread has, and what their rows say of them. Loaded before any is used, so that no load waits for another.
+struct LossPack {
+  Pack<kEntries> logits{};
+  int classes[kEntries];
+  int32_t labels[kEntries];
+  float weights[kEntries];
+};
 
-  // (i, c) is entry k of the block; stepping both saves a division per entry.
-  const int step_i = kBlock / a.C, step_c = kBlock % a.C;
-  int i = static_cast<int>(threadIdx.x) / a.C, c = static_cast<int>(threadIdx.x) % a.C;
+template <class Weight>
+__device__ LossPack load_pack(const LossArgs<Weight>& a, int64_t first, int count, bool whole) {
+  LossPack p;
+  if (whole) p.logits = load<kEntries>(a.logits + first);
+  int64_t row = first >> 32 == 0 ? static_cast<uint32_t>(first) / static_cast<uint32_t>(a.C) : first / a.C;
+  int c = static_cast<int>(first - row * a.C);
+#pragma unroll
+  for (int k = 0; k < kEntries; ++k) {
+    if (!whole && k < count) p.logits[k] = a.logits[first + k];
+    p.classes[k] = c;
+    p.labels[k] = k < count ? a.labels[row] : -1;
+    p.weights[k] = k < count ? a.weights[row] : 0;
+    if (++c == a.C) c = 0, ++row;
+  }
+  return p;
+}
+
+// vectors: logits and gradients lie on 16 bytes.
+template <class Weight>
+__global__ void __launch_bounds__(kBlock) sigmoid_loss_kernel(const LossArgs<Weight> a, bool vectors) {
+  const int64_t entries = a.R * a.C, step = int64_t{gridDim.x} * kBlock * kEntries;
+  const double scale = a.loss_weight / a.normalizer[0];
   double sum = 0;
-  for (int64_t k = threadIdx.x; k < entries; k += kBlock) {
-    const int32_t label = a.labels[first_row + i];
-    const float weight = a.weights[first_row + i];
-    float grad = 0;
-    if (weight != 0 && label >= 0) {
-      const Entry<float> entry = sigmoid_entry(a.logits[base + k], {label, c}, a.psi);
-      sum += double{weight} * double{entry.loss};
-      grad = static_cast<float>(scale * double{weight}) * entry.grad;
-    }
-    a.grad_logits[base + k] = grad;
-    i += step_i;
-    c += step_c;
-    if (c >= a.C) {
-      c -= a.C;
-      ++i;
-    }
+  for (int64_t first = (int64_t{blockIdx.x} * kBlock + threadIdx.x) * kEntries; first < entries; first += step) {
+    const int count = entries - first < kEntries ? static_cast<int>(entries - first) : kEntries;
+    const bool whole = vectors && count == kEntries;
+    const LossPack p = load_pack(a, first, count, whole);
+    Pack<kEntries> grad{};
+#pragma unroll
+    for (int k = 0; k < kEntries; ++k)
+      if (p.weights[k] != 0 && p.labels[k] >= 0) {
+        const Entry<float> entry = sigmoid_entry(p.logits[k], {p.labels[k], p.classes[k]}, a.psi);
+        sum += double{p.weights[k]} * double{entry.loss};
+        grad[k] = static_cast<float>(scale * double{p.weights[k]}) * entry.grad;
+      }
+    if (whole)
+      store<kEntries>(a.grad_logits + first, grad);
+    else
+      for (int k = 0; k < count; ++k) a.grad_logits[first + k] = grad[k];
   }
   sum = block_sum(sum);
   if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
@@ -77,7 +100,8 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
   check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
   const int64_t R = logits.dim(0), C = logits.dim(1);
   require(C <= std::numeric_limits<int>::max() - kBlock, "sigmoid_loss", "too many classes: " + std::to_string(C));
-  const int64_t blocks = sigmoid_loss_workspace(R, C);
+  const int64_t most = sigmoid_loss_workspace(R, C), needed = (R * C + kBlock * kEntries - 1) / (kBlock * kEntries);
+  const int64_t blocks = std::min(most, needed);
   const auto psi = member.template weight<float>();
   using Weight = std::remove_const_t<decltype(psi)>;
 
@@ -93,7 +117,8 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
                                    .C = static_cast<int>(C),
                                    .loss_weight = loss_weight,
                                    .psi = psi};
-    launch(sigmoid_loss_kernel<Weight>, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
+    launch(sigmoid_loss_kernel<Weight>, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args,
+           aligned(logits.data(), grad_logits.data()));
   }
   launch(loss_total_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), any ? blocks : 0, loss_weight,
          normalizer.data(), loss.data());

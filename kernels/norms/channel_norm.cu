@@ -7,7 +7,11 @@
 namespace gradlibra::kernels {
 namespace {
 
-constexpr int kJoinLanes = 8;           // groups of a block that only joins: there are few blocks and many chunks
+constexpr int kMomentBlocks = 4;  // that must fit a multiprocessor: kAheadSums
+constexpr int kJoinLanes = 8;     // groups of a block that only joins: there are few blocks and many chunks
+constexpr int kMomentLanes = 4;   // the same where moments are joined, which takes longer
+constexpr int kJoinAhead = 16;    // chunks that a thread of such a block loads at a time: nothing else hides the wait
+constexpr int kJoinAheadInPlace = 8;    // where the rows of the map have been loaded, too
 constexpr int64_t kJoinInPlace = 2048;  // moments of an image, 16 KiB, that a block of the next pass may read first
 
 // Moments per chunk of rows and part of a group, a part being as many whole channels as a block can surely hold.
@@ -33,7 +37,7 @@ struct ChunkMoments {
 };
 
 template <class T, int V>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kMomentBlocks)
     moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
   const Place p = place_of<V>(t);
   float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
@@ -49,7 +53,7 @@ __global__ void __launch_bounds__(kBlock)
 
 // Calls result(group - first, moments) for the groups first .. first + groups - 1 of image n. Every thread must call; of its `lanes`
 // times kBlock / lanes threads, each row takes one chunk after the other.
-template <class Result>
+template <int kAhead, class Result>
 __device__ void join_chunks(const ChunkMoments& m, int64_t n, int first, int groups, int lanes, Result result) {
   const int slot = static_cast<int>(threadIdx.x) / lanes;
   for (int from = 0; from < groups; from += lanes) {
@@ -58,10 +62,23 @@ __device__ void join_chunks(const ChunkMoments& m, int64_t n, int first, int gro
     JoinedMoments joined{0};
     if (group < groups && m.chunks > 0) {
       joined.shift = static_cast<double>(m.mean[part]);
-      for (int chunk = slot; chunk < m.chunks; chunk += kBlock / lanes)
+      const int step = kBlock / lanes;
+      for (int first_chunk = slot; first_chunk < m.chunks; first_chunk += kAhead * step)
         for (int i = 0; i < m.parts; ++i) {
-          const int64_t at = part + int64_t{chunk} * m.per_image + i;
-          joined.add((chunk + 1 < m.chunks ? m.rows : m.last_rows) * m.channels, m.mean[at], m.m2[at]);
+          float mean[kAhead], m2[kAhead];
+#pragma unroll
+          for (int u = 0; u < kAhead; ++u) {
+            const int chunk = first_chunk + u * step;
+            const int64_t at = part + int64_t{chunk < m.chunks ? chunk : first_chunk} * m.per_image + i;
+            mean[u] = m.mean[at];
+            m2[u] = m.m2[at];
+          }
+#pragma unroll
+          for (int u = 0; u < kAhead; ++u) {
+            const int chunk = first_chunk + u * step;
+            if (chunk < m.chunks)
+              joined.add((chunk + 1 < m.chunks ? m.rows : m.last_rows) * m.channels, mean[u], m2[u]);
+          }
         }
     }
     double sums[2] = {joined.sum, joined.squares};
@@ -76,11 +93,12 @@ struct Running {
   float *mean, *var;
 };
 
-// blockIdx.x: kJoinLanes groups; blockIdx.y: image. count: elements of a group, or 1 if it has none.
+// blockIdx.x: kMomentLanes groups; blockIdx.y: image. count: elements of a group, or 1 if it has none.
 __global__ void __launch_bounds__(kBlock) join_moments_kernel(const ChunkMoments m, int G, double count, float eps,
                                                               float* mean, float* rstd, const Running running) {
-  const int first = static_cast<int>(blockIdx.x) * kJoinLanes, groups = G - first < kJoinLanes ? G - first : kJoinLanes;
-  join_chunks(m, blockIdx.y, first, groups, kJoinLanes, [&](int group, const JoinedMoments& joined) {
+  const int first = static_cast<int>(blockIdx.x) * kMomentLanes;
+  const int groups = G - first < kMomentLanes ? G - first : kMomentLanes;
+  join_chunks<kJoinAhead>(m, blockIdx.y, first, groups, kMomentLanes, [&](int group, const JoinedMoments& joined) {
     const int g = first + group;
     const double average = joined.mean(count), m2 = joined.m2(count);
     mean[int64_t{blockIdx.y} * G + g] = static_cast<float>(average);
@@ -120,7 +138,7 @@ __global__ void __launch_bounds__(kBlock)
   normalize_rows<V>(
       x, p, relu,
       [&] {
-        join_chunks(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
+        join_chunks<kJoinAheadInPlace>(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
           group_mean[group] = static_cast<float>(joined.mean(count));
           group_rstd[group] = reciprocal_std_of(joined.m2(count), count, eps);
           if (p.block != 0) return;
@@ -176,7 +194,15 @@ __global__ void __launch_bounds__(kBlock)
   const int slot = static_cast<int>(threadIdx.x) / kJoinLanes, size = static_cast<int>(s.C / s.G);
   const int64_t n = blockIdx.y - 2, group = int64_t{blockIdx.x} * kJoinLanes + threadIdx.x % kJoinLanes;
   double sums[2] = {0, 0};
-  if (group < s.G)
+  if (group < s.G && size == 1) {
+    const auto weight = static_cast<double>(to.weight[group]);
+#pragma unroll 16
+    for (int chunk = slot; chunk < chunks; chunk += kBlock / kJoinLanes) {
+      const int64_t partial = (n * chunks + chunk) * s.C + group;
+      sums[0] += weight * static_cast<double>(sum_g[partial]);
+      sums[1] += weight * static_cast<double>(sum_g_x_hat[partial]);
+    }
+  } else if (group < s.G)
     for (int chunk = slot; chunk < chunks; chunk += kBlock / kJoinLanes)
 #pragma unroll 8
       for (int64_t c = group * size; c < (group + 1) * size; ++c) {
@@ -250,7 +276,7 @@ void require_images(const char* op, const NormShape& s) {
 void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMoments& m, float eps, View<float> mean,
                  View<float> rstd, const Running& running) {
   require_images(op, s);
-  launch(join_moments_kernel, dim3(blocks_for(s.G, kJoinLanes), static_cast<unsigned>(s.N)), kBlock, 0, cuda.stream(),
+  launch(join_moments_kernel, dim3(blocks_for(s.G, kMomentLanes), static_cast<unsigned>(s.N)), kBlock, 0, cuda.stream(),
          m, static_cast<int>(s.G), group_count(s), eps, mean.data(), rstd.data(), running);
 }
 

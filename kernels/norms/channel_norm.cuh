@@ -127,7 +127,9 @@ __device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use
   }
 }
 
-inline constexpr int kAheadOne = 8, kAheadThree = 4;  // rows ahead where one map is read, and where up to three are
+// Rows ahead where one map is read and written, where one is read and summed (the sums take registers: with more ahead too few blocks
+// share a multiprocessor to hide what a block does between its loads), and where up to three are read.
+inline constexpr int kAheadOne = 8, kAheadSums = 4, kAheadThree = 4;
 
 // A pack as it lies in memory. Rows are loaded ahead in this form: widened, those of bfloat16 would take twice the registers, and
 // half the threads would fit a multiprocessor.
@@ -172,7 +174,7 @@ template <int V, class T>
 __device__ void channel_moments(const T* x, const Place& p, int lanes, float* mean, float* m2) {
   float sums[2 * V] = {};
   Pack<V> shift{};
-  for_each_row<kAheadOne>(
+  for_each_row<kAheadSums>(
       p, [&](int offset) { return hold<V>(x + p.at + offset); },
       [&] {
         if (p.any) shift = load<V>(x + p.at);

@@ -44,7 +44,7 @@ void Tape::on_grad_ready(std::function<void(Node&)> ready) {
 void Tape::finish_input(Node* leaf) {
   if (--uses_.at(leaf) > 0) return;
   ready_.push_back(leaf);
-  if (place_.fork == 0) report_ready();
+  if (place_.fork == 0 && !aside_open_) report_ready();
 }
 
 void Tape::report_ready() {
@@ -53,6 +53,7 @@ void Tape::report_ready() {
 
 void Tape::move_to(Place place) {
   if (place.fork != place_.fork) {
+    close_asides();
     if (place_.fork != 0) context_.join();
     place_ = {};
     grad_from_.clear();
@@ -80,10 +81,46 @@ void Tape::in_branches(int count, const std::function<void(int)>& body) {
   move_to({});
 }
 
+void Tape::aside(std::initializer_list<const void*> reads, const std::function<void()>& body) {
+  // Every join hands on what was held meanwhile: rarer ones would keep more maps in memory.
+  constexpr int kMost = 9;
+  if (context_.on_host() || mode_ != Mode::training || place_.fork != 0) return body();
+  if (asides_ == kMost) close_asides();
+  if (!aside_open_) {
+    context_.fork(2);
+    aside_open_ = true;
+    context_.use_branch(0);
+  }
+  ++asides_;
+  const int ready = context_.mark();
+  context_.use_branch(1);
+  context_.await(ready);
+  body();
+  const int done = context_.mark();
+  for (const void* memory : reads)
+    if (memory != nullptr) read_until_[memory] = done;
+  context_.use_branch(0);
+}
+
+void Tape::await_readers(const void* memory) {
+  if (!aside_open_) return;
+  if (const auto found = read_until_.find(memory); found != read_until_.end()) context_.await(found->second);
+}
+
+void Tape::close_asides() {
+  if (!std::exchange(aside_open_, false)) return;
+  asides_ = 0;
+  read_until_.clear();
+  context_.join();
+  held_.clear();
+  report_ready();
+}
+
 // After an exception: the device and its memory must not stay forked.
 void Tape::leave_fork() noexcept {
   ready_.clear();
   try {
+    close_asides();
     move_to({});
   } catch (const std::exception&) {
     // The first exception says more.
@@ -107,6 +144,7 @@ std::pair<Tensor*, Accumulate> Tape::claim_grad(Node& node) {
     }
   }
   if (grad->empty()) *grad = context_.empty(node.value.shape(), node.value.dtype());
+  await_readers(grad->data());
   const Accumulate mode = *written ? Accumulate::add : Accumulate::overwrite;
   *written = true;
   return {grad, mode};
@@ -129,6 +167,7 @@ void Tape::pass_grad(Var output, Var input) {
 void Tape::backward() {
   try {
     run_backward();
+    close_asides();
   } catch (...) {
     leave_fork();
     throw;
@@ -145,8 +184,10 @@ void Tape::run_backward() {
     for (Node* leaf : step->leaves) finish_input(leaf);
     if (mode_ == Mode::training) {
       // Every reader of this value comes later on the tape and has run its backward step.
-      output.value = Tensor();
-      output.grad = Tensor();
+      for (Tensor* done : {&output.value, &output.grad}) {
+        if (read_until_.contains(done->data())) held_.push_back(std::move(*done));
+        *done = Tensor();
+      }
     }
   }
   steps_.clear();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <string>
@@ -104,6 +105,17 @@ class Tape {
   // between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
+  // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a GPU it runs beside
+  // what comes after; `reads` is the memory of maps that it reads, which is not written or given to others meanwhile. On a host, within
+  // branches and in inspection it runs in its turn.
+  void aside(std::initializer_list<const void*> reads, const std::function<void()>& body);
+  // Scratch memory that an aside reads: kept until that has run.
+  void keep_for_asides(Tensor scratch) {
+    if (aside_open_) held_.push_back(std::move(scratch));
+  }
+  // Before a backward step writes to memory that an earlier aside may be reading.
+  void await_readers(const void* memory);
+
   // The op that made `output` from `inputs` (empty ones are allowed) says how its gradient flows back. Not called if `output` does not require
   // one, or if nothing wrote it. When it runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or
   // be owned by the closure; gradients that it adds to are those of `inputs`.
@@ -169,6 +181,7 @@ class Tape {
   void run_backward();
   void finish_input(Node* leaf);
   void report_ready();
+  void close_asides();
   struct Step {
     Var output;
     std::vector<Node*>
@@ -181,8 +194,12 @@ class Tape {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Step> steps_;
   Place place_;
-  std::vector<int> fork_sizes_;           // branches of each fork
-  std::map<const Node*, int> grad_from_;  // during a fork of the backward pass: which branch adds to a gradient
+  std::vector<int> fork_sizes_;            // branches of each fork
+  std::map<const Node*, int> grad_from_;   // during a fork of the backward pass: which branch adds to a gradient
+  bool aside_open_ = false;                // a fork of two: asides are branch 1
+  int asides_ = 0;                         // since it was opened
+  std::map<const void*, int> read_until_;  // memory that asides read, and a mark behind the last that does
+  std::vector<Tensor> held_;               // what would else be given to others
   std::function<void(Node&)> grad_ready_;
   std::map<const Node*, int> uses_;  // steps that may still add to a leaf's gradient
   std::vector<Node*> ready_;         // complete, but a fork is not joined yet

@@ -8,7 +8,9 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
            "fp32; tf32: convolutions round their inputs to 10 bits; bf16: feature maps and convolutions in bfloat16, "
            "weights and losses in fp32");
   v.choice("conv_tuning", conv_tuning, {"heuristic", "timed"},
-           "GPU convolutions: cuDNN's first choice, or the fastest of a few, measured when a run starts");
+           "GPU convolutions: the libraries' first choice, or the fastest of a few, measured when a run starts");
+  v.choice("matrix_products", matrix_products, {"auto", "cudnn"},
+           "GPU, 1x1 and deformable convolutions: cuBLASLt and cuDNN, each where it is faster, or cuDNN alone");
   v.field("deterministic", deterministic, "GPU convolutions: only algorithms that give the same bits in every run");
   v.field("parallel_levels", parallel_levels,
           "GPU: run the levels of the pyramid side by side instead of one after the other");

@@ -11,6 +11,7 @@ namespace gradlibra {
 struct RuntimeConfig {
   std::string precision = "fp32";
   std::string conv_tuning = "heuristic";
+  std::string matrix_products = "auto";
   bool deterministic = true;
   bool parallel_levels = true;
   bool keep_columns = true;

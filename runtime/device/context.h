@@ -94,6 +94,8 @@ class Context {
   [[nodiscard]] bool has_branches() const { return branches_; }
   // Whether deformable convolutions keep their columns for the backward pass.
   [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
+  [[nodiscard]] int mark() { return device_memory_->mark(); }
+  void await(int mark) { device_memory_->await(mark); }
   void fork(int count);
   void use_branch(int branch);
   void join();

@@ -3,6 +3,9 @@
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
 #include "runtime/device/cuda_memory.h"
+#ifdef GRADLIBRA_HAVE_CUDNN
+#include "runtime/device/cublaslt_library.h"
+#endif
 
 namespace gradlibra {
 
@@ -58,6 +61,8 @@ std::unique_ptr<Context> Context::on_gpu() {
   context->configure({});
 #ifdef GRADLIBRA_HAVE_CUDNN
   context->name_ += ", cuDNN";
+  std::string why;
+  if (cublaslt(why) == nullptr) context->name_ += " without cuBLASLt (" + why + ")";
 #else
   context->name_ += ", plain convolutions";
 #endif
@@ -92,6 +97,7 @@ void Context::configure_convolution(const RuntimeConfig& config) {
   convolution_ = make_cudnn_convolution(
       *this, {.float_math = config.precision == "tf32" ? FloatMath::tf32 : FloatMath::fp32,
               .tuning = config.conv_tuning == "timed" ? ConvTuning::timed : ConvTuning::heuristic,
+              .products = config.matrix_products == "cudnn" ? MatrixProducts::cudnn : MatrixProducts::automatic,
               .deterministic = config.deterministic});
   if (!convolution_) convolution_ = make_plain_convolution(*this);
 }

@@ -55,6 +55,13 @@ class Convolution {
     std::vector<std::string> apart;
   };
   [[nodiscard]] virtual Fusion fusion() const { return {}; }
+
+  // Matrix products that two libraries were timed for, with both times in milliseconds.
+  struct TimedProduct {
+    std::string problem;
+    double cublaslt = 0, cudnn = 0;
+  };
+  [[nodiscard]] virtual std::vector<TimedProduct> timed_products() const { return {}; }
 };
 
 // How float convolutions multiply on a GPU. bfloat16 maps use tensor cores in either case.
@@ -66,9 +73,15 @@ enum class ConvTuning {
   heuristic,  // the plan that cuDNN thinks best
   timed,  // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with it
 };
+// Who computes matrix products: 1x1 convolutions of stride 1 and the products of deformable convolutions.
+enum class MatrixProducts {
+  automatic,  // with ConvTuning::timed the faster of the two, problem by problem; else by a rule (prefers_cublaslt)
+  cudnn,
+};
 struct CudnnOptions {
   FloatMath float_math = FloatMath::fp32;
   ConvTuning tuning = ConvTuning::heuristic;
+  MatrixProducts products = MatrixProducts::automatic;
   bool deterministic = true;  // leave out engines that add in an order of their own each time
   // The least that any plan may take for itself; a problem with large maps may take twice their size (CudnnPlan::find).
   int64_t workspace_limit_bytes = int64_t{256} << 20;

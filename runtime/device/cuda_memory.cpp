@@ -233,8 +233,21 @@ void CudaMemory::use_branch(int branch) {
   current_ = index == 0 ? stream_.get() : branches_[index - 1].stream.get();
 }
 
+int CudaMemory::mark() {
+  if (marked_ == marks_.size()) marks_.push_back(make_event());
+  check(cudaEventRecord(marks_[marked_].get(), current_));
+  return static_cast<int>(marked_++);
+}
+
+void CudaMemory::await(int mark) {
+  const auto index = static_cast<size_t>(mark);
+  require(index < marked_, "CudaMemory::await", "no such mark since the last join");
+  check(cudaStreamWaitEvent(current_, marks_[index].get(), 0));
+}
+
 void CudaMemory::join() {
   current_ = stream_.get();
+  marked_ = 0;
   const size_t count = std::exchange(forked_, 0);
   for (size_t b = 0; b < count; ++b) {
     check(cudaEventRecord(branches_[b].done.get(), branches_[b].stream.get()));

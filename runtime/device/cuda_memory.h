@@ -49,6 +49,8 @@ class CudaMemory final : public DeviceMemory {
   void fork(int count) override;
   void use_branch(int branch) override;
   void join() override;
+  int mark() override;
+  void await(int mark) override;
 
   // Page-locked staging on a stream of its own, two batches deep.
   std::unique_ptr<Prefetch> make_prefetch() override;
@@ -66,6 +68,8 @@ class CudaMemory final : public DeviceMemory {
   std::vector<Branch> branches_;  // 1 and up
   size_t forked_ = 0;             // of them, now
   Event fork_ = make_event();
+  std::vector<Event> marks_;
+  size_t marked_ = 0;  // of them, since the fork
 };
 
 }  // namespace gradlibra

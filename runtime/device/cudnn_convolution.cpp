@@ -9,8 +9,10 @@
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "runtime/device/context.h"
+#include "runtime/device/cublaslt_plan_cache.h"
 #include "runtime/device/cudnn_handle.h"
 #include "runtime/device/cudnn_plan_cache.h"
+#include "runtime/device/timer.h"
 
 namespace gradlibra {
 
@@ -76,7 +78,7 @@ class CudnnConvolution final : public Convolution {
       problem.bias = true;
       all.bias = zeros_.data();
     }
-    if (try_run(problem, all)) return;
+    if (try_product(problem, all) || try_run(problem, all)) return;
 
     const CudnnProblem convolution{.dims = dims, .maps = problem.maps, .result = problem.result};
     run(convolution, {.first = all.first, .second = all.second, .result = all.result});
@@ -98,6 +100,7 @@ class CudnnConvolution final : public Convolution {
     CudnnProblem problem{
         .kind = Kind::backward_data, .dims = dims, .maps = grad_x.dtype(), .result = grad_x.dtype(), .mode = mode};
     CudnnOperands operands{.first = grad_y.data(), .second = weight.data(), .result = grad_x.data()};
+    if (try_product(problem, operands)) return;
     if (mode == Accumulate::overwrite) return run(problem, operands);
     if (try_run(problem, operands)) return;
 
@@ -132,8 +135,10 @@ class CudnnConvolution final : public Convolution {
     } else {
       require(mode == Accumulate::overwrite && x.dtype() == grad_weight.dtype(), "conv2d_backward_weight",
               "a gradient of the maps' type is overwritten");
-      run({.kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = grad_weight.dtype()},
-          {.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()});
+      const CudnnProblem problem{
+          .kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = grad_weight.dtype()};
+      const CudnnOperands operands{.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()};
+      if (!try_product(problem, operands)) run(problem, operands);
     }
     if (grad_bias.data() == nullptr) return;
     Tensor workspace = context_.empty({kernels::sum_rows_workspace(dims.N * dims.P * dims.Q, dims.K)});
@@ -154,6 +159,16 @@ class CudnnConvolution final : public Convolution {
       if (cached->plan != nullptr && fuses) ++result.fused;
       if (cached->plan == nullptr && fuses) result.apart.push_back(problem.to_string());
     }
+    for (const auto& [problem, cached] : products_)
+      if (cached->chosen && problem.activation != kernels::Activation::none) ++result.fused;
+    return result;
+  }
+
+  std::vector<TimedProduct> timed_products() const override {
+    std::vector<TimedProduct> result;
+    for (const auto& [problem, cached] : products_)
+      if (cached->milliseconds > 0)
+        result.push_back({problem.to_string(), cached->milliseconds, cached->cudnn_milliseconds});
     return result;
   }
 
@@ -198,6 +213,9 @@ class CudnnConvolution final : public Convolution {
   void weight_gradient(const ConvDims& dims, ConstMap x, ConstMap grad_y, View<float> grad_weight, Accumulate mode) {
     CudnnProblem problem{.kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = DType::f32};
     CudnnOperands operands{.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()};
+    CudnnProblem in_place = problem;  // a matrix product stores float, and adds, by itself
+    in_place.mode = mode;
+    if (try_product(in_place, operands)) return;
     Tensor sum;
     if (mode == Accumulate::add) {
       sum = context_.empty(grad_weight.shape());
@@ -215,12 +233,86 @@ class CudnnConvolution final : public Convolution {
     context_.run([&](auto& device) { kernels::cast(device, sum.view<bfloat16>(), grad_weight, mode); });
   }
 
+  // Lets cuBLASLt compute a matrix product that it is to compute. False: it is cuDNN's.
+  bool try_product(const CudnnProblem& problem, const CudnnOperands& operands) {
+    if (options_.products == MatrixProducts::cudnn || !is_matrix_product(problem.dims)) return false;
+    if (options_.tuning == ConvTuning::heuristic && !prefers_cublaslt(problem)) return false;
+    if (!CublasltPlan::is_aligned(operands)) return false;
+    const CachedCublasltPlan& cached = product_of(problem, operands);
+    if (!cached.chosen) return false;
+    Tensor scratch = workspace(cached.plan->workspace_bytes());
+    cached.plan->run(stream_of(context_), operands, scratch.data());
+    return true;
+  }
+
+  const CachedCublasltPlan& product_of(const CudnnProblem& problem, const CudnnOperands& operands) {
+    if (const auto met = products_.find(problem); met != products_.end()) return *met->second;
+    const CachedCublasltPlan& cached = cached_cublaslt_plan(problem, options_, [&](CachedCublasltPlan& made) {
+      made.chosen = true;
+      if (options_.tuning == ConvTuning::timed) choose_product(problem, operands, made);
+    });
+    products_.emplace(problem, &cached);
+    return cached;
+  }
+
+  // The fastest of cuBLASLt's plans, then the faster of that and of cuDNN's way to the same result.
+  void choose_product(const CudnnProblem& problem, CudnnOperands operands, CachedCublasltPlan& made) {
+    const ConvDims& d = problem.dims;
+    const Shape shape = problem.kind == Kind::forward         ? Shape{d.N, d.P, d.Q, d.K}
+                        : problem.kind == Kind::backward_data ? Shape{d.N, d.H, d.W, d.C}
+                                                              : Shape{d.K, d.R, d.S, d.C};
+    Tensor tried_on = context_.zeros(shape, problem.result);  // the caller's result is written, or added to, once
+    operands.result = tried_on.data();
+    const cudaStream_t stream = stream_of(context_);
+    Tensor scratch = workspace(made.plan->workspace_bytes());
+    check(cudaDeviceSynchronize());  // other branches would run beside what is timed
+    made.plan->tune(stream, operands, scratch.data());
+
+    CudnnProblem alone = problem;
+    Tensor rounded;
+    if (problem.kind == Kind::backward_weight) {  // cuDNN's is of the maps' type and overwrites: a kernel does the rest
+      alone.mode = Accumulate::overwrite;
+      alone.result = problem.maps;
+      rounded = context_.empty(shape, problem.maps);
+      operands.result = rounded.data();
+    }
+    const CachedCudnnPlan& cudnn = plan_of(alone, operands, CudnnEngines::ready_made);
+    if (cudnn.plan == nullptr) return;
+    CudnnOperands own = operands;
+    own.result = tried_on.data();
+    Tensor cudnn_scratch = workspace(cudnn.plan->workspace_bytes());
+    made.milliseconds = milliseconds([&] { made.plan->run(stream, own, scratch.data()); });
+    made.cudnn_milliseconds = milliseconds([&] {
+      cudnn.plan->run(handle(), operands, cudnn_scratch.data());
+      if (problem.kind != Kind::backward_weight) return;
+      context_.run([&](auto& device) {
+        if (problem.result != problem.maps)
+          kernels::cast(device, rounded.view<bfloat16>(), tried_on.view<float>(), problem.mode);
+        else if (problem.mode == Accumulate::add)
+          kernels::copy(device, rounded.view<float>(), tried_on.view<float>(), problem.mode);
+      });
+    });
+    made.chosen = made.milliseconds < made.cudnn_milliseconds;
+  }
+
+  // A run's, the mean of several behind one that does not count.
+  template <class Body>
+  double milliseconds(Body body) {
+    constexpr int kRuns = 10;
+    std::unique_ptr<Timer> timer;
+    context_.run([&](auto& device) { timer = make_timer(device); });
+    body();
+    timer->start();
+    for (int run = 0; run < kRuns; ++run) body();
+    return timer->stop() * 1e3 / kRuns;
+  }
+
   // False if no such engine computes the problem.
   bool try_run(const CudnnProblem& problem, const CudnnOperands& operands,
                CudnnEngines engines = CudnnEngines::ready_made) {
     const CachedCudnnPlan& cached = plan_of(problem, operands, engines);
     if (cached.plan == nullptr) return false;
-    Tensor scratch = workspace(*cached.plan);
+    Tensor scratch = workspace(cached.plan->workspace_bytes());
     cached.plan->run(handle(), operands, scratch.data());
     return true;
   }
@@ -244,7 +336,7 @@ class CudnnConvolution final : public Convolution {
     if (const auto met = plans_.find(key); met != plans_.end()) return *met->second;
     const CachedCudnnPlan& cached = cached_cudnn_plan(problem, options_, engines, [&](CudnnPlan& plan) {
       if (!plan.can_tune()) return;
-      Tensor scratch = workspace(plan), tried_on;
+      Tensor scratch = workspace(plan.workspace_bytes()), tried_on;
       if (problem.mode == Accumulate::add) {  // the caller's grad_x is added to once, by run()
         const ConvDims& d = problem.dims;
         tried_on = context_.zeros({d.N, d.H, d.W, d.C}, problem.result);
@@ -259,9 +351,9 @@ class CudnnConvolution final : public Convolution {
 
   // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool keeps a list for
   // each size, and there are about as many sizes as plans.
-  Tensor workspace(const CudnnPlan& plan) {
+  Tensor workspace(int64_t needed) {
     constexpr uint64_t kLeast = 1 << 16;
-    const uint64_t bytes = std::bit_ceil(std::max(static_cast<uint64_t>(plan.workspace_bytes()), kLeast));
+    const uint64_t bytes = std::bit_ceil(std::max(static_cast<uint64_t>(needed), kLeast));
     return context_.empty({static_cast<int64_t>(bytes)}, DType::u8);
   }
 
@@ -270,6 +362,7 @@ class CudnnConvolution final : public Convolution {
   Tensor zeros_;                                                                   // the bias of what has none
   std::map<cudaStream_t, CudnnHandle> handles_;                                    // by the stream of a branch
   std::map<std::pair<CudnnEngines, CudnnProblem>, const CachedCudnnPlan*> plans_;  // met so far
+  std::map<CudnnProblem, const CachedCublasltPlan*> products_;                     // of cuBLASLt's
 };
 
 }  // namespace

@@ -29,7 +29,7 @@ struct CudnnProblem {
   DType result = DType::f32;  // bf16 only where maps are
   bool bias = false, residual = false;
   kernels::Activation activation = kernels::Activation::none;
-  Accumulate mode = Accumulate::overwrite;  // add, of backward_data alone: result += f(first, second)
+  Accumulate mode = Accumulate::overwrite;  // add: result += f(first, second); of cuDNN's plans only backward_data's
 
   // "forward of x (8, 64, 64, 256), weight (64, 1, 1, 256), stride 1, padding 0, dilation 1, bf16 + bias + relu"
   [[nodiscard]] std::string to_string() const;

@@ -34,6 +34,10 @@ class DeviceMemory {
   virtual void fork(int count) = 0;
   virtual void use_branch(int branch) = 0;
   virtual void join() = 0;
+  // A mark behind what the current branch has been given so far, good until join(); what the current branch is given after await(mark)
+  // comes behind it.
+  virtual int mark() = 0;
+  virtual void await(int mark) = 0;
 
   // runtime/device/transfer.h
   virtual std::unique_ptr<Prefetch> make_prefetch() = 0;
@@ -54,6 +58,8 @@ class HostMemory final : public DeviceMemory {
   void fork(int) override {}
   void use_branch(int) override {}
   void join() override {}
+  int mark() override { return 0; }
+  void await(int) override {}
   std::unique_ptr<Prefetch> make_prefetch() override;
   std::unique_ptr<Readback> make_readback() override;
   std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override;

@@ -171,15 +171,15 @@ TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
   const Training want = train(*in_turn, "fp32", true, false);
   ASSERT_FALSE(in_turn->has_branches());
 #ifdef GRADLIBRA_EMULATED
-  const emulator::GraphShape chain = emulator::last_graph();
-  EXPECT_EQ(chain.longest_chain, chain.nodes);
+  const emulator::GraphShape serial = emulator::last_graph();
+  EXPECT_LT(serial.longest_chain, serial.nodes);  // but for gradients of the backbone's weights
 #endif
   const Training got = train(*parallel, "fp32", true, true);
   ASSERT_TRUE(parallel->has_branches());
   expect_near(got, want, 1e-5);
 #ifdef GRADLIBRA_EMULATED
   // What is left in turn is the backbone, assignment, losses and update of one image size, and the longest level.
-  EXPECT_LT(3 * emulator::last_graph().longest_chain, 2 * chain.longest_chain);
+  EXPECT_LT(3 * emulator::last_graph().longest_chain, 2 * serial.longest_chain);
 #endif
 }
 

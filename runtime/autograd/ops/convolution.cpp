@@ -20,6 +20,7 @@ ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor
                                 Tape::GradTarget<float>& bias) {
   Tensor* grad = &y.node().grad;
   if (activation == Activation::none) return *grad;
+  tape.await_readers(grad->data());
   if (tape.mode() == Tape::Mode::inspection) {
     scratch = tape.context().empty(y.shape(), y.dtype());
     grad = &scratch;
@@ -133,7 +134,7 @@ Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const 
       grad_bias.grad = grad_folded_bias.view();
     }
     const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
-    if (trains) {
+    const auto train = [&] {
       Tensor grad_folded = tape.context().empty(weight.shape(), x.dtype());
       library.backward_weight(x.node().value, grad_y, shape, grad_folded, grad_bias.grad, Accumulate::overwrite);
       const auto grad_weight = tape.grad_if_wanted(weight), grad_gamma = tape.grad_if_wanted(gamma),
@@ -144,6 +145,10 @@ Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const 
                                              grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
                                              grad_beta.mode);
       });
+    };
+    if (trains) {
+      tape.aside({x.node().value.data(), grad_y.data(), grad_folded_bias.data()}, train);
+      tape.keep_for_asides(std::move(grad_folded_bias));
     }
     if (x.requires_grad()) {
       const auto grad_x = tape.grad_map_of(x);

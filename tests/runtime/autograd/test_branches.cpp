@@ -146,6 +146,65 @@ TEST_F(Branches, OneAfterTheOtherMayAddToOneGradient) {
   EXPECT_EQ(get(node.grad), Floats(kSize, 10));
 }
 
+// Gradients of weights run beside those of maps in training, not in inspection; the bits are the same.
+TEST_F(Branches, WeightsAsideHaveTheGradientsOfWeightsInTurn) {
+  constexpr int64_t kChannels = 8, kLayers = 12;  // more than are ever open at a time
+  const Shape maps{2, 5, 6, kChannels}, weights{kChannels, 3, 3, kChannels}, channels{kChannels};
+  const auto varied = [&](const Shape& shape, float from, float scale) {
+    Floats values(static_cast<size_t>(shape.size()));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = from + scale * std::sin(static_cast<float>(7 * i + 1));
+    return context_->upload<float>(values, shape);
+  };
+  struct Layer {
+    Node weight, gamma, beta, mean, var;
+  };
+  std::vector<Layer> layers(kLayers);
+  for (Layer& l : layers) {
+    l.weight.value = varied(weights, 0, 0.2f);
+    l.gamma.value = varied(channels, 1, 0.5f);
+    l.beta.value = varied(channels, 0.1f, 0.1f);
+    l.mean.value = varied(channels, 0, 0.1f);
+    l.var.value = varied(channels, 1, 0.5f);
+    for (Node* trained : {&l.weight, &l.gamma, &l.beta}) trained->requires_grad = true;
+  }
+  Node input;
+  input.value = varied(maps, 0, 1);
+  input.requires_grad = true;
+  const Tensor grad = varied(maps, 0, 0.3f);
+  const auto run = [&](Tape::Mode mode) {
+    input.grad_written = false;
+    Tape tape(*context_, mode);
+    Var y(&input), skip;
+    for (Layer& l : layers) {
+      for (Node* trained : {&l.weight, &l.gamma, &l.beta}) trained->grad_written = false;
+      const Var residual = y;
+      y = ops::conv2d_batch_norm(tape, y, Var(&l.weight), Var(&l.gamma), Var(&l.beta), {&l.mean, &l.var},
+                                 {.padding = 1}, skip, ops::Activation::relu, {});
+      skip = residual;
+    }
+    y.node().grad = context_->empty(maps);
+    context_->copy(grad, y.node().grad);
+    y.node().grad_written = true;
+    tape.backward();
+  };
+  const auto gradients = [&] {
+    std::vector<Floats> all{get(input.grad)};
+    for (const Layer& l : layers)
+      for (const Node* trained : {&l.weight, &l.gamma, &l.beta}) all.push_back(get(trained->grad));
+    return all;
+  };
+  run(Tape::Mode::inspection);
+  const std::vector<Floats> want = gradients();
+  run(Tape::Mode::training);
+  EXPECT_EQ(gradients(), want);
+  const auto recorded = context_->capture([&] { run(Tape::Mode::training); });
+  for (int launch = 0; launch < 10; ++launch) {
+    for (Layer& l : layers) context_->zero(l.weight.grad);
+    recorded->launch();
+    EXPECT_EQ(gradients(), want);
+  }
+}
+
 TEST_F(Branches, AnExceptionLeavesTheDeviceInOrder) {
   Tape tape(*context_);
   EXPECT_THROW(tape.in_branches(kBranches,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Convolution through cuDNN on a GPU against the host's plain loops. Skipped where there is no GPU.
+// Convolution through cuDNN and cuBLASLt on a GPU against the host's plain loops. Skipped where there is no GPU.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -9,6 +9,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "runtime/device/context.h"
+#include "runtime/device/cublaslt_library.h"
 #include "tests/kernels/map_values.h"
 
 namespace gradlibra {
@@ -24,6 +25,7 @@ struct Precision {
   const char* name;
   DType maps;
   FloatMath math;
+  MatrixProducts products = MatrixProducts::automatic;
   friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
 };
 
@@ -44,6 +46,17 @@ const Case kCases[] = {
     {"dilated", {1, 19, 18, 24}, {16, 3, 3, 24}, {.padding = 2, .dilation = 2}},
     {"18 offsets", {2, 9, 9, 64}, {18, 1, 1, 64}, {}},
     {"product of rows", {1, 1000, 1, 72}, {40, 1, 1, 72}, {}},
+    {"product of rows whose numbers 8 does not divide", {3, 7, 5, 27}, {10, 1, 1, 27}, {}},
+    {"a weight gradient of many rows", {4, 32, 32, 64}, {18, 1, 1, 64}, {}},
+};
+
+const Precision kPrecisions[] = {
+    {"fp32", DType::f32, FloatMath::fp32},
+    {"tf32", DType::f32, FloatMath::tf32},
+    {"bf16", DType::bf16, FloatMath::fp32},
+    {"fp32_cudnn", DType::f32, FloatMath::fp32, MatrixProducts::cudnn},
+    {"tf32_cudnn", DType::f32, FloatMath::tf32, MatrixProducts::cudnn},
+    {"bf16_cudnn", DType::bf16, FloatMath::fp32, MatrixProducts::cudnn},
 };
 
 class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
@@ -54,10 +67,12 @@ class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
     } catch (const NoGpu&) {
       GTEST_SKIP() << "no CUDA device";
     }
-    convolution = make_cudnn_convolution(*context, {.float_math = GetParam().math});
+    convolution = make_cudnn_convolution(*context, options());
     ASSERT_NE(convolution, nullptr);
   }
   void TearDown() override { convolution.reset(); }  // before the context whose memory it uses
+
+  static CudnnOptions options() { return {.float_math = GetParam().math, .products = GetParam().products}; }
 
   Floats random(const Shape& shape) {
     std::uniform_real_distribution<float> uniform(-1, 1);
@@ -112,10 +127,7 @@ class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
   Cpu cpu{0};
   std::mt19937 rng{17};
 };
-INSTANTIATE_TEST_SUITE_P(Precisions, CudnnConvolutionTest,
-                         ::testing::Values(Precision{"fp32", DType::f32, FloatMath::fp32},
-                                           Precision{"tf32", DType::f32, FloatMath::tf32},
-                                           Precision{"bf16", DType::bf16, FloatMath::fp32}),
+INSTANTIATE_TEST_SUITE_P(Precisions, CudnnConvolutionTest, ::testing::ValuesIn(kPrecisions),
                          [](const auto& precision) { return precision.param.name; });
 
 Shape output_shape(const Case& t) {
@@ -208,7 +220,8 @@ struct Step {
 class CudnnStep : public CudnnConvolutionTest {
  protected:
   Step make_step() {
-    const Case t{"", {4, 28, 28, 64}, {128, 3, 3, 64}, {.padding = 1}};
+    Case t{"", {4, 28, 28, 64}, {128, 3, 3, 64}, {.padding = 1}};
+    if (GetParam().products == MatrixProducts::automatic) t = {"", {4, 28, 28, 64}, {128, 1, 1, 64}, {}};  // cuBLASLt's
     const Shape y_shape = output_shape(t), bias_shape{128};
     return {.x = map(random_map(t.x), t.x),
             .weight = map(random_map(t.weight), t.weight),
@@ -227,10 +240,7 @@ class CudnnStep : public CudnnConvolutionTest {
     return make_step();
   }
 };
-INSTANTIATE_TEST_SUITE_P(Precisions, CudnnStep,
-                         ::testing::Values(Precision{"fp32", DType::f32, FloatMath::fp32},
-                                           Precision{"tf32", DType::f32, FloatMath::tf32},
-                                           Precision{"bf16", DType::bf16, FloatMath::fp32}),
+INSTANTIATE_TEST_SUITE_P(Precisions, CudnnStep, ::testing::ValuesIn(kPrecisions),
                          [](const auto& precision) { return precision.param.name; });
 
 TEST_P(CudnnStep, SameBitsEveryTime) {
@@ -242,7 +252,7 @@ TEST_P(CudnnStep, SameBitsEveryTime) {
     again.run(*convolution);
     EXPECT_EQ(results(again), expected);
   }
-  const auto another = make_cudnn_convolution(*context, {.float_math = GetParam().math});
+  const auto another = make_cudnn_convolution(*context, options());
   Step again = same_step();
   again.run(*another);
   EXPECT_EQ(results(again), expected);
@@ -277,7 +287,9 @@ TEST_P(CudnnStep, RecordsInACudaGraph) {
 TEST_P(CudnnStep, TimedPlansAgreeWithTheHeuristics) {
   Step plain = same_step(), timed = same_step();
   plain.run(*convolution);
-  const auto tuned = make_cudnn_convolution(*context, {.float_math = GetParam().math, .tuning = ConvTuning::timed});
+  CudnnOptions timed_options = options();
+  timed_options.tuning = ConvTuning::timed;
+  const auto tuned = make_cudnn_convolution(*context, timed_options);
   tuned->forward({.x = timed.x,
                   .weight = timed.weight,
                   .bias = timed.bias,
@@ -289,7 +301,9 @@ TEST_P(CudnnStep, TimedPlansAgreeWithTheHeuristics) {
 
 // What is there counts once, also at the first call, which tries several plans.
 TEST_P(CudnnConvolutionTest, DataGradientsAreAddedOnce) {
-  const auto tuned = make_cudnn_convolution(*context, {.float_math = GetParam().math, .tuning = ConvTuning::timed});
+  CudnnOptions timed_options = options();
+  timed_options.tuning = ConvTuning::timed;
+  const auto tuned = make_cudnn_convolution(*context, timed_options);
   for (const Case& t : kCases) {
     SCOPED_TRACE(t.what);
     const Shape y_shape = output_shape(t);
@@ -305,6 +319,8 @@ TEST_P(CudnnConvolutionTest, DataGradientsAreAddedOnce) {
       expect_close(values_of(dev_grad_x), grad_x, 2 * (atol(terms) + rounding(terms)), call);
     }
   }
+  std::string why;
+  EXPECT_EQ(tuned->timed_products().empty(), GetParam().products == MatrixProducts::cudnn || cublaslt(why) == nullptr);
 }
 
 TEST_P(CudnnConvolutionTest, NoImages) {

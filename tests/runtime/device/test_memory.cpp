@@ -41,6 +41,8 @@ class CountedMemory final : public DeviceMemory {
   void synchronize() override {}
   void fork(int) override {}
   void use_branch(int) override {}
+  int mark() override { return 0; }
+  void await(int) override {}
   void join() override {}
   std::unique_ptr<Prefetch> make_prefetch() override { return host_.make_prefetch(); }
   std::unique_ptr<Readback> make_readback() override { return host_.make_readback(); }
