@@ -145,9 +145,9 @@ exists() {
   if [[ $path == *\** ]]; then compgen -G "$path" > /dev/null; else [[ $path != */ ]] && compgen -G "$path.*" > /dev/null; fi
 }
 
-# x.h, test_x.cpp, kernels/x.{h,cpp,cu}: any name.
-is_placeholder() { [[ "/$1" =~ /(test_)?x(\.[^/]*)?$ ]]; }
-is_known() { [ -n "${word[$1]:-}${foreign_word[$1]:-}${command[$1]:-}${key[$1]:-}" ]; }
+# x.h, test_x.cpp, kernels/x.{h,cpp,cu}, model.loss.x, make_x, XConfig: any name.
+is_placeholder() { [[ "/$1" =~ [/.](test_)?x(\.[^/]*)?$ || $1 =~ (^|_)x(_|$) || $1 =~ ^X[A-Z][a-z] ]]; }
+is_known() { is_placeholder "$1" || [ -n "${word[$1]:-}${foreign_word[$1]:-}${command[$1]:-}${key[$1]:-}" ]; }
 
 # A path from the root, or from the folder of the document.
 check_path() {
@@ -201,7 +201,7 @@ check_span() {
   elif [[ $text =~ ^[A-Za-z0-9_-]*\.(h|cpp|cu|cuh|sh|py|cmake|md|yaml|json|jsonl|txt|safetensors|pth)$ ]]; then
     if [ -z "${file_of[$text]:-}" ] && ! is_placeholder "$text" && ! is_known "$text" && [[ $text != .* ]]; then say "$at" "$line" "there is no file $text"; fi
   elif [[ $text =~ ^[a-z_0-9]+(\.[a-z_0-9]+)+$ && -n ${section[${text%%.*}]:-} ]]; then
-    if [ -z "${key[$text]:-}" ]; then say "$at" "$line" "there is no configuration key $text"; fi
+    if [ -z "${key[$text]:-}" ] && ! is_placeholder "$text"; then say "$at" "$line" "there is no configuration key $text"; fi
   elif [[ $text =~ ^[a-z0-9][a-z0-9_]*_kernel$ ]]; then
     if [ -z "${kernel[$text]:-}" ]; then say "$at" "$line" "there is no kernel $text"; fi
   elif [[ $text =~ ^[A-Za-z][A-Za-z0-9_:.()*/-]*$ ]] && ! is_known "$text"; then
@@ -277,7 +277,7 @@ TEXT
     '`Thing::right_call()`' '`model.loss.type`' '`model.loss.type=b`' '`type: a`' '`inspect look --deep`' '`--deep`' '`scripts/right.sh --right`'
     '[a](../kernels/right.cu)' '[a](https://example.com/wrong)' '`ncu --wrong build/release/bin/inspect look --deep model.loss.type=b`'
     '| `right_kernel` | `kernels/right.cu` |' 'wrong.cu' '`N * wrong + 1`' $'```\nscripts/right.sh --right  # --wrong\n```' $'```yaml\nmodel:\n  loss: {}\n```'
-    $'a span `inspect\nlook --deep` over two lines' 'mine: `mine.yaml`')
+    $'a span `inspect\nlook --deep` over two lines' 'mine: `mine.yaml`' '`make_x()`, `XConfig`, `model.loss.x`')
   local bad=('`kernels/wrong.cu`' '`kernels/wrong`' '`kernels/wrong/`' '`kernels/{right,wrong}.cu`' '`wrong.cu`' '`wrong_kernel`'
     '`Thing::wrong_call()`' '`model.loss.wrong`' '`model.wrong.type=b`' '`wrong_key: a`' '`inspect look --wrong`' '`--wrong`' '`scripts/right.sh --wrong`'
     '[a](../kernels/wrong.cu)' '`scripts/wrong.sh`' '`inspect wrong --deep`' '    build/release/bin/inspect look --wrong' '`build/release/bin/wrong`'
