@@ -6,11 +6,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'TEXT'
-usage: scripts/build.sh [--preset NAME] [--jobs N] [--apps | --tests] [-- CMAKE-OPTIONS]
-  --preset NAME   release (default), debug, asan or cpu-only; binaries land in build/NAME/bin/
+usage: scripts/build.sh [--preset NAME] [--jobs N] [--apps | --tests] [--native] [-- CMAKE-OPTIONS]
+  --preset NAME   release (default), debug, asan, tsan, coverage or cpu-only; binaries land in build/NAME/bin/
   --jobs N        compile N files at a time; default: one per core and per 1.5 GB of free memory
   --apps          only the programs; a first configuration leaves the tests out
   --tests         everything, with the tests on
+  --native        for this machine's CPU (GRADLIBRA_NATIVE), remembered by the folder: with AVX-512 a training step on the
+                  CPU takes three quarters of the time, and the programs start on CPUs like this one only
   -- OPTIONS      to cmake, for example -- -DGRADLIBRA_CUDA=OFF
 TEXT
 }
@@ -23,6 +25,7 @@ while [ $# -gt 0 ]; do
     --jobs) jobs=${2:?--jobs needs a number} && shift 2 ;;
     --apps) target=apps && shift ;;
     --tests) target=tests && shift ;;
+    --native) options+=(-DGRADLIBRA_NATIVE=ON) && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && options+=("$@") && break ;;
     *) usage >&2 && exit 2 ;;

@@ -492,7 +492,7 @@ run_stage() {
 failures=0
 judge() {
   local status
-  read -r status took[$1] < "$work/$1.status"
+  read -r status "took[$1]" < "$work/$1.status"
   case $status in
     0) verdict[$1]=passed ;;
     77) verdict[$1]="skipped: $(tail -n 1 "$work/$1.log")" ;;

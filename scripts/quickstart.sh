@@ -35,7 +35,7 @@ step() { printf '\n== %s\n' "$1"; }
 
 step "set up and build"
 scripts/setup.sh
-scripts/build.sh --apps
+scripts/build.sh --apps --native
 mkdir -p "$out"
 
 # A changed configuration means other data or another model: both start over.

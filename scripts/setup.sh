@@ -7,7 +7,7 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 usage: scripts/setup.sh [--tests] [--check]
-  --tests   also what the test suite needs (GoogleTest)
+  --tests   also what the test suite needs (GoogleTest) and scripts/lint.sh (clang-format, clang-tidy, shellcheck)
   --check   install nothing; only say what is missing
   --help    this text
 Needs apt-get (Debian 12, Ubuntu 24.04 or newer) and root or sudo, unless everything is there already. CUDA, MPI and OpenSlide
@@ -31,9 +31,12 @@ done
 required="build-essential:g++ cmake:cmake ninja-build:ninja pkg-config:pkg-config libyaml-cpp-dev:yaml-cpp/yaml.h
   libpugixml-dev:pugixml.hpp nlohmann-json3-dev:nlohmann/json.hpp libcli11-dev:CLI/CLI.hpp libfmt-dev:fmt/core.h
   libspdlog-dev:spdlog/spdlog.h libstb-dev:stb/stb_image.h"
-# The build goes on without these: slower builds, slower convolutions on the CPU.
+# The build goes on without these: slower builds, slower convolutions on the CPU, code that nobody has linted.
 optional="ccache:ccache git:git libdnnl-dev:dnnl.hpp"
-if $tests; then required+=" libgtest-dev:gtest/gtest.h"; fi
+if $tests; then
+  required+=" libgtest-dev:gtest/gtest.h"
+  optional+=" clang-format:clang-format clang-tidy:clang-tidy shellcheck:shellcheck"
+fi
 
 has_package() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null || true)" = installed ]; }
 has_header() { command -v g++ > /dev/null && printf '#include <%s>\n' "$1" | g++ -std=c++20 -E -x c++ - > /dev/null 2>&1; }
