@@ -14,8 +14,8 @@
 
 namespace gradlibra {
 
-// Least traffic and arithmetic of one call: every input read once, every output written once, and what the formula says. A
-// kernel that reads something twice shows as a lower rate.
+// Least traffic and arithmetic of one call: every input read once, every output written once, and what the formula
+// says. A kernel that reads something twice shows as a lower rate.
 struct Effort {
   double bytes = 0;
   double flops = 0;        // a multiply-add is two; 0 where moving the data is all there is
@@ -67,7 +67,8 @@ class CaseMemory {
   }
 
  private:
-  // Different values in an array, which then repeat: making hundreds of millions would take longer than the measurement.
+  // Different values in an array, which then repeat: making hundreds of millions would take longer than the
+  // measurement.
   static constexpr int64_t kDistinct = 1 << 18;
 
   template <class T>

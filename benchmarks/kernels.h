@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `benchmark kernels`: time, least traffic and arithmetic of every kernel, as a share of what the device reaches at best.
+// `benchmark kernels`: time, least traffic and arithmetic of every kernel, as a share of what the device reaches at
+// best.
 #pragma once
 
 #include <functional>
@@ -18,8 +19,8 @@ struct KernelBenchmarkOptions {
   double seconds = 0.1;  // about, per row
 };
 
-// Rows as they are measured go to `say` (a table with its head); the result is what --json prints. std::invalid_argument names the
-// kernels there are if none contains `filter`.
+// Rows as they are measured go to `say` (a table with its head); the result is what --json prints.
+// std::invalid_argument names the kernels there are if none contains `filter`.
 [[nodiscard]] nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmarkOptions& options,
                                                        const std::function<void(const std::string&)>& say);
 

@@ -110,8 +110,8 @@ ConvolutionRate convolution_rate(Context& context, Timer& timer, DType maps, con
   return {per_output * static_cast<double>(y.size()) / timing.min_s, timing.min_s};
 }
 
-// The best of growing problems, until one is long enough to keep all of the device busy: what is large for two processors is nothing
-// for a GPU, and what is large for a GPU takes a processor minutes.
+// The best of growing problems, until one is long enough to keep all of the device busy: what is large for two
+// processors is nothing for a GPU, and what is large for a GPU takes a processor minutes.
 double matrix_rate(Context& context, Timer& timer, DType maps, double seconds) {
   constexpr double kLongEnough = 10e-3;
   double best = 0;

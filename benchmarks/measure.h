@@ -22,8 +22,9 @@ struct Timing {
 };
 
 // Calls `work` once to warm up, then about `seconds` long in samples of several calls each, at least three samples. A
-// sample lasts some milliseconds if 200 calls do, so that neither the clock's resolution nor a first launch counts. On a GPU a sample
-// is a recorded graph: small kernels would else be timed by how fast the host launches them. `work` must be one that can be recorded.
+// sample lasts some milliseconds if 200 calls do, so that neither the clock's resolution nor a first launch counts. On
+// a GPU a sample is a recorded graph: small kernels would else be timed by how fast the host launches them. `work` must
+// be one that can be recorded.
 [[nodiscard]] Timing measure(Context& context, Timer& timer, const std::function<void()>& work, double seconds);
 
 // The q-quantile (0 to 1) by nearest rank; values may be in any order, there is at least one.
@@ -33,8 +34,8 @@ struct Timing {
 struct DeviceRates {
   // Bytes read plus bytes written per second of a copy between two arrays of 256 MiB, far larger than any cache.
   double copy_bytes_per_s = 0;
-  // Floating point operations per second (a multiply-add is two) on maps of the type asked for: the fastest of square matrix
-  // products and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution.
+  // Floating point operations per second (a multiply-add is two) on maps of the type asked for: the fastest of square
+  // matrix products and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution.
   double matrix_flops_per_s = 0;
 };
 [[nodiscard]] DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds);

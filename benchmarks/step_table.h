@@ -20,11 +20,13 @@ struct StepChoice {
   RuntimeConfig runtime;
   int64_t batch;
 };
-// Batches change faster than precisions, graphs faster than batches, levels the fastest. Of what has no value: as `configured`.
+// Batches change faster than precisions, graphs faster than batches, levels the fastest. Of what has no value: as
+// `configured`.
 [[nodiscard]] std::vector<StepChoice> combinations(const StepChoices& choices, const RuntimeConfig& configured);
 
-// Measures each and says a line of a table about it: {"what": "steps", "rows": [what `measure` returns, ..]}. One that fails, for want of
-// memory for instance, is a line that says so; it has no row, `complete` is then false, and the others are measured all the same.
+// Measures each and says a line of a table about it: {"what": "steps", "rows": [what `measure` returns, ..]}. One that
+// fails, for want of memory for instance, is a line that says so; it has no row, `complete` is then false, and the
+// others are measured all the same.
 [[nodiscard]] nlohmann::ordered_json benchmark_steps(
     const std::vector<StepChoice>& all, const std::function<nlohmann::ordered_json(const StepChoice&)>& measure,
     const std::function<void(const std::string&)>& say, bool& complete);

@@ -22,8 +22,8 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to);
 // The classes of a data set, and how many boxes of each its training split trains on.
 [[nodiscard]] ClassInfo class_info(const Dataset& training);
 
-// A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run it again.
-// std::runtime_error names the file if it is not such a batch.
+// A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run
+// it again. std::runtime_error names the file if it is not such a batch.
 [[nodiscard]] SafetensorsFile batch_file(const Batch& batch);
 [[nodiscard]] Batch read_batch(const std::filesystem::path& file);
 

@@ -19,8 +19,9 @@ struct TrainState {
   LoaderState loader;
 };
 
-// Weights under their MMDetection names, momentum as "optim.momentum.<name>", what losses accumulate as "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, class
-// list, groups, the resolved configuration, program version.
+// Weights under their MMDetection names, momentum as "optim.momentum.<name>", what losses accumulate as
+// "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, class list, groups, the resolved
+// configuration, program version.
 [[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config,
                                               const Dataset& dataset, const TrainState& state);
 

@@ -15,8 +15,8 @@ namespace {
 
 std::vector<int64_t> dims_of(const Tensor& t) { return {t.shape().dims().begin(), t.shape().dims().end()}; }
 
-// A value of the tape as files have it: maps (N, H, W, C) become (N, C, H, W), by the same reordering as a weight's; assignments stay integers,
-// a double becomes a scalar.
+// A value of the tape as files have it: maps (N, H, W, C) become (N, C, H, W), by the same reordering as a weight's;
+// assignments stay integers, a double becomes a scalar.
 FileTensor value_tensor(Context& context, const Tensor& tensor) {
   if (tensor.dtype() == DType::i32) return make_file_tensor(context.download<int32_t>(tensor), dims_of(tensor));
   if (tensor.dtype() == DType::f64) return make_file_scalar(context.download<double>(tensor).at(0));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What `inspect` prints: costs of a model, and one training step with every intermediate for comparison with another implementation.
+// What `inspect` prints: costs of a model, and one training step with every intermediate for comparison with another
+// implementation.
 #pragma once
 
 #include <string>
@@ -20,9 +21,11 @@ namespace gradlibra {
 [[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config,
                              const std::vector<std::string>& ids);
 
-// One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other frameworks have them:
+// One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other
+// frameworks have them:
 //   input, gt.boxes, gt.labels, gt.counts                     what went in (normalised pixels, network coordinates)
-//   whatever backbone, neck and head note on the tape         backbone.c2 .. c5, neck.p3 .., and what the head's header lists: maps, boxes,
+//   whatever backbone, neck and head note on the tape         backbone.c2 .. c5, neck.p3 .., and what the head's
+//   header lists: maps, boxes,
 //                                                             assignments (integers), normalisers (scalars, F64)
 //   grad/<any of these>, grad/<parameter>                     d total loss / d value, where one exists
 //   loss.<term>                                               scalars (F64)

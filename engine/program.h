@@ -41,7 +41,8 @@ void add_device_options(CLI::App& app, CommonOptions& options);
 
 [[nodiscard]] ExperimentConfig read_experiment(const CommonOptions& options);
 
-// Counts SIGINT, SIGTERM and SIGUSR1: the first lets the program finish its step (the value is the signal), the second ends it at once.
+// Counts SIGINT, SIGTERM and SIGUSR1: the first lets the program finish its step (the value is the signal), the second
+// ends it at once.
 const std::atomic<int>& catch_signals();
 
 }  // namespace gradlibra

@@ -65,7 +65,8 @@ void TrainStep::run() {
     Tensor own = place(1, count);
     context_.copy(losses, own);
   }
-  // The sum of the losses is also the flag by which all ranks decide alike: it is finite only if the losses of every rank are.
+  // The sum of the losses is also the flag by which all ranks decide alike: it is finite only if the losses of every
+  // rank are.
   communicator_.sum(View<double>(report + sums_, {count + gained}));
   in_range("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
   if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());

@@ -13,8 +13,9 @@
 
 namespace gradlibra {
 
-// On a GPU the first steps run kernel by kernel, which fills the memory pool and lets cuDNN choose its plans; then the step is recorded
-// once as a CUDA graph and replayed, with the same bits. On a host every step has run when enqueue() returns.
+// On a GPU the first steps run kernel by kernel, which fills the memory pool and lets cuDNN choose its plans; then the
+// step is recorded once as a CUDA graph and replayed, with the same bits. On a host every step has run when enqueue()
+// returns.
 class TrainStep {
  public:
   struct Options {
@@ -26,8 +27,8 @@ class TrainStep {
 
   // A batch on its way to the device while the step before it runs. Its host memory may be reused on return.
   void stage(const Batch& batch);
-  // Forward, losses, backward, update on the staged batch. A loss or gradient norm that is not finite, on whichever rank, changes no parameter
-  // and no state of a loss on any rank.
+  // Forward, losses, backward, update on the staged batch. A loss or gradient norm that is not finite, on whichever
+  // rank, changes no parameter and no state of a loss on any rank.
   void enqueue(double lr);
 
   // The same on every rank but for own_total, so that all ranks go on or stop alike.
@@ -58,8 +59,8 @@ class TrainStep {
   std::unique_ptr<CapturedWork> graph_;
   int eager_steps_ = 0;
   std::vector<std::string> names_;  // of the losses
-  // Doubles for the host: the square of the gradient norm, the losses of this rank, and what is summed over ranks in one reduction: the losses and
-  // the increments of their state. A job of one rank has the losses once.
+  // Doubles for the host: the square of the gradient norm, the losses of this rank, and what is summed over ranks in
+  // one reduction: the losses and the increments of their state. A job of one rank has the losses once.
   Tensor report_;
   int64_t sums_ = 0;  // where the sums begin
 };

@@ -91,7 +91,8 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   const std::filesystem::path folder = options_.work_dir / "checkpoints";
   std::filesystem::create_directories(folder);
   store_ = std::make_unique<CheckpointStore>(folder, config_.train.keep_checkpoints);
-  // Without room for one checkpoint there is no point in starting; those that are kept and the one being written want some more.
+  // Without room for one checkpoint there is no point in starting; those that are kept and the one being written want
+  // some more.
   const int64_t bytes = checkpoint_bytes(detector_->parameters());
   if (const std::string problem = store_->space_problem(bytes); !problem.empty()) throw std::runtime_error(problem);
   if (const std::string problem = store_->space_problem(bytes * (config_.train.keep_checkpoints + 1)); !problem.empty())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes. Of several ranks the first prints, logs and
-// writes.
+// The training loop: data, loss, update, progress, checkpoints, and an orderly end when a signal comes. Of several
+// ranks the first prints, logs and writes.
 #pragma once
 
 #include <array>
@@ -65,7 +65,8 @@ class Trainer {
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
   void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
-  // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be lost unnoticed.
+  // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be
+  // lost unnoticed.
   void save_checkpoint(bool last);
   [[nodiscard]] bool signalled() const;
   // Whether this rank is the one that prints, logs and writes checkpoints.

@@ -6,8 +6,8 @@
 
 namespace gradlibra::kernels {
 
-// Thread t's value meets that of t + kBlock/2, then of t + kBlock/4, and so on. Every thread of a block of kBlock threads must
-// call it, and gets the result.
+// Thread t's value meets that of t + kBlock/2, then of t + kBlock/4, and so on. Every thread of a block of kBlock
+// threads must call it, and gets the result.
 template <class T, class Op>
 __device__ T block_reduce(T value, Op op) {
   __shared__ T values[kBlock];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Strided row copies on the device. The rows of one image are one contiguous block: a thread owns four neighbouring floats
-// of it (one where addresses or sizes do not allow 16 bytes), blockIdx.y strides over the images.
+// Strided row copies on the device. The rows of one image are one contiguous block: a thread owns four neighbouring
+// floats of it (one where addresses or sizes do not allow 16 bytes), blockIdx.y strides over the images.
 #include "kernels/copy_rows.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Strided row copies: one pyramid level into or out of the tensor that holds all levels of an image one after the other.
+// Strided row copies: one pyramid level into or out of the tensor that holds all levels of an image one after the
+// other.
 #pragma once
 
 #include "kernels/executor.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Elementwise kernels on the device. A thread owns 16 neighbouring bytes of the narrowest type (one element where addresses are
-// not 16-byte aligned, and in the tail): these kernels move bytes and do little else.
+// Elementwise kernels on the device. A thread owns 16 neighbouring bytes of the narrowest type (one element where
+// addresses are not 16-byte aligned, and in the tail): these kernels move bytes and do little else.
 #include "kernels/elementwise.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

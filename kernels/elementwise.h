@@ -8,8 +8,8 @@
 
 namespace gradlibra::kernels {
 
-// All views of one call have the same number of elements (checked), but for the row of subtract_row; shapes are otherwise
-// ignored. Empty views are legal. Outputs may be the same array as an input, never an overlapping other one.
+// All views of one call have the same number of elements (checked), but for the row of subtract_row; shapes are
+// otherwise ignored. Empty views are legal. Outputs may be the same array as an input, never an overlapping other one.
 // T is float or bfloat16; sums are made in float and rounded once, also with Accumulate::add.
 
 // What every function with inputs checks first.

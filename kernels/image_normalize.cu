@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// 8-bit images to network input on the device. A thread owns 16 neighbouring bytes of an output row (one value where the row is
-// no multiple of 16 bytes): the stores, two or four times as many bytes as the loads, are the cost.
+// 8-bit images to network input on the device. A thread owns 16 neighbouring bytes of an output row (one value where
+// the row is no multiple of 16 bytes): the stores, two or four times as many bytes as the loads, are the cost.
 #include "kernels/image_normalize.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

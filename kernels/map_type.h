@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The types a feature map and its gradient may be stored as. Arithmetic is float32; a value is rounded once, as it is stored.
+// The types a feature map and its gradient may be stored as. Arithmetic is float32; a value is rounded once, as it is
+// stored.
 #pragma once
 
 #include <concepts>
@@ -14,7 +15,8 @@ namespace gradlibra {
 template <class T>
 concept MapType = std::same_as<T, float> || std::same_as<T, bfloat16>;
 
-// An input map of a typed kernel. Not deduced: T follows from the output, and a View<T> still converts to View<const T>.
+// An input map of a typed kernel. Not deduced: T follows from the output, and a View<T> still converts to View<const
+// T>.
 template <class T>
 using In = View<const std::type_identity_t<T>>;
 

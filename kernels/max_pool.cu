@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Max pooling on the device. A thread owns V neighbouring channels (16 bytes, or 1 where channels or addresses do not allow it) of
-// one output cell; threads of a block lie along a row (width x channels), so that a warp reads neighbouring bytes.
+// Max pooling on the device. A thread owns V neighbouring channels (16 bytes, or 1 where channels or addresses do not
+// allow it) of one output cell; threads of a block lie along a row (width x channels), so that a warp reads
+// neighbouring bytes.
 #include "kernels/launch.h"
 #include "kernels/max_pool.h"
 #include "kernels/vector_access.cuh"
@@ -75,7 +76,8 @@ __global__ void max_pool_kernel(const T* __restrict__ x, T* __restrict__ y, uint
   }
 }
 
-// Gathers: the thread of (h, w) asks each window i with  i*stride - padding <= h < i*stride - padding + kernel  (and so for w)
+// Gathers: the thread of (h, w) asks each window i with  i*stride - padding <= h < i*stride - padding + kernel  (and
+// so for w)
 // whether this was its winner. rows: N * H.
 template <int V, class T>
 __global__ void max_pool_backward_kernel(const T* __restrict__ grad_y, const uint8_t* __restrict__ taps,

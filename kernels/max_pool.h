@@ -20,10 +20,10 @@ constexpr int64_t pooled_size(int64_t size, const PoolShape& s) {
   return (size + 2 * s.padding - s.kernel) / s.stride + 1;
 }
 
-// y[n,i,j,c] = max over the window; padding counts as -infinity. taps[n,i,j,c] = kr * kernel + kc of the winner: at a tie the
-// lowest tap inside the map; NaN wins over everything (the lowest NaN tap).
-// x (N, H, W, C); y, taps (N, pooled H, pooled W, C). padding < kernel <= 15; kernel <= size + 2 padding. N, C may be 0.
-// Maps are float or bfloat16.
+// y[n,i,j,c] = max over the window; padding counts as -infinity. taps[n,i,j,c] = kr * kernel + kc of the winner: at a
+// tie the lowest tap inside the map; NaN wins over everything (the lowest NaN tap).
+// x (N, H, W, C); y, taps (N, pooled H, pooled W, C). padding < kernel <= 15; kernel <= size + 2 padding. N, C may be
+// 0. Maps are float or bfloat16.
 template <MapType T>
 void max_pool(Cpu&, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t> taps);
 template <MapType T>

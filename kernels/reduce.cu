@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Reductions on the device, in two launches: each block sums one chunk of fixed bounds in a fixed order, then one block sums
-// the partial results. No atomics, so the bits do not depend on which block comes first.
+// Reductions on the device, in two launches: each block sums one chunk of fixed bounds in a fixed order, then one block
+// sums the partial results. No atomics, so the bits do not depend on which block comes first.
 #include "kernels/block_reduce.cuh"
 #include "kernels/launch.h"
 #include "kernels/reduce.h"
@@ -64,7 +64,8 @@ struct Rows {
   }
 };
 
-// The gradient that passes a ReLU, which is written on the way. grad_x may be grad_y: a thread reads an element before it writes it.
+// The gradient that passes a ReLU, which is written on the way. grad_x may be grad_y: a thread reads an element before
+// it writes it.
 template <class T>
 struct ReluBackwardRows {
   const T *y, *grad_y;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How a sum over the rows of an (R, C) array is cut, on the host and on the device: bounds that depend on the shape only.
+// How a sum over the rows of an (R, C) array is cut, on the host and on the device: bounds that depend on the shape
+// only.
 #pragma once
 
 #include <cstdint>

@@ -13,8 +13,8 @@ namespace gradlibra::kernels {
 // Channels of one RowSum at most; their sums stay in the L1 cache.
 inline constexpr int64_t kRowTile = 256;
 
-// Starts at 0 (overwrite) or at what the row holds (add). A float row is summed in place; a bfloat16 row is rounded once, by
-// finish().
+// Starts at 0 (overwrite) or at what the row holds (add). A float row is summed in place; a bfloat16 row is rounded
+// once, by finish().
 template <MapType T>
 class RowSum {
  public:

@@ -22,8 +22,8 @@ void sgd_step(Cpu&, View<float> param, View<const float> grad, View<float> veloc
 void sgd_step(Cuda&, View<float> param, View<const float> grad, View<float> velocity, View<const float> lr,
               View<const float> grad_scale, const Sgd& options);
 
-// grad_scale[0] = NaN if sum_squares[0] or one of the losses (a few, or none) is not finite: sgd_step then changes nothing. Else 1 if
-// max_norm <= 0, else min(1, max_norm / (sqrt(sum_squares[0]) + 1e-6)).
+// grad_scale[0] = NaN if sum_squares[0] or one of the losses (a few, or none) is not finite: sgd_step then changes
+// nothing. Else 1 if max_norm <= 0, else min(1, max_norm / (sqrt(sum_squares[0]) + 1e-6)).
 void clip_factor(Cpu&, View<const double> sum_squares, View<const double> losses, float max_norm,
                  View<float> grad_scale);
 void clip_factor(Cuda&, View<const double> sum_squares, View<const double> losses, float max_norm,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Nearest-neighbour upsampling and addition on the device. A thread owns V neighbouring channels (16 bytes, or 1 where channels or
-// addresses do not allow it) of one cell of the map that is written; the gradient gathers.
+// Nearest-neighbour upsampling and addition on the device. A thread owns V neighbouring channels (16 bytes, or 1 where
+// channels or addresses do not allow it) of one cell of the map that is written; the gradient gathers.
 #include "kernels/launch.h"
 #include "kernels/upsample_add.h"
 #include "kernels/vector_access.cuh"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The top-down step of a feature pyramid: nearest-neighbour upsampling added to the finer level (arXiv:1612.03144, fig. 3).
+// The top-down step of a feature pyramid: nearest-neighbour upsampling added to the finer level (arXiv:1612.03144, fig.
+// 3).
 #pragma once
 
 #include "kernels/executor.h"
@@ -8,8 +9,8 @@
 
 namespace gradlibra::kernels {
 
-// y[n,i,j,c] = fine[n,i,j,c] + coarse[n, floor(i*h/H), floor(j*w/W), c], integer arithmetic; sizes need not be a factor of 2.
-// coarse (N, h, w, C), fine and y (N, H, W, C); y may be fine. 1 <= h <= H, 1 <= w <= W; N, C may be 0.
+// y[n,i,j,c] = fine[n,i,j,c] + coarse[n, floor(i*h/H), floor(j*w/W), c], integer arithmetic; sizes need not be a factor
+// of 2. coarse (N, h, w, C), fine and y (N, H, W, C); y may be fine. 1 <= h <= H, 1 <= w <= W; N, C may be 0.
 // Maps are float or bfloat16; sums are made in float and rounded once.
 template <MapType T>
 void upsample_add(Cpu&, In<T> coarse, In<T> fine, View<T> y);

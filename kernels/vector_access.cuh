@@ -67,8 +67,8 @@ __device__ void store(float* p, const Pack<V>& v) {
   }
 }
 
-// Two values as stored, the first in the low half: to_bfloat16 in one instruction instead of a dozen, but for the bits of a NaN,
-// which stays one. The host compiler of the emulator takes the long way.
+// Two values as stored, the first in the low half: to_bfloat16 in one instruction instead of a dozen, but for the bits
+// of a NaN, which stays one. The host compiler of the emulator takes the long way.
 __device__ inline unsigned pack_bfloat16(float first, float second) {
 #ifdef __CUDA_ARCH__
   unsigned word;
@@ -101,8 +101,8 @@ __device__ void store(T* p, Pack<V> v, bool add) {
   store<V>(p, v);
 }
 
-// Calls body(width, i) for i = 0, V, 2 V, ... with width V, then for the rest with width 1; width is a std::integral_constant.
-// Without `aligned`, all with width 1. The threads of the whole grid share the work.
+// Calls body(width, i) for i = 0, V, 2 V, ... with width V, then for the rest with width 1; width is a
+// std::integral_constant. Without `aligned`, all with width 1. The threads of the whole grid share the work.
 template <int V = 4, class Body>
 __device__ void for_each_pack(int64_t size, bool aligned, Body body) {
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

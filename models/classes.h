@@ -10,8 +10,9 @@ namespace gradlibra {
 
 struct ClassInfo {
   std::vector<std::string> names;
-  // Annotated boxes of each class in the training split, after all filtering. Empty where no training annotations are at hand: detection,
-  // evaluation, costs, benchmarks. Whoever needs them for a training loss throws then; channels, scores and costs must do without.
+  // Annotated boxes of each class in the training split, after all filtering. Empty where no training annotations are
+  // at hand: detection, evaluation, costs, benchmarks. Whoever needs them for a training loss throws then; channels,
+  // scores and costs must do without.
   std::vector<int64_t> instances;
 
   [[nodiscard]] int count() const { return static_cast<int>(names.size()); }

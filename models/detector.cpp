@@ -13,8 +13,8 @@ namespace gradlibra {
 
 namespace {
 
-// "backbone.layer2.0.conv1" belongs to "backbone.layer2", "neck.fpn_convs.1.conv" to "neck.fpn_convs"; the stem's two layers share a name of
-// their own.
+// "backbone.layer2.0.conv1" belongs to "backbone.layer2", "neck.fpn_convs.1.conv" to "neck.fpn_convs"; the stem's two
+// layers share a name of their own.
 std::string part_of(const std::string& layer) {
   const size_t first = layer.find('.');
   const size_t second = layer.find('.', first + 1);

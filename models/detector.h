@@ -30,8 +30,8 @@ class Detector {
   // Adds a head's parameters to the store.
   using HeadMaker = std::function<std::unique_ptr<Head>(ParameterStore& store, const Pyramid& pyramid)>;
 
-  // Parameters are 0 until parameters().initialize(seed) or weights are loaded. std::invalid_argument names the configuration key that
-  // does not fit.
+  // Parameters are 0 until parameters().initialize(seed) or weights are loaded. std::invalid_argument names the
+  // configuration key that does not fit.
   Detector(Context& context, const ModelConfig& config, ClassInfo classes);
   Detector(Context& context, const ModelConfig& config, int classes)
       : Detector(context, config, unknown_classes(classes)) {}

@@ -41,7 +41,8 @@ struct ConvLayer {
 struct BatchNormLayer {
   BatchNormLayer() = default;
   BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
-  // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution are one.
+  // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution
+  // are one.
   [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded = {}) const;
   // What `after` folds for itself if it is not given it.
@@ -60,7 +61,8 @@ struct GroupNormLayer {
   int groups = 1;
 };
 
-// MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias), then the activation.
+// MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias), then the
+// activation.
 struct ConvModule {
   ConvModule() = default;
   ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,

@@ -24,8 +24,8 @@ class PriorGrid {
   // strides: of the levels, the finest first. An object of base_scale * stride pixels belongs to a level.
   PriorGrid(std::vector<int> strides, double base_scale) : strides_(std::move(strides)), base_scale_(base_scale) {}
 
-  // levels: (N, H_l, W_l, any), one per stride (std::invalid_argument). The result lives as long as the grid. In mode `shapes` its tensors have
-  // shapes and no data, and it lives until the next call.
+  // levels: (N, H_l, W_l, any), one per stride (std::invalid_argument). The result lives as long as the grid. In mode
+  // `shapes` its tensors have shapes and no data, and it lives until the next call.
   [[nodiscard]] const Priors& operator()(Tape& tape, std::span<const Var> levels);
 
  private:

@@ -57,7 +57,8 @@ for name in "${programs[@]}" "${tests[@]}"; do strip -o "$bundle/bin/$name" "$bu
 gomp=$(g++ -print-file-name=libgomp.so.1)
 [ -f "$gomp" ] || fail "libgomp.so.1 was not found"
 cp -L "$gomp" "$bundle/lib/"
-# cuDNN's front, a small library that opens the large ones when a GPU is used: with it the programs start where there is no cuDNN.
+# cuDNN's front, a small library that opens the large ones when a GPU is used: with it the programs start where there is
+# no cuDNN.
 front=$(ldd "$build/bin/benchmark" | sed -nE 's/.*libcudnn\.so\.9 => (\S+) .*/\1/p')
 if [ -n "$front" ] && [ "$(stat -L -c %s "$front")" -lt 1000000 ]; then
   mkdir "$bundle/lib/cpu"

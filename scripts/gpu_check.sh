@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Does everything work on this GPU, and how fast? Tests, sanitizer, benchmarks, PyTorch beside them, a short training; in nine minutes.
+# Does everything work on this GPU, and how fast? Tests, sanitizer, benchmarks, PyTorch beside them, a short training;
+# in nine minutes.
 set -uo pipefail
 
-# In this order. `together` means at the same time as its neighbours: nothing is timed there. The seconds are each stage's limit.
+# In this order. `together` means at the same time as its neighbours: nothing is timed there. The seconds are each
+# stage's limit.
 stages=(smoke tests network memcheck racecheck train warm step pytorch again kernels ncu)
 more_stages=(failed eager serial tuned batches turns)  # what a second run does with --after
 declare -A limit=([smoke]=60 [tests]=125 [network]=125 [memcheck]=125 [racecheck]=125 [train]=125 [warm]=125 [step]=100 [pytorch]=130
@@ -74,8 +76,8 @@ if [ -n "$after" ]; then after=$(realpath "$after"); fi
 if [ -n "$bin" ]; then bin=$(realpath -m "$bin"); elif [ -x "$root/bin/train" ]; then bin=$root/bin; else bin=$root/build/release/bin; fi
 cd "$root" || exit 1
 
-# --- stages. Each writes to its log (stdout and stderr), to STAGE.md what is to stand in the report, to STAGE.jsonl measured steps, to
-# STAGE.failed the names of tests. Status 77: skipped, the reason on the last line. ---
+# --- stages. Each writes to its log (stdout and stderr), to STAGE.md what is to stand in the report, to STAGE.jsonl
+# measured steps, to STAGE.failed the names of tests. Status 77: skipped, the reason on the last line. ---
 
 figure() { printf '%s\n' "$*" | tee -a "$work/$inside.md"; }
 skip() { echo "$1" && exit 77; }
@@ -222,8 +224,8 @@ average_precision() {
   field "$(tr -d '\n ' < "$work/$1/eval/metrics.json")" mAP
 }
 
-# Two trainings of one seed: their roundings differ, and training magnifies that step by step. Bounds: of the first loss by precision, of
-# the mean loss of 100 steps, both relative, and of mAP.
+# Two trainings of one seed: their roundings differ, and training magnifies that step by step. Bounds: of the first loss
+# by precision, of the mean loss of 100 steps, both relative, and of mAP.
 declare -A max_first=([fp32]=0.001 [tf32]=0.01 [bf16]=0.03)
 max_last=0.10 max_map=0.10
 within() { awk -v a="$1" -v b="$2" -v most="$3" -v relative="$4" 'BEGIN { d = a - b; if (d < 0) d = -d; if (relative) d /= b; exit !(d <= most) }'; }
@@ -419,8 +421,8 @@ if [ ! -x "$bin/benchmark" ]; then
   exit 1
 fi
 
-# Where cuDNN and what it loads lie: those of an installed PyTorch first (not imported, only looked for), which are newer than a system's
-# and fit together; then the loader's own; then those of a CUDA toolkit.
+# Where cuDNN and what it loads lie: those of an installed PyTorch first (not imported, only looked for), which are
+# newer than a system's and fit together; then the loader's own; then those of a CUDA toolkit.
 python_library_folders() {
   python3 - 2> /dev/null <<'PYTHON'
 import pathlib, sys
@@ -464,7 +466,8 @@ left() { echo $((seconds - (SECONDS - began) - 8)); }  # the report takes its ti
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 declare -A verdict took
-# Ends what a session of processes has left: a `timeout` inside a stage has a process group of its own, which that of the stage does not reach.
+# Ends what a session of processes has left: a `timeout` inside a stage has a process group of its own, which that of
+# the stage does not reach.
 end_session() {
   local stat fields
   for stat in /proc/[0-9]*/stat; do

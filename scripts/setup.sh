@@ -76,9 +76,9 @@ read_missing() {
   mapfile -t missing_optional < <(missing_of "$optional")
 }
 
-# cuDNN is used through headers that NVIDIA publishes apart from it, on the Python package index; a wheel is a zip file, nothing
-# of Python is run or installed. The version is the one the tests were run with. A build without them works, so trouble here is
-# reported and is no failure.
+# cuDNN is used through headers that NVIDIA publishes apart from it, on the Python package index; a wheel is a zip file,
+# nothing of Python is run or installed. The version is the one the tests were run with. A build without them works, so
+# trouble here is reported and is no failure.
 frontend_version=1.15.0
 fetch_cudnn_frontend() {
   local cache wheel_dir

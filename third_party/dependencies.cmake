@@ -58,8 +58,9 @@ if(GRADLIBRA_TESTS)
   gradlibra_require("${GTest_FOUND}" GoogleTest libgtest-dev)
 endif()
 
-# Debian has no static libfmt; its headers can hold the whole library instead. What is not needed any more is left out by the
-# linker. The C++ runtime is linked in as well; libc, libm and OpenMP's runtime stay shared (scripts/bundle.sh copies the last).
+# Debian has no static libfmt; its headers can hold the whole library instead. What is not needed any more is left out
+# by the linker. The C++ runtime is linked in as well; libc, libm and OpenMP's runtime stay shared (scripts/bundle.sh
+# copies the last).
 if(GRADLIBRA_STATIC_DEPS)
   find_library(GRADLIBRA_YAML_CPP_STATIC libyaml-cpp.a)
   gradlibra_require("${GRADLIBRA_YAML_CPP_STATIC}" libyaml-cpp.a libyaml-cpp-dev)
@@ -133,8 +134,8 @@ function(gradlibra_header_version header prefix result)
   set(${result} "${version}" PARENT_SCOPE)
 endfunction()
 
-# A library that is a header and a library file beside the CUDA toolkit, as the imported target `target`. Its row in the table is
-# written here only when it is missing; its version is in GRADLIBRA_<option>_VERSION.
+# A library that is a header and a library file beside the CUDA toolkit, as the imported target `target`. Its row in the
+# table is written here only when it is missing; its version is in GRADLIBRA_<option>_VERSION.
 function(gradlibra_find_with_cuda option name target header library version_header version_prefix cost)
   set(GRADLIBRA_HAVE_${option} OFF)
   if(NOT GRADLIBRA_${option})
@@ -164,8 +165,9 @@ option(GRADLIBRA_NCCL "several GPUs" ON)
 set(cost "GPU convolutions use plain kernels, many times slower")
 gradlibra_find_with_cuda(CUDNN cuDNN CUDNN::cudnn cudnn.h cudnn cudnn_version.h CUDNN "${cost}, install cuDNN 9")
 if(GRADLIBRA_HAVE_CUDNN)
-  # cuDNN 9 is used through NVIDIA's headers for its graph interface, which are not part of cuDNN. scripts/setup.sh puts them into
-  # third_party/.cache; others are taken first from CUDNN_FRONTEND_ROOT (the folder above include/), then from the system.
+  # cuDNN 9 is used through NVIDIA's headers for its graph interface, which are not part of cuDNN. scripts/setup.sh puts
+  # them into third_party/.cache; others are taken first from CUDNN_FRONTEND_ROOT (the folder above include/), then from
+  # the system.
   set(GRADLIBRA_HAVE_CUDNN OFF)
   set(CUDNN_FRONTEND_ROOT "" CACHE PATH "folder of NVIDIA's cudnn-frontend, the one above include/")
   find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h

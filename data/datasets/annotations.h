@@ -79,7 +79,8 @@ struct RawSplit {
 // annotations/instances_<name>.json, whichever exists first. std::runtime_error names what was tried and what is there.
 [[nodiscard]] std::filesystem::path split_file(const DatasetConfig& config, Split split);
 
-// `folder`/`name`, or that with one of the usual extensions; empty if there is no such file. `guessed` tells the second case.
+// `folder`/`name`, or that with one of the usual extensions; empty if there is no such file. `guessed` tells the second
+// case.
 [[nodiscard]] std::filesystem::path find_image(const std::filesystem::path& folder, const std::string& name,
                                                bool& guessed);
 [[nodiscard]] bool has_image_extension(const std::filesystem::path& file);

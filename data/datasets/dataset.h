@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Annotated images as the rest of the program sees them: class list, groups, splits, boxes; and what was wrong in the files.
+// Annotated images as the rest of the program sees them: class list, groups, splits, boxes; and what was wrong in the
+// files.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +13,8 @@
 
 namespace gradlibra {
 
-// Image pixels, continuous coordinates, x1 < x2 and y1 < y2; width is x2 - x1 (no "+1"). A pixel column i covers [i, i+1).
+// Image pixels, continuous coordinates, x1 < x2 and y1 < y2; width is x2 - x1 (no "+1"). A pixel column i covers
+// [i, i+1).
 struct Box {
   float x1 = 0, y1 = 0, x2 = 0, y2 = 0;
   friend bool operator==(const Box&, const Box&) = default;
@@ -84,8 +86,9 @@ struct DatasetConfig {
   std::string train = "train", val = "val", test = "test";
   std::string image_dir = "";       // under root; empty: JPEGImages (VOC), images (COCO)
   std::string annotation_dir = "";  // under root; VOC only, empty: Annotations
-  // VOC files count pixels from 1: (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax - 1, ymax - 1), as MMDetection
-  // reads them, so that a box over all of a W x H image is (0, 0, W - 1, H - 1). Fractions are kept. false: as written.
+  // VOC files count pixels from 1: (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax - 1, ymax - 1), as
+  // MMDetection reads them, so that a box over all of a W x H image is (0, 0, W - 1, H - 1). Fractions are kept. false:
+  // as written.
   bool voc_one_based = true;
   std::string unknown_class = "error";  // error | drop
   // error | drop: empty, not finite, wholly outside (partly outside is clipped, swapped is put right)

@@ -110,7 +110,8 @@ struct StbFree {
 }  // namespace
 
 ImageInfo read_image_info(const fs::path& file) {
-  // Headers are short, but comments, colour profiles and previews may come before the size: then the whole file is read.
+  // Headers are short, but comments, colour profiles and previews may come before the size: then the whole file is
+  // read.
   constexpr int64_t kUsualHeader = 64 << 10;
   std::string text = read_file(file, kMaxImageBytes, kUsualHeader);
   check_format(file, as_bytes(text));

@@ -41,7 +41,8 @@ inline constexpr int64_t kMaxImagePixels = 1LL << 28;
 // By extension: .png, .jpg (quality 92). Written to a temporary file and renamed.
 void write_image(const std::filesystem::path& file, const Image& image);
 
-// Area averaging when shrinking, bilinear when enlarging, per axis; pixel centres at half-integers. Sizes are at least 1.
+// Area averaging when shrinking, bilinear when enlarging, per axis; pixel centres at half-integers. Sizes are at least
+// 1.
 [[nodiscard]] Image resize(const Image& image, int width, int height);
 
 struct Color {

@@ -48,7 +48,8 @@ struct VocResult {
   std::map<std::string, std::optional<double>> group_ap, group_recall;
 };
 
-// PASCAL VOC AP by class at one IoU threshold. A detection with a non-finite score or coordinate is std::invalid_argument.
+// PASCAL VOC AP by class at one IoU threshold. A detection with a non-finite score or coordinate is
+// std::invalid_argument.
 [[nodiscard]] VocResult voc_metrics(const Dataset& dataset, const Detections& detections,
                                     const VocOptions& options = {});
 

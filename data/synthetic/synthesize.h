@@ -37,8 +37,9 @@ struct SynthesizedPatch {
 // One patch; a pure function of its arguments, the same bytes on every machine (no libm call whose last bit may differ
 // decides a pixel). Boxes are whole pixels and tight around the visible part of a cell, its cytoplasm included; around
 // the nucleus of a bare nucleus and the body without flagella of a trichomonad; cells of a cluster have a box each.
-// Blood cells, neutrophils, mucus, bacteria, debris, smudged chromatin and cytoplasm without a nucleus are not annotated. A cell that
-// shows less than half of its box at the border is marked difficult. Classes: data/synthetic/synthetic_classes.h.
+// Blood cells, neutrophils, mucus, bacteria, debris, smudged chromatin and cytoplasm without a nucleus are not
+// annotated. A cell that shows less than half of its box at the border is marked difficult. Classes:
+// data/synthetic/synthetic_classes.h.
 [[nodiscard]] SynthesizedPatch synthesize_patch(const SynthesizeConfig& config, Split split, int index);
 
 // Writes JPEGImages/*.png, Annotations/*.xml, ImageSets/Main/{train,val,test}.txt and classes.yaml (class list and

@@ -26,9 +26,9 @@ const std::map<std::string, std::vector<std::string>>& cervical_groups() {
 namespace {
 
 // Ranges a trait is drawn from, denser in the middle; see CellTraits for the units. Sources: The Bethesda System for
-// Reporting Cervical Cytology, 3rd ed.: ASC_US nuclei have 2.5 to 3 times the area of a normal intermediate nucleus (about
-// 35 um^2, here 16 units across), LSIL more than 3; HSIL and ASC_H are the size of metaplastic cells with a high N/C
-// ratio, HSIL with the darker and more irregular nucleus.
+// Reporting Cervical Cytology, 3rd ed.: ASC_US nuclei have 2.5 to 3 times the area of a normal intermediate nucleus
+// (about 35 um^2, here 16 units across), LSIL more than 3; HSIL and ASC_H are the size of metaplastic cells with a high
+// N/C ratio, HSIL with the darker and more irregular nucleus.
 struct BodyRanges {
   Range diameter, aspect, irregularity, opacity;
   float orange, pink;  // probabilities of the stains
@@ -56,7 +56,7 @@ constexpr BodyRanges kBodies[kCellClasses] = {
     /* ASC_H        */ {{38, 58},  {0.72, 1},    {0.02, 0.07}, {1.00, 1.50}, 0.02, 0.15, {0, 4},  {0, 2}},
 };
 constexpr NucleusRanges kNuclei[kCellClasses] = {
-    //                  diameter  share       aspect      irregularity darkness      coarseness  halo     depth       rim
+    //                  diameter  share       aspect      irregularity darkness      coarseness  halo     depth      rim
     /* inflammation */ {{18, 26}, {},         {.75, 1},   {.01, .06},  {.75, 1.15},  {.20, .45}, {3, 8},  {.45, .80}, {0, .15}},
     /* normal       */ {{13, 19}, {},         {.80, 1},   {.00, .04},  {.90, 1.40},  {.15, .35}, {0, 2},  {.00, .30}, {}},
     /* HSIL         */ {{},       {.64, .86}, {.60, .95}, {.05, .12},  {1.45, 2.10}, {.45, .80}, {},      {},         {}},

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic for synthetic smears with the same bits everywhere: only + - * / and sqrt, exact by IEEE 754, touch pixels.
+// Arithmetic for synthetic smears with the same bits everywhere: only + - * / and sqrt, exact by IEEE 754, touch
+// pixels.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The slide of a synthetic smear: optical density that adds up (Beer and Lambert), what lies there besides cells, optics.
+// The slide of a synthetic smear: optical density that adds up (Beer and Lambert), what lies there besides cells,
+// optics.
 #pragma once
 
 #include <vector>

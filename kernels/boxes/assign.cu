@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Target assignment on the device, without a P x M matrix. One block per ground truth reduces over the priors (its nearest points;
-// its largest overlap); one thread per prior then walks the image's ground truth, which all threads of a block read together.
-// Every decision is a comparison of values that the host computes with the same roundings, so results are the host's exactly.
+// Target assignment on the device, without a P x M matrix. One block per ground truth reduces over the priors (its
+// nearest points; its largest overlap); one thread per prior then walks the image's ground truth, which all threads of
+// a block read together. Every decision is a comparison of values that the host computes with the same roundings, so
+// results are the host's exactly.
 #include "kernels/block_reduce.cuh"
 #include "kernels/block_tree.cuh"
 #include "kernels/boxes/assign.h"
@@ -51,7 +52,8 @@ __device__ float stride_of_box(const float* __restrict__ priors, int64_t P, cons
   return s.filled > 0 ? s.filled : s.smallest;
 }
 
-// One block per ground truth box. Its k nearest points come one by one: each pass finds the first behind the one found before.
+// One block per ground truth box. Its k nearest points come one by one: each pass finds the first behind the one found
+// before.
 __global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
                                       const PointAssign options, int32_t* __restrict__ candidates) {
   const int64_t id = blockIdx.x;

@@ -9,8 +9,9 @@
 
 namespace gradlibra::kernels {
 
-// Common to both: gt_boxes (N, M, 4) x1, y1, x2, y2 in pixels, padded; gt_counts (N): the first gt_counts[n] <= M are real.
-// assigned (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1. No boxes: all 0. Memory is O(P + M), never P * M.
+// Common to both: gt_boxes (N, M, 4) x1, y1, x2, y2 in pixels, padded; gt_counts (N): the first gt_counts[n] <= M are
+// real. assigned (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1. No boxes: all 0. Memory is O(P + M),
+// never P * M.
 
 struct PointAssign {
   float scale = 4;  // a box of side scale * stride belongs to the level of that stride
@@ -32,12 +33,15 @@ void point_assign(Cuda&, View<const float> priors, View<const float> gt_boxes, V
 struct MaxIouAssign {
   float pos_iou = 0.5f;
   float neg_iou = 0.4f;
-  float min_pos_iou =
-      1e-6f;  // 0 reproduces the reference, where an untouched ground truth takes every prior; above 1 no box is given that way
+  // 0 reproduces the reference, where an untouched ground truth takes every prior; above 1 no box is given that way.
+  float min_pos_iou = 1e-6f;
+  above 1 no box is given that way 1e-6f;
 };
 
-// MaxIoUAssigner. boxes (N, P, 4): each image's own proposals. With m the largest IoU of a box, k its ground truth (ties: lower):
-//   m < neg_iou -> 0;  m >= pos_iou -> k;  between -> -1.   Low quality: with M_g = largest IoU of g over all boxes, a box
+// MaxIoUAssigner. boxes (N, P, 4): each image's own proposals. With m the largest IoU of a box, k its ground truth
+// (ties: lower):
+//   m < neg_iou -> 0;  m >= pos_iou -> k;  between -> -1.   Low quality: with M_g = largest IoU of g over all boxes, a
+//   box
 //   belongs to the largest g with IoU(g, box) == M_g >= min_pos_iou if there is one, whatever was said before.
 // IoU by kernels/boxes/box_iou.h, recomputed with identical arithmetic. NaN boxes have overlap 0 with everything.
 // workspace: max_iou_assign_workspace(N, M) floats; it holds M_g.
@@ -50,7 +54,8 @@ void max_iou_assign(Cuda&, View<const float> boxes, View<const float> gt_boxes, 
 // From an assignment to training targets, row by row:
 //   labels (N, P): gt_labels[k-1] of a positive, `background` otherwise;  class_weights (N, P): 0 if ignored, else 1;
 //   box_targets (N, P, 4): the ground truth box of a positive, else 0;    box_weights (N, P): 1 for a positive, else 0.
-// gt_labels (N, M). Null labels/class_weights views (and then gt_labels) skip those two (the init stage of RepPoints gives no class target).
+// gt_labels (N, M). Null labels/class_weights views (and then gt_labels) skip those two (the init stage of RepPoints
+// gives no class target).
 void gather_targets(Cpu&, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
                     int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
                     View<float> box_weights);
@@ -59,8 +64,8 @@ void gather_targets(Cuda&, View<const int32_t> assigned, View<const float> gt_bo
                     View<float> box_weights);
 
 // counts[0] = positives (assigned > 0), counts[1] = valid rows (assigned >= 0), counts[2] = sum over images of
-// max(positives of the image, 1), counts[3] = sum over images of max(positives, 1) + max(negatives, 1). As doubles, (4).
-// workspace: count_assigned_workspace(N) int32, for the device; a host needs none.
+// max(positives of the image, 1), counts[3] = sum over images of max(positives, 1) + max(negatives, 1). As doubles,
+// (4). workspace: count_assigned_workspace(N) int32, for the device; a host needs none.
 constexpr int64_t count_assigned_workspace(int64_t N) { return 2 * N; }
 void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);
 void count_assigned(Cuda&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);

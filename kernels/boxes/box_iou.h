@@ -27,16 +27,16 @@ GRADLIBRA_HOST_DEVICE inline BoxOverlap box_overlap(const float* a, const float*
 #endif
 }
 
-// IoU = I / max(A1 + A2 - I, 1e-6). Boxes without a common interior have overlap 0, and so has a box with a NaN coordinate
-// (its area is NaN, whatever the comparisons above made of it).
+// IoU = I / max(A1 + A2 - I, 1e-6). Boxes without a common interior have overlap 0, and so has a box with a NaN
+// coordinate (its area is NaN, whatever the comparisons above made of it).
 GRADLIBRA_HOST_DEVICE inline float box_iou(const float* a, const float* b) {
   const BoxOverlap o = box_overlap(a, b);
   if (!(o.united == o.united)) return 0;
   return o.intersection / (o.united > 1e-6f ? o.united : 1e-6f);
 }
 
-// The test of non-maximum suppression, without a division: I > threshold * (A1 + A2 - I), so an IoU of exactly the threshold
-// survives. Boxes that do not intersect never suppress each other.
+// The test of non-maximum suppression, without a division: I > threshold * (A1 + A2 - I), so an IoU of exactly the
+// threshold survives. Boxes that do not intersect never suppress each other.
 GRADLIBRA_HOST_DEVICE inline bool boxes_overlap_above(const float* a, const float* b, float threshold) {
   const BoxOverlap o = box_overlap(a, b);
   return o.intersection > 0 && o.intersection > threshold * o.united;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Greedy non-maximum suppression on the device, over the sorted candidates in words of 64. First the overlaps of all pairs, one bit
-// each, in tiles of 64 x 64. Then one block per image walks the words: a warp decides the 64 candidates of a word, all at once but
-// for chains of overlaps, while the other warps strike out what the word before suppresses further back. To decide a word, the
-// overlaps with itself and with the word before must be at hand, by the later candidate (`near`); all others are kept by the earlier
-// one (`far`), whose row is struck out as a whole. `far` has K^2 bits: beyond kFarWords, the rows take turns in passes.
+// Greedy non-maximum suppression on the device, over the sorted candidates in words of 64. First the overlaps of all
+// pairs, one bit each, in tiles of 64 x 64. Then one block per image walks the words: a warp decides the 64 candidates
+// of a word, all at once but for chains of overlaps, while the other warps strike out what the word before suppresses
+// further back. To decide a word, the overlaps with itself and with the word before must be at hand, by the later
+// candidate (`near`); all others are kept by the earlier one (`far`), whose row is struck out as a whole. `far` has K^2
+// bits: beyond kFarWords, the rows take turns in passes.
 #include "kernels/boxes/nms.h"
 
 #include <limits>
@@ -68,8 +69,9 @@ __global__ void prepare_kernel(const Nms nms, const float* __restrict__ scores, 
   if (threadIdx.x == 0) nms.valid[n] = valid;
 }
 
-// The overlaps of 64 candidates with 64, a thread for each of the former, four such tiles per block: rows of one word, columns of
-// four neighbouring words. blockIdx.x counts the groups of four, image after image, blockIdx.y the words of the pass.
+// The overlaps of 64 candidates with 64, a thread for each of the former, four such tiles per block: rows of one word,
+// columns of four neighbouring words. blockIdx.x counts the groups of four, image after image, blockIdx.y the words of
+// the pass.
 __global__ void overlaps_kernel(const Nms nms, int groups, int64_t first_row, int64_t max_kept,
                                 const int32_t* __restrict__ kept_counts) {
   __shared__ float4 boxes[kTiles][kWord];
@@ -115,8 +117,8 @@ __device__ Word ballot(bool low, bool high) {
   return low_votes | high_votes << 32;
 }
 
-// Which candidates of a word are kept, on all lanes of a warp. alive: those that no word but the previous suppresses; low, high: Near
-// of the bits `lane` and `lane + 32`. Each round decides at least the first that is open, mostly all.
+// Which candidates of a word are kept, on all lanes of a warp. alive: those that no word but the previous suppresses;
+// low, high: Near of the bits `lane` and `lane + 32`. Each round decides at least the first that is open, mostly all.
 __device__ Word resolve(Word alive, Word previous_kept, const Near& low, const Near& high) {
   Word open = alive & ballot((low.previous & previous_kept) == 0, (high.previous & previous_kept) == 0), kept = 0;
   while (open != 0) {
@@ -126,8 +128,8 @@ __device__ Word resolve(Word alive, Word previous_kept, const Near& low, const N
   return kept;
 }
 
-// Strikes out what the kept candidates of word w suppress in words w + 2, w + 3, ... < words. Each of kStrikeWarps warps has its
-// rows of the word, and loads several words of them before it uses one.
+// Strikes out what the kept candidates of word w suppress in words w + 2, w + 3, ... < words. Each of kStrikeWarps
+// warps has its rows of the word, and loads several words of them before it uses one.
 __device__ void strike(const Word* far_of_word, int64_t row_words, Word kept, int64_t w, int64_t words, int warp,
                        int lane, unsigned* struck) {
   const Word* rows = far_of_word + kRowsPerWarp * warp * row_words;

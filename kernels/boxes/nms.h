@@ -14,8 +14,8 @@ namespace gradlibra::kernels {
 // boxes (N, K, 4), scores (N, K), labels (N, K); the first counts[n] candidates of image n are real.
 // keep (N, max_kept): indices of what is kept in order of score, -1 behind; kept_counts (N).
 // Boxes with NaN coordinates or NaN score are never kept. K may be 0; on the device it is at most kMaxNmsCandidates.
-// The test is boxes_overlap_above of kernels/boxes/box_iou.h. workspace: nms_workspace int64 values, on the device at most about
-// 16 MiB of overlaps per image whatever K is.
+// The test is boxes_overlap_above of kernels/boxes/box_iou.h. workspace: nms_workspace int64 values, on the device at
+// most about 16 MiB of overlaps per image whatever K is.
 inline constexpr int64_t kMaxNmsCandidates = 380 * 1024;
 int64_t nms_workspace(const Cpu&, int64_t N, int64_t K);
 int64_t nms_workspace(const Cuda&, int64_t N, int64_t K);

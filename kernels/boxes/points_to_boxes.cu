@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Point sets to boxes on the device. One thread per row (all K points): K is 9, a warp reduction would cost more than it saves.
-// A row's 72 bytes are read two or three times; the first pass brings them into L1. The backward pass, which also writes them, takes a
-// block's rows through shared memory instead, so that device memory sees whole lines. The gradient by m is summed per block in
-// double, then over blocks by one block, always in one order.
+// Point sets to boxes on the device. One thread per row (all K points): K is 9, a warp reduction would cost more than
+// it saves. A row's 72 bytes are read two or three times; the first pass brings them into L1. The backward pass, which
+// also writes them, takes a block's rows through shared memory instead, so that device memory sees whole lines. The
+// gradient by m is summed per block in double, then over blocks by one block, always in one order.
 #include "kernels/block_reduce.cuh"
 #include "kernels/boxes/points_to_boxes.h"
 
@@ -86,8 +86,8 @@ __global__ void points_to_boxes_kernel(const Args a, float* __restrict__ boxes) 
   }
 }
 
-// Writes the gradient of one axis of a row and returns its share of the gradient by m. `grad` may be where the row's offsets are: a value
-// is written behind its last use.
+// Writes the gradient of one axis of a row and returns its share of the gradient by m. `grad` may be where the row's
+// offsets are: a value is written behind its last use.
 __device__ float backward_axis(const Args& a, const Axis v, int axis, const float* grad_box, float stride, bool add,
                                float* grad) {
   const float grad_lo = grad_box[axis] * stride, grad_hi = grad_box[2 + axis] * stride;

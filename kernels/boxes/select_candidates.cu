@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Candidates on the device: sorted levels, then one block per image that moves up what is left, a block's width at a time.
+// Candidates on the device: sorted levels, then one block per image that moves up what is left, a block's width at a
+// time.
 #include "kernels/boxes/select_candidates.h"
 
 #include "kernels/boxes/clip_box.h"
@@ -35,7 +36,8 @@ __device__ void write(const Filling& f, int64_t k, const ClippedBox& box, float 
   f.sources[k] = source;
 }
 
-// A thread's place among those that stay: the stayers in earlier rounds, in the warps before its own, in the lanes before it.
+// A thread's place among those that stay: the stayers in earlier rounds, in the warps before its own, in the lanes
+// before it.
 __global__ void fill_kernel(const Filling f) {
   __shared__ int of_warp[kFillBlock / 32];
   const int64_t n = blockIdx.x;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Before and after suppression: from the scores of all cells to an image's candidates, and from what is kept to its detections.
+// Before and after suppression: from the scores of all cells to an image's candidates, and from what is kept to its
+// detections.
 #pragma once
 
 #include <array>
@@ -18,7 +19,8 @@ struct CandidateOptions {
   bool keep_empty_boxes = false;
 };
 
-// What may be suppressed, padded to K = candidates_per_image(..) rows. Behind the counts[n] real ones: boxes and scores 0, the rest -1.
+// What may be suppressed, padded to K = candidates_per_image(..) rows. Behind the counts[n] real ones: boxes and scores
+// 0, the rest -1.
 struct Candidates {
   View<float> boxes;      // (N, K, 4): x1, y1, x2, y2, clipped to the image
   View<float> scores;     // (N, K)
@@ -27,13 +29,16 @@ struct Candidates {
   View<int32_t> counts;   // (N)
 };
 
-// scores (N, P, C), boxes (N, P, 4) of the cells of all levels, level_rows[l] cells each (a host list, sum P); sizes (N, 2): height,
-// width. MMDetection's filter_scores_and_topk and its box filter, for each image:
-//  1. level after level the (cell, class) entries with score > score_threshold by score descending (ties: lower cell * C + class; NaN
+// scores (N, P, C), boxes (N, P, 4) of the cells of all levels, level_rows[l] cells each (a host list, sum P); sizes
+// (N, 2): height, width. MMDetection's filter_scores_and_topk and its box filter, for each image:
+//  1. level after level the (cell, class) entries with score > score_threshold by score descending (ties: lower cell *
+//  C + class; NaN
 //     never), of these the first nms_pre;
-//  2. their boxes clipped, x to [0, width] and y to [0, height]; those without area (NaN too) are dropped unless keep_empty_boxes.
-// Candidates come in this order. K = sum over levels of min(nms_pre, rows * C), so shapes follow from shapes, never from scores.
-// P * C < 2^31, at most kMaxSegments levels; any dimension may be 0. workspace: select_candidates_workspace int64 values.
+//  2. their boxes clipped, x to [0, width] and y to [0, height]; those without area (NaN too) are dropped unless
+//  keep_empty_boxes.
+// Candidates come in this order. K = sum over levels of min(nms_pre, rows * C), so shapes follow from shapes, never
+// from scores. P * C < 2^31, at most kMaxSegments levels; any dimension may be 0. workspace:
+// select_candidates_workspace int64 values.
 int64_t candidates_per_image(std::span<const int64_t> level_rows, int64_t C, int64_t nms_pre);
 int64_t select_candidates_workspace(const Cpu&, int64_t N, int64_t P, int64_t C, int64_t K);
 int64_t select_candidates_workspace(const Cuda&, int64_t N, int64_t P, int64_t C, int64_t K);
@@ -51,7 +56,8 @@ void gather_detections(Cpu&, View<const float> boxes, View<const float> scores, 
 void gather_detections(Cuda&, View<const float> boxes, View<const float> scores, View<const int32_t> labels,
                        View<const int32_t> keep, View<float> detections);
 
-// What both versions check first, and the call of sort_scores with which they begin: step 1 as a sort of the entries of each level.
+// What both versions check first, and the call of sort_scores with which they begin: step 1 as a sort of the entries of
+// each level.
 struct LevelSort {
   View<const float> entries;  // (N, P * C)
   std::array<int64_t, kMaxSegments> lengths;

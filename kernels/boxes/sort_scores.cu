@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Sorted segments on the device: a merge sort of 64-bit keys (kernels/boxes/sort_key.h), all segments of all rows at once. A block sorts a
-// tile of a segment in shared memory; then pairs of sorted runs are merged until a run is a segment. Keys are distinct, so an
-// element's place in a merged run is its place in its own run plus the number of smaller keys in the other, which a thread
-// finds by bisection: no thread waits for another. Whatever comes behind the first `limit` of its run is dropped on the way, so
-// beyond the first pass the work is that of what can still be chosen. (CUB's segmented sorts would order all of every segment first, and
-// need the CUDA toolkit to be tested.)
+// Sorted segments on the device: a merge sort of 64-bit keys (kernels/boxes/sort_key.h), all segments of all rows at
+// once. A block sorts a tile of a segment in shared memory; then pairs of sorted runs are merged until a run is a
+// segment. Keys are distinct, so an element's place in a merged run is its place in its own run plus the number of
+// smaller keys in the other, which a thread finds by bisection: no thread waits for another. Whatever comes behind the
+// first `limit` of its run is dropped on the way, so beyond the first pass the work is that of what can still be
+// chosen. (CUB's segmented sorts would order all of every segment first, and need the CUDA toolkit to be tested.)
 #include "kernels/boxes/sort_scores.h"
 
 #include <utility>
@@ -28,7 +28,8 @@ struct Sorting {
   float lowest;
 };
 
-// Element `place` of the run that begins at `run` of segment s: to `keys`, or to the result once that run is the segment.
+// Element `place` of the run that begins at `run` of segment s: to `keys`, or to the result once that run is the
+// segment.
 __device__ void put(const Sorting& sorting, const Segment& s, int64_t n, int64_t run, int64_t place, uint64_t key,
                     uint64_t* keys) {
   if (keys != nullptr)
@@ -54,7 +55,8 @@ __device__ void sort_block(uint64_t* keys, int size) {
     }
 }
 
-// blockIdx.y is the segment, blockIdx.x counts the tiles of the longest one, row after row. keys null: tiles are whole segments.
+// blockIdx.y is the segment, blockIdx.x counts the tiles of the longest one, row after row. keys null: tiles are whole
+// segments.
 __global__ void sort_tiles_kernel(const Sorting sorting, int tiles, uint64_t* keys) {
   __shared__ uint64_t tile[kTile];
   const Segment s = sorting.segments.at[blockIdx.y];

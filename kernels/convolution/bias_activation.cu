@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A thread owns 16 neighbouring bytes of the map: one read of x, one of the residual, one write; the bias stays in a cache.
+// A thread owns 16 neighbouring bytes of the map: one read of x, one of the residual, one write; the bias stays in a
+// cache.
 #include "kernels/convolution/bias_activation.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What follows a convolution: bias, residual and ReLU in one pass over the map, where the convolution itself did not take them along.
+// What follows a convolution: bias, residual and ReLU in one pass over the map, where the convolution itself did not
+// take them along.
 #pragma once
 
 #include "kernels/executor.h"
@@ -9,9 +10,9 @@
 
 namespace gradlibra::kernels {
 
-// y[r, c] = activation((x[r, c] + residual[r, c]) + bias[c]), in float and rounded once: the order in which cuDNN's fused engines add.
-// x and y (..., C): leading dimensions are rows. bias (C) and residual (as x) may be empty views (null): then they are left out. y may be
-// x or residual, never an overlapping other array. NaN stays NaN.
+// y[r, c] = activation((x[r, c] + residual[r, c]) + bias[c]), in float and rounded once: the order in which cuDNN's
+// fused engines add. x and y (..., C): leading dimensions are rows. bias (C) and residual (as x) may be empty views
+// (null): then they are left out. y may be x or residual, never an overlapping other array. NaN stays NaN.
 template <MapType T>
 void bias_activation(Cpu&, In<T> x, In<T> bias, In<T> residual, Activation activation, View<T> y);
 template <MapType T>

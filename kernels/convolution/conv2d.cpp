@@ -49,7 +49,8 @@ void for_lanes(int64_t channels, Body&& body) {
   for (; c < channels; ++c) body(c, std::integral_constant<int, 1>());
 }
 
-// Weights (K, R, S, C) as (K / kLanes, R, S, C, kLanes): eight output channels side by side, the last block filled up with 0.
+// Weights (K, R, S, C) as (K / kLanes, R, S, C, kLanes): eight output channels side by side, the last block filled up
+// with 0.
 std::vector<float> output_channels_last(const float* weight, int64_t K, int64_t taps_times_c) {
   const int64_t blocks = chunk_count(K, kLanes);
   std::vector<float> packed(static_cast<size_t>(blocks * taps_times_c * kLanes));

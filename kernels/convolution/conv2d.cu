@@ -7,8 +7,8 @@
 //   backward weight  grad_weight[o, k k c] = sum over (n, i, j)    grad_y[n, i, j, o]  * x[n, i's tap, c]
 //
 // A block owns a square tile of the output and walks the whole depth in steps through shared memory; a thread owns
-// kMicro x kMicro elements, spaced 16 apart. Every element is one chain of additions in a fixed order, so no bits depend
-// on the launch; the price is few blocks for the weight gradient of a small layer.
+// kMicro x kMicro elements, spaced 16 apart. Every element is one chain of additions in a fixed order, so no bits
+// depend on the launch; the price is few blocks for the weight gradient of a small layer.
 #include <algorithm>
 
 #include "kernels/convolution/conv2d.h"

@@ -27,10 +27,11 @@ struct ConvDims {
 // Throws std::invalid_argument with the shapes in the message unless the three belong together.
 ConvDims conv_dims(const char* op, const Shape& x, const Shape& weight, const Shape& y, const ConvShape& shape);
 
-// y[n,i,j,o] = bias[o] + sum_{kr,kc,c} weight[o,kr,kc,c] * x[n, i*stride - padding + kr*dilation, j*stride - padding + kc*dilation, c],
-// taps outside the map count as 0. A bias view without data means none. Sums in float32 over (kr, kc, c) in this order.
-// x (N, H, W, C), weight (K, R, S, C), bias (K), y (N, P, Q, K) with P, Q = conv_size. N may be 0.
-// Non-finite values spread to what they touch; CUDA multiplies by the 0 of the padding, so an infinite weight gives NaN there.
+// y[n,i,j,o] = bias[o] + sum_{kr,kc,c} weight[o,kr,kc,c] *
+// x[n, i*stride - padding + kr*dilation, j*stride - padding + kc*dilation, c], taps outside the map count as 0. A bias
+// view without data means none. Sums in float32 over (kr, kc, c) in this order. x (N, H, W, C), weight (K, R, S, C),
+// bias (K), y (N, P, Q, K) with P, Q = conv_size. N may be 0. Non-finite values spread to what they touch; CUDA
+// multiplies by the 0 of the padding, so an infinite weight gives NaN there.
 void conv2d(Cpu&, View<const float> x, View<const float> weight, View<const float> bias, const ConvShape& shape,
             View<float> y);
 void conv2d(Cuda&, View<const float> x, View<const float> weight, View<const float> bias, const ConvShape& shape,

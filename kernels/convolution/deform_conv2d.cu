@@ -3,14 +3,15 @@
 //
 //   rows: output pixels     columns: outputs o     depth: taps t, and within a tap its channels c
 //
-// A block computes a tile of kPixels x kOutputs and walks along the depth in steps of kDepth channels of one tap. Per step it needs
-// kPixels x kDepth samples (made here, from four corners each) and kOutputs x kDepth weights, both in shared memory, in two copies:
-// while the tensor cores multiply this step, the next one's weights are copied and its samples made. Every sample is made once if
-// O <= kOutputs; for that the tile is wide, and only one block fits a multiprocessor at a time.
+// A block computes a tile of kPixels x kOutputs and walks along the depth in steps of kDepth channels of one tap. Per
+// step it needs kPixels x kDepth samples (made here, from four corners each) and kOutputs x kDepth weights, both in
+// shared memory, in two copies: while the tensor cores multiply this step, the next one's weights are copied and its
+// samples made. Every sample is made once if O <= kOutputs; for that the tile is wide, and only one block fits a
+// multiprocessor at a time.
 //
-// The eight warps share the tile as 2 x 4 pieces of kWarpPixels x kWarpOutputs. A piece's sums fill 128 registers of each thread, but
-// it reads just 128 rows of shared memory for its 64 x 64 products: with smaller pieces shared memory would be what the tensor
-// cores wait for.
+// The eight warps share the tile as 2 x 4 pieces of kWarpPixels x kWarpOutputs. A piece's sums fill 128 registers of
+// each thread, but it reads just 128 rows of shared memory for its 64 x 64 products: with smaller pieces shared memory
+// would be what the tensor cores wait for.
 #include "kernels/convolution/deform_conv2d.h"
 
 #include "kernels/convolution/deform_sample.cuh"
@@ -42,16 +43,17 @@ struct Layer {
   bool pairs;  // of outputs begin at multiples of four bytes in every row of y
 };
 
-// Where a chunk of a row lies. A row has 64 bytes, and all banks together are 128 bytes wide: one chunk of eight rows, which ldmatrix
-// reads at once, would lie in two columns of banks, four rows in each. Exclusive-or with half the row number spreads it over all eight.
+// Where a chunk of a row lies. A row has 64 bytes, and all banks together are 128 bytes wide: one chunk of eight rows,
+// which ldmatrix reads at once, would lie in two columns of banks, four rows in each. Exclusive-or with half the row
+// number spreads it over all eight.
 //   row 0:  c0 c1 c2 c3   row 1:  c0 c1 c2 c3
 //   row 2:  c1 c0 c3 c2   row 3:  c1 c0 c3 c2
 //   row 4:  c2 c3 c0 c1   row 5:  c2 c3 c0 c1
 //   row 6:  c3 c2 c1 c0   row 7:  c3 c2 c1 c0
 __device__ int place(int row, int chunk) { return row * kChunks + (chunk ^ (row / 2 % kChunks)); }
 
-// The depth in steps: tap (kr, kc), channels c to c + kDepth; `at` is where they begin in a weight's row. Where C is no multiple of
-// kDepth, a tap's last step is filled up with zeros.
+// The depth in steps: tap (kr, kc), channels c to c + kDepth; `at` is where they begin in a weight's row. Where C is no
+// multiple of kDepth, a tap's last step is filled up with zeros.
 struct Step {
   int kr = 0, kc = 0, c = 0;
   int64_t at = 0;
@@ -161,12 +163,14 @@ struct Sums {
   float at[kWarpPixels / kMmaPixels][kWarpOutputs / kMmaOutputs][4];
 };
 
-// Adds channels part * kMmaDepth to (part + 1) * kMmaDepth of a step. row and column: where the warp's piece begins in the tile.
+// Adds channels part * kMmaDepth to (part + 1) * kMmaDepth of a step. row and column: where the warp's piece begins in
+// the tile.
 __device__ void multiply(const uint4* samples, const uint4* weights, int row, int column, int part, Sums& sums) {
   const int lane = static_cast<int>(threadIdx.x) % 32, chunk = part * (kMmaDepth / kChunk);
-  // Which row of which matrix a lane points at. Of the samples a matrix has pixels 0-7, 8-15, 0-7, 8-15 and channels 0-7, 0-7, 8-15,
-  // 8-15: the four registers of `a`. Weights, [o][c] in memory, are already b's columns: outputs 0-7, 0-7, 8-15, 8-15 and channels
-  // 0-7, 8-15, 0-7, 8-15 are the two registers of two b's. Sixteen rows on, place() only moves on: its swizzle repeats.
+  // Which row of which matrix a lane points at. Of the samples a matrix has pixels 0-7, 8-15, 0-7, 8-15 and channels
+  // 0-7, 0-7, 8-15, 8-15: the four registers of `a`. Weights, [o][c] in memory, are already b's columns: outputs 0-7,
+  // 0-7, 8-15, 8-15 and channels 0-7, 8-15, 0-7, 8-15 are the two registers of two b's. Sixteen rows on, place() only
+  // moves on: its swizzle repeats.
   const uint4* of_samples = samples + place(row + lane % 16, chunk + lane / 16);
   const uint4* of_weights = weights + place(column + lane % 8 + lane / 16 * 8, chunk + lane / 8 % 2);
   unsigned a[kWarpPixels / kMmaPixels][4];

@@ -13,7 +13,8 @@ namespace gradlibra::kernels {
 
 namespace {
 
-// Where one tap reads. Corners v00 (y0, x0), v01 (y0, x0 + 1), v10 (y0 + 1, x0), v11 as index of their cell, -1 outside.
+// Where one tap reads. Corners v00 (y0, x0), v01 (y0, x0 + 1), v10 (y0 + 1, x0), v11 as index of their cell, -1
+// outside.
 struct Tap {
   bool inside = false;  // else the sample and all its derivatives are 0
   float ly = 0, lx = 0;

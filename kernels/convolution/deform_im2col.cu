@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: MIT
 // Deformable columns on the GPU.
 //
-// Forward and backward_offsets: a block owns kRun consecutive samples (taps of neighbouring cells, whose corners are mostly
-// the same pixels, so that L1 serves them). Each sample's position is worked out once, by one thread, into shared memory; then
-// a group of threads takes one sample at a time, a thread 16 bytes of its channels in turn. Forward such a group is a warp, with one
-// sample of 256 bfloat16. For offsets it is eight threads: each sample costs a sum over its group, which four groups of a warp share,
-// and their 16 bytes still are a line of memory (on an H100, P3 in bfloat16, 0.33 ms; 0.44 with a warp, forward 0.32 and 0.29).
+// Forward and backward_offsets: a block owns kRun consecutive samples (taps of neighbouring cells, whose corners are
+// mostly the same pixels, so that L1 serves them). Each sample's position is worked out once, by one thread, into
+// shared memory; then a group of threads takes one sample at a time, a thread 16 bytes of its channels in turn. Forward
+// such a group is a warp, with one sample of 256 bfloat16. For offsets it is eight threads: each sample costs a sum
+// over its group, which four groups of a warp share, and their 16 bytes still are a line of memory (on an H100, P3 in
+// bfloat16, 0.33 ms; 0.44 with a warp, forward 0.32 and 0.29).
 //
-// backward_data is a gather: a scatter would need atomics on every channel, and floating-point ones add in the order of arrival.
-//   1. Bin (n, y0, x0) counts the samples whose upper left corner is that pixel, y0 and x0 from -1 on. One bin for four corners:
+// backward_data is a gather: a scatter would need atomics on every channel, and floating-point ones add in the order of
+// arrival.
+//   1. Bin (n, y0, x0) counts the samples whose upper left corner is that pixel, y0 and x0 from -1 on. One bin for
+//   four corners:
 //      a quarter of the atomics and of the memory that a list per pixel would take.
 //   2. An exclusive scan turns the counts into where each bin's list begins.
 //   3. Every sample enters itself into its bin's list at an integer cursor: the order within a list is arbitrary.
 //   4. A warp per pixel reads the four bins around it, sorts, and adds weight * grad_columns in the contract's order.
-// The sort is by bitmap: a sample sets the bit of its number in a window of kWindow numbers, and bits are read in order. The
-// usual list (36 samples of the cells around, a few rows of the map) lies in one window. A list of any length takes the same
-// path: n samples cost n / 32 steps for every window of their image that is not empty, beside the n additions.
+// The sort is by bitmap: a sample sets the bit of its number in a window of kWindow numbers, and bits are read in
+// order. The usual list (36 samples of the cells around, a few rows of the map) lies in one window. A list of any
+// length takes the same path: n samples cost n / 32 steps for every window of their image that is not empty, beside the
+// n additions.
 #include <algorithm>
 #include <climits>
 #include <cmath>
@@ -44,8 +48,8 @@ constexpr int kWords = kWindow / 32;
 constexpr int kLaneWords = kWords / kWarp;
 constexpr int kSorted = 64;  // samples of a window whose weights are worked out, then added, at a time
 
-// A position as the threads of a group need it: the first channel of each corner, -1 outside the map, corners in the order
-// (y0, x0), (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1).
+// A position as the threads of a group need it: the first channel of each corner, -1 outside the map, corners in the
+// order (y0, x0), (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1).
 struct Tap {
   int64_t corner[4];
   float weight[4];
@@ -103,8 +107,8 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// The sample is v00 + ly (v10 - v00) + lx (v01 - v00) + ly lx (v11 - v01 - v10 + v00): three sums over channels give both
-// derivatives. A thread adds its channels in ascending order, then a group its threads in a tree.
+// The sample is v00 + ly (v10 - v00) + lx (v01 - v00) + ly lx (v11 - v01 - v10 + v00): three sums over channels give
+// both derivatives. A thread adds its channels in ascending order, then a group its threads in a tree.
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     deform_im2col_backward_offsets_kernel(const T* __restrict__ x, const float* __restrict__ offsets,
@@ -221,7 +225,8 @@ __device__ int warp_min(int value) {
   return value;
 }
 
-// The samples around a pixel, unsorted: bins that are neighbours in a row have neighbouring lists, so there are two pieces.
+// The samples around a pixel, unsorted: bins that are neighbours in a row have neighbouring lists, so there are two
+// pieces.
 struct Neighbours {
   const int *upper, *lower;
   int upper_size, size;
@@ -410,8 +415,8 @@ void deform_im2col_backward_data(Cuda& cuda, View<const float> offsets, In<T> gr
           "workspace has " + std::to_string(workspace.size()) + " values, expected " + std::to_string(wanted));
   if (grad_x.size() == 0) return;
 
-  // begins[b] is where bin b's list begins. It is counted, scanned and advanced one element further on: the end of each list is
-  // then where the next one begins.
+  // begins[b] is where bin b's list begins. It is counted, scanned and advanced one element further on: the end of each
+  // list is then where the next one begins.
   int* begins = workspace.data();
   int* lists = begins + bins + 1;
   int* tile_sums =

@@ -18,8 +18,8 @@ struct DeformDims {
 // Throws std::invalid_argument with the shapes in the message unless the three belong together and K is odd.
 DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, const Shape& columns, int kernel);
 
-// T is float or bfloat16 for x, columns and their gradients; offsets and their gradient are float. Sums are made in float and
-// rounded once, also with Accumulate::add.
+// T is float or bfloat16 for x, columns and their gradients; offsets and their gradient are float. Sums are made in
+// float and rounded once, also with Accumulate::add.
 
 // Kernel K x K (K odd), stride 1, padding (K-1)/2, dilation 1, one offset group. Tap t = kr*K + kc reads x at
 //   py = row - pad + kr + offsets[n,row,col,2t]        px = col - pad + kc + offsets[n,row,col,2t+1]
@@ -41,12 +41,12 @@ template <MapType T>
 void deform_im2col_backward_offsets(Cuda&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
                                     View<float> grad_offsets, Accumulate mode);
 
-// grad_x[p] (+)= sum of weight * grad_columns[sample] over the samples that have pixel p as a corner of weight other than 0, in
-// ascending order of sample = ((n*H + row)*W + col)*K*K + t, one by one, the first added to 0 or to what grad_x holds. Both
-// versions keep this order, so they differ by fused multiply-adds only, and a NaN shows where it lands.
-// workspace: deform_im2col_workspace(x.shape(), kernel) int32 values, which the host version does not touch (in bfloat16 it
-// allocates one image in float per thread). The CUDA version numbers samples and corners in int32: it throws if N*H*W*K*K or
-// N*(H+1)*(W+1) is 2^31 or more.
+// grad_x[p] (+)= sum of weight * grad_columns[sample] over the samples that have pixel p as a corner of weight other
+// than 0, in ascending order of sample = ((n*H + row)*W + col)*K*K + t, one by one, the first added to 0 or to what
+// grad_x holds. Both versions keep this order, so they differ by fused multiply-adds only, and a NaN shows where it
+// lands. workspace: deform_im2col_workspace(x.shape(), kernel) int32 values, which the host version does not touch (in
+// bfloat16 it allocates one image in float per thread). The CUDA version numbers samples and corners in int32: it
+// throws if N*H*W*K*K or N*(H+1)*(W+1) is 2^31 or more.
 int64_t deform_im2col_workspace(const Shape& x, int kernel);
 template <MapType T>
 void deform_im2col_backward_data(Cpu&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,

@@ -27,7 +27,8 @@ __device__ inline int64_t divide(int64_t a, int b) {
 }
 __device__ inline int divide(int a, int b) { return a / b; }
 
-// Where a sample lies: between rows y0 and y0 + 1, columns x0 and x0 + 1 of image n, which may be outside the map by one.
+// Where a sample lies: between rows y0 and y0 + 1, columns x0 and x0 + 1 of image n, which may be outside the map by
+// one.
 struct Position {
   bool inside = false;  // else the sample and all its derivatives are 0, and the rest is not set
   int64_t n = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A thread owns up to 16 neighbouring bytes of one result pixel: the stores are whole, the scattered small loads hit the cache, where
-// neighbours have brought their lines.
+// A thread owns up to 16 neighbouring bytes of one result pixel: the stores are whole, the scattered small loads hit
+// the cache, where neighbours have brought their lines.
 #include "kernels/convolution/space_to_depth.h"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(32)
   wait_for_copies();
   __syncthreads();
 
-  // Matrices 0 to 3 are a's quarters: upper left, lower left, upper right, lower right. b has two: columns 0 to 7, and 8 to 15.
+  // Matrices 0 to 3 are a's quarters: upper left, lower left, upper right, lower right. b has two: columns 0 to 7, and
+  // 8 to 15.
   unsigned of_a[4], of_b[4];
   load_matrices(of_a, &shared_a[lane % 16][lane / 16]);
   load_matrices(of_b, &shared_b[lane % 8][lane / 8 % 2]);

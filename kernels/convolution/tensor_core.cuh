@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Device side: the four instructions that a matrix product on tensor cores is made of (PTX ISA, "Warp-level matrix instructions" and
-// "Asynchronous copy"), and for the emulator the same mathematics in C++. All 32 lanes of a warp must call the first two together,
-// in blocks that are numbered by threadIdx.x alone.
+// Device side: the four instructions that a matrix product on tensor cores is made of (PTX ISA, "Warp-level matrix
+// instructions" and "Asynchronous copy"), and for the emulator the same mathematics in C++. All 32 lanes of a warp must
+// call the first two together, in blocks that are numbered by threadIdx.x alone.
 #pragma once
 
 #include <cstdint>
@@ -12,14 +12,16 @@
 
 namespace gradlibra::kernels {
 
-// d (16 x 8) += a (16 x 16) * b (16 x 8), products of bfloat16 summed in float. The matrices are spread over the lanes of a warp;
-// with g = lane / 4 and q = lane % 4, a lane holds (a register of a or b has two bfloat16, the first in its low half)
+// d (16 x 8) += a (16 x 16) * b (16 x 8), products of bfloat16 summed in float. The matrices are spread over the lanes
+// of a warp; with g = lane / 4 and q = lane % 4, a lane holds (a register of a or b has two bfloat16, the first in its
+// low half)
 //
 //            columns 2q, 2q+1    columns 2q+8, 2q+9              column g                       columns 2q, 2q+1
 //   a  row g      a[0]                a[2]         b  rows 2q, 2q+1    b[0]      d  row g          d[0], d[1]
 //      row g+8    a[1]                a[3]            rows 2q+8, 2q+9  b[1]         row g+8        d[2], d[3]
 //
-// So the four lanes of equal g hold two rows of a and of d, and a column of b. The order of the 16 additions is the hardware's own.
+// So the four lanes of equal g hold two rows of a and of d, and a column of b. The order of the 16 additions is the
+// hardware's own.
 __device__ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
 #ifdef __CUDA_ARCH__
   asm volatile(
@@ -53,9 +55,9 @@ __device__ inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], const uns
 #endif
 }
 
-// Four 8 x 8 matrices of bfloat16 from shared memory, spread as mma_bf16 wants them: r[m] of a lane is row lane / 4, columns
-// 2 (lane % 4) and the next, of matrix m. Lane 8 m + i says where row i of matrix m begins: 16 bytes, aligned to as much. The
-// eight rows of a matrix are read at once, so they should lie in different banks.
+// Four 8 x 8 matrices of bfloat16 from shared memory, spread as mma_bf16 wants them: r[m] of a lane is row lane / 4,
+// columns 2 (lane % 4) and the next, of matrix m. Lane 8 m + i says where row i of matrix m begins: 16 bytes, aligned
+// to as much. The eight rows of a matrix are read at once, so they should lie in different banks.
 __device__ inline void load_matrices(unsigned (&r)[4], const void* row) {
 #ifdef __CUDA_ARCH__
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -73,8 +75,8 @@ __device__ inline void load_matrices(unsigned (&r)[4], const void* row) {
 }
 
 // Begins to copy 16 bytes from device to shared memory, past the registers and L1; zeros without `valid`, and then
-// `from` is not read. Done for the calling thread behind wait_for_copies(), for the block behind the barrier after that; in the emulator
-// at once, so that it does not notice a missing wait.
+// `from` is not read. Done for the calling thread behind wait_for_copies(), for the block behind the barrier after
+// that; in the emulator at once, so that it does not notice a missing wait.
 __device__ inline void begin_copy(uint4* shared, const void* from, bool valid) {
 #ifdef __CUDA_ARCH__
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// One matrix product of the size that a tensor core multiplies: shows and tests the instructions of kernels/convolution/tensor_core.cuh.
+// One matrix product of the size that a tensor core multiplies: shows and tests the instructions of
+// kernels/convolution/tensor_core.cuh.
 #pragma once
 
 #include "kernels/bfloat16.h"

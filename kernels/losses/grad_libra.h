@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Grad-Libra (arXiv:2208.03779, eq. 2-5): cross-entropy weighted by how hard an entry is, g = |p - y| being the measure.
+// Grad-Libra (arXiv:2208.03779, eq. 2-5): cross-entropy weighted by how hard an entry is, g = |p - y| being the
+// measure.
 //   psi(g) = F(g; alpha) = g - alpha * sin(g),   alpha_pos / alpha_neg by side
 //   gradient by t (kernels/losses/sigmoid_entry.h):
 //     detach  g * F(g)                                      the weight is a constant
@@ -17,8 +18,8 @@ namespace gradlibra::kernels {
 enum class WeightGrad { detach, full };
 inline constexpr double kWeightOff = -1;
 
-// q(g) = g - sin g on [0, 1] by its Taylor series, which loses no digits where the difference would: at g = 3e-4 nothing is left
-// of `g - sinf(g)`. Truncation error below 1e-9 relative for float, 1e-17 for double.
+// q(g) = g - sin g on [0, 1] by its Taylor series, which loses no digits where the difference would: at g = 3e-4
+// nothing is left of `g - sinf(g)`. Truncation error below 1e-9 relative for float, 1e-17 for double.
 template <class T>
 GRADLIBRA_HOST_DEVICE inline T g_minus_sin(T g) {
   const T x = g * g;
@@ -33,8 +34,8 @@ struct GradLibra {
   double alpha_pos = 0.8, alpha_neg = 0.8;  // in [0, 1]; kWeightOff: psi = 1 on that side
   WeightGrad weight_grad = WeightGrad::detach;
 
-  // Pairs are indexed by side: [0] negative entries, [1] positive ones. F = (1-alpha) g + alpha q(g) has no cancellation for small g; 1 - alpha
-  // is formed in double, once, for every precision.
+  // Pairs are indexed by side: [0] negative entries, [1] positive ones. F = (1-alpha) g + alpha q(g) has no
+  // cancellation for small g; 1 - alpha is formed in double, once, for every precision.
   template <class T>
   struct Weight {
     bool full;

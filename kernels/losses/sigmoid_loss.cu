@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Sigmoid losses on the device. A thread owns four neighbouring entries, 16 bytes of logits and of gradients, whatever rows they are
-// of: loads and stores are whole lines for any number of classes. Losses are added in double, per thread, per block, then over blocks,
-// always in one order.
+// Sigmoid losses on the device. A thread owns four neighbouring entries, 16 bytes of logits and of gradients, whatever
+// rows they are of: loads and stores are whole lines for any number of classes. Losses are added in double, per thread,
+// per block, then over blocks, always in one order.
 #include <algorithm>
 #include <limits>
 #include <type_traits>
@@ -32,7 +32,8 @@ struct LossArgs {
   Weight psi;
 };
 
-// Which entries a thread has, and what their rows say of them. Loaded before any is used, so that no load waits for another.
+// Which entries a thread has, and what their rows say of them. Loaded before any is used, so that no load waits for
+// another.
 struct LossPack {
   Pack<kEntries> logits{};
   int classes[kEntries];

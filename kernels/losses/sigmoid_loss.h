@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Losses of the sigmoid family, value and gradient in one pass: one kernel for all of them. A member is a header of this folder with its psi(g) and
-// slope(g); it is instantiated at the end of sigmoid_loss.cpp and sigmoid_loss.cu.
+// Losses of the sigmoid family, value and gradient in one pass: one kernel for all of them. A member is a header of
+// this folder with its psi(g) and slope(g); it is instantiated at the end of sigmoid_loss.cpp and sigmoid_loss.cu.
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,16 @@
 
 namespace gradlibra::kernels {
 
-// Row i has label in 0..C-1, C for background, -1 for ignored, and a weight w. Rows with w == 0 or label -1 contribute exactly 0
-// whatever their logits hold (by selection, not multiplication). With s = loss_weight / normalizer[0] and l of sigmoid_entry.h:
+// Row i has label in 0..C-1, C for background, -1 for ignored, and a weight w. Rows with w == 0 or label -1 contribute
+// exactly 0 whatever their logits hold (by selection, not multiplication). With s = loss_weight / normalizer[0] and l
+// of sigmoid_entry.h:
 //   loss[0]          = s * sum_i w_i sum_c l          double, fixed order
 //   grad_logits[i,c] = s * w_i * dl/dz                written for every entry, 0 for ignored rows
-// normalizer (1) double, read on the device, > 0. NaN logits give NaN for their entry and the total; an infinite logit on the
-// wrong side gives an infinite loss and a finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4 and beyond is exact.
-// Entries are evaluated in float32, sums run in double. logits (R, C), labels (R), weights (R), loss (1). R may be 0: loss 0. Options of
-// `member` outside their range throw. workspace: sigmoid_loss_workspace(R, C) doubles, the partial sums of kSigmoidLossRows rows each.
+// normalizer (1) double, read on the device, > 0. NaN logits give NaN for their entry and the total; an infinite logit
+// on the wrong side gives an infinite loss and a finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4
+// and beyond is exact. Entries are evaluated in float32, sums run in double. logits (R, C), labels (R), weights (R),
+// loss (1). R may be 0: loss 0. Options of `member` outside their range throw. workspace: sigmoid_loss_workspace(R, C)
+// doubles, the partial sums of kSigmoidLossRows rows each.
 inline constexpr int kSigmoidLossRows = 64;
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t classes);
 template <class Loss>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Smooth L1 loss on the device. A thread owns one box (a 16-byte load each of prediction and target), a block kSmoothL1Rows boxes.
-// Most rows have weight 0: they read their weight only and write zeros.
+// Smooth L1 loss on the device. A thread owns one box (a 16-byte load each of prediction and target), a block
+// kSmoothL1Rows boxes. Most rows have weight 0: they read their weight only and write zeros.
 #include "kernels/losses/loss_total.cuh"
 #include "kernels/losses/smooth_l1.h"
 

@@ -8,10 +8,11 @@
 
 namespace gradlibra::kernels {
 
-// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0) if relu.
+// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0)
+// if relu.
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
-// Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once, as it
-// is stored. T is float unless an output map or the caller says otherwise.
+// Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once,
+// as it is stored. T is float unless an output map or the caller says otherwise.
 
 enum class Activation { none, relu };
 
@@ -48,8 +49,8 @@ enum class BatchNormMode {
 
 // g = grad_y where the output y > 0 (or everywhere if activation is none; then y is not read and may be empty).
 // grad_weight (+)= sum g * x_hat,  grad_bias (+)= sum g  (fixed order),  grad_x (+)= as above.
-// x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or neither).
-// With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
+// x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or
+// neither). With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
 // `mode_params` and `mode_x` say add or overwrite. workspace: batch_norm_workspace(rows, C) floats.
 template <MapType T = float>
 void batch_norm_backward(Cpu&, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Batch norm folded into a convolution on the device. A block owns one output channel k: its weights are few thousand, and
-// their inner product with the gradient then needs one block and no workspace.
+// Batch norm folded into a convolution on the device. A block owns one output channel k: its weights are few thousand,
+// and their inner product with the gradient then needs one block and no workspace.
 #include "kernels/block_reduce.cuh"
 #include "kernels/launch.h"
 #include "kernels/norms/batch_norm_fold.h"
@@ -40,8 +40,8 @@ __global__ void fold_batch_norm_kernel(const float* __restrict__ weight, const N
         static_cast<float>(static_cast<double>(beta[k]) - static_cast<double>(norm.mean[k]) * static_cast<double>(s)));
 }
 
-// Pointers of outputs that are left out are null. grad_weight may be grad_folded_weight: a thread reads an element before it
-// writes it, and no other thread reads it.
+// Pointers of outputs that are left out are null. grad_weight may be grad_folded_weight: a thread reads an element
+// before it writes it, and no other thread reads it.
 template <class T>
 struct Backward {
   const float* weight;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A batch norm with constant statistics as a part of the convolution before it: its scale goes into the weight, its shift
-// becomes the bias, and no pass over the map is left of it.
+// A batch norm with constant statistics as a part of the convolution before it: its scale goes into the weight, its
+// shift becomes the bias, and no pass over the map is left of it.
 #pragma once
 
 #include "kernels/executor.h"
@@ -9,12 +9,13 @@
 
 namespace gradlibra::kernels {
 
-// conv2d(x, weight), then gamma[k] * (. - mean[k]) * rstd[k] + beta[k], equals conv2d(x, folded_weight) + folded_bias with
+// conv2d(x, weight), then gamma[k] * (. - mean[k]) * rstd[k] + beta[k], equals conv2d(x, folded_weight) + folded_bias
+// with
 //   rstd[k] = 1 / sqrt(var[k] + eps),   s[k] = gamma[k] / sqrt(var[k] + eps)
 //   folded_weight[k, ...] = s[k] * weight[k, ...]
 //   folded_bias[k] = beta[k] - mean[k] * s[k]
-// weight (K, ...) as the convolution has it, folded_weight of the same shape; all others (K), var + eps > 0. The folded ones are float or
-// bfloat16 (rounded once), as the convolution takes them. K may be 0.
+// weight (K, ...) as the convolution has it, folded_weight of the same shape; all others (K), var + eps > 0. The folded
+// ones are float or bfloat16 (rounded once), as the convolution takes them. K may be 0.
 template <MapType T>
 void fold_batch_norm(Cpu&, View<const float> weight, View<const float> gamma, View<const float> beta,
                      View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
@@ -28,8 +29,8 @@ void fold_batch_norm(Cuda&, View<const float> weight, View<const float> gamma, V
 //   grad_weight[k, ...] (+)= s[k] * grad_folded_weight[k, ...]
 //   grad_gamma[k] (+)= rstd[k] * (<weight[k, ...], grad_folded_weight[k, ...]> - mean[k] * grad_folded_bias[k])
 //   grad_beta[k] (+)= grad_folded_bias[k]
-// Each output has its own mode; one without data is left out. The inner products are summed in double, in a fixed order.
-// grad_folded_weight is float or bfloat16; if float, grad_weight may be the same memory where it is overwritten.
+// Each output has its own mode; one without data is left out. The inner products are summed in double, in a fixed
+// order. grad_folded_weight is float or bfloat16; if float, grad_weight may be the same memory where it is overwritten.
 template <MapType T>
 void fold_batch_norm_backward(Cpu&, View<const float> weight, View<const float> gamma, View<const float> mean,
                               View<const float> var, float eps, In<T> grad_folded_weight,

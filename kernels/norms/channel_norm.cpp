@@ -244,7 +244,8 @@ void group_averages(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, floa
   });
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0 if frozen.
+// grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0
+// if frozen.
 template <MapType T>
 void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, const float* average_g,
                     const float* average_g_x_hat) {

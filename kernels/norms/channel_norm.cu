@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Normalisation by groups of channels on the device, in passes over the map (kernels/norms/channel_norm.cuh says how blocks share it).
-// Passes that sum have blocks of one chunk of rows; their results go into the workspace. What joins them is a kernel of its own, or,
-// where an image has few enough, the start of each block of the next pass. Passes that only map may cut the rows as they like.
+// Normalisation by groups of channels on the device, in passes over the map (kernels/norms/channel_norm.cuh says how
+// blocks share it). Passes that sum have blocks of one chunk of rows; their results go into the workspace. What joins
+// them is a kernel of its own, or, where an image has few enough, the start of each block of the next pass. Passes that
+// only map may cut the rows as they like.
 #include "kernels/norms/channel_norm.cuh"
 
 namespace gradlibra::kernels {
@@ -51,8 +52,8 @@ __global__ void __launch_bounds__(kBlock, kMomentBlocks)
   }
 }
 
-// Calls result(group - first, moments) for the groups first .. first + groups - 1 of image n. Every thread must call; of its `lanes`
-// times kBlock / lanes threads, each row takes one chunk after the other.
+// Calls result(group - first, moments) for the groups first .. first + groups - 1 of image n. Every thread must call;
+// of its `lanes` times kBlock / lanes threads, each row takes one chunk after the other.
 template <int kAhead, class Result>
 __device__ void join_chunks(const ChunkMoments& m, int64_t n, int first, int groups, int lanes, Result result) {
   const int slot = static_cast<int>(threadIdx.x) / lanes;
@@ -126,7 +127,8 @@ __global__ void __launch_bounds__(kBlock)
       y);
 }
 
-// As forward_kernel, after joining the moments of the tile's groups; the first block of an image keeps them for the backward pass.
+// As forward_kernel, after joining the moments of the tile's groups; the first block of an image keeps them for the
+// backward pass.
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
@@ -153,8 +155,8 @@ __global__ void __launch_bounds__(kBlock)
       y);
 }
 
-// Per chunk and channel: sum g and sum g * x_hat. Where the statistics are frozen the gradient of x does not depend on the sums, and
-// kStore writes it in the same pass. (grad_x may be grad_y: a thread writes only where it has read.)
+// Per chunk and channel: sum g and sum g * x_hat. Where the statistics are frozen the gradient of x does not depend on
+// the sums, and kStore writes it in the same pass. (grad_x may be grad_y: a thread writes only where it has read.)
 template <class T, int V, bool kRelu, bool kStore>
 __global__ void __launch_bounds__(kBlock)
     gradient_sums_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
@@ -182,7 +184,8 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of kJoinLanes groups of image n.
+// blockIdx.y = 0: grad_bias, 1: grad_weight, kTotalLanes channels to a block. 2 + n: the averages of kJoinLanes groups
+// of image n.
 __global__ void __launch_bounds__(kBlock)
     gradient_totals_kernel(const float* sum_g, const float* sum_g_x_hat, const NormShape s, int chunks,
                            const GradientTotals to) {

@@ -20,10 +20,10 @@ inline int lanes_over(int64_t n) {
   return lanes;
 }
 
-// A block owns `rows` rows of one image and a tile of `width` channels; a thread owns one pack of V neighbouring channels (16
-// bytes, or single channels where their number or an address does not allow it) and every slots-th row, so that its coefficients
-// stay in registers and a warp reads what lies together. blockIdx.x: image and rows; blockIdx.y: tile.
-// Tiles are whole units of channels, of at most kBlock packs.
+// A block owns `rows` rows of one image and a tile of `width` channels; a thread owns one pack of V neighbouring
+// channels (16 bytes, or single channels where their number or an address does not allow it) and every slots-th row, so
+// that its coefficients stay in registers and a warp reads what lies together. blockIdx.x: image and rows; blockIdx.y:
+// tile. Tiles are whole units of channels, of at most kBlock packs.
 struct Tiling {
   Tiling(const NormShape& s, int V_, int64_t unit_, int64_t width_, int64_t rows_)
       : N(s.N),
@@ -101,9 +101,9 @@ __device__ Place place_of(const Tiling& t) {
   return p;
 }
 
-// Calls use(offset from p.at, load(offset)) for the thread's rows. kAhead rows are loaded before the first is used: a store may
-// be to the map that is read, so the compiler could not move loads past it, and one load at a time would leave memory idle. Rows
-// past the end are loaded as the last row again, which keeps the loads free of branches.
+// Calls use(offset from p.at, load(offset)) for the thread's rows. kAhead rows are loaded before the first is used: a
+// store may be to the map that is read, so the compiler could not move loads past it, and one load at a time would
+// leave memory idle. Rows past the end are loaded as the last row again, which keeps the loads free of branches.
 // meanwhile() is called once, behind the first loads, and by threads without channels too: it may hold barriers.
 template <int kAhead, class Load, class Meanwhile, class Use>
 __device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use use) {
@@ -127,12 +127,12 @@ __device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use
   }
 }
 
-// Rows ahead where one map is read and written, where one is read and summed (the sums take registers: with more ahead too few blocks
-// share a multiprocessor to hide what a block does between its loads), and where up to three are read.
+// Rows ahead where one map is read and written, where one is read and summed (the sums take registers: with more ahead
+// too few blocks share a multiprocessor to hide what a block does between its loads), and where up to three are read.
 inline constexpr int kAheadOne = 8, kAheadSums = 4, kAheadThree = 4;
 
-// A pack as it lies in memory. Rows are loaded ahead in this form: widened, those of bfloat16 would take twice the registers, and
-// half the threads would fit a multiprocessor.
+// A pack as it lies in memory. Rows are loaded ahead in this form: widened, those of bfloat16 would take twice the
+// registers, and half the threads would fit a multiprocessor.
 template <class T, int V>
 struct Held {
   static_assert(V == 1 || V * sizeof(T) == sizeof(uint4));
@@ -168,8 +168,8 @@ __device__ inline float reciprocal_std_of(double m2, double count, float eps) {
   return static_cast<float>(1 / sqrt(m2 / count + static_cast<double>(eps)));
 }
 
-// mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared distances
-// from it, by sums shifted by the first row. Every thread must call.
+// mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared
+// distances from it, by sums shifted by the first row. Every thread must call.
 template <int V, class T>
 __device__ void channel_moments(const T* x, const Place& p, int lanes, float* mean, float* m2) {
   float sums[2 * V] = {};
@@ -212,7 +212,8 @@ struct Affine {
   Pack<V> center, slope, offset;
 };
 
-// mean, rstd: of the group that holds channel 0, and those after it; `channel` is counted from there. weight, bias: at that channel.
+// mean, rstd: of the group that holds channel 0, and those after it; `channel` is counted from there. weight, bias: at
+// that channel.
 template <int V>
 __device__ Affine<V> affine(const float* mean, const float* rstd, int channel, int size, const float* weight,
                             const float* bias) {
@@ -287,7 +288,8 @@ __device__ HeldGradient<T, V> hold_gradient(const Gradient<T>& b, int64_t at) {
   return row;
 }
 
-// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0. Also calls each(offset, row).
+// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0. Also calls
+// each(offset, row).
 template <int V, bool kRelu, class T, class Each>
 __device__ void sum_gradients(const Gradient<T>& b, const Place& p, int lanes, const Pack<V>& center,
                               float (&sums)[2 * V], Each each) {
@@ -305,7 +307,8 @@ __device__ void sum_gradients(const Gradient<T>& b, const Place& p, int lanes, c
   slot_sum(sums, lanes);
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel; level = tilt = 0 if frozen.
+// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel; level = tilt =
+// 0 if frozen.
 template <int V>
 struct InputGradient {
   Pack<V> slope, level, tilt, center;

@@ -30,11 +30,13 @@ struct RunningStatistics {
   View<float> mean, var;
 };
 
-// Feature maps (x, y and their gradients) are stored as T, everything else as float; sums are those of the stored values.
+// Feature maps (x, y and their gradients) are stored as T, everything else as float; sums are those of the stored
+// values.
 
-// mean and rstd (N * G elements) of x; 0 and 1 / sqrt(eps) for groups without elements. In each chunk, sums of x - s and
-// (x - s)^2 with s the chunk's first row: s is one of the n values, so cancellation costs at most a factor n of float's
-// precision, n <= 1024, whatever the mean. Chunks are joined by m*var = sum_i M2_i + n_i (mean_i - mean)^2, in double.
+// mean and rstd (N * G elements) of x; 0 and 1 / sqrt(eps) for groups without elements. In each chunk, sums of x - s
+// and (x - s)^2 with s the chunk's first row: s is one of the n values, so cancellation costs at most a factor n of
+// float's precision, n <= 1024, whatever the mean. Chunks are joined by m*var = sum_i M2_i + n_i (mean_i - mean)^2, in
+// double.
 template <MapType T>
 void norm_statistics(Cpu&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
                      const RunningStatistics&, View<float> workspace);

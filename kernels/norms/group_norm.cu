@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Group norm on the device. Small images (most levels of a pyramid) are bound by launches, not by memory: there a block takes all
-// rows of a few whole groups and does everything in one launch. It reads its part twice, the second time from the L1 cache of its
-// multiprocessor, which the part fits; copies in shared memory or registers would spare little and need a second form of the loops.
-// Other maps take the passes of channel_norm.cu.
+// Group norm on the device. Small images (most levels of a pyramid) are bound by launches, not by memory: there a block
+// takes all rows of a few whole groups and does everything in one launch. It reads its part twice, the second time from
+// the L1 cache of its multiprocessor, which the part fits; copies in shared memory or registers would spare little and
+// need a second form of the loops. Other maps take the passes of channel_norm.cu.
 #include "kernels/norms/group_norm.h"
 
 #include <optional>
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(kBlock)
       });
 }
 
-// All rows in a block and whole groups of at least 32 bytes, memory's sector, to a row; wider while the part fits and the blocks fill
-// the card. Nothing for maps that are too large.
+// All rows in a block and whole groups of at least 32 bytes, memory's sector, to a row; wider while the part fits and
+// the blocks fill the card. Nothing for maps that are too large.
 template <class T>
 std::optional<Tiling> small_tiling(const NormShape& s, int V) {
   if (s.N * s.R == 0 || s.R > kPartRows || s.channels_per_group() > kBlock) return {};

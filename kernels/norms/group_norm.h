@@ -13,7 +13,8 @@ namespace gradlibra::kernels {
 //   x_hat = (x - mean) / sqrt(var + eps),  y = weight * x_hat + bias,  then max(y, 0) if relu.
 // x, y (N, H, W, C), C divisible by groups; weight, bias (C); mean, rstd (N, groups) are written for the backward pass.
 // Maps are stored as T (kernels/norms/batch_norm.h), statistics are those of the stored x and stay float.
-// Variance in two passes (or shifted), sums in a fixed order. N or H*W may be 0. workspace: group_norm_workspace(...) floats.
+// Variance in two passes (or shifted), sums in a fixed order. N or H*W may be 0. workspace: group_norm_workspace(...)
+// floats.
 int64_t group_norm_workspace(const Shape& x, int groups);
 template <MapType T = float>
 void group_norm(Cpu&, In<T> x, View<const float> weight, View<const float> bias, int groups, float eps,

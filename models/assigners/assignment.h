@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Which cell answers for which object, what the losses are told about it, and what they are divided by. Every assigner of this folder is a
-// free function from boxes or priors and ground truth to an Assignment; a head calls the one it means.
+// Which cell answers for which object, what the losses are told about it, and what they are divided by. Every assigner
+// of this folder is a free function from boxes or priors and ground truth to an Assignment; a head calls the one it
+// means.
 #pragma once
 
 #include <string>
@@ -39,8 +40,8 @@ enum class Normalizer : int {
 // By the names above; std::invalid_argument names model.loss.normalizer.
 [[nodiscard]] Normalizer parse_normalizer(const std::string& name);
 
-// (1) double on the device: the mean over ranks of a count that has been summed over them, at least 1. The mean, because gradients are
-// averaged: so the sum over all ranks is divided by the global count.
+// (1) double on the device: the mean over ranks of a count that has been summed over them, at least 1. The mean,
+// because gradients are averaged: so the sum over all ranks is divided by the global count.
 [[nodiscard]] Tensor normalizer(Tape& tape, const Assignment& summed, Normalizer kind, int ranks);
 
 }  // namespace gradlibra

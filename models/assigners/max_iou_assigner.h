@@ -7,7 +7,8 @@
 
 namespace gradlibra {
 
-// boxes (N, P, 4): each image's own; no gradient flows through an assignment. Rule and ties: kernels/boxes/assign.h, max_iou_assign.
+// boxes (N, P, 4): each image's own; no gradient flows through an assignment. Rule and ties: kernels/boxes/assign.h,
+// max_iou_assign.
 [[nodiscard]] Assignment assign_max_iou(Tape& tape, Var boxes, const GroundTruth& truth,
                                         const kernels::MaxIouAssign& options);
 

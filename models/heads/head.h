@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A head: from the maps of a pyramid to losses, or to boxes with scores. A detector joins backbone, neck and head and knows no kind of head;
-// models/heads/make_head.cpp lists them.
+// A head: from the maps of a pyramid to losses, or to boxes with scores. A detector joins backbone, neck and head and
+// knows no kind of head; models/heads/make_head.cpp lists them.
 #pragma once
 
 #include <span>
@@ -20,19 +20,19 @@ struct Predictions {
   std::vector<int64_t> level_rows;  // P of each level, the finest first
 };
 
-// Levels are those of the Pyramid that a head was built on; std::invalid_argument for another number of them. Intermediate values go out by
-// name, through Tape::note.
+// Levels are those of the Pyramid that a head was built on; std::invalid_argument for another number of them.
+// Intermediate values go out by name, through Tape::note.
 class Head {
  public:
   virtual ~Head() = default;
-  // Values of the losses; their gradients stand in the nodes of the tape, for tape.backward(). Every rank calls it, also with a batch without
-  // objects. One call per step, with all images and levels: a loss may count calls.
+  // Values of the losses; their gradients stand in the nodes of the tape, for tape.backward(). Every rank calls it,
+  // also with a batch without objects. One call per step, with all images and levels: a loss may count calls.
   [[nodiscard]] virtual std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                                    Communicator& ranks) = 0;
   // In mode `shapes` nothing is computed: shapes, and costs of the layers.
   [[nodiscard]] virtual Predictions predict(Tape& tape, std::span<const Var> levels) = 0;
-  // What its losses accumulate over a training: as of ClassificationLoss (models/losses/classification_loss.h). The training step sums the
-  // increments over ranks after the backward pass and says whether the update was made.
+  // What its losses accumulate over a training: as of ClassificationLoss (models/losses/classification_loss.h). The
+  // training step sums the increments over ranks after the backward pass and says whether the update was made.
   [[nodiscard]] virtual Tensor increments() { return {}; }
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // The same for checkpoints.

@@ -64,7 +64,8 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
                             config.norm_groups);
   }
 
-  // MMDetection's initialiser passes over the deformable layers, whose own default is uniform; checkpoints in use grew from that.
+  // MMDetection's initialiser passes over the deformable layers, whose own default is uniform; checkpoints in use grew
+  // from that.
   ConvLayer::Options deformable = conv_options(side);
   deformable.bias = false;
   if (config.deform_init == "uniform")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The RepPoints head (arXiv:1904.11490): two towers shared by all pyramid levels, an initial and a refined point set per cell, and
-// classification on deformable features sampled at the initial points.
+// The RepPoints head (arXiv:1904.11490): two towers shared by all pyramid levels, an initial and a refined point set
+// per cell, and classification on deformable features sampled at the initial points.
 #pragma once
 
 #include <memory>
@@ -21,16 +21,19 @@ namespace gradlibra {
 
 class RepPointsHead final : public Head {
  public:
-  // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key that does not fit.
+  // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key
+  // that does not fit.
   RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
                 std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer);
 
   // loss_cls, loss_pts_init, loss_pts_refine. Notes
-  //   bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine}   per level (N, H_l, W_l, channels); points are (y, x) offsets in
+  //   bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine}   per level (N, H_l, W_l, channels); points
+  //   are (y, x) offsets in
   //                                                                        strides from the cell's point
   //   bbox_head.{init,refine}_boxes                                        (N, P, 4) pixels
   //   targets.{init,refine}_assigned                                       (N, P), as Assignment::matched
-  //   targets.{init,refine}_normalizer                                     of the first box loss and of the classification
+  //   targets.{init,refine}_normalizer                                     of the first box loss and of the
+  //   classification
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                            Communicator& ranks) override;
   [[nodiscard]] Predictions predict(Tape& tape, std::span<const Var> levels) override;

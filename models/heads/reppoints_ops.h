@@ -7,7 +7,8 @@
 
 namespace gradlibra::ops {
 
-// x - row, the row of C channels repeated; the gradient is multiplied by grad_factor. RepPoints' tap offsets. `row` outlives the tape.
+// x - row, the row of C channels repeated; the gradient is multiplied by grad_factor. RepPoints' tap offsets. `row`
+// outlives the tape.
 [[nodiscard]] Var subtract_row(Tape&, Var x, const Tensor& row, float grad_factor);
 
 // a + stop_gradient(b).

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From scores and boxes of all cells to the detections of an image: threshold, best per level, suppression, best of the image.
+// From scores and boxes of all cells to the detections of an image: threshold, best per level, suppression, best of the
+// image.
 #pragma once
 
 #include <span>
@@ -11,7 +12,8 @@
 namespace gradlibra {
 
 // scores (N, P, C), boxes (N, P, 4), P = sum of level_rows; sizes (N, 2) height, width to which boxes are clipped.
-//  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower cell * C + class), the first
+//  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower cell * C
+//  + class), the first
 //     nms_pre of them;
 //  2. boxes clipped; those without area dropped unless keep_empty_boxes;
 //  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.

@@ -28,8 +28,8 @@ struct Summed {
 
 // Made from its options and a ClassInfo. Within a step the head calls, once each and on every rank:
 //   before(), whose result it sums over ranks in one reduction with its normalisers; loss().
-// After the backward pass the training step sums increments() over ranks, in one reduction with the losses, and calls commit(). Nothing here may
-// wait for the device: a step is recorded once and replayed.
+// After the backward pass the training step sums increments() over ranks, in one reduction with the losses, and calls
+// commit(). Nothing here may wait for the device: a step is recorded once and replayed.
 class ClassificationLoss {
  public:
   virtual ~ClassificationLoss() = default;
@@ -41,12 +41,13 @@ class ClassificationLoss {
 
   // Doubles (one dimension) that the loss needs from all ranks; empty for a loss that needs none.
   [[nodiscard]] virtual Tensor before(Tape&, const Rows&) { return {}; }
-  // The value, a double on the device; its gradient is written into the logits (ops::with_loss_gradient). normalizer: (1) double.
+  // The value, a double on the device; its gradient is written into the logits (ops::with_loss_gradient). normalizer:
+  // (1) double.
   [[nodiscard]] virtual Tensor loss(Tape& tape, const Rows& rows, const Tensor& normalizer, const Summed& summed) = 0;
   // Doubles (one dimension) by which this step changes the state, of this rank; empty for a loss without such.
   [[nodiscard]] virtual Tensor increments() { return {}; }
-  // Takes over increments that have been summed over ranks. ok: (1), on the device; not finite if no rank made its update, in which case the state
-  // must stay as it is.
+  // Takes over increments that have been summed over ranks. ok: (1), on the device; not finite if no rank made its
+  // update, in which case the state must stay as it is.
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // What it accumulates over a training and a checkpoint must keep. None for a loss without state.
   [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }

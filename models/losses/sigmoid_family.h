@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A classification loss of the sigmoid family: one channel and one sigmoid per class, no state. The member of kernels/losses/ is the method.
+// A classification loss of the sigmoid family: one channel and one sigmoid per class, no state. The member of
+// kernels/losses/ is the method.
 #pragma once
 
 #include <cmath>
@@ -10,7 +11,8 @@
 
 namespace gradlibra {
 
-// Every score starts at the prior probability (arXiv:1708.02002, sec. 4.1), so that the many negatives do not swamp the start.
+// Every score starts at the prior probability (arXiv:1708.02002, sec. 4.1), so that the many negatives do not swamp the
+// start.
 [[nodiscard]] inline float prior_bias(double probability) {
   return static_cast<float>(-std::log((1 - probability) / probability));
 }

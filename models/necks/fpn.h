@@ -13,7 +13,8 @@ namespace gradlibra {
 
 class Fpn {
  public:
-  // in_channels: of all backbone stages, C2 (stride 4) first. std::invalid_argument names the configuration key that does not fit.
+  // in_channels: of all backbone stages, C2 (stride 4) first. std::invalid_argument names the configuration key that
+  // does not fit.
   Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> in_channels);
 
   // C2..C5 to num_outs levels of out_channels, the finest first.

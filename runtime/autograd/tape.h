@@ -15,7 +15,8 @@
 
 namespace gradlibra {
 
-// A place in the order of work: `fork` counts the forks of a tape, 0 is outside of all; `branch` is one of its branches.
+// A place in the order of work: `fork` counts the forks of a tape, 0 is outside of all; `branch` is one of its
+// branches.
 struct Place {
   int fork = 0, branch = 0;
   friend bool operator==(const Place&, const Place&) = default;
@@ -30,7 +31,8 @@ struct Node {
   bool requires_grad = false;
   bool on_tape = false;       // made by an op or as a constant; false for a parameter
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
-  // Of a parameter that branches share: where each but the first adds up its part (ParameterStore::share_between_branches).
+  // Of a parameter that branches share: where each but the first adds up its part
+  // (ParameterStore::share_between_branches).
   struct BranchGrad {
     Tensor grad;
     bool written = false;
@@ -100,14 +102,14 @@ class Tape {
       run([&](auto& device) { body.template operator()<float>(device); });
   }
 
-  // Calls body(i) for every i in [0, count). The calls must not need each other's results: on a device with branches each is one, in the
-  // backward pass as well. Two of them may read one value from outside, and add to the gradient of none but that of a parameter shared
+  // Calls body(i) for every i in
+  // [0, count). The calls must not need each other's results: on a device with branches each is one, in the backward pass as well. Two of them may read one value from outside, and add to the gradient of none but that of a parameter shared
   // between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
-  // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a GPU it runs beside
-  // what comes after; `reads` is the memory of maps that it reads, which is not written or given to others meanwhile. On a host, within
-  // branches and in inspection it runs in its turn.
+  // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a
+  // GPU it runs beside what comes after; `reads` is the memory of maps that it reads, which is not written or given to
+  // others meanwhile. On a host, within branches and in inspection it runs in its turn.
   void aside(std::initializer_list<const void*> reads, const std::function<void()>& body);
   // Scratch memory that an aside reads: kept until that has run.
   void keep_for_asides(Tensor scratch) {
@@ -116,15 +118,16 @@ class Tape {
   // Before a backward step writes to memory that an earlier aside may be reading.
   void await_readers(const void* memory);
 
-  // The op that made `output` from `inputs` (empty ones are allowed) says how its gradient flows back. Not called if `output` does not require
-  // one, or if nothing wrote it. When it runs, output.grad is complete. Values that backward reads must be inputs or outputs of recorded ops or
-  // be owned by the closure; gradients that it adds to are those of `inputs`.
+  // The op that made `output` from `inputs` (empty ones are allowed) says how its gradient flows back. Not called if
+  // `output` does not require one, or if nothing wrote it. When it runs, output.grad is complete. Values that backward
+  // reads must be inputs or outputs of recorded ops or be owned by the closure; gradients that it adds to are those of
+  // `inputs`.
   void on_backward(Var output, std::vector<Var> inputs, std::function<void()> step);
 
-  // To be set before anything is recorded: backward() calls ready(node) for every node that requires a gradient and was not made on this tape (a
-  // parameter), as soon as nothing that is left to do adds to its gradient: a reduction over ranks may run beside the rest. In the order of the
-  // backward pass, outside of forks: what branches have computed comes after the join, still in parts (ParameterStore::finish_backward). A
-  // gradient may be unwritten then.
+  // To be set before anything is recorded: backward() calls ready(node) for every node that requires a gradient and was
+  // not made on this tape (a parameter), as soon as nothing that is left to do adds to its gradient: a reduction over
+  // ranks may run beside the rest. In the order of the backward pass, outside of forks: what branches have computed
+  // comes after the join, still in parts (ParameterStore::finish_backward). A gradient may be unwritten then.
   void on_grad_ready(std::function<void(Node&)> ready);
 
   // Where an op adds the gradient of an input: the memory, and whether to overwrite (first contribution) or to add.
@@ -156,14 +159,15 @@ class Tape {
   [[nodiscard]] static View<T> grad(Var output) {
     return output.node().grad.view<T>();
   }
-  // `input` gets the finished gradient of `output` as it is, which nothing reads after this: its memory where that is free, else a sum.
+  // `input` gets the finished gradient of `output` as it is, which nothing reads after this: its memory where that is
+  // free, else a sum.
   void pass_grad(Var output, Var input);
 
   // Runs all recorded steps in reverse. Loss ops have already written the gradients of their inputs.
   void backward();
 
-  // In mode `inspection`, gives a value a name under which `inspect step` writes it (and its gradient); a tensor is copied as it is now. Free in
-  // other modes.
+  // In mode `inspection`, gives a value a name under which `inspect step` writes it (and its gradient); a tensor is
+  // copied as it is now. Free in other modes.
   void note(std::string name, Var value);
   void note(std::string name, const Tensor& value);
   [[nodiscard]] const std::vector<std::pair<std::string, Var>>& noted() const { return noted_; }

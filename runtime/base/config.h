@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Typed configuration: a struct lists its fields once, and that list reads YAML, writes the resolved file, explains every
-// key and finds the nearest known key for a misspelt one.
+// Typed configuration: a struct lists its fields once, and that list reads YAML, writes the resolved file, explains
+// every key and finds the nearest known key for a misspelt one.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +50,11 @@ class ConfigVisitor {
   virtual void leave() = 0;
 };
 
-// Reads `file` (following `base: other.yaml`, relative to the file, any depth, cycles refused; keys of the file win; mappings merge,
-// lists replace), applies overrides "key.path=value" (value in YAML syntax) in order, and fills `config` through describe().
-// Unknown key, wrong type, value outside a choice, duplicate key, missing file, file over 1 MB, malformed override: ConfigError whose
-// message names file, line where there is one, key path, what was found, what was expected, and the nearest known key.
+// Reads `file` (following `base: other.yaml`, relative to the file, any depth, cycles refused; keys of the file win;
+// mappings merge, lists replace), applies overrides "key.path=value" (value in YAML syntax) in order, and fills
+// `config` through describe(). Unknown key, wrong type, value outside a choice, duplicate key, missing file, file over
+// 1 MB, malformed override: ConfigError whose message names file, line where there is one, key path, what was found,
+// what was expected, and the nearest known key.
 struct ConfigError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };

@@ -15,9 +15,9 @@ namespace gradlibra {
 // block or never end), larger than `max_bytes`, not readable. At most `first_bytes` of it when that is not negative.
 [[nodiscard]] std::string read_file(const std::filesystem::path& file, int64_t max_bytes, int64_t first_bytes = -1);
 
-// Writes beside `file` and renames over it, so that no reader sees half a file. Missing folders are made. Several threads
-// may write at a time, also the same file: the last one wins. std::runtime_error names the file and why; then what was
-// there is still there. Not flushed to the disk: checkpoints, which must outlive a power cut, are written by
+// Writes beside `file` and renames over it, so that no reader sees half a file. Missing folders are made. Several
+// threads may write at a time, also the same file: the last one wins. std::runtime_error names the file and why; then
+// what was there is still there. Not flushed to the disk: checkpoints, which must outlive a power cut, are written by
 // runtime/training/checkpoint_store.h.
 void write_file(const std::filesystem::path& file, std::span<const char> bytes);
 

@@ -25,11 +25,12 @@ constexpr uint64_t hash_name(const char* name, uint64_t length) {
   return h;
 }
 
-// A sequence of random numbers addressed by a seed and key words: RandomStream(seed, {epoch, position}) is the same sequence
-// wherever and whenever it is made, and streams with different keys are independent for every practical purpose. Draw i is
-// mix_bits(key + (i + 1) * golden), so a stream is 16 bytes of state and costs nothing to create: make one per item and
-// never share one between threads. Only IEEE additions, multiplications, divisions and square roots are used (no libm whose
-// last bit differs between machines), so values are the same everywhere if contraction to fused multiply-adds is off.
+// A sequence of random numbers addressed by a seed and key words: RandomStream(seed, {epoch, position}) is the same
+// sequence wherever and whenever it is made, and streams with different keys are independent for every practical
+// purpose. Draw i is mix_bits(key + (i + 1) * golden), so a stream is 16 bytes of state and costs nothing to create:
+// make one per item and never share one between threads. Only IEEE additions, multiplications, divisions and square
+// roots are used (no libm whose last bit differs between machines), so values are the same everywhere if contraction to
+// fused multiply-adds is off.
 class RandomStream {
  public:
   explicit constexpr RandomStream(uint64_t seed, std::initializer_list<uint64_t> key = {})

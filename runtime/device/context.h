@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Context: everything a computation needs that is not data: executor, memory, convolution library. Made in main, passed down.
+// Context: everything a computation needs that is not data: executor, memory, convolution library. Made in main, passed
+// down.
 #pragma once
 
 #include <memory>
@@ -38,8 +39,8 @@ class Context {
  public:
   // A host context; threads <= 0: all processors of this process.
   explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
-  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says why "cuda" cannot be had (NoGpu if
-  // there is none), why_no_gpu() why "auto" took the CPU.
+  // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says why "cuda" cannot be had
+  // (NoGpu if there is none), why_no_gpu() why "auto" took the CPU.
   static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0);
   ~Context();
   Context(const Context&) = delete;
@@ -66,7 +67,8 @@ class Context {
   [[nodiscard]] Tensor empty(Shape shape, DType dtype = DType::f32) { return Tensor(*memory_, shape, dtype); }
   [[nodiscard]] Tensor zeros(Shape shape, DType dtype = DType::f32);
 
-  // Host to device and back; sizes must agree. upload() may be used while earlier work still runs, download() waits for it.
+  // Host to device and back; sizes must agree. upload() may be used while earlier work still runs, download() waits for
+  // it.
   template <class T>
   void upload(std::span<const T> values, Tensor& to) {
     require(to.dtype() == dtype_of<T>() && static_cast<int64_t>(values.size()) == to.size(), "upload",
@@ -90,7 +92,8 @@ class Context {
   void zero(Tensor& t) { device_memory_->zero(t.data(), t.bytes()); }
   void synchronize() { device_memory_->synchronize(); }
 
-  // Branches of work that may run side by side (runtime/device/memory.h): whether the device has them and the configuration wants them.
+  // Branches of work that may run side by side (runtime/device/memory.h): whether the device has them and the
+  // configuration wants them.
   [[nodiscard]] bool has_branches() const { return branches_; }
   // Whether deformable convolutions keep their columns for the backward pass.
   [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
@@ -102,8 +105,8 @@ class Context {
 
   [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_memory_->make_prefetch(); }
   [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_memory_->make_readback(); }
-  // Records what `body` enqueues instead of running it. The memory it takes belongs to the result from then on; run the same body
-  // before, so that all of it is in the pool. Null on a host, where nothing is recorded or run.
+  // Records what `body` enqueues instead of running it. The memory it takes belongs to the result from then on; run the
+  // same body before, so that all of it is in the pool. Null on a host, where nothing is recorded or run.
   [[nodiscard]] std::unique_ptr<CapturedWork> capture(const std::function<void()>& body);
 
  private:

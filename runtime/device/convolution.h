@@ -14,9 +14,10 @@ namespace gradlibra {
 
 class Context;
 
-// Shapes as in kernels/convolution/conv2d.h: x (N, H, W, C), weight (K, R, S, C), bias (K) or empty, y (N, P, Q, K). A matrix product of rows
-// (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C). Maps, weights and biases of one call have one type, float or
-// bfloat16; the gradients of weights and biases are float, and so are all sums.
+// Shapes as in kernels/convolution/conv2d.h: x (N, H, W, C), weight (K, R, S, C), bias (K) or empty, y (N, P, Q, K). A
+// matrix product of rows (R, C) with a weight (K, C) is a 1x1 convolution of a map (1, R, 1, C). Maps, weights and
+// biases of one call have one type, float or bfloat16; the gradients of weights and biases are float, and so are all
+// sums.
 class Convolution {
  public:
   virtual ~Convolution() = default;
@@ -41,15 +42,18 @@ class Convolution {
   virtual void forward(const Forward& call) = 0;
   virtual void backward_data(ConstMap grad_y, ConstMap weight, const kernels::ConvShape& shape, Map grad_x,
                              Accumulate mode) = 0;
-  // grad_weight is float, or of the maps' type where it is overwritten: what reads it once is spared a pass. An empty grad_bias skips it.
+  // grad_weight is float, or of the maps' type where it is overwritten: what reads it once is spared a pass. An empty
+  // grad_bias skips it.
   virtual void backward_weight(ConstMap x, ConstMap grad_y, const kernels::ConvShape& shape, Map grad_weight,
                                View<float> grad_bias, Accumulate mode) = 0;
-  // All weights may have changed (an optimiser step, a load), or the one at this address: whatever was derived is stale.
+  // All weights may have changed (an optimiser step, a load), or the one at this address: whatever was derived is
+  // stale.
   virtual void weights_changed() {}
   virtual void weight_changed(const void* /*weight*/) {}
 
-  // Of the shapes met so far whose convolution has a bias, a residual or an activation behind it: how many do all in one call of the
-  // library, and which ones need a pass of their own for that. Nothing where the library keeps no plans.
+  // Of the shapes met so far whose convolution has a bias, a residual or an activation behind it: how many do all in
+  // one call of the library, and which ones need a pass of their own for that. Nothing where the library keeps no
+  // plans.
   struct Fusion {
     int64_t fused = 0;
     std::vector<std::string> apart;
@@ -71,7 +75,9 @@ enum class FloatMath {
 };
 enum class ConvTuning {
   heuristic,  // the plan that cuDNN thinks best
-  timed,  // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with it
+  // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with
+  // it
+  timed,
 };
 // Who computes matrix products: 1x1 convolutions of stride 1 and the products of deformable convolutions.
 enum class MatrixProducts {
@@ -91,11 +97,11 @@ struct CudnnOptions {
 [[nodiscard]] std::unique_ptr<Convolution> make_plain_convolution(Context& context);
 // oneDNN on the host; null in a build without it.
 [[nodiscard]] std::unique_ptr<Convolution> make_onednn_convolution(Context& context);
-// cuDNN on the context's GPU; null in a build without it, and for a context on the host. std::runtime_error if the cuDNN that was
-// loaded is not one for this program.
+// cuDNN on the context's GPU; null in a build without it, and for a context on the host. std::runtime_error if the
+// cuDNN that was loaded is not one for this program.
 [[nodiscard]] std::unique_ptr<Convolution> make_cudnn_convolution(Context& context, const CudnnOptions& options);
-// Gives a library that knows float alone the bfloat16 calls: maps are widened before, the result is rounded after. For tests and
-// for hosts, where mixed precision is there to be compared, not to be fast.
+// Gives a library that knows float alone the bfloat16 calls: maps are widened before, the result is rounded after. For
+// tests and for hosts, where mixed precision is there to be compared, not to be fast.
 [[nodiscard]] std::unique_ptr<Convolution> make_widening_convolution(Context& context,
                                                                      std::unique_ptr<Convolution> float_only);
 // On a host: rounds the factors of float products as TF32 does, and lets `exact` do the rest.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// cuBLASLt, NVIDIA's matrix products. cuDNN loads the library, so it should be there where cuDNN is; it is opened at run time, because
-// the programs also start where there is no GPU and half a gigabyte of library is of no use. Without it cuDNN computes everything.
+// cuBLASLt, NVIDIA's matrix products. cuDNN loads the library, so it should be there where cuDNN is; it is opened at
+// run time, because the programs also start where there is no GPU and half a gigabyte of library is of no use. Without
+// it cuDNN computes everything.
 #pragma once
 
 #include <cublasLt.h>

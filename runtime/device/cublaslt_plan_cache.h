@@ -18,7 +18,8 @@ struct CachedCublasltPlan {
   double milliseconds = 0, cudnn_milliseconds = 0;  // where both were timed
 };
 
-// The plan for the current device; `when_new` is called with one that is made at this call: to be tuned, and to choose. Any thread.
+// The plan for the current device; `when_new` is called with one that is made at this call: to be tuned, and to choose.
+// Any thread.
 const CachedCublasltPlan& cached_cublaslt_plan(const CudnnProblem& problem, const CudnnOptions& options,
                                                const std::function<void(CachedCublasltPlan&)>& when_new);
 

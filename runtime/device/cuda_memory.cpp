@@ -33,8 +33,9 @@ PinnedMemory make_pinned(size_t bytes) {
 
 namespace {
 
-// Two slots in turn: while the device works on one batch, the next is on its way. A batch goes from pageable to page-locked memory on
-// the calling thread, from there to the device on the transfer stream, and into its tensors by a copy on the device.
+// Two slots in turn: while the device works on one batch, the next is on its way. A batch goes from pageable to
+// page-locked memory on the calling thread, from there to the device on the transfer stream, and into its tensors by a
+// copy on the device.
 class CudaPrefetch final : public Prefetch {
  public:
   explicit CudaPrefetch(CudaMemory& memory) : memory_(memory) {}

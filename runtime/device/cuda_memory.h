@@ -26,8 +26,9 @@ using PinnedMemory = std::unique_ptr<void, Destroyer<cudaFreeHost>>;
 [[nodiscard]] Event make_event();
 [[nodiscard]] PinnedMemory make_pinned(size_t bytes);
 
-// Kernels and copies go to one stream, or to those of branches. Blocks come from the driver's pool, which keeps what it has had from the device; they are
-// taken on a stream of their own, so that one may also be taken while the first is being captured.
+// Kernels and copies go to one stream, or to those of branches. Blocks come from the driver's pool, which keeps what it
+// has had from the device; they are taken on a stream of their own, so that one may also be taken while the first is
+// being captured.
 class CudaMemory final : public DeviceMemory {
  public:
   CudaMemory();

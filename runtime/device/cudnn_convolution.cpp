@@ -35,8 +35,8 @@ void require_one_type(const char* op, DType a, DType b) {
           "maps and weights of one call are all float or all bfloat16");
 }
 
-// A step's calls after the first of each shape neither allocate, nor wait, nor touch a stream but the context's, so they can be
-// recorded in a CUDA graph. A first call builds a plan and may do all three.
+// A step's calls after the first of each shape neither allocate, nor wait, nor touch a stream but the context's, so
+// they can be recorded in a CUDA graph. A first call builds a plan and may do all three.
 class CudnnConvolution final : public Convolution {
  public:
   CudnnConvolution(Context& context, const CudnnOptions& options)
@@ -44,8 +44,9 @@ class CudnnConvolution final : public Convolution {
     handle();  // a cuDNN that does not fit shows here and not in the middle of a step
   }
 
-  // One graph does everything where a ready-made engine can. Otherwise one of our kernels does in place what comes behind the convolution:
-  // one more pass over y and, in bfloat16, one more rounding. So for bfloat16 maps whose channels 8 does not divide.
+  // One graph does everything where a ready-made engine can. Otherwise one of our kernels does in place what comes
+  // behind the convolution: one more pass over y and, in bfloat16, one more rounding. So for bfloat16 maps whose
+  // channels 8 does not divide.
   void forward(const Forward& call) override {
     const ConvDims dims = kernels::conv_dims("conv2d", call.x.shape(), call.weight.shape(), call.y.shape(), call.shape);
     require_one_type("conv2d", call.x.dtype(), call.y.dtype());
@@ -90,7 +91,8 @@ class CudnnConvolution final : public Convolution {
     });
   }
 
-  // Where no ready-made engine adds to grad_x, one of our kernels does: a pass over grad_x and, in bfloat16, one more rounding.
+  // Where no ready-made engine adds to grad_x, one of our kernels does: a pass over grad_x and, in bfloat16, one more
+  // rounding.
   void backward_data(ConstMap grad_y, ConstMap weight, const ConvShape& shape, Map grad_x, Accumulate mode) override {
     const ConvDims dims =
         kernels::conv_dims("conv2d_backward_data", grad_x.shape(), weight.shape(), grad_y.shape(), shape);
@@ -175,7 +177,8 @@ class CudnnConvolution final : public Convolution {
  private:
   static constexpr int64_t kZeroBytes = 1 << 16;
 
-  // A network's first convolution, on three channels at stride 2, has no engine that uses tensor cores well (29 TFLOP/s on an H100).
+  // A network's first convolution, on three channels at stride 2, has no engine that uses tensor cores well (29 TFLOP/s
+  // on an H100).
   [[nodiscard]] bool is_better_in_blocks(const ConvDims& d, DType maps) const {
     const bool tensor_cores = maps == DType::bf16 || options_.float_math == FloatMath::tf32;
     return tensor_cores && d.stride == 2 && d.dilation == 1 && d.C <= 4 && d.R * d.S > 1 && d.K % 8 == 0;
@@ -208,8 +211,8 @@ class CudnnConvolution final : public Convolution {
     kernels::bias_activation<T>(device, y, call.bias_view<T>(), call.residual_view<T>(), call.activation, y);
   }
 
-  // The sum over a batch is float also where the maps are bfloat16. cuDNN 9.19 has no engine on an H100 that stores it so (an entry
-  // in plans_ remembers that); then it is rounded to bfloat16 once, as it is stored.
+  // The sum over a batch is float also where the maps are bfloat16. cuDNN 9.19 has no engine on an H100 that stores it
+  // so (an entry in plans_ remembers that); then it is rounded to bfloat16 once, as it is stored.
   void weight_gradient(const ConvDims& dims, ConstMap x, ConstMap grad_y, View<float> grad_weight, Accumulate mode) {
     CudnnProblem problem{.kind = Kind::backward_weight, .dims = dims, .maps = x.dtype(), .result = DType::f32};
     CudnnOperands operands{.first = x.data(), .second = grad_y.data(), .result = grad_weight.data()};
@@ -323,7 +326,8 @@ class CudnnConvolution final : public Convolution {
                              problem.to_string() + ": " + plan_of(problem, operands, CudnnEngines::any).why);
   }
 
-  // Of the current branch. Each has its own: engines that use streams of the handle's besides would tie branches together.
+  // Of the current branch. Each has its own: engines that use streams of the handle's besides would tie branches
+  // together.
   cudnnHandle_t handle() {
     const cudaStream_t stream = stream_of(context_);
     CudnnHandle& handle = handles_[stream];
@@ -349,8 +353,8 @@ class CudnnConvolution final : public Convolution {
     return cached;
   }
 
-  // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool keeps a list for
-  // each size, and there are about as many sizes as plans.
+  // From the context's pool, so that convolutions share it with everything else. Sizes are powers of two: the pool
+  // keeps a list for each size, and there are about as many sizes as plans.
   Tensor workspace(int64_t needed) {
     constexpr uint64_t kLeast = 1 << 16;
     const uint64_t bytes = std::bit_ceil(std::max(static_cast<uint64_t>(needed), kLeast));

@@ -65,8 +65,8 @@ TensorPointer pointwise(fe::graph::Graph& graph, fe::PointwiseMode_t mode, const
   return b ? graph.pointwise(a, b, attributes) : graph.pointwise(a, attributes);
 }
 
-// activation(x + residual + bias): in this order, and with a bias of the maps' type, cuDNN has engines that need no compiling. cuDNN's
-// ReLU is told to keep NaN, as kernels::relu does.
+// activation(x + residual + bias): in this order, and with a bias of the maps' type, cuDNN has engines that need no
+// compiling. cuDNN's ReLU is told to keep NaN, as kernels::relu does.
 TensorPointer finish(fe::graph::Graph& graph, const CudnnProblem& p, Tensors& t, TensorPointer x) {
   if (p.residual) x = pointwise(graph, fe::PointwiseMode_t::ADD, x, graph.tensor(t.y.set_uid(kResidual)));
   if (p.bias) x = pointwise(graph, fe::PointwiseMode_t::ADD, x, graph.tensor(t.bias.set_uid(kBias)));
@@ -126,8 +126,9 @@ fe::Operation adding_data_gradient(const ConvDims& d, const fe::Tensor& grad_y, 
       .build();
 }
 
-// cudnn-frontend's graphs overwrite: it makes every convolution with beta = 0, and nothing in its interface changes that. Where a problem
-// adds, the operation it has made is exchanged here for the same with beta = 1, before engines are sought.
+// cudnn-frontend's graphs overwrite: it makes every convolution with beta = 0, and nothing in its interface changes
+// that. Where a problem adds, the operation it has made is exchanged here for the same with beta = 1, before engines
+// are sought.
 class ProblemGraph final : public fe::graph::Graph {
  public:
   explicit ProblemGraph(const CudnnProblem& problem) : problem_(problem) {}
@@ -153,9 +154,10 @@ class ProblemGraph final : public fe::graph::Graph {
   CudnnProblem problem_;
 };
 
-// Which engines are out of the question. cuDNN has no switch for TF32 in its graph interface: an engine that reads float and
-// multiplies on tensor cores rounds to TF32 on the way, and says TENSOR_CORE; without those, float stays float. (Whoever sets
-// NVIDIA_TF32_OVERRIDE=0 in the environment forbids TF32 to all of NVIDIA's libraries, also under FloatMath::tf32.)
+// Which engines are out of the question. cuDNN has no switch for TF32 in its graph interface: an engine that reads
+// float and multiplies on tensor cores rounds to TF32 on the way, and says TENSOR_CORE; without those, float stays
+// float. (Whoever sets NVIDIA_TF32_OVERRIDE=0 in the environment forbids TF32 to all of NVIDIA's libraries, also under
+// FloatMath::tf32.)
 std::vector<fe::NumericalNote_t> excluded(const CudnnProblem& p, const CudnnOptions& options) {
   // Sums are float (runtime/device/convolution.h).
   std::vector<fe::NumericalNote_t> notes{fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
@@ -165,9 +167,9 @@ std::vector<fe::NumericalNote_t> excluded(const CudnnProblem& p, const CudnnOpti
   return notes;
 }
 
-// What `options` say, or twice the size of the maps. What an engine needs to bring an image's three channels to eight grows with the batch;
-// and in float without tensor cores all but the slowest engine (a fiftieth of the others' speed on an H100) copy both maps, and a little
-// more, into another layout.
+// What `options` say, or twice the size of the maps. What an engine needs to bring an image's three channels to eight
+// grows with the batch; and in float without tensor cores all but the slowest engine (a fiftieth of the others' speed
+// on an H100) copy both maps, and a little more, into another layout.
 int64_t workspace_limit(const CudnnProblem& p, const CudnnOptions& options) {
   const ConvDims& d = p.dims;
   const int64_t elements = d.N * (d.H * d.W * d.C + d.P * d.Q * d.K);

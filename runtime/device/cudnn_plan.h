@@ -14,8 +14,8 @@
 
 namespace gradlibra {
 
-// What a plan computes, and all that it depends on besides the device and CudnnOptions. Maps are NHWC, weights KRSC, the bias (K) of the
-// maps' type; sums and everything between the operations of one graph are float.
+// What a plan computes, and all that it depends on besides the device and CudnnOptions. Maps are NHWC, weights KRSC,
+// the bias (K) of the maps' type; sums and everything between the operations of one graph are float.
 struct CudnnProblem {
   // Every kind is result = f(first, second); bias and residual belong to forward.
   enum class Kind {
@@ -48,22 +48,22 @@ struct CudnnOperands {
   const void* residual = nullptr;
 };
 
-// Where a plan is to run: on the device of a handle, or on one that cuDNN is only told about. For the latter plans can be made
-// without any GPU, but not run. The description is the text into which cuDNN serialises the properties of a device
-// (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION), which NVIDIA does not document further.
+// Where a plan is to run: on the device of a handle, or on one that cuDNN is only told about. For the latter plans can
+// be made without any GPU, but not run. The description is the text into which cuDNN serialises the properties of a
+// device (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION), which NVIDIA does not document further.
 struct CudnnTarget {
   cudnnHandle_t handle = nullptr;
   std::string description;
 };
 
-// Which engines may compute a problem: those that are in the library ready to run, or also those that it generates and compiles, which
-// takes a second for each plan.
+// Which engines may compute a problem: those that are in the library ready to run, or also those that it generates and
+// compiles, which takes a second for each plan.
 enum class CudnnEngines { ready_made, any };
 
 class CudnnPlan {
  public:
-  // The plan that cuDNN's heuristics put first among those that `options` and `engines` allow, or several for tune() to choose from. Null
-  // if no engine computes the problem on this target; `why` is then what cuDNN says.
+  // The plan that cuDNN's heuristics put first among those that `options` and `engines` allow, or several for tune() to
+  // choose from. Null if no engine computes the problem on this target; `why` is then what cuDNN says.
   static std::unique_ptr<CudnnPlan> find(const CudnnTarget& target, const CudnnProblem& problem,
                                          const CudnnOptions& options, CudnnEngines engines, std::string& why);
   ~CudnnPlan();
@@ -74,8 +74,8 @@ class CudnnPlan {
 
   // Several candidates are left, of which the first is the heuristics' choice.
   [[nodiscard]] bool can_tune() const { return candidates_.size() > 1; }
-  // Times every candidate on these operands and keeps the fastest. Waits for the device; never while a CUDA graph is recorded. Each
-  // runs several times: a plan that adds would add as often, so give it a result that nobody else reads.
+  // Times every candidate on these operands and keeps the fastest. Waits for the device; never while a CUDA graph is
+  // recorded. Each runs several times: a plan that adds would add as often, so give it a result that nobody else reads.
   void tune(cudnnHandle_t handle, const CudnnOperands& operands, void* workspace);
   // Enqueues the plan on the handle's stream. Neither allocates on the device nor waits for it.
   void run(cudnnHandle_t handle, const CudnnOperands& operands, void* workspace) const;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A feature map, or a weight of its type, behind a virtual function, which cannot be a template over float and bfloat16.
+// A feature map, or a weight of its type, behind a virtual function, which cannot be a template over float and
+// bfloat16.
 #pragma once
 
 #include <type_traits>

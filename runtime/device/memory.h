@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Memory for tensors: blocks are kept and reused by size, so a training step of fixed shapes allocates nothing once the first
-// steps have run.
+// Memory for tensors: blocks are kept and reused by size, so a training step of fixed shapes allocates nothing once the
+// first steps have run.
 #pragma once
 
 #include <cstddef>
@@ -28,14 +28,14 @@ class DeviceMemory {
   virtual void zero(void* block, size_t bytes) = 0;
   virtual void synchronize() = 0;
 
-  // From fork() to join() what is enqueued belongs to one of `count` branches, the one last named by use_branch(), 0 at first. A branch
-  // comes behind what was enqueued before fork() and before what is enqueued after join(); branches may run side by side. Forks do not
-  // nest. On a host everything is done when a call returns, and these do nothing.
+  // From fork() to join() what is enqueued belongs to one of `count` branches, the one last named by use_branch(), 0 at
+  // first. A branch comes behind what was enqueued before fork() and before what is enqueued after join(); branches may
+  // run side by side. Forks do not nest. On a host everything is done when a call returns, and these do nothing.
   virtual void fork(int count) = 0;
   virtual void use_branch(int branch) = 0;
   virtual void join() = 0;
-  // A mark behind what the current branch has been given so far, good until join(); what the current branch is given after await(mark)
-  // comes behind it.
+  // A mark behind what the current branch has been given so far, good until join(); what the current branch is given
+  // after await(mark) comes behind it.
   virtual int mark() = 0;
   virtual void await(int mark) = 0;
 
@@ -65,9 +65,9 @@ class HostMemory final : public DeviceMemory {
   std::unique_ptr<CapturedWork> capture(const std::function<void()>& body) override;
 };
 
-// Free lists by rounded size over a device. One thread at a time. A block may be handed out again as soon as its last use has been
-// enqueued: on a GPU what is enqueued later runs later. Between fork() and join() that holds within a branch only, so what a branch
-// gives back it alone gets again, and what was not its own nobody gets before join().
+// Free lists by rounded size over a device. One thread at a time. A block may be handed out again as soon as its last
+// use has been enqueued: on a GPU what is enqueued later runs later. Between fork() and join() that holds within a
+// branch only, so what a branch gives back it alone gets again, and what was not its own nobody gets before join().
 class MemoryPool {
  public:
   explicit MemoryPool(DeviceMemory& device) : device_(device) {}
@@ -85,13 +85,15 @@ class MemoryPool {
   // Returns unused blocks to the device.
   void trim();
 
-  // As DeviceMemory's. A block that a branch took is used by that branch and by what is enqueued after the join, by nobody else.
+  // As DeviceMemory's. A block that a branch took is used by that branch and by what is enqueued after the join, by
+  // nobody else.
   void fork();
   void use_branch(int branch) { branch_ = branch; }
   void join();
 
-  // For a recorded piece of work, which uses its blocks again at every replay: all blocks that were handed out between the two calls
-  // are kept back from then on, until restore() gives them to everybody again. std::logic_error if one of them is still in use.
+  // For a recorded piece of work, which uses its blocks again at every replay: all blocks that were handed out between
+  // the two calls are kept back from then on, until restore() gives them to everybody again. std::logic_error if one of
+  // them is still in use.
   struct Block {
     void* memory;
     size_t size;  // rounded

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Convolution on the host through oneDNN: activations stay NHWC, weights are reordered to whatever layout the primitive likes.
+// Convolution on the host through oneDNN: activations stay NHWC, weights are reordered to whatever layout the primitive
+// likes.
 #include <omp.h>
 
 #include <array>
@@ -204,8 +205,8 @@ class OneDnnConvolution final : public Convolution {
   };
 
   // The weight gradient of a strided 1x1 convolution gathers x into a workspace that oneDNN makes too small when x has
-  // fewer channels than a vector has floats (github.com/uxlfoundation/oneDNN/issues/6035): it crashes, hangs, or returns
-  // nonsense.
+  // fewer channels than a vector has floats (github.com/uxlfoundation/oneDNN/issues/6035): it crashes, hangs, or
+  // returns nonsense.
   static bool overruns_workspace(const Geometry& g) { return g.R == 1 && g.S == 1 && g.shape.stride > 1 && g.C < 16; }
 
   // Our own scratch memory: oneDNN's would be allocated anew in every call.

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Named stretches of the program for Nsight Systems and Nsight Compute (NVTX), and where they start and stop to record.
-// Nothing of it does anything in a build without CUDA, and next to nothing when no profiler is attached. docs/profiling.md
+// Nothing of it does anything in a build without CUDA, and next to nothing when no profiler is attached.
+// docs/profiling.md
 #pragma once
 
 namespace gradlibra {
 
 class Context;
 
-// From construction to destruction, on this host thread; ranges nest. On a GPU it covers the launches, and the profiler finds
-// the kernels that belong to them. The name must outlive the range.
+// From construction to destruction, on this host thread; ranges nest. On a GPU it covers the launches, and the profiler
+// finds the kernels that belong to them. The name must outlive the range.
 class Range {
  public:
   explicit Range(const char* name);
@@ -24,8 +25,8 @@ decltype(auto) in_range(const char* name, Body&& body) {
   return body();
 }
 
-// For profilers that were told to wait for the program (nsys profile --capture-range=cudaProfilerApi). All earlier work of the
-// context has ended when recording starts, and all work since when it stops. Nothing happens on the host.
+// For profilers that were told to wait for the program (nsys profile --capture-range=cudaProfilerApi). All earlier work
+// of the context has ended when recording starts, and all work since when it stops. Nothing happens on the host.
 void profiler_start(Context& context);
 void profiler_stop(Context& context);
 

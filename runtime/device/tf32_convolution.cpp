@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What TF32 tensor cores compute, on a host: the factors of every product are rounded to ten bits of mantissa, sums stay float. There to
-// be compared with the other precisions, not to be fast.
+// What TF32 tensor cores compute, on a host: the factors of every product are rounded to ten bits of mantissa, sums
+// stay float. There to be compared with the other precisions, not to be fast.
 #include <algorithm>
 #include <bit>
 

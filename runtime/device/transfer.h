@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What lets a training step run on a device without the host waiting for it: batches that travel ahead, results that come back later,
-// and a step that is recorded once and replayed. On a host each of them happens at once.
+// What lets a training step run on a device without the host waiting for it: batches that travel ahead, results that
+// come back later, and a step that is recorded once and replayed. On a host each of them happens at once.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,8 @@ class Prefetch {
     const void* host;
     Tensor* to;  // as many bytes as it has are copied
   };
-  // Starts the way of these items. Their host memory may be reused on return; the tensors change when deliver() is called.
+  // Starts the way of these items. Their host memory may be reused on return; the tensors change when deliver() is
+  // called.
   virtual void stage(std::span<const Item> items) = 0;
   // The staged items arrive in their tensors behind all work enqueued so far and before what is enqueued next.
   virtual void deliver() = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// bfloat16 convolutions by a library of float32: the inputs are widened, which is exact, and the result is rounded once.
+// bfloat16 convolutions by a library of float32: the inputs are widened, which is exact, and the result is rounded
+// once.
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
 

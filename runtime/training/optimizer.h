@@ -23,9 +23,10 @@ class Optimizer {
   // Sets the parameters' lr and decay factors from the configuration.
   Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
 
-  // Averages the gradients over ranks, measures their norm, clips, updates. With a norm or a loss (doubles on the device, may be empty)
-  // that is not finite nothing is updated. All ranks must decide alike: they have one norm, and losses must be the same everywhere too, such as
-  // sums over ranks. Call after ParameterStore::finish_backward(). The rate is the last one set.
+  // Averages the gradients over ranks, measures their norm, clips, updates. With a norm or a loss (doubles on the
+  // device, may be empty) that is not finite nothing is updated. All ranks must decide alike: they have one norm, and
+  // losses must be the same everywhere too, such as sums over ranks. Call after ParameterStore::finish_backward(). The
+  // rate is the last one set.
   void update(Communicator& communicator, View<const double> losses = {});
   void set_lr(double lr);
 

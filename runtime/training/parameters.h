@@ -15,7 +15,8 @@ namespace gradlibra {
 // How a tensor is laid out in files: convolution weights are (K, R, S, C) in memory and (K, C, R, S) on disk.
 enum class FileLayout { as_is, convolution };
 
-// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value), or as `values` has it, one for each element.
+// How a parameter starts: constant(value), normal(0, value) or uniform(-value, value), or as `values` has it, one for
+// each element.
 struct Init {
   enum class Kind { constant, normal, uniform, values } kind = Kind::constant;
   double value = 0;
@@ -44,27 +45,28 @@ class ParameterStore {
                  bool trainable = true);
   Parameter& add_buffer(std::string name, Shape shape, Init init);
 
-  // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of addition, each
-  // starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
+  // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of
+  // addition, each starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
   void allocate();
 
-  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of its own for their
-  // gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
+  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of
+  // its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
   struct Range {  // in order of addition; `last` is the first behind them
     size_t first = 0, last = 0;
   };
   void share_between_branches(Range parameters, int branches);
   [[nodiscard]] bool has_branch_grads() const { return !branch_grads_.empty(); }
 
-  // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of parameters and the size
-  // of others do not matter.
+  // Fills every parameter and buffer by its `init`, from a random stream of its own (seed, name): the order of
+  // parameters and the size of others do not matter.
   void initialize(uint64_t seed);
 
   [[nodiscard]] std::deque<Parameter>& all() { return parameters_; }
   [[nodiscard]] const std::deque<Parameter>& all() const { return parameters_; }
   [[nodiscard]] Parameter* find(const std::string& name);
 
-  // All gradients of trainable parameters (with zero padding between them), all values, all velocities: same length and order.
+  // All gradients of trainable parameters (with zero padding between them), all values, all velocities: same length and
+  // order.
   [[nodiscard]] Tensor& flat_grads() { return grads_; }
   [[nodiscard]] Tensor& flat_velocities() { return velocities_; }
 
@@ -79,8 +81,8 @@ class ParameterStore {
   // Values have changed (an update, a load): what is derived from them, rounded copies among it, is made anew.
   void weights_changed();
 
-  // Sets the gradient of every trainable parameter that this step has not written to 0, adds what branches have computed, and makes
-  // all ready for the next step.
+  // Sets the gradient of every trainable parameter that this step has not written to 0, adds what branches have
+  // computed, and makes all ready for the next step.
   void finish_backward();
 
   [[nodiscard]] int64_t trainable_count() const;  // elements

@@ -10,7 +10,8 @@
 
 namespace gradlibra {
 
-// What a file and a model had in common. Names are the model's (matched, missing, mismatched) or the file's (unexpected).
+// What a file and a model had in common. Names are the model's (matched, missing, mismatched) or the file's
+// (unexpected).
 struct WeightReport {
   std::vector<std::string> matched, missing, unexpected,
       mismatched;                               // mismatched: "name: file (64, 3, 7, 7), model (32, 3, 7, 7)"
@@ -19,13 +20,14 @@ struct WeightReport {
 };
 
 enum class WeightScope {
-  backbone,  // a classification network: names without "backbone." are accepted, "fc." is ignored; neck and head may be missing
+  // a classification network: names without "backbone." are accepted, "fc." is ignored; neck and head may be missing
+  backbone,
   detector,  // everything must match
 };
 
-// Copies every tensor of the file that has a parameter or buffer of its name and shape; convolution weights are turned from OIHW. A backbone
-// file must match every backbone tensor, a detector file every tensor: else nothing is loaded and std::runtime_error carries the report.
-// `num_batches_tracked` counters are ignored.
+// Copies every tensor of the file that has a parameter or buffer of its name and shape; convolution weights are turned
+// from OIHW. A backbone file must match every backbone tensor, a detector file every tensor: else nothing is loaded and
+// std::runtime_error carries the report. `num_batches_tracked` counters are ignored.
 WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name,
                           WeightScope scope);
 
@@ -40,7 +42,8 @@ void save_velocities(ParameterStore& store, SafetensorsFile& file);
 // std::runtime_error if one is missing or of another shape.
 void load_velocities(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name);
 
-// What training accumulates beside parameters, such as a loss's statistics over the classes: doubles, "train.state.<name>" in files.
+// What training accumulates beside parameters, such as a loss's statistics over the classes: doubles,
+// "train.state.<name>" in files.
 struct TrainingState {
   std::string name;
   Tensor* values;

@@ -43,7 +43,7 @@ except ImportError:  # only a GPU run cannot do without
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
-# ---------------------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------- files
 
 def read_safetensors(path):
     """Name to numpy array: a length, a JSON header with type, shape and place of every tensor, then their bytes."""
@@ -88,8 +88,9 @@ def read_config(path):
     return Section(yaml.safe_load(text))
 
 
-# -------------------------------------------------------------------------------------------------------- deformable convolution
-# x (N, C, H, W), offsets (N, 2*K*K, H, W) beyond the regular grid, y before x; K odd, stride 1 (arXiv:1703.06211). Samples outside read 0.
+# -------------------------------------------------------------------------------------- deformable convolution
+# x (N, C, H, W), offsets (N, 2*K*K, H, W) beyond the regular grid, y before x; K odd, stride 1 (arXiv:1703.06211).
+# Samples outside read 0.
 
 def deform_torchvision(x, offsets, weight):
     return torchvision.ops.deform_conv2d(x, offsets, weight, padding=weight.shape[2] // 2)
@@ -146,7 +147,7 @@ def choose_deform(name, device):
     return name
 
 
-# ------------------------------------------------------------------------------------------------------------------- network
+# -------------------------------------------------------------------------------------- network
 
 class Relu:
     """ReLU in place. While `kink` is set, the value stays and the gradient passes where x > kink * rms(x) instead of x > 0."""
@@ -472,7 +473,7 @@ class Detector(nn.Module):
         return self.bbox_head.losses(outputs, priors, truth, see, inspect)
 
 
-# -------------------------------------------------------------------------------------------------------------------- targets
+# -------------------------------------------------------------------------------------- targets
 # Assignments (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1.
 
 def uncompiled(function):
@@ -521,14 +522,16 @@ def assign_by_iou(boxes, truth, pos_iou, neg_iou, min_pos_iou):
     return torch.where(last > 0, last, assigned)
 
 
-# ----------------------------------------------------------------------------------------------------------------------- check
+# -------------------------------------------------------------------------------------- check
 
-# PyTorch in float64 is the measure: |x - exact|_2 / |exact|_2 of a tensor, x being gradlibra's or that of PyTorch in float32. Gradlibra's may be
-# at most this, by kind of tensor, plus OWN times PyTorch's: deep networks with batch norm over few cells magnify any rounding.
+# PyTorch in float64 is the measure: |x - exact|_2 / |exact|_2 of a tensor, x being gradlibra's or that of PyTorch in
+# float32. Gradlibra's may be at most this, by kind of tensor, plus OWN times PyTorch's: deep networks with batch norm
+# over few cells magnify any rounding.
 BOUNDS = {"values": 1e-5, "targets": 0.0, "losses": 1e-6, "gradients": 1e-5}
 OWN = 4
-# A ReLU's input that is zero up to rounding may pass the gradient on one side and not on the other, which is as right. So gradients may
-# also differ by as much as they do when every input within this multiple of the values' deviation passes and when none does.
+# A ReLU's input that is zero up to rounding may pass the gradient on one side and not on the other, which is as right.
+# So gradients may also differ by as much as they do when every input within this multiple of the values' deviation
+# passes and when none does.
 KINK = 4
 
 
@@ -645,7 +648,7 @@ def check(options):
     return 1 if failures else 0
 
 
-# ----------------------------------------------------------------------------------------------------------------------- bench
+# -------------------------------------------------------------------------------------- bench
 
 def make_optimizer(config, detector, device):
     """SGD with the decay and rate factors of the configuration, one group for each combination."""

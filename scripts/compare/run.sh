@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Training steps of gradlibra and of PyTorch on the same machine: first that they compute the same, then how long they take.
+# Training steps of gradlibra and of PyTorch on the same machine: first that they compute the same, then how long they
+# take.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -84,7 +85,8 @@ mkdir -p "$out"
 : > "$out/times.jsonl"
 opponent=("$python" scripts/compare/pytorch_reppoints.py)
 
-# The comparison needs images, and those of the configuration may not be there: smears of our own drawing, with the configuration's model.
+# The comparison needs images, and those of the configuration may not be there: smears of our own drawing, with the
+# configuration's model.
 smears=$out/smears
 if $check && [ ! -e "$smears/done" ]; then
   rm -rf "$smears"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// benchmark at sizes where it takes moments: every case runs, the numbers are there and plausible, mistakes are explained.
+// benchmark at sizes where it takes moments: every case runs, the numbers are there and plausible, mistakes are
+// explained.
 #include <gtest/gtest.h>
 
 #include <algorithm>

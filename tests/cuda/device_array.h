@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a comparison of a CUDA kernel with its host version needs: device arrays, a stream, random values, closeness.
-// The same test sources are built twice: against the emulator (tests/emulator/include shadows cuda_runtime.h) and, where CUDA is
-// found, against the real runtime; there they skip without a GPU.
+// The same test sources are built twice: against the emulator (tests/emulator/include shadows cuda_runtime.h) and,
+// where CUDA is found, against the real runtime; there they skip without a GPU.
 #pragma once
 
 #include <cuda_runtime.h>

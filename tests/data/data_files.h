@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Small data sets on disk for the tests: a temporary folder, pictures, VOC and COCO files, and questions about findings.
+// Small data sets on disk for the tests: a temporary folder, pictures, VOC and COCO files, and questions about
+// findings.
 #pragma once
 
 #include <gtest/gtest.h>

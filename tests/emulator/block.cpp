@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The scheduler: a block's threads are bits in one mask per warp (ready, waiting at the block's barrier, waiting in a warp
-// operation, exited), and whoever stops picks at random who goes on. Fibers are workers: one that finishes a thread
-// takes up the next thread that has not started, so a kernel without barriers runs on a single stack.
+// The scheduler: a block's threads are bits in one mask per warp (ready, waiting at the block's barrier, waiting in a
+// warp operation, exited), and whoever stops picks at random who goes on. Fibers are workers: one that finishes a
+// thread takes up the next thread that has not started, so a kernel without barriers runs on a single stack.
 #include "emulator/block.h"
 
 #include <algorithm>

@@ -14,8 +14,8 @@ void for_each_lane(unsigned mask, F&& f) {
   for (; mask != 0; mask &= mask - 1) f(static_cast<int>(std::countr_zero(mask)));
 }
 
-// The lane whose value a shuffle gives to `lane` (Programming Guide, "Warp Shuffle Functions"): lanes beyond the segment
-// of `width` lanes give way to the lane itself; xor may reach into an earlier segment only.
+// The lane whose value a shuffle gives to `lane` (Programming Guide, "Warp Shuffle Functions"): lanes beyond the
+// segment of `width` lanes give way to the lane itself; xor may reach into an earlier segment only.
 int source_lane(const Collective& c, int lane) {
   const int first = lane & ~(c.width - 1), end = first + c.width;
   const auto kept = [&](int source) { return source >= first && source < end ? source : lane; };

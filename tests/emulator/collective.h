@@ -23,8 +23,8 @@ struct Collective {
   uint64_t result;
 };
 
-// Fills in the results of all lanes in the mask of lanes[caller]; other entries may be null. Returns an empty string, or
-// how the lanes' calls differ when they are not one and the same operation.
+// Fills in the results of all lanes in the mask of lanes[caller]; other entries may be null. Returns an empty string,
+// or how the lanes' calls differ when they are not one and the same operation.
 std::string exchange(const std::array<Collective*, kLanes>& lanes, unsigned caller);
 
 const char* name(WarpOp op);

@@ -22,8 +22,8 @@
 
 #if defined(__x86_64__)
 
-// void gradlibra_switch(void** from, void* to): pushes what a call must preserve (System V ABI), saves the stack pointer
-// in *from, takes `to` as the stack pointer and pops the same.
+// void gradlibra_switch(void** from, void* to): pushes what a call must preserve (System V ABI), saves the stack
+// pointer in *from, takes `to` as the stack pointer and pops the same.
 asm(R"(
 .text
 .p2align 4

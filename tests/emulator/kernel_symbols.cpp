@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A __shared__ variable is a function's static variable here, and the compiler does not say where those are. The ELF
-// symbol table does: an object named _ZZ<function>E<variable> among the local symbols that follow the file's own symbol,
-// or in the kernels' namespace. Host code in those places has no static variables, as a rule of this project.
+// symbol table does: an object named _ZZ<function>E<variable> among the local symbols that follow the file's own
+// symbol, or in the kernels' namespace. Host code in those places has no static variables, as a rule of this project.
 #include "kernel_symbols.h"
 
 #include <cxxabi.h>

@@ -22,8 +22,8 @@ struct KernelSymbols {
   std::vector<SharedVariable> inline_shared;
 };
 
-// Reads the symbol table at the first call for this kernel. Where there is none, the result is empty and nothing depends
-// on it but the quality of checks and messages.
+// Reads the symbol table at the first call for this kernel. Where there is none, the result is empty and nothing
+// depends on it but the quality of checks and messages.
 const KernelSymbols& symbols_of(const void* kernel);
 
 }  // namespace gradlibra::emulator

@@ -55,7 +55,8 @@ void shuffle_with_different_masks(Cuda&, int n);
 void shuffle_outside_mask(Cuda&, int n);
 void trap(Cuda&, int n);
 
-// broken/memory.cu: each is stopped by a sanitizer, or by launch() ------------------------------------------------------
+// broken/memory.cu: each is stopped by a sanitizer, or by launch()
+// ------------------------------------------------------
 
 void read_past_the_end(Cuda&, const float* x, int n, float* y);
 void write_past_dynamic_shared(Cuda&, int n);

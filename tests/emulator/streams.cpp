@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Streams, events and graphs for a device that has done everything when a call returns. A captured stream is recorded with what the
-// order of streams and events asks for and no more: a launch of the graph takes any other order.
+// Streams, events and graphs for a device that has done everything when a call returns. A captured stream is recorded
+// with what the order of streams and events asks for and no more: a launch of the graph takes any other order.
 #include <algorithm>
 #include <cstdlib>
 #include <map>
@@ -77,8 +77,8 @@ GraphShape shape_of(const Nodes& nodes) {
 }
 GraphShape last_shape;
 
-// Every node once, each behind those that it comes after, else in an order of chance. Seven times out of eight it is the turn of the
-// stream that chance has put first this time: among equals one would never be far ahead of another.
+// Every node once, each behind those that it comes after, else in an order of chance. Seven times out of eight it is
+// the turn of the stream that chance has put first this time: among equals one would never be far ahead of another.
 void run_in_some_order(const Nodes& nodes, Random& random) {
   std::map<cudaStream_t, uint64_t> rank;
   for (const Node& node : nodes)

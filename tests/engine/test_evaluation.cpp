@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Detections over a data set: in pixels of the original images, in COCO's result form, and measured through class ids of any kind.
+// Detections over a data set: in pixels of the original images, in COCO's result form, and measured through class ids
+// of any kind.
 #include "engine/evaluation.h"
 
 #include <gtest/gtest.h>

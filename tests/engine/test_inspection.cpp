@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What `inspect step` writes: complete, in the order of axes that other frameworks have, and equal to what training computes.
+// What `inspect step` writes: complete, in the order of axes that other frameworks have, and equal to what training
+// computes.
 #include "engine/inspection.h"
 
 #include <gtest/gtest.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The training step and the trainer on two ranks: the update of one rank with the whole batch, one decision for all, one voice.
+// The training step and the trainer on two ranks: the update of one rank with the whole batch, one decision for all,
+// one voice.
 #include <gtest/gtest.h>
 
 #include <cmath>

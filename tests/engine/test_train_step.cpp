@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The whole training step on a device, built twice: for the emulator, where every op goes through its CUDA kernel, plain
-// convolutions included, and for a GPU. Compared with the host's step, and kernel by kernel with the graph that was recorded of it.
+// The whole training step on a device, built twice: for the emulator, where every op goes through its CUDA kernel,
+// plain convolutions included, and for a GPU. Compared with the host's step, and kernel by kernel with the graph that
+// was recorded of it.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -164,7 +165,8 @@ TEST_P(TrainStepOnDevice, EqualsTheHostAndTheGraphEqualsTheKernels) {
   expect_same_bits(train(*recorded, GetParam(), true), eager);
 }
 
-// Side by side or one after the other, the levels give the same but for the order in which the head's gradients are added up.
+// Side by side or one after the other, the levels give the same but for the order in which the head's gradients are
+// added up.
 TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
   const auto parallel = make_device(), in_turn = make_device();
   if (parallel == nullptr) GTEST_SKIP() << "no CUDA device";
@@ -183,8 +185,8 @@ TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
 #endif
 }
 
-// Less precision follows the float32 run: losses and weights within what one part in 2048 of every factor (tf32) or one in 256 of
-// every map (bf16) makes of them.
+// Less precision follows the float32 run: losses and weights within what one part in 2048 of every factor (tf32) or one
+// in 256 of every map (bf16) makes of them.
 TEST(TrainStepOnDevice, LessPrecisionFollowsFloat) {
   Context host(1, ConvolutionLibrary::plain);
   const Training want = train(host, "fp32", false);

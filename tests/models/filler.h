@@ -40,8 +40,8 @@ inline bool ends_with(const std::string& s, const std::string& end) {
   return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
 }
 
-// Convolution weights uniform in +-sqrt(3 / fan_in); biases, running means and moment_transfer in +-0.1; norm weights and running variances in
-// [0.8, 1.2].
+// Convolution weights uniform in +-sqrt(3 / fan_in); biases, running means and moment_transfer in +-0.1; norm weights
+// and running variances in [0.8, 1.2].
 inline void fill_parameters(ParameterStore& store) {
   for (Parameter& p : store.all()) {
     const Shape& s = p.node.value.shape();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From priors or boxes and ground truth to what the losses are told: the worked numbers of the kernels' tests once more, through the functions
-// that heads call.
+// From priors or boxes and ground truth to what the losses are told: the worked numbers of the kernels' tests once
+// more, through the functions that heads call.
 #include <gtest/gtest.h>
 
 #include "models/assigners/max_iou_assigner.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Whole networks against worked examples in double precision: outputs, assignments, losses, gradient norms, detections, sizes. Each runs
-// through oneDNN (where built) and through the plain loops.
+// Whole networks against worked examples in double precision: outputs, assignments, losses, gradient norms, detections,
+// sizes. Each runs through oneDNN (where built) and through the plain loops.
 #include <gtest/gtest.h>
 
 #include <fstream>

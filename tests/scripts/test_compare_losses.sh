@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# scripts/compare_losses.sh at its smallest: all stages, a second call that does nothing again, and the table's arithmetic.
+# scripts/compare_losses.sh at its smallest: all stages, a second call that does nothing again, and the table's
+# arithmetic.
 # usage: test_compare_losses.sh BIN    the folder of the built programs
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1

@@ -54,7 +54,8 @@ printf '#!/bin/bash\necho "[  FAILED  ] Tensor.Breaks (1 ms)"; exit 1\n' > "$wor
 check --device cpu --after "$work/fails/report.md" --output "$work/cause" || fail "--after failures: $(cat "$work/out.txt")"
 for stage in failed eager serial; do expect "$work/cause/report.md" "^verdict: $stage "; done
 
-# With stand-ins for programs and tools it goes as far as on a GPU: no sanitizer, one that a sandbox refuses, one that finds something.
+# With stand-ins for programs and tools it goes as far as on a GPU: no sanitizer, one that a sandbox refuses, one that
+# finds something.
 mkdir "$work/fake" "$work/tools"
 printf '#!/bin/bash\nexit 0\n' > "$work/fake/inspect"
 printf '#!/bin/bash\ncase "$*" in *list*) echo "ScalarCuda."; echo "  Works" ;; *) echo "[  PASSED  ] 1 test." ;; esac\n' > "$work/fake/test_cuda"

@@ -13,9 +13,9 @@ namespace gradlibra::ops {
 
 namespace {
 
-// The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under inspection, where
-// the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be had in the same pass over the map is
-// computed here, and `bias` is then empty.
+// The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under
+// inspection, where the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be
+// had in the same pass over the map is computed here, and `bias` is then empty.
 ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch,
                                 Tape::GradTarget<float>& bias) {
   Tensor* grad = &y.node().grad;
@@ -41,7 +41,8 @@ ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor
   return *grad;
 }
 
-// A weight or bias as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is rounded here.
+// A weight or bias as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is
+// rounded here.
 ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
   if (x.dtype() == DType::f32) return weight.view();
   const Tensor& rounded = weight.node().rounded;

@@ -10,24 +10,25 @@
 
 namespace gradlibra::ops {
 
-// y = activation(x * weight + bias). x (N, H, W, C), weight (K, R, S, C), bias (K) or an empty Var. No gradient flows into an input that does
-// not require one (the image, frozen weights).
+// y = activation(x * weight + bias). x (N, H, W, C), weight (K, R, S, C), bias (K) or an empty Var. No gradient flows
+// into an input that does not require one (the image, frozen weights).
 [[nodiscard]] Var conv2d(Tape&, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation);
 
-// Deformable convolution, then activation: x (N, H, W, C), offsets (N, H, W, 2*K*K) in cells beyond the regular grid, y before x,
-// weight (O, K, K, C). arXiv:1703.06211.
+// Deformable convolution, then activation: x (N, H, W, C), offsets (N, H, W, 2*K*K) in cells beyond the regular grid, y
+// before x, weight (O, K, K, C). arXiv:1703.06211.
 [[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation);
 
-// A norm with stored statistics in the convolution before it (kernels/norms/batch_norm_fold.h): weight (K, R, S, C) and bias (K), as maps of
-// type `maps` are convolved with them. No gradient flows through it by itself. Shapes without data in mode `shapes`.
+// A norm with stored statistics in the convolution before it (kernels/norms/batch_norm_fold.h): weight (K, R, S, C) and
+// bias (K), as maps of type `maps` are convolved with them. No gradient flows through it by itself. Shapes without data
+// in mode `shapes`.
 struct FoldedNorm {
   std::shared_ptr<Tensor> weight, bias;
 };
 [[nodiscard]] FoldedNorm fold_batch_norm(Tape&, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
                                          DType maps);
 
-// Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass over the map.
-// `folded` is what fold_batch_norm made of the same parameters for x's type; an empty one is made here.
+// Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass
+// over the map. `folded` is what fold_batch_norm made of the same parameters for x's type; an empty one is made here.
 [[nodiscard]] Var conv2d_batch_norm(Tape&, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
                                     const kernels::ConvShape& shape, Var residual, Activation activation,
                                     FoldedNorm folded = {});

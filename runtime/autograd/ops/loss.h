@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Losses: the value is a double on the device, normalised and weighted; one fused kernel gives it and the gradient, which is written into the
-// input at once, so nothing is recorded on the tape.
+// Losses: the value is a double on the device, normalised and weighted; one fused kernel gives it and the gradient,
+// which is written into the input at once, so nothing is recorded on the tape.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@
 
 namespace gradlibra::ops {
 
-// Calls body(grad) with memory of input's shape for a loss kernel to write its gradient to, every element of it. If another loss has written
-// one already, it is added up; if nobody wants it, it is dropped.
+// Calls body(grad) with memory of input's shape for a loss kernel to write its gradient to, every element of it. If
+// another loss has written one already, it is added up; if nobody wants it, it is dropped.
 void with_loss_gradient(Tape& tape, Var input, const std::function<void(View<float> grad)>& body);
 
 // A loss of the sigmoid family (kernels/losses/sigmoid_loss.h): logits (.., C); labels and weights, one per row.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Norms on the tape. A batch norm with stored statistics is part of its convolution: runtime/autograd/ops/convolution.h.
+// Norms on the tape. A batch norm with stored statistics is part of its convolution:
+// runtime/autograd/ops/convolution.h.
 #pragma once
 
 #include "kernels/norms/batch_norm.h"
@@ -9,7 +10,8 @@ namespace gradlibra::ops {
 
 using kernels::Activation;
 
-// Batch norm with stored statistics (frozen: running_mean, running_var constant) or those of the batch (running ones are updated).
+// Batch norm with stored statistics (frozen: running_mean, running_var constant) or those of the batch (running ones
+// are updated).
 struct BatchNormBuffers {
   Node* running_mean;
   Node* running_var;

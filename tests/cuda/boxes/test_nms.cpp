@@ -54,8 +54,8 @@ TEST_F(NmsCuda, EqualsHost) {
     }
 }
 
-// A row of boxes, each above the threshold with its neighbours only: a word's candidates depend on each other one by one, and on those
-// of the word before.
+// A row of boxes, each above the threshold with its neighbours only: a word's candidates depend on each other one by
+// one, and on those of the word before.
 TEST_F(NmsCuda, ChainsOfOverlaps) {
   std::vector<float> boxes, scores;
   for (int i = 0; i < 300; ++i) {
@@ -101,8 +101,8 @@ TEST_F(NmsCuda, InPasses) {
   }
   compare(boxes, scores, labels, {count}, 0.5f, 900);  // full in the first pass
 
-  // Each box that is kept suppresses the next eight. From 4500 on the row begins again at 4350, so what the first pass keeps last
-  // suppresses in the words next to it, and in some that are not.
+  // Each box that is kept suppresses the next eight. From 4500 on the row begins again at 4350, so what the first pass
+  // keeps last suppresses in the words next to it, and in some that are not.
   for (int32_t i = 0; i < count; ++i) {
     const auto x = static_cast<float>(2 * (i < 4500 ? i : i - 150));
     const float row[4] = {x, 0, x + 100, 10};

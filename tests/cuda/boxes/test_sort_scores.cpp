@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sorted segments: CUDA equals the host exactly, within a tile and over several merges, with ties, NaN, thresholds and limits.
+// Sorted segments: CUDA equals the host exactly, within a tile and over several merges, with ties, NaN, thresholds and
+// limits.
 #include "kernels/boxes/sort_scores.h"
 
 #include "tests/cuda/device_array.h"

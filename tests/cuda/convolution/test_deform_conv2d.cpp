@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The deformable convolution on tensor cores against the host version: the same bits where every sum is exact, close elsewhere.
+// The deformable convolution on tensor cores against the host version: the same bits where every sum is exact, close
+// elsewhere.
 #include "kernels/convolution/deform_conv2d.h"
 
 #include "tests/cuda/device_array.h"
@@ -31,7 +32,8 @@ struct Problem {
     for (size_t i = 3; i < offsets.size(); i += 31) offsets[i] = kNaN;
     for (size_t i = 5; i < offsets.size(); i += 37) offsets[i] = i % 2 == 0 ? 1e30f : -kInfinity;
   }
-  // Weights of corners are then multiples of 1/4, samples multiples of 1/4 up to 8, and all sums below 2^22: nothing is rounded but y.
+  // Weights of corners are then multiples of 1/4, samples multiples of 1/4 up to 8, and all sums below 2^22: nothing is
+  // rounded but y.
   void make_exact() {
     for (bfloat16& v : x) v = to_bfloat16(std::round(8 * to_float(v)));
     for (bfloat16& v : weight) v = to_bfloat16(std::round(24 * to_float(v)));
@@ -67,8 +69,8 @@ class DeformConv2dCuda : public CudaTest {
     SCOPED_TRACE(x_shape.to_string() + " to " + std::to_string(outputs) + " kernel " + std::to_string(kernel));
     Problem p(x_shape, outputs, kernel);
     p.make_offsets_wild();
-    // A fused multiply-add may move a sample to its neighbour, 1/256 away, times a weight of 1/8 at most: room for three in a sum.
-    // And y itself to its neighbour.
+    // A fused multiply-add may move a sample to its neighbour, 1/256 away, times a weight of 1/8 at most: room for
+    // three in a sum. And y itself to its neighbour.
     expect_close(p.device(cuda, Activation::none), p.host(Activation::none), 1.5e-3, 1.0 / 128);
     p.make_exact();
     for (const Activation activation : {Activation::none, Activation::relu})

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The CUDA deformable columns against the host version: close for any offsets, the same bits where no product is rounded.
+// The CUDA deformable columns against the host version: close for any offsets, the same bits where no product is
+// rounded.
 #include "kernels/convolution/deform_im2col.h"
 
 #include "tests/cuda/device_array.h"
@@ -26,7 +27,8 @@ std::vector<float> floats(const std::vector<T>& values) {
   return wide;
 }
 
-// Where two sums on either side of a rounding boundary may end up apart: the distance of two neighbours, relative to them.
+// Where two sums on either side of a rounding boundary may end up apart: the distance of two neighbours, relative to
+// them.
 template <class T>
 constexpr double kNeighbours = std::is_same_v<T, float> ? 0 : 1.0 / 128;
 
@@ -225,7 +227,8 @@ TEST_F(DeformIm2ColCuda, AddsInTheHostsOrderFromAllOverTheMap) {
   expect_same_bits(p);
 }
 
-// The longest lists that there are: every tap of every cell at one place, on the map, between four pixels, and at the edge.
+// The longest lists that there are: every tap of every cell at one place, on the map, between four pixels, and at the
+// edge.
 TEST_F(DeformIm2ColCuda, EverythingOnOnePixel) {
   Problem<float> p({2, 6, 5, 2}, 3, 11);
   p.make_products_exact();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The instructions of kernels/convolution/tensor_core.cuh by one product whose sums are exact in any order: every bit is known.
+// The instructions of kernels/convolution/tensor_core.cuh by one product whose sums are exact in any order: every bit
+// is known.
 #include "kernels/convolution/tensor_core.h"
 
 #include "kernels/bfloat16.h"

@@ -24,8 +24,8 @@ inline std::vector<float> point_priors(const std::vector<Level>& levels) {
   return priors;
 }
 
-// Boxes with corners on multiples of `grid` in a `size` x `size` image, up to a random 2^-n of its size wide: many share points,
-// centres and overlaps; some are empty.
+// Boxes with corners on multiples of `grid` in a `size` x `size` image, up to a random 2^-n of its size wide: many
+// share points, centres and overlaps; some are empty.
 inline std::vector<float> random_boxes(int64_t count, float size, float grid, std::mt19937& rng) {
   std::uniform_real_distribution<float> uniform(0, 1);
   std::vector<float> boxes;

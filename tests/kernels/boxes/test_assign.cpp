@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Assigners on the host: worked examples, ties and level thresholds, random cases against the step-by-step definitions, memory.
+// Assigners on the host: worked examples, ties and level thresholds, random cases against the step-by-step definitions,
+// memory.
 #include "kernels/boxes/assign.h"
 
 #include <gtest/gtest.h>
@@ -127,7 +128,8 @@ TEST(PointAssign, FewerPointsThanAsked) {
   EXPECT_EQ(run_points(point_priors({{1, 2, 8}, {1, 1, 16}}), {0, 0, 8, 8}, {1}, {.pos_num = 5}), (Ints{1, 1, 0}));
 }
 
-// |((x - cx)/w, (y - cy)/h)|^2 as a fraction: exact in long double for coordinates on a grid, and compared without a division.
+// |((x - cx)/w, (y - cy)/h)|^2 as a fraction: exact in long double for coordinates on a grid, and compared without a
+// division.
 struct Distance {
   long double numerator = 1, denominator = 0;  // infinite
   bool operator<(const Distance& other) const { return numerator * other.denominator < other.numerator * denominator; }
@@ -167,7 +169,8 @@ Ints points_by_definition(const std::vector<float>& priors, const std::vector<fl
   return assigned;
 }
 
-// Empty sides become one pixel: a side of 1e-6 is no binary fraction, so distances that tie on paper would not tie exactly.
+// Empty sides become one pixel: a side of 1e-6 is no binary fraction, so distances that tie on paper would not tie
+// exactly.
 std::vector<float> with_area(std::vector<float> boxes) {
   for (size_t i = 0; i < boxes.size(); i += 4)
     for (size_t c = i; c < i + 2; ++c)

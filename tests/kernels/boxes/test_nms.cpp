@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Non-maximum suppression on the host: worked examples, ties, limits, NaN, random cases against the plain greedy definition.
+// Non-maximum suppression on the host: worked examples, ties, limits, NaN, random cases against the plain greedy
+// definition.
 #include "kernels/boxes/nms.h"
 
 #include <gtest/gtest.h>
@@ -54,7 +55,8 @@ TEST(Nms, WorkedExamples) {
             flatten<int32_t>(expected["keep_class_wise"]));
   EXPECT_EQ(kept(boxes, scores, Ints(scores.size(), 0), threshold), flatten<int32_t>(expected["keep_class_agnostic"]));
 
-  // Candidates of the selection example: (prior, class) with probability above the threshold, scaled by the prior's factor.
+  // Candidates of the selection example: (prior, class) with probability above the threshold, scaled by the prior's
+  // factor.
   const json& post = vectors["post_process"];
   const auto prob = flatten<float>(post["inputs"]["prob"]), prior_boxes = flatten<float>(post["inputs"]["boxes"]);
   const auto factor = flatten<float>(post["inputs"]["factor"]);
@@ -127,7 +129,8 @@ TEST(Nms, NoCandidates) {
   EXPECT_EQ(run({}, {}, {}, {0, 0}, 0.5f, 3).keep, Ints(6, -1));
 }
 
-// Greedy over classes one at a time, overlaps in double on boxes whose coordinates are small integers (so both are exact).
+// Greedy over classes one at a time, overlaps in double on boxes whose coordinates are small integers (so both are
+// exact).
 Ints by_definition(const std::vector<float>& boxes, const std::vector<float>& scores, const Ints& labels,
                    double threshold) {
   Ints order(scores.size()), keep;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Deformable convolution on the host: a worked example, and the columns of deform_im2col times the weight in double precision.
+// Deformable convolution on the host: a worked example, and the columns of deform_im2col times the weight in double
+// precision.
 #include "kernels/convolution/deform_conv2d.h"
 
 #include <gtest/gtest.h>
@@ -65,7 +66,8 @@ struct Problem {
   std::vector<float> offsets;
 };
 
-// One tap, two cells 1 and 3 side by side in every one of eight channels; outputs are the sum of all channels and minus channel 0.
+// One tap, two cells 1 and 3 side by side in every one of eight channels; outputs are the sum of all channels and minus
+// channel 0.
 TEST(DeformConv2d, WorkedExample) {
   Problem p({1, 1, 2, 8}, 2, 1);
   for (size_t i = 0; i < 16; ++i) p.x[i] = to_bfloat16(i < 8 ? 1.0f : 3.0f);

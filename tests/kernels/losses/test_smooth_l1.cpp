@@ -50,7 +50,8 @@ TEST(SmoothL1, WorkedExamples) {
   }
 }
 
-// The head's example weights single coordinates; its one coordinate of weight 0 has no difference, so row weights do the same.
+// The head's example weights single coordinates; its one coordinate of weight 0 has no difference, so row weights do
+// the same.
 TEST(SmoothL1, HeadExample) {
   const json example = read_vectors("smooth_l1")["smooth_l1_head"];
   const json& in = example["inputs"];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Branches of a tape on a device, real or emulated: what they may share, and what is left when one of them fails. The emulator replays
-// recorded work in any order that streams and events allow, so a branch that does not wait for what it needs shows.
+// Branches of a tape on a device, real or emulated: what they may share, and what is left when one of them fails. The
+// emulator replays recorded work in any order that streams and events allow, so a branch that does not wait for what it
+// needs shows.
 #include <gtest/gtest.h>
 
 #include <cmath>

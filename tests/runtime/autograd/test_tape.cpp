@@ -105,7 +105,8 @@ TEST_F(Tapes, RunsStepsInReverseOrder) {
   EXPECT_EQ(order.size(), 3u);
 }
 
-// A gradient is ready when the last step that may add to it has run or been skipped, the last parameter of a network first.
+// A gradient is ready when the last step that may add to it has run or been skipped, the last parameter of a network
+// first.
 TEST_F(Tapes, SaysWhenAGradientIsReady) {
   Node early, late, twice, aside, frozen;
   const Var a = leaf(early, {1}), b = leaf(late, {2}), c = leaf(twice, {3}), d = leaf(aside, {4}),
@@ -274,7 +275,8 @@ TEST_F(Tapes, ShapesModeAllocatesNothing) {
   EXPECT_EQ(context.memory().bytes_reserved(), 0);
 }
 
-// A fused activation is undone on the gradient; what is shown of a value must be the gradient of that value, cut off or not.
+// A fused activation is undone on the gradient; what is shown of a value must be the gradient of that value, cut off or
+// not.
 TEST_F(Tapes, InspectionShowsTheGradientBehindAFusedActivation) {
   Node x, w;
   x.value = context.upload<float>(Floats{1, 2}, {1, 1, 2, 1});

@@ -94,14 +94,15 @@ class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
     return t.dtype() == DType::bf16 ? widened(context->download<bfloat16>(t)) : context->download<float>(t);
   }
 
-  // `terms` products of values below 1 are summed in another order than on the host, where float error grows as their number.
-  // TF32: each factor also loses half a unit or one of its tenth bit, errors of random sign. bfloat16: factors are exact.
+  // `terms` products of values below 1 are summed in another order than on the host, where float error grows as their
+  // number. TF32: each factor also loses half a unit or one of its tenth bit, errors of random sign. bfloat16: factors
+  // are exact.
   [[nodiscard]] double atol(int64_t terms) const {
     const double n = static_cast<double>(terms), order = 2e-7 * (n + 4);
     return maps == DType::f32 && GetParam().math == FloatMath::tf32 ? order + std::sqrt(n) / 256 : order;
   }
-  // bfloat16 results are rounded; the sum already once or twice if bias or residual are added afterwards, or if it is added to a
-  // gradient.
+  // bfloat16 results are rounded; the sum already once or twice if bias or residual are added afterwards, or if it is
+  // added to a gradient.
   [[nodiscard]] double rounding(int64_t terms) const {
     return maps == DType::bf16 ? 3 * std::sqrt(static_cast<double>(terms)) / 512 : 0;
   }
@@ -258,8 +259,8 @@ TEST_P(CudnnStep, SameBitsEveryTime) {
   EXPECT_EQ(results(again), expected);
 }
 
-// A graph can only be recorded of work that neither allocates device memory nor waits: cudaMalloc or a synchronisation would make
-// the recording invalid.
+// A graph can only be recorded of work that neither allocates device memory nor waits: cudaMalloc or a synchronisation
+// would make the recording invalid.
 TEST_P(CudnnStep, RecordsInACudaGraph) {
   cudaStream_t stream = nullptr;
   context->run([&](auto& device) {

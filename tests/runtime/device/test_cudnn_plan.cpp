@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Every convolution of a training step has a cuDNN plan that is ready to run. These tests need no GPU: cuDNN finds engines and builds plans
-// for a device it is only told about. Whether the results are right is for test_cudnn_convolution.cpp to find, on a GPU.
+// Every convolution of a training step has a cuDNN plan that is ready to run. These tests need no GPU: cuDNN finds
+// engines and builds plans for a device it is only told about. Whether the results are right is for
+// test_cudnn_convolution.cpp to find, on a GPU.
 #include "runtime/device/cudnn_plan.h"
 
 #include <gtest/gtest.h>
@@ -152,8 +153,8 @@ TEST_P(CudnnPlans, OnlyDataGradientsAreAdded) {
                  std::invalid_argument);
 }
 
-// Without tensor cores the library falls back on engine 0, a fiftieth as fast as others on an H100 (307 ms against 6 ms for the gradient of a
-// 3x3 convolution of P3, batch 32), where what the others need for their workspace is refused.
+// Without tensor cores the library falls back on engine 0, a fiftieth as fast as others on an H100 (307 ms against 6 ms
+// for the gradient of a 3x3 convolution of P3, batch 32), where what the others need for their workspace is refused.
 TEST_P(CudnnPlans, NoneIsTheSlowest) {
   if (maps != DType::f32) GTEST_SKIP() << "of float maps";
   for (const int64_t N : kBatches)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The part of the CUDA runtime's host interface that the project uses. A stream has no order of its own: everything has ended
-// when a call returns, but on a stream that is being captured, where it is recorded for the graph.
+// The part of the CUDA runtime's host interface that the project uses. A stream has no order of its own: everything has
+// ended when a call returns, but on a stream that is being captured, where it is recorded for the graph.
 #pragma once
 
 #include <cstddef>
@@ -62,8 +62,9 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 
-// One stream at a time can be captured, with those that wait for its events. What kernels and asynchronous copies on them would do is done
-// by every launch of the graph, in some order that streams and events allow, another one each time.
+// One stream at a time can be captured, with those that wait for its events. What kernels and asynchronous copies on
+// them would do is done by every launch of the graph, in some order that streams and events allow, another one each
+// time.
 using cudaGraph_t = struct CUgraph_st*;
 using cudaGraphExec_t = struct CUgraphExec_st*;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1, cudaStreamCaptureModeRelaxed = 2 };
@@ -86,7 +87,8 @@ struct GraphShape {
 GraphShape last_graph();
 }  // namespace gradlibra::emulator
 
-// Memory of exactly `bytes`, filled with garbage. While no kernel runs, AddressSanitizer refuses the host's access to it.
+// Memory of exactly `bytes`, filled with garbage. While no kernel runs, AddressSanitizer refuses the host's access to
+// it.
 cudaError_t cudaMalloc(void** pointer, size_t bytes);
 cudaError_t cudaFree(void* pointer);
 template <class T>
