@@ -23,13 +23,12 @@ namespace gradlibra {
 
 // One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other
 // frameworks have them:
-//   input, gt.boxes, gt.labels, gt.counts                     what went in (normalised pixels, network coordinates)
-//   whatever backbone, neck and head note on the tape         backbone.c2 .. c5, neck.p3 .., and what the head's
-//   header lists: maps, boxes,
-//                                                             assignments (integers), normalisers (scalars, F64)
-//   grad/<any of these>, grad/<parameter>                     d total loss / d value, where one exists
-//   loss.<term>                                               scalars (F64)
-//   param/<parameter>                                         the weights it ran with
+//   input, gt.boxes, gt.labels, gt.counts               what went in (normalised pixels, network coordinates)
+//   whatever backbone, neck and head note on the tape   backbone.c2 .. c5, neck.p3 .., and what the head's header
+//                                                       lists: maps, boxes, assignments (integers), normalisers (F64)
+//   grad/<any of these>, grad/<parameter>               d total loss / d value, where one exists
+//   loss.<term>                                         scalars (F64)
+//   param/<parameter>                                   the weights it ran with
 [[nodiscard]] SafetensorsFile inspect_step(Detector& detector, const Batch& batch);
 
 }  // namespace gradlibra

@@ -76,9 +76,8 @@ __global__ void max_pool_kernel(const T* __restrict__ x, T* __restrict__ y, uint
   }
 }
 
-// Gathers: the thread of (h, w) asks each window i with  i*stride - padding <= h < i*stride - padding + kernel  (and
-// so for w)
-// whether this was its winner. rows: N * H.
+// Gathers: the thread of (h, w) asks each window i with  i*stride - padding <= h < i*stride - padding + kernel  (and so
+// for w) whether this was its winner. rows: N * H.
 template <int V, class T>
 __global__ void max_pool_backward_kernel(const T* __restrict__ grad_y, const uint8_t* __restrict__ taps,
                                          T* __restrict__ grad_x, const Pool s, int64_t rows, bool add) {

@@ -35,14 +35,13 @@ struct MaxIouAssign {
   float neg_iou = 0.4f;
   // 0 reproduces the reference, where an untouched ground truth takes every prior; above 1 no box is given that way.
   float min_pos_iou = 1e-6f;
-  above 1 no box is given that way 1e-6f;
 };
 
 // MaxIoUAssigner. boxes (N, P, 4): each image's own proposals. With m the largest IoU of a box, k its ground truth
 // (ties: lower):
-//   m < neg_iou -> 0;  m >= pos_iou -> k;  between -> -1.   Low quality: with M_g = largest IoU of g over all boxes, a
-//   box
-//   belongs to the largest g with IoU(g, box) == M_g >= min_pos_iou if there is one, whatever was said before.
+//   m < neg_iou -> 0;  m >= pos_iou -> k;  between -> -1.
+// Low quality: with M_g the largest IoU of g over all boxes, a box belongs to the largest g with
+// IoU(g, box) == M_g >= min_pos_iou if there is one, whatever was said before.
 // IoU by kernels/boxes/box_iou.h, recomputed with identical arithmetic. NaN boxes have overlap 0 with everything.
 // workspace: max_iou_assign_workspace(N, M) floats; it holds M_g.
 int64_t max_iou_assign_workspace(int64_t N, int64_t M);

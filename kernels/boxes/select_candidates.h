@@ -31,11 +31,10 @@ struct Candidates {
 
 // scores (N, P, C), boxes (N, P, 4) of the cells of all levels, level_rows[l] cells each (a host list, sum P); sizes
 // (N, 2): height, width. MMDetection's filter_scores_and_topk and its box filter, for each image:
-//  1. level after level the (cell, class) entries with score > score_threshold by score descending (ties: lower cell *
-//  C + class; NaN
-//     never), of these the first nms_pre;
+//  1. level after level the (cell, class) entries with score > score_threshold by score descending (ties: lower
+//     cell * C + class; NaN never), of these the first nms_pre;
 //  2. their boxes clipped, x to [0, width] and y to [0, height]; those without area (NaN too) are dropped unless
-//  keep_empty_boxes.
+//     keep_empty_boxes.
 // Candidates come in this order. K = sum over levels of min(nms_pre, rows * C), so shapes follow from shapes, never
 // from scores. P * C < 2^31, at most kMaxSegments levels; any dimension may be 0. workspace:
 // select_candidates_workspace int64 values.

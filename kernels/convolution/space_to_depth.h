@@ -10,8 +10,7 @@
 namespace gradlibra::kernels {
 
 // out[n, j, i, (2 a + b) C + c] = in[n, 2 j + a + shift, 2 i + b + shift, c],  a, b in {0, 1}; 0 outside of `in`, and
-// in the channels
-// from 4 C on. in (N, H, W, C), out (N, H', W', C') with C' >= 4 C; any of them may be empty.
+// in the channels from 4 C on. in (N, H, W, C), out (N, H', W', C') with C' >= 4 C; any of them may be empty.
 //
 // A convolution y[p] = sum_r w[r] x[2 p - padding + r] of stride 2 and R taps (the same along both axes) is one of
 // stride 1 and no padding of the two

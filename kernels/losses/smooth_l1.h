@@ -9,11 +9,10 @@
 
 namespace gradlibra::kernels {
 
-// d = (pred - target) * row_scale;   l = d^2 / (2 beta) if |d| < beta else |d| - beta/2.   With s = loss_weight /
+// With d = (pred - target) * row_scale, l = d^2 / (2 beta) if |d| < beta else |d| - beta/2, s = loss_weight /
 // normalizer[0]:
 //   loss[0] = s * sum_i w_i * (sum over four coordinates of l)           double, fixed order
-//   grad_pred = s * w_i * (|d| < beta ? d / beta : sign d) * row_scale   written for every row, 0 where w == 0 (by
-//   selection)
+//   grad_pred = s * w_i * (|d| < beta ? d / beta : sign d) * row_scale   for every row; 0, by selection, where w == 0
 // pred, target, grad_pred (N, P, 4); weights (N, P); row_scales (P), shared by images (RepPoints: 1 / (4 * stride)).
 // beta > 0. normalizer (1) double, > 0; loss (1). N*P may be 0: loss 0. NaN in a row with w != 0 gives NaN.
 // (N, P, 4) arrays are 16-byte aligned. workspace: smooth_l1_workspace(N*P) doubles, the partial sums of kSmoothL1Rows

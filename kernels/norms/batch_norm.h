@@ -8,8 +8,8 @@
 
 namespace gradlibra::kernels {
 
-// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0)
-// if relu.
+// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then, if asked,
+// ReLU: max(y, 0).
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
 // Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once,
 // as it is stored. T is float unless an output map or the caller says otherwise.

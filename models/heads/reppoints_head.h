@@ -28,12 +28,10 @@ class RepPointsHead final : public Head {
 
   // loss_cls, loss_pts_init, loss_pts_refine. Notes
   //   bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine}   per level (N, H_l, W_l, channels); points
-  //   are (y, x) offsets in
-  //                                                                        strides from the cell's point
+  //                                                                        are (y, x) in strides from the cell's point
   //   bbox_head.{init,refine}_boxes                                        (N, P, 4) pixels
   //   targets.{init,refine}_assigned                                       (N, P), as Assignment::matched
-  //   targets.{init,refine}_normalizer                                     of the first box loss and of the
-  //   classification
+  //   targets.{init,refine}_normalizer                                     of the first box loss, of the classification
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                            Communicator& ranks) override;
   [[nodiscard]] Predictions predict(Tape& tape, std::span<const Var> levels) override;
