@@ -9,9 +9,8 @@ namespace gradlibra {
 
 struct JpegStructure {
   bool complete = false;  // the end-of-image marker (of a header: the frame header with the image's size) was reached
-  bool sound =
-      // false: a Huffman table states more codes than bytes exist, which stb_image 2.27 would write past its table
-      true;
+  // False: a Huffman table states more codes than bytes exist, which stb_image 2.27 would write past its table.
+  bool sound = true;
   int exif_orientation = 1;  // tag 0x0112 of the first EXIF directory, 1..8; 1 if there is none or it is not valid
 };
 

@@ -11,8 +11,7 @@
 // backward_data is a gather: a scatter would need atomics on every channel, and floating-point ones add in the order of
 // arrival.
 //   1. Bin (n, y0, x0) counts the samples whose upper left corner is that pixel, y0 and x0 from -1 on. One bin for
-//   four corners:
-//      a quarter of the atomics and of the memory that a list per pixel would take.
+//      four corners: a quarter of the atomics and of the memory that a list per pixel would take.
 //   2. An exclusive scan turns the counts into where each bin's list begins.
 //   3. Every sample enters itself into its bin's list at an integer cursor: the order within a list is arbitrary.
 //   4. A warp per pixel reads the four bins around it, sorts, and adds weight * grad_columns in the contract's order.

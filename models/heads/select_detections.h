@@ -12,9 +12,8 @@
 namespace gradlibra {
 
 // scores (N, P, C), boxes (N, P, 4), P = sum of level_rows; sizes (N, 2) height, width to which boxes are clipped.
-//  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower cell * C
-//  + class), the first
-//     nms_pre of them;
+//  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower
+//     cell * C + class), the first nms_pre of them;
 //  2. boxes clipped; those without area dropped unless keep_empty_boxes;
 //  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.
 // All of it on the context's device: nothing but the detections comes to the host, in one copy.

@@ -75,8 +75,8 @@ enum class FloatMath {
 };
 enum class ConvTuning {
   heuristic,  // the plan that cuDNN thinks best
-  // the fastest of a few, measured at a shape's first call. Which one wins may differ between runs, and the bits with
-  // it
+  // The fastest of a few, measured at a shape's first call. Which one wins, and the bits with it, may differ between
+  // runs.
   timed,
 };
 // Who computes matrix products: 1x1 convolutions of stride 1 and the products of deformable convolutions.

@@ -48,8 +48,9 @@ cublasLtEpilogue_t epilogue(const CudnnProblem& p) {
 }
 
 // cuBLASLt's matrices are column-major, so each of ours is its transpose there, with C or K as the number of rows:
-//   forward  y^T = weight * x^T,   backward_data  grad_x^T = weight^T * grad_y^T,   backward_weight  grad_weight^T =
-//   x^T * grad_y
+//   forward          y^T           = weight * x^T
+//   backward_data    grad_x^T      = weight^T * grad_y^T
+//   backward_weight  grad_weight^T = x^T * grad_y
 struct Matrices {
   Matrices(const CublasltLibrary& library, const CudnnProblem& p) {
     const int64_t M = p.dims.N * p.dims.P * p.dims.Q, K = p.dims.K, C = p.dims.C;

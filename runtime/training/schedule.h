@@ -23,10 +23,9 @@ struct ScheduleConfig {
 // The base rate for a total batch (images per rank x ranks x accumulation).
 [[nodiscard]] double scaled_lr(const ScheduleConfig& config, int64_t total_batch);
 
-// regular(epoch) = base * gamma^{number of steps <= epoch};  during warm-up regular * (1 - (1 - it/W)(1 - ratio)),
-// full rate at it = W.
-// `iteration` counts from 0 over the whole training; warm-up may reach across epochs and then follows their regular
-// rate.
+// regular(epoch) = base * gamma^{number of steps <= epoch};  during warm-up regular * (1 - (1 - it/W)(1 - ratio)), full
+// rate at it = W. `iteration` counts from 0 over the whole training; warm-up may reach across epochs and then follows
+// their regular rate.
 [[nodiscard]] double learning_rate(const ScheduleConfig& config, double base_lr, int64_t epoch, int64_t iteration);
 
 }  // namespace gradlibra
