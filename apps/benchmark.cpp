@@ -2,12 +2,9 @@
 // benchmark: how fast kernels, training steps and the loader are on this machine.
 #include <fmt/format.h>
 
-#include <map>
-
 #include "benchmarks/data_loading.h"
 #include "benchmarks/kernels.h"
 #include "benchmarks/step_table.h"
-#include "benchmarks/training_step.h"
 #include "engine/program.h"
 
 using namespace gradlibra;
@@ -17,30 +14,6 @@ namespace {
 void print_line(const std::string& line) {
   fmt::print("{}\n", line);
   std::fflush(stdout);
-}
-
-void print_step(const nlohmann::ordered_json& j) {
-  fmt::print("{} {}x{}, batch {}, {}, on {}\n", j["model"].get<std::string>(), j["width"].get<int64_t>(),
-             j["height"].get<int64_t>(), j["batch"].get<int64_t>(), j["precision"].get<std::string>(),
-             j["device"].get<std::string>());
-  fmt::print("{:.4g} images/s   step {:.4g} ms median, {:.4g} min, {:.4g} at 90 % of {} steps\n",
-             j["images_per_s"].get<double>(), j["ms_median"].get<double>(), j["ms_min"].get<double>(),
-             j["ms_p90"].get<double>(), j["steps"].get<int>());
-  fmt::print("{:.4g} TFLOP/s, {:.1f} % of the device's matrix rate   peak memory {:.0f} MiB   loss {:.4f}\n",
-             j["tflops"].get<double>(), j["percent_of_matrix_rate"].get<double>(), j["peak_memory_mb"].get<double>(),
-             j["loss"].get<double>());
-  const auto& unfused = j["unfused_convolutions"];
-  if (!unfused.empty())
-    fmt::print("{} of {} kinds of convolution need a pass of their own for bias, residual or ReLU, the first: {}\n",
-               unfused.size(), unfused.size() + j["fused_convolutions"].get<size_t>(), unfused[0].get<std::string>());
-  if (j["data"] == "real") fmt::print("waited for data {:.2f} % of the time\n", j["data_wait_percent"].get<double>());
-}
-
-void print_data(const nlohmann::ordered_json& j) {
-  fmt::print("{:<6} {:>8} {:>8} {:>12} {:>10}\n", "cache", "workers", "images", "images/s", "waiting");
-  for (const auto& row : j["rows"])
-    fmt::print("{:<6} {:>8} {:>8} {:>12.1f} {:>8.1f} %\n", row["cache"].get<std::string>(), row["workers"].get<int>(),
-               row["images"].get<int64_t>(), row["images_per_s"].get<double>(), 100 * row["wait_share"].get<double>());
 }
 
 }  // namespace
@@ -78,7 +51,6 @@ int main(int argc, char** argv) {
 
   StepBenchmarkOptions step_options;
   StepChoices choices;
-  bool no_graph = false;
   CLI::App* step = app.add_subcommand(
       "step",
       "whole training steps (forward, loss, backward, update) on random pixels and boxes that already lie on the "
@@ -103,17 +75,14 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("S");
   const auto on_or_off = CLI::IsMember({"on", "off"});
-  CLI::Option* graph =
-      several(
-          step->add_option("--graph", choices.graph,
+  several(step->add_option("--graph", choices.graph,
                            "GPU: replay the recorded step, or launch kernel by kernel; instead of runtime.cuda_graph"),
           "on|off,..")
-          ->check(on_or_off);
+      ->check(on_or_off);
   several(step->add_option("--parallel-levels", choices.parallel_levels,
                            "GPU: levels of the pyramid side by side, or in turn; instead of runtime.parallel_levels"),
           "on|off,..")
       ->check(on_or_off);
-  step->add_flag("--no-graph", no_graph, "the same as --graph off")->excludes(graph);
   bool real_data = false;
   step->add_flag(
       "--real-data", real_data,
@@ -148,42 +117,12 @@ int main(int argc, char** argv) {
       const std::unique_ptr<Context> context = open_device(common);
       result = benchmark_kernels(*context, kernel_options, print_line);
     } else if (*step) {
-      ExperimentConfig config = read_experiment(common);
-      if (no_graph) choices.graph = {"off"};
-      size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
-      Dataset dataset;
-      if (real_data) {
-        std::vector<Finding> findings;
-        dataset = read_dataset(config.data, Split::train, findings);
-        if (dataset.images.empty()) throw std::runtime_error(config.data.root + ": the training split has no images");
-        classes = dataset.classes.size();
-      }
-      const std::vector<StepChoice> all = combinations(choices, config.runtime);
-      std::map<std::string, double> matrix_flops_per_s;  // by precision: measured once
-      bool first = true;
-      const auto measure_one = [&](const StepChoice& choice) {
-        config.runtime = choice.runtime;
-        step_options.batch = choice.batch;
-        step_options.matrix_flops_per_s = matrix_flops_per_s[choice.runtime.precision];
-        const std::unique_ptr<Context> context =
-            first ? open_device(common) : Context::for_device(common.device, common.threads);
-        first = false;
-        nlohmann::ordered_json row =
-            benchmark_step(*context, config, static_cast<int>(classes), step_options, real_data ? &dataset : nullptr);
-        matrix_flops_per_s[choice.runtime.precision] = row["matrix_tflops"].get<double>() * 1e12;
-        return row;
-      };
-      if (all.size() == 1) {
-        result = measure_one(all[0]);
-        print_step(result);
-      } else {
-        bool complete = true;
-        result = benchmark_steps(all, measure_one, print_line, complete);
-        if (!complete) code = kFailure;
-      }
+      bool complete = true;
+      result = benchmark_choices(common, choices, step_options, real_data, print_line, complete);
+      if (!complete) code = kFailure;
     } else {
       result = benchmark_data(read_experiment(common), data_options);
-      print_data(result);
+      print_line(data_text(result));
     }
     if (json) print_line(result.dump());
     return code;

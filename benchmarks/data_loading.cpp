@@ -66,4 +66,14 @@ nlohmann::ordered_json benchmark_data(const ExperimentConfig& config, const Data
   return json;
 }
 
+std::string data_text(const nlohmann::ordered_json& result) {
+  std::string text =
+      fmt::format("{:<6} {:>8} {:>8} {:>12} {:>10}", "cache", "workers", "images", "images/s", "waiting");
+  for (const auto& row : result["rows"])
+    text += fmt::format("\n{:<6} {:>8} {:>8} {:>12.1f} {:>8.1f} %", row["cache"].get<std::string>(),
+                        row["workers"].get<int>(), row["images"].get<int64_t>(), row["images_per_s"].get<double>(),
+                        100 * row["wait_share"].get<double>());
+  return text;
+}
+
 }  // namespace gradlibra

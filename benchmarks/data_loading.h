@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "engine/experiment.h"
@@ -21,5 +22,8 @@ struct DataBenchmarkOptions {
 // had prepared in the meantime and at least eight times as many. std::runtime_error if there is no training image.
 [[nodiscard]] nlohmann::ordered_json benchmark_data(const ExperimentConfig& config,
                                                     const DataBenchmarkOptions& options);
+
+// Its result as a table.
+[[nodiscard]] std::string data_text(const nlohmann::ordered_json& result);
 
 }  // namespace gradlibra

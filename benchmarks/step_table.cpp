@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <map>
 #include <stdexcept>
 
 namespace gradlibra {
@@ -49,6 +50,27 @@ std::string row_text(const nlohmann::ordered_json& j) {
                      number("percent_of_matrix_rate", 1) + " %", j["unfused_convolutions"].size());
 }
 
+// What benchmark_step returned, in a few lines for a person.
+std::string step_text(const nlohmann::ordered_json& j) {
+  std::string text = fmt::format("{} {}x{}, batch {}, {}, on {}\n", j["model"].get<std::string>(),
+                                 j["width"].get<int64_t>(), j["height"].get<int64_t>(), j["batch"].get<int64_t>(),
+                                 j["precision"].get<std::string>(), j["device"].get<std::string>());
+  text += fmt::format("{:.4g} images/s   step {:.4g} ms median, {:.4g} min, {:.4g} at 90 % of {} steps\n",
+                      j["images_per_s"].get<double>(), j["ms_median"].get<double>(), j["ms_min"].get<double>(),
+                      j["ms_p90"].get<double>(), j["steps"].get<int>());
+  text += fmt::format("{:.4g} TFLOP/s, {:.1f} % of the device's matrix rate   peak memory {:.0f} MiB   loss {:.4f}",
+                      j["tflops"].get<double>(), j["percent_of_matrix_rate"].get<double>(),
+                      j["peak_memory_mb"].get<double>(), j["loss"].get<double>());
+  const auto& unfused = j["unfused_convolutions"];
+  if (!unfused.empty())
+    text += fmt::format(
+        "\n{} of {} kinds of convolution need a pass of their own for bias, residual or ReLU, the first: {}",
+        unfused.size(), unfused.size() + j["fused_convolutions"].get<size_t>(), unfused[0].get<std::string>());
+  if (j["data"] == "real")
+    text += fmt::format("\nwaited for data {:.2f} % of the time", j["data_wait_percent"].get<double>());
+  return text;
+}
+
 }  // namespace
 
 nlohmann::ordered_json benchmark_steps(const std::vector<StepChoice>& all,
@@ -75,6 +97,40 @@ nlohmann::ordered_json benchmark_steps(const std::vector<StepChoice>& all,
     }
   }
   return result;
+}
+
+nlohmann::ordered_json benchmark_choices(const CommonOptions& common, const StepChoices& choices,
+                                         StepBenchmarkOptions options, bool real_data,
+                                         const std::function<void(const std::string&)>& say, bool& complete) {
+  ExperimentConfig config = read_experiment(common);
+  size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
+  Dataset dataset;
+  if (real_data) {
+    std::vector<Finding> findings;
+    dataset = read_dataset(config.data, Split::train, findings);
+    if (dataset.images.empty()) throw std::runtime_error(config.data.root + ": the training split has no images");
+    classes = dataset.classes.size();
+  }
+  const std::vector<StepChoice> all = combinations(choices, config.runtime);
+  std::map<std::string, double> matrix_flops_per_s;  // by precision: measured once
+  bool first = true;
+  const auto measure = [&](const StepChoice& choice) {
+    config.runtime = choice.runtime;
+    options.batch = choice.batch;
+    options.matrix_flops_per_s = matrix_flops_per_s[choice.runtime.precision];
+    const std::unique_ptr<Context> context =
+        first ? open_device(common) : Context::for_device(common.device, common.threads);
+    first = false;
+    nlohmann::ordered_json row =
+        benchmark_step(*context, config, static_cast<int>(classes), options, real_data ? &dataset : nullptr);
+    matrix_flops_per_s[choice.runtime.precision] = row["matrix_tflops"].get<double>() * 1e12;
+    return row;
+  };
+  complete = true;
+  if (all.size() > 1) return benchmark_steps(all, measure, say, complete);
+  nlohmann::ordered_json row = measure(all[0]);
+  say(step_text(row));
+  return row;
 }
 
 }  // namespace gradlibra

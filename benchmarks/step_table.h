@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "benchmarks/training_step.h"
+#include "engine/program.h"
 #include "runtime/base/runtime_config.h"
 
 namespace gradlibra {
@@ -30,5 +32,13 @@ struct StepChoice {
 [[nodiscard]] nlohmann::ordered_json benchmark_steps(
     const std::vector<StepChoice>& all, const std::function<nlohmann::ordered_json(const StepChoice&)>& measure,
     const std::function<void(const std::string&)>& say, bool& complete);
+
+// `benchmark step` whole: every combination of the choices on the configuration that the command line gives, each on a
+// context of its own; with real_data on its training images. One combination is described in a few lines, several are
+// a table.
+[[nodiscard]] nlohmann::ordered_json benchmark_choices(const CommonOptions& common, const StepChoices& choices,
+                                                       StepBenchmarkOptions options, bool real_data,
+                                                       const std::function<void(const std::string&)>& say,
+                                                       bool& complete);
 
 }  // namespace gradlibra

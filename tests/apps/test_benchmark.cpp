@@ -232,7 +232,6 @@ TEST_F(BenchmarkProgram, SeveralSteps) {
     expect_positive(json["rows"][i], {"ms_median", "images_per_s", "peak_memory_mb", "reserved_memory_mb"});
   }
   EXPECT_EQ(run({"benchmark", "step", "--config", config, "--graph", "maybe"}).code, 2);
-  EXPECT_EQ(run({"benchmark", "step", "--config", config, "--graph", "on", "--no-graph"}).code, 2);
 }
 
 TEST_F(BenchmarkProgram, StepOnRealData) {
