@@ -415,7 +415,7 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
   EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "other_classes")); }), "does not fit the model");
   c.train.pretrained_scope = "backbone";
   const auto taken = trainer(c, "backbone_alone");
-  Detector fresh(context_, c.model, static_cast<int>(taken->detector().classes()));
+  Detector fresh(context_, c.model, taken->detector().classes());
   fresh.parameters().initialize(static_cast<uint64_t>(c.train.seed));
   for (size_t i = 0; i < fresh.parameters().all().size(); ++i) {
     Parameter& p = taken->detector().parameters().all()[i];

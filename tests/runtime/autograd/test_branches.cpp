@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "kernels/elementwise.h"
+#include "runtime/autograd/ops/convolution.h"
 #include "runtime/autograd/ops/elementwise.h"
 #include "runtime/device/transfer.h"
 #include "runtime/training/parameters.h"
