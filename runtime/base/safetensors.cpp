@@ -274,7 +274,13 @@ std::vector<std::byte> serialise_safetensors(const SafetensorsFile& file) {
 }
 
 void write_safetensors(const std::filesystem::path& path, const SafetensorsFile& file) {
-  write_file(path, [&](const ByteSink& sink) { stream_safetensors(file.tensors, file.metadata, sink); });
+  try {
+    write_file(path, [&](const ByteSink& sink) { stream_safetensors(file.tensors, file.metadata, sink); });
+  } catch (const SafetensorsError&) {
+    throw;
+  } catch (const std::runtime_error& error) {  // of the file system
+    throw SafetensorsError(error.what());
+  }
 }
 
 }  // namespace gradlibra
