@@ -33,8 +33,7 @@ std::string costs_table(const Detector& detector, int64_t height, int64_t width)
     text += fmt::format("{:<40} {:>14} {:>14.3f}\n", part.part, part.parameters,
                         static_cast<double>(part.multiply_adds) / 1e9);
     parameters += part.parameters;
-    // Sampling of deformable convolutions is listed but, as in the literature, not part of the total.
-    if (part.part.find('#') == std::string::npos) multiply_adds += part.multiply_adds;
+    if (!part.sampling) multiply_adds += part.multiply_adds;
   }
   text += fmt::format("{:<40} {:>14} {:>14.3f}\n", fmt::format("total, one {}x{} image", width, height), parameters,
                       static_cast<double>(multiply_adds) / 1e9);
