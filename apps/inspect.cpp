@@ -5,8 +5,9 @@
 #include "data/images/image.h"
 #include "engine/batches.h"
 #include "engine/checkpoint.h"
-#include "engine/inspection.h"
+#include "engine/costs.h"
 #include "engine/program.h"
+#include "engine/step_dump.h"
 #include "runtime/base/files.h"
 #include "runtime/training/weights.h"
 
@@ -77,7 +78,7 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
                load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
   }
   const SafetensorsFile step =
-      inspect_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
+      dump_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
   write_safetensors(output, step);
