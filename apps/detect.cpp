@@ -19,13 +19,8 @@ std::vector<std::filesystem::path> images_of(const std::filesystem::path& input)
   if (!std::filesystem::exists(input)) throw std::runtime_error(input.string() + ": no such file or folder");
   if (!std::filesystem::is_directory(input)) return {input};
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(input)) {
-    std::string extension = entry.path().extension().string();
-    std::transform(extension.begin(), extension.end(), extension.begin(),
-                   [](unsigned char c) { return std::tolower(c); });
-    if (extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp")
-      files.push_back(entry.path());
-  }
+  for (const auto& entry : std::filesystem::directory_iterator(input))
+    if (format_by_name(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   if (files.empty()) throw std::runtime_error(input.string() + ": holds no .jpg, .jpeg, .png or .bmp image");
   return files;

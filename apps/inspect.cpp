@@ -5,8 +5,9 @@
 #include "data/images/image.h"
 #include "engine/batches.h"
 #include "engine/checkpoint.h"
-#include "engine/inspection.h"
+#include "engine/costs.h"
 #include "engine/program.h"
+#include "engine/step_dump.h"
 #include "runtime/base/files.h"
 #include "runtime/training/weights.h"
 
@@ -30,12 +31,9 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
     const ImageRecord& record = dataset.images[i];
     Image image = read_image(record.path, lenient.exif == "apply");
-    for (const Object& object : record.objects) {
-      const Color color = class_color(object.label);
-      draw_box(image, object.box.x1, object.box.y1, object.box.x2, object.box.y2, color);
-      draw_text(image, static_cast<int>(object.box.x1), static_cast<int>(object.box.y1) - 2,
-                dataset.classes[static_cast<size_t>(object.label)], color);
-    }
+    for (const Object& object : record.objects)
+      draw_labelled_box(image, object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
+                        dataset.classes[static_cast<size_t>(object.label)]);
     write_image(folder / (record.id + ".png"), image);
   }
 }
@@ -57,9 +55,8 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
 
 int inspect_model(const CommonOptions& common, bool json) {
   const ExperimentConfig config = read_experiment(common);
-  const auto classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
   Context context(1);
-  const Detector detector(context, config.model, static_cast<int>(classes));
+  const Detector detector(context, config.model, class_count(config));
   const auto costs = json ? costs_json : costs_table;
   fmt::print("{}", costs(detector, config.loader.height, config.loader.width));
   return kSuccess;
@@ -81,7 +78,7 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
                load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
   }
   const SafetensorsFile step =
-      inspect_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
+      dump_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
   write_safetensors(output, step);

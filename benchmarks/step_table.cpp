@@ -103,13 +103,13 @@ nlohmann::ordered_json benchmark_choices(const CommonOptions& common, const Step
                                          StepBenchmarkOptions options, bool real_data,
                                          const std::function<void(const std::string&)>& say, bool& complete) {
   ExperimentConfig config = read_experiment(common);
-  size_t classes = config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size();
+  int classes = class_count(config);
   Dataset dataset;
   if (real_data) {
     std::vector<Finding> findings;
     dataset = read_dataset(config.data, Split::train, findings);
     if (dataset.images.empty()) throw std::runtime_error(config.data.root + ": the training split has no images");
-    classes = dataset.classes.size();
+    classes = static_cast<int>(dataset.classes.size());
   }
   const std::vector<StepChoice> all = combinations(choices, config.runtime);
   std::map<std::string, double> matrix_flops_per_s;  // by precision: measured once
@@ -121,8 +121,7 @@ nlohmann::ordered_json benchmark_choices(const CommonOptions& common, const Step
     const std::unique_ptr<Context> context =
         first ? open_device(common) : Context::for_device(common.device, common.threads);
     first = false;
-    nlohmann::ordered_json row =
-        benchmark_step(*context, config, static_cast<int>(classes), options, real_data ? &dataset : nullptr);
+    nlohmann::ordered_json row = benchmark_step(*context, config, classes, options, real_data ? &dataset : nullptr);
     matrix_flops_per_s[choice.runtime.precision] = row["matrix_tflops"].get<double>() * 1e12;
     return row;
   };

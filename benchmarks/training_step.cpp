@@ -56,17 +56,10 @@ Batch synthetic_batch(int64_t N, int64_t height, int64_t width, int64_t max_boxe
 }
 
 double training_flops(const Detector& detector, int64_t N, int64_t height, int64_t width) {
-  const auto trains = [&](const std::string& part) {
-    // The stem is the one part that is no prefix of its parameters' names.
-    const std::string prefix = part == "backbone.stem" ? "backbone.conv1" : part;
-    for (const Parameter& p : detector.parameters().all())
-      if (p.trainable && p.name.starts_with(prefix + ".")) return true;
-    return false;
-  };
   double multiply_adds = 0;
   for (const Detector::PartCost& part : detector.costs(height, width)) {
-    if (part.part.find('#') != std::string::npos) continue;
-    const int passes = !trains(part.part) ? 1 : part.part == "backbone.stem" ? 2 : 3;
+    if (part.sampling) continue;
+    const int passes = !part.trainable ? 1 : part.reads_image ? 2 : 3;
     multiply_adds += passes * static_cast<double>(part.multiply_adds);
   }
   return 2 * multiply_adds * static_cast<double>(N);

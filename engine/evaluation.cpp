@@ -41,10 +41,8 @@ void draw_detections(const ImageRecord& record, const std::vector<Detection>& de
   Image image = read_image(record.path, apply_exif);
   for (auto d = detections.rbegin(); d != detections.rend(); ++d) {  // the surest on top
     if (d->score < min_score) continue;
-    const Color color = class_color(d->label);
-    draw_box(image, d->box.x1, d->box.y1, d->box.x2, d->box.y2, color);
-    draw_text(image, static_cast<int>(d->box.x1), static_cast<int>(d->box.y1) - 2,
-              fmt::format("{} {:.2f}", classes[static_cast<size_t>(d->label)], d->score), color);
+    draw_labelled_box(image, d->box.x1, d->box.y1, d->box.x2, d->box.y2, d->label,
+                      fmt::format("{} {:.2f}", classes[static_cast<size_t>(d->label)], d->score));
   }
   write_image(to, image);
 }

@@ -28,4 +28,8 @@ void ExperimentConfig::describe(ConfigVisitor& v) {
   v.section("synthesize", synthesize, "the synthetic smears that `synthesize` draws");
 }
 
+int class_count(const ExperimentConfig& config) {
+  return static_cast<int>(config.data.classes.empty() ? cervical_classes().size() : config.data.classes.size());
+}
+
 }  // namespace gradlibra

@@ -39,4 +39,8 @@ struct ExperimentConfig {
   void describe(ConfigVisitor& v);
 };
 
+// How many classes a detector of this configuration has before its data set is read: those listed, else those of the
+// synthetic smears.
+[[nodiscard]] int class_count(const ExperimentConfig& config);
+
 }  // namespace gradlibra

@@ -112,9 +112,8 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   } else if (!config_.train.pretrained.empty()) {
     SafetensorsFile file = read_safetensors(config_.train.pretrained);
     if (config_.train.pretrained_scope == "backbone") {
-      const size_t left_out = std::erase_if(file.tensors, [](const auto& entry) {
-        return entry.first.starts_with("neck.") || entry.first.starts_with("bbox_head.");
-      });
+      const size_t left_out =
+          std::erase_if(file.tensors, [](const auto& entry) { return is_beyond_backbone(entry.first); });
       if (left_out > 0)
         say(fmt::format("weights: {} tensors of neck and head left out (train.pretrained_scope is backbone)",
                         left_out));

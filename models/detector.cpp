@@ -13,14 +13,17 @@ namespace gradlibra {
 
 namespace {
 
+constexpr const char* kStem = "backbone.stem";
+constexpr char kSampling = '#';  // behind the name of a layer: ConvLayer::deformable
+
 // "backbone.layer2.0.conv1" belongs to "backbone.layer2", "neck.fpn_convs.1.conv" to "neck.fpn_convs"; the stem's two
 // layers share a name of their own.
 std::string part_of(const std::string& layer) {
   const size_t first = layer.find('.');
   const size_t second = layer.find('.', first + 1);
   std::string part = layer.substr(0, second);
-  if (part == "backbone.conv1" || part == "backbone.bn1") return "backbone.stem";
-  const size_t sampling = layer.find('#');
+  if (part == "backbone.conv1" || part == "backbone.bn1") return kStem;
+  const size_t sampling = layer.find(kSampling);
   if (sampling != std::string::npos && second != std::string::npos) part += layer.substr(sampling);
   return part;
 }
@@ -42,6 +45,7 @@ Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classe
     throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
   backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
   neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
+  parameters_->enter(Section::head);
   head_parameters_.first = parameters_->all().size();
   head_ = make_head(*parameters_, neck_->pyramid());
   head_parameters_.last = parameters_->all().size();
@@ -92,11 +96,17 @@ std::vector<Detector::PartCost> Detector::costs(int64_t height, int64_t width) c
   const auto part = [&](const std::string& layer) -> PartCost& {
     const std::string name = part_of(layer);
     const auto [entry, added] = index.emplace(name, parts.size());
-    if (added) parts.push_back({name});
+    if (added)
+      parts.push_back(
+          {.part = name, .reads_image = name == kStem, .sampling = name.find(kSampling) != std::string::npos});
     return parts[entry->second];
   };
-  for (const Parameter& p : std::as_const(*parameters_).all())
-    if (!p.buffer) part(p.name.substr(0, p.name.rfind('.'))).parameters += p.node.value.size();
+  for (const Parameter& p : std::as_const(*parameters_).all()) {
+    if (p.buffer) continue;
+    PartCost& cost = part(p.name.substr(0, p.name.rfind('.')));
+    cost.parameters += p.node.value.size();
+    cost.trainable |= p.trainable;
+  }
   for (const auto& [layer, multiply_adds] : tape.costs()) part(layer).multiply_adds += multiply_adds;
   return parts;
 }

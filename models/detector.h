@@ -61,10 +61,13 @@ class Detector {
   [[nodiscard]] const ClassInfo& classes() const { return classes_; }
   [[nodiscard]] Context& context() const { return context_; }
 
-  // Parameters and multiply-adds (for one H x W image) of a part, its name being a prefix of parameter names.
+  // Parameters and multiply-adds (for one H x W image) of a part.
   struct PartCost {
     std::string part;
     int64_t parameters = 0, multiply_adds = 0;
+    bool trainable = false;    // some of its parameters are
+    bool reads_image = false;  // nothing flows back into its input
+    bool sampling = false;     // of a deformable convolution: listed, but as in the literature no part of a total
   };
   [[nodiscard]] std::vector<PartCost> costs(int64_t height, int64_t width) const;
 

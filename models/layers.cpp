@@ -10,8 +10,8 @@ Var var(Parameter* parameter) { return parameter == nullptr ? Var() : Var(&param
 ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int out, const Options& options)
     : name(std::move(layer_name)), shape(options.shape) {
   weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init,
-                      FileLayout::convolution, options.trainable);
-  if (options.bias) bias = &store.add(name + ".bias", {out}, options.bias_init, FileLayout::as_is, options.trainable);
+                      Role::convolution_weight, options.trainable);
+  if (options.bias) bias = &store.add(name + ".bias", {out}, options.bias_init, Role::bias, options.trainable);
 }
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
@@ -35,10 +35,11 @@ Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activa
 BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable,
                                double weight_init)
     : weight(
-          &store.add(name + ".weight", {channels}, {Init::Kind::constant, weight_init}, FileLayout::as_is, trainable)),
-      bias(&store.add(name + ".bias", {channels}, {}, FileLayout::as_is, trainable)),
-      running_mean(&store.add_buffer(name + ".running_mean", {channels}, {})),
-      running_var(&store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1})) {}
+          &store.add(name + ".weight", {channels}, {Init::Kind::constant, weight_init}, Role::norm_scale, trainable)),
+      bias(&store.add(name + ".bias", {channels}, {}, Role::norm_shift, trainable)),
+      running_mean(&store.add_buffer(name + ".running_mean", {channels}, {}, Role::running_mean)),
+      running_var(
+          &store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1}, Role::running_variance)) {}
 
 Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded) const {
@@ -62,8 +63,8 @@ ops::FoldedNorm BatchNormLayer::folded_into(const ConvLayer& conv, Tape& tape) c
 }
 
 GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)
-    : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, 1})),
-      bias(&store.add(name + ".bias", {channels}, {})),
+    : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, 1}, Role::norm_scale)),
+      bias(&store.add(name + ".bias", {channels}, {}, Role::norm_shift)),
       groups(group_count) {
   if (group_count < 1 || channels % group_count != 0)
     throw std::invalid_argument(name + ": " + std::to_string(channels) + " channels cannot be split into " +

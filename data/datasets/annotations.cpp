@@ -6,7 +6,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
+#include <cctype>
+
+#include "data/images/image.h"
 
 namespace gradlibra {
 namespace {
@@ -179,24 +181,21 @@ fs::path split_file(const DatasetConfig& config, Split split) {
 }
 
 fs::path find_image(const fs::path& folder, const std::string& name, bool& guessed) {
-  static constexpr std::array kExtensions{".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP"};
   guessed = false;
   if (name.empty()) return {};
   if (is_file(folder / name)) return folder / name;
-  for (const char* extension : kExtensions) {
-    fs::path file = folder / (name + extension);
-    if (!is_file(file)) continue;
-    guessed = true;
-    return file;
-  }
+  for (const bool capitals : {false, true})
+    for (const ImageExtension& known : kImageExtensions) {
+      std::string extension = known.text;
+      if (capitals)
+        std::transform(extension.begin(), extension.end(), extension.begin(),
+                       [](unsigned char c) { return std::toupper(c); });
+      fs::path file = folder / (name + extension);
+      if (!is_file(file)) continue;
+      guessed = true;
+      return file;
+    }
   return {};
-}
-
-bool has_image_extension(const fs::path& file) {
-  std::string extension = file.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".bmp";
 }
 
 std::string bad_image_policy(const DatasetConfig& config, Split split) {

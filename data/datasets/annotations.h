@@ -83,7 +83,6 @@ struct RawSplit {
 // case.
 [[nodiscard]] std::filesystem::path find_image(const std::filesystem::path& folder, const std::string& name,
                                                bool& guessed);
-[[nodiscard]] bool has_image_extension(const std::filesystem::path& file);
 
 // Both report what is wrong inside the annotation files; images and boxes are not looked at.
 [[nodiscard]] RawSplit read_voc(const DatasetConfig& config, Split split, FindingLog& log);

@@ -63,21 +63,6 @@ const char* extension_of(ImageFormat format) {
   return "";
 }
 
-bool extension_fits(const fs::path& file, ImageFormat format) {
-  std::string extension = file.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
-  switch (format) {
-    case ImageFormat::jpeg:
-      return extension == ".jpg" || extension == ".jpeg";
-    case ImageFormat::png:
-      return extension == ".png";
-    case ImageFormat::bmp:
-      return extension == ".bmp";
-  }
-  return false;
-}
-
 class Checker {
  public:
   Checker(const DatasetConfig& config, Split split, const std::vector<std::string>& classes, FindingLog& log)
@@ -102,7 +87,7 @@ class Checker {
       return false;
     }
     const ImageInfo& info = probe.info;
-    if (!extension_fits(raw.path, info.format)) {
+    if (format_by_name(raw.path) != info.format) {
       log_.note({Kind::wrong_extension, Action::none, file, "",
                  fmt::format("holds a {}; it is read as that", extension_of(info.format))});
     }

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "data/datasets/annotations.h"
+#include "data/images/image.h"
 
 namespace gradlibra {
 namespace {
@@ -21,12 +22,6 @@ using Kind = Finding::Kind;
 using Action = Finding::Action;
 
 constexpr std::array kSplits{Split::train, Split::val, Split::test};
-
-struct SplitResult {
-  Split split;
-  fs::path file;
-  Dataset dataset;
-};
 
 // Count of objects and of images that hold one, by class.
 struct ClassCount {
@@ -45,6 +40,13 @@ std::vector<ClassCount> count_classes(const Dataset& dataset) {
   }
   return counts;
 }
+
+struct SplitResult {
+  Split split;
+  fs::path file;
+  Dataset dataset;
+  std::vector<ClassCount> counts = count_classes(dataset);
+};
 
 struct Quantiles {
   double low = 0, quarter = 0, median = 0, three_quarters = 0, high = 0;
@@ -162,7 +164,7 @@ class Inspection {
     std::error_code error;
     for (fs::recursive_directory_iterator entry(image_folder(config_), error), end; !error && entry != end;
          entry.increment(error)) {
-      if (has_image_extension(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
+      if (format_by_name(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
     }
     std::sort(unused.begin(), unused.end());
     for (const fs::path& file : unused) {
@@ -183,8 +185,7 @@ class Inspection {
     std::vector<int64_t> holding(config_.classes.size());
     for (const SplitResult& result : splits_) {
       images += static_cast<int64_t>(result.dataset.images.size());
-      const std::vector<ClassCount> counts = count_classes(result.dataset);
-      for (size_t c = 0; c < counts.size() && c < holding.size(); ++c) holding[c] += counts[c].images;
+      for (size_t c = 0; c < result.counts.size() && c < holding.size(); ++c) holding[c] += result.counts[c].images;
     }
     if (images < kFewImages) return;
     for (size_t c = 0; c < holding.size(); ++c) {
@@ -233,7 +234,7 @@ class Inspection {
       const std::string group = group_of(name);
       out += fmt::format("  {:<{}}  {:<10}", name, name_width, group);
       for (size_t s = 0; s < splits_.size(); ++s) {
-        const ClassCount count = count_classes(splits_[s].dataset)[c];
+        const ClassCount count = splits_[s].counts[c];
         out += fmt::format(" {:>16}", fmt::format("{} ({})", count.objects, count.images));
         auto& sums = groups[group];
         sums.resize(splits_.size());
@@ -366,9 +367,9 @@ class Inspection {
     json["groups"] = config_.groups;
     for (const SplitResult& result : splits_) {
       Json classes = Json::object();
-      const std::vector<ClassCount> counts = count_classes(result.dataset);
-      for (size_t c = 0; c < counts.size(); ++c) {
-        classes[result.dataset.classes[c]] = {{"boxes", counts[c].objects}, {"images", counts[c].images}};
+      for (size_t c = 0; c < result.counts.size(); ++c) {
+        const ClassCount& count = result.counts[c];
+        classes[result.dataset.classes[c]] = {{"boxes", count.objects}, {"images", count.images}};
       }
       json["splits"][to_string(result.split)] = {
           {"file", result.file.string()}, {"images", result.dataset.images.size()}, {"classes", std::move(classes)}};

@@ -95,4 +95,10 @@ void draw_text(Image& image, int x, int y, const std::string& text, Color color,
                [&](int64_t left, int64_t top) { fill(image, left, top, left + scale, top + scale, color); });
 }
 
+void draw_labelled_box(Image& image, float x1, float y1, float x2, float y2, int label, const std::string& text) {
+  const Color color = class_color(label);
+  draw_box(image, x1, y1, x2, y2, color);
+  draw_text(image, static_cast<int>(x1), static_cast<int>(y1) - 2, text, color);
+}
+
 }  // namespace gradlibra

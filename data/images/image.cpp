@@ -154,23 +154,30 @@ Image read_image(const fs::path& file, bool apply_exif) {
   return apply_exif ? upright(std::move(image), info->exif_orientation) : image;
 }
 
+std::optional<ImageFormat> format_by_name(const fs::path& file) {
+  std::string extension = file.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
+  for (const ImageExtension& known : kImageExtensions)
+    if (extension == known.text) return known.format;
+  return std::nullopt;
+}
+
 void write_image(const fs::path& file, const Image& image) {
   if (image.width < 1 || image.height < 1 ||
       image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3) {
     fail(file,
          fmt::format("cannot write: {} bytes are no {} x {} image", image.pixels.size(), image.width, image.height));
   }
-  std::string extension = file.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return std::tolower(c); });
+  const std::optional<ImageFormat> format = format_by_name(file);
   std::string encoded;
   const auto append = [](void* context, void* data, int size) {
     static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
   };
   int ok = 0;
-  if (extension == ".png") {
+  if (format == ImageFormat::png) {
     ok = stbi_write_png_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), image.width * 3);
-  } else if (extension == ".jpg" || extension == ".jpeg") {
+  } else if (format == ImageFormat::jpeg) {
     constexpr int kQuality = 92;
     ok = stbi_write_jpg_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), kQuality);
   } else {

@@ -2,8 +2,10 @@
 // Decoding, encoding and drawing of 8-bit RGB images. Files are untrusted: size limits come before decoding.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,6 +40,18 @@ inline constexpr int64_t kMaxImagePixels = 1LL << 28;
 [[nodiscard]] ImageInfo read_image_info(const std::filesystem::path& file);
 [[nodiscard]] Image read_image(const std::filesystem::path& file, bool apply_exif = false);
 
+// Names of images end in one of these, in small letters or capitals; what a file holds is told by its content.
+struct ImageExtension {
+  const char* text;
+  ImageFormat format;
+};
+inline constexpr std::array<ImageExtension, 4> kImageExtensions{{{".jpg", ImageFormat::jpeg},
+                                                                 {".jpeg", ImageFormat::jpeg},
+                                                                 {".png", ImageFormat::png},
+                                                                 {".bmp", ImageFormat::bmp}}};
+// What a file should hold by its name's extension.
+[[nodiscard]] std::optional<ImageFormat> format_by_name(const std::filesystem::path& file);
+
 // By extension: .png, .jpg (quality 92). Written to a temporary file and renamed.
 void write_image(const std::filesystem::path& file, const Image& image);
 
@@ -56,5 +70,7 @@ struct Color {
 // any ground.
 void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color, int thickness = 2);
 void draw_text(Image& image, int x, int y, const std::string& text, Color color, int scale = 1);
+// A box in the colour of its class with `text` above it.
+void draw_labelled_box(Image& image, float x1, float y1, float x2, float y2, int label, const std::string& text);
 
 }  // namespace gradlibra

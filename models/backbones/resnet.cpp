@@ -42,6 +42,7 @@ ResNet::ResNet(ParameterStore& store, const BackboneConfig& config) : config_(co
   if (config.base_channels < 1) throw std::invalid_argument("model.backbone.base_channels must be positive");
   if (config.frozen_stages < -1 || config.frozen_stages > 4)
     throw std::invalid_argument("model.backbone.frozen_stages must be between -1 and 4");
+  store.enter(Section::backbone);
   const bool stem_trains = config.frozen_stages < 0;
   stem_ = ConvLayer(store, "backbone.conv1", 3, config.base_channels,
                     conv_options(7, 2, config.base_channels, stem_trains));

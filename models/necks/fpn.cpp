@@ -27,6 +27,7 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
   if (config.num_outs < used)
     throw std::invalid_argument("model.neck.num_outs must be at least " + std::to_string(used) + " with start_level " +
                                 std::to_string(config.start_level));
+  store.enter(Section::neck);
   pyramid_.channels = out;
   for (int i = 0; i < config.num_outs; ++i) pyramid_.strides.push_back(4 << (config.start_level + i));
   for (int i = 0; i < used; ++i) {

@@ -10,15 +10,16 @@ namespace gradlibra {
 
 namespace {
 
-// "backbone.bn1.weight", "neck.lateral_convs.0.gn.bias", "backbone.layer1.0.downsample.1.weight"
-bool is_norm(const std::string& name) {
-  for (const char* part : {".bn", ".gn.", ".downsample.1."})
-    if (name.find(part) != std::string::npos) return true;
-  return false;
-}
-
-bool ends_with(const std::string& s, const std::string& end) {
-  return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
+bool decays(Role role, const OptimizerConfig& config) {
+  switch (role) {
+    case Role::norm_scale:
+    case Role::norm_shift:
+      return config.decay_norm;
+    case Role::bias:
+      return config.decay_bias;
+    default:
+      return true;
+  }
 }
 
 }  // namespace
@@ -36,12 +37,8 @@ Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
     : parameters_(parameters), config_(config) {
   for (Parameter& p : parameters.all()) {
     if (!p.trainable) continue;
-    if (is_norm(p.name)) {
-      if (!config.decay_norm) p.decay_factor = 0;
-    } else if (ends_with(p.name, ".bias") && !config.decay_bias) {
-      p.decay_factor = 0;
-    }
-    if (p.name.starts_with("backbone.")) p.lr_factor = config.backbone_lr_factor;
+    if (!decays(p.role, config)) p.decay_factor = 0;
+    if (p.section == Section::backbone) p.lr_factor = config.backbone_lr_factor;
   }
   Context& context = parameters.context();
   lr_ = context.zeros({1});

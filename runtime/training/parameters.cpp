@@ -14,13 +14,15 @@ constexpr int64_t kAlign = 16;
 int64_t padded(int64_t size) { return (size + kAlign - 1) / kAlign * kAlign; }
 }  // namespace
 
-Parameter& ParameterStore::add(std::string name, Shape shape, Init init, FileLayout layout, bool trainable) {
+Parameter& ParameterStore::add(std::string name, Shape shape, Init init, Role role, bool trainable) {
   if (!values_.empty()) throw std::logic_error("ParameterStore: add after allocate: " + name);
   Parameter& p = parameters_.emplace_back();
   p.name = std::move(name);
+  p.role = role;
+  p.section = section_;
   p.node.value = Tensor::borrow<float>(nullptr, shape);
   p.node.requires_grad = trainable;
-  p.layout = layout;
+  p.layout = role == Role::convolution_weight ? FileLayout::convolution : FileLayout::as_is;
   if (init.kind == Init::Kind::values && static_cast<int64_t>(init.values.size()) != shape.size())
     throw std::logic_error("ParameterStore: " + std::to_string(init.values.size()) + " start values for " + p.name +
                            " " + shape.to_string());
@@ -30,8 +32,8 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Init init, FileLay
   return p;
 }
 
-Parameter& ParameterStore::add_buffer(std::string name, Shape shape, Init init) {
-  Parameter& p = add(std::move(name), shape, init, FileLayout::as_is, false);
+Parameter& ParameterStore::add_buffer(std::string name, Shape shape, Init init, Role role) {
+  Parameter& p = add(std::move(name), shape, init, role, false);
   p.buffer = true;
   return p;
 }

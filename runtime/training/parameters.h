@@ -23,11 +23,19 @@ struct Init {
   std::vector<float> values = {};
 };
 
+// What a parameter or buffer is to the layer that made it. Names are for files and people; code asks for the role.
+enum class Role { convolution_weight, bias, norm_scale, norm_shift, running_mean, running_variance, other };
+
+// Which part of a detector it belongs to.
+enum class Section { backbone, neck, head };
+
 struct Parameter {
   std::string name;  // MMDetection's: "backbone.layer1.0.conv1.weight"
-  Node node;         // value and gradient
-  Tensor velocity;   // of SGD; empty if not trainable
-  FileLayout layout = FileLayout::as_is;
+  Role role = Role::other;
+  Section section = Section::head;
+  Node node;                              // value and gradient
+  Tensor velocity;                        // of SGD; empty if not trainable
+  FileLayout layout = FileLayout::as_is;  // by its role
   Init init;
   bool trainable = true;  // false: frozen, or a buffer such as a running mean
   bool buffer = false;    // running statistics: saved and loaded, not counted as a parameter
@@ -40,10 +48,12 @@ class ParameterStore {
  public:
   explicit ParameterStore(Context& context) : context_(context) {}
 
+  // What is added from here on belongs to this section; without a call, to the head.
+  void enter(Section section) { section_ = section; }
+
   // A second parameter of the same name is std::logic_error.
-  Parameter& add(std::string name, Shape shape, Init init, FileLayout layout = FileLayout::as_is,
-                 bool trainable = true);
-  Parameter& add_buffer(std::string name, Shape shape, Init init);
+  Parameter& add(std::string name, Shape shape, Init init, Role role = Role::other, bool trainable = true);
+  Parameter& add_buffer(std::string name, Shape shape, Init init, Role role = Role::other);
 
   // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of
   // addition, each starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
@@ -91,6 +101,7 @@ class ParameterStore {
 
  private:
   Context& context_;
+  Section section_ = Section::head;
   std::deque<Parameter> parameters_;
   std::unordered_map<std::string, Parameter*> by_name_;
   std::vector<int64_t> offsets_;  // into the flat blocks, -1 for what is not trainable

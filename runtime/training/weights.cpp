@@ -10,10 +10,6 @@ namespace gradlibra {
 
 namespace {
 
-bool ends_with(const std::string& s, const std::string& end) {
-  return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
-}
-
 std::string shape_text(std::span<const int64_t> shape) {
   std::string text = "(";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -84,9 +80,11 @@ std::string WeightReport::to_string() const {
   return text;
 }
 
+bool is_beyond_backbone(std::string_view name) { return name.starts_with("neck.") || name.starts_with("bbox_head."); }
+
 WeightScope scope_of(const SafetensorsFile& file) {
   for (const auto& [name, tensor] : file.tensors)
-    if (name.starts_with("neck.") || name.starts_with("bbox_head.")) return WeightScope::detector;
+    if (is_beyond_backbone(name)) return WeightScope::detector;
   return WeightScope::backbone;
 }
 
@@ -95,7 +93,7 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
   WeightReport report;
   std::map<std::string, const FileTensor*> by_name;  // under the model's names
   for (const auto& [name, tensor] : file.tensors) {
-    if (ends_with(name, "num_batches_tracked") || name.starts_with("optim.") || name.starts_with("train.") ||
+    if (name.ends_with("num_batches_tracked") || name.starts_with("optim.") || name.starts_with("train.") ||
         (scope == WeightScope::backbone && (name.starts_with("fc.") || name.starts_with("backbone.fc.")))) {
       report.ignored.push_back(name);
       continue;
@@ -106,7 +104,7 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
   }
   std::vector<std::pair<Parameter*, const FileTensor*>> pairs;
   for (Parameter& p : store.all()) {
-    if (scope == WeightScope::backbone && !p.name.starts_with("backbone.")) continue;
+    if (scope == WeightScope::backbone && p.section != Section::backbone) continue;
     const auto found = by_name.find(p.name);
     if (found == by_name.end()) {
       report.missing.push_back(p.name);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/base/safetensors.h"
@@ -31,7 +32,9 @@ enum class WeightScope {
 WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name,
                           WeightScope scope);
 
-// detector if the file has a "neck." or "bbox_head." tensor, else backbone.
+// Whether a file's tensor is one of neck or head.
+[[nodiscard]] bool is_beyond_backbone(std::string_view name);
+// detector if the file has such a tensor, else backbone.
 [[nodiscard]] WeightScope scope_of(const SafetensorsFile& file);
 
 // Every parameter and buffer under its name, convolution weights as OIHW, float32.

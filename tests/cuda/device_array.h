@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a comparison of a CUDA kernel with its host version needs: device arrays, a stream, random values, closeness.
+// What a comparison of a CUDA kernel with its host version needs: device arrays and a stream.
 // The same test sources are built twice: against the emulator (tests/emulator/include shadows cuda_runtime.h) and,
 // where CUDA is found, against the real runtime; there they skip without a GPU.
 #pragma once
@@ -7,14 +7,12 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <cstdint>
-#include <limits>
-#include <random>
+#include <stdexcept>
 #include <vector>
 
 #include "kernels/cuda.h"
 #include "kernels/view.h"
+#include "tests/support.h"
 
 namespace gradlibra::testing {
 
@@ -65,27 +63,5 @@ class CudaTest : public ::testing::Test {
   }
   Cuda cuda{nullptr};
 };
-
-inline std::vector<float> random_floats(int64_t size, std::mt19937& rng, float lo = -1, float hi = 1) {
-  std::uniform_real_distribution<float> uniform(lo, hi);
-  std::vector<float> values(static_cast<size_t>(size));
-  for (float& v : values) v = uniform(rng);
-  return values;
-}
-
-// False for NaN on one side only; equal infinities and NaN pairs are close.
-[[nodiscard]] inline bool close(double got, double want, double atol, double rtol) {
-  if (std::isnan(want)) return std::isnan(got);
-  if (std::isinf(want)) return got == want;
-  return std::abs(got - want) <= atol + rtol * std::abs(want);
-}
-
-template <class T>
-void expect_close(const std::vector<T>& got, const std::vector<T>& want, double atol, double rtol) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_TRUE(close(static_cast<double>(got[i]), static_cast<double>(want[i]), atol, rtol))
-        << "element " << i << ": got " << static_cast<double>(got[i]) << ", want " << static_cast<double>(want[i]);
-}
 
 }  // namespace gradlibra::testing

@@ -20,7 +20,7 @@ class CopyRowsCuda : public CudaTest {
       DeviceArray<float> dev_x(x_shape, x), dev_y(y_shape, y);
       copy_rows(cpu, {x.data(), x_shape}, x_offset, {y.data(), y_shape}, y_offset, rows, mode);
       copy_rows(cuda, dev_x.view(), x_offset, dev_y.view(), y_offset, rows, mode);
-      expect_close(dev_y.to_host(), y, 0, 0);
+      expect_near_or_nan(dev_y.to_host(), y, 0, 0);
     }
   }
   std::mt19937 rng{1};

@@ -393,7 +393,7 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
   other.parameters().initialize(77);
   SafetensorsFile backbone;  // as torchvision has it
   for (Parameter& p : other.parameters().all())
-    if (p.name.starts_with("backbone."))
+    if (p.section == Section::backbone)
       backbone.tensors[p.name.substr(9)] = to_file_tensor(context_, p.node.value, p.layout);
   backbone.tensors["fc.weight"] = make_file_tensor(std::vector<float>(64 * 10, 1), {10, 64});
   backbone.tensors["bn1.num_batches_tracked"] = make_file_scalar<int64_t>(3);
@@ -401,7 +401,7 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
   write_safetensors(c.train.pretrained, backbone);
   const auto fits = trainer(c, "b");
   for (Parameter& p : fits->detector().parameters().all()) {
-    if (!p.name.starts_with("backbone.")) continue;
+    if (p.section != Section::backbone) continue;
     EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == backbone.tensors.at(p.name.substr(9))) << p.name;
   }
 
@@ -421,7 +421,7 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
     Parameter& p = taken->detector().parameters().all()[i];
     const FileTensor now = to_file_tensor(context_, p.node.value, p.layout);
     Parameter& before = fresh.parameters().all()[i];
-    const bool of_backbone = p.name.starts_with("backbone.");
+    const bool of_backbone = p.section == Section::backbone;
     EXPECT_TRUE(now ==
                 (of_backbone ? whole.tensors.at(p.name) : to_file_tensor(context_, before.node.value, before.layout)))
         << p.name;

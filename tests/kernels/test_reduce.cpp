@@ -46,7 +46,7 @@ TEST(Reduce, SameBitsForEveryNumberOfThreads) {
   for (const int threads : {2, 3, 5}) EXPECT_EQ(squares_of(x, threads), one);
   long double exact = 0;
   for (const float v : x.values) exact += static_cast<long double>(v) * v;
-  EXPECT_TRUE(is_near(one, static_cast<double>(exact), 1e-9, 1e-12));
+  EXPECT_TRUE(near(one, static_cast<double>(exact), 1e-9, 1e-12));
 }
 
 TEST(SumRows, WorkedValues) {

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/sgd.h"
 
-#include <fstream>
-#include <nlohmann/json.hpp>
-
 #include "kernels/reduce.h"
 #include "tests/kernels/host_array.h"
+#include "tests/kernels/vectors.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -45,12 +43,12 @@ TEST(Sgd, ThreeSteps) {
 TEST(Sgd, TheVelocityStartsAsTheFirstDecayedGradientAndTheRateStaysOutside) {
   Parameter p({1});
   p.step({0.5f}, 0.1f, 1, {.momentum = 0.9f, .weight_decay = 1e-4f});
-  EXPECT_TRUE(is_near(p.velocity[0], 0.5001, 1e-7));
-  EXPECT_TRUE(is_near(p.value[0], 0.94999, 1e-7));
+  EXPECT_TRUE(near(p.velocity[0], 0.5001, 1e-7));
+  EXPECT_TRUE(near(p.value[0], 0.94999, 1e-7));
   Parameter q({1});
   q.step({0.5f}, 0.1f, 1, {.momentum = 0.9f, .weight_decay = 1e-4f, .lr_factor = 2});
   EXPECT_EQ(q.velocity[0], p.velocity[0]);
-  EXPECT_TRUE(is_near(q.value[0], 1 - 0.2 * 0.5001, 1e-7));
+  EXPECT_TRUE(near(q.value[0], 1 - 0.2 * 0.5001, 1e-7));
 }
 
 TEST(Sgd, ALossThatIsNotFiniteStopsTheUpdate) {
@@ -61,8 +59,8 @@ TEST(Sgd, ALossThatIsNotFiniteStopsTheUpdate) {
 
 TEST(Sgd, ClipFactor) {
   const float factor = clip(30.0 * 30 + 40 * 40 + 120 * 120, 35);
-  EXPECT_TRUE(is_near(factor, 0.269230767, 2e-8));
-  EXPECT_TRUE(is_near(factor * 30, 8.07692301, 1e-6));
+  EXPECT_TRUE(near(factor, 0.269230767, 2e-8));
+  EXPECT_TRUE(near(factor * 30, 8.07692301, 1e-6));
   EXPECT_EQ(clip(34.9 * 34.9, 35), 1.0f);
   EXPECT_EQ(clip(0, 35), 1.0f);
   EXPECT_EQ(clip(1e6, 0), 1.0f);
@@ -82,8 +80,7 @@ TEST(Sgd, NonFiniteScaleChangesNothing) {
 }
 
 TEST(Sgd, TwentyStepsWithScheduleAndClipping) {
-  std::ifstream file(std::string(GRADLIBRA_TEST_VECTORS) + "/sgd.json");
-  const auto example = nlohmann::json::parse(file);
+  const auto example = read_vectors("sgd");
   const auto floats = [](const nlohmann::json& v) { return v.get<std::vector<float>>(); };
   const auto doubles = [](const nlohmann::json& v) { return v.get<std::vector<double>>(); };
   Parameter w(floats(example["initial"]["w"])), b(floats(example["initial"]["b"]));
@@ -96,9 +93,9 @@ TEST(Sgd, TwentyStepsWithScheduleAndClipping) {
     Array<double> norm2({1}), workspace({1});
     sum_squares(cpu, Floats({3}, grad_w).view(), norm2.view(), Accumulate::overwrite, workspace.view());
     sum_squares(cpu, Floats({2}, grad_b).view(), norm2.view(), Accumulate::add, workspace.view());
-    EXPECT_TRUE(is_near(std::sqrt(norm2[0]), step["grad_norm"], 0, 1e-6));
+    EXPECT_TRUE(near(std::sqrt(norm2[0]), step["grad_norm"], 0, 1e-6));
     const float factor = clip(norm2[0], example["clip_max_norm"]);
-    EXPECT_TRUE(is_near(factor, step["clip_coef"], 1e-6));
+    EXPECT_TRUE(near(factor, step["clip_coef"], 1e-6));
     w.step(grad_w, step["lr"], factor, decayed);
     b.step(grad_b, step["lr"], factor, undecayed);
     // 20 steps of float against double.

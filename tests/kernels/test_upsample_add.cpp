@@ -58,7 +58,7 @@ TEST(UpsampleAdd, BackwardIsTheTransposeOfForward) {
     double forward = 0, backward = 0;  // <g, A x> = <A^T g, x>
     for (int64_t i = 0; i < y.size(); ++i) forward += static_cast<double>(y[i]) * static_cast<double>(g[i]);
     for (int64_t i = 0; i < x.size(); ++i) backward += static_cast<double>(x[i]) * static_cast<double>(grad[i]);
-    EXPECT_TRUE(is_near(forward, backward, 1e-4)) << forward << " " << backward;
+    EXPECT_TRUE(near(forward, backward, 1e-4)) << forward << " " << backward;
     // A gradient of one cell at a time: every fine cell has exactly one source.
     const Floats ones(fine, 1.0f);
     upsample_add_backward(cpu, ones.view(), grad.view(), Accumulate::overwrite);

@@ -4,30 +4,18 @@
 
 #include <cmath>
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "runtime/training/parameters.h"
+#include "tests/kernels/vectors.h"
 
 namespace gradlibra::testing {
-
-// Seed: FNV-1a of the name. Each value: state = 1664525 * state + 1013904223 (mod 2^32), lo + (hi - lo) * state / 2^32.
-inline std::vector<float> filled(const std::string& name, int64_t size, double lo, double hi) {
-  uint32_t state = 2166136261u;
-  for (const unsigned char c : name) state = (state ^ c) * 16777619u;
-  std::vector<float> values(static_cast<size_t>(size));
-  for (float& v : values) {
-    state = 1664525u * state + 1013904223u;
-    v = static_cast<float>(lo + (hi - lo) * (static_cast<double>(state) / 4294967296.0));
-  }
-  return values;
-}
 
 // A filled (N, C, H, W) array in N, H, W, C order (also O, I, kh, kw to K, R, S, C).
 inline std::vector<float> filled_nhwc(const std::string& name, int64_t N, int64_t C, int64_t H, int64_t W, double lo,
                                       double hi) {
-  const std::vector<float> nchw = filled(name, N * C * H * W, lo, hi);
+  const std::vector<float> nchw = filler(name, N * C * H * W, lo, hi);
   std::vector<float> nhwc(nchw.size());
   for (int64_t n = 0; n < N; ++n)
     for (int64_t c = 0; c < C; ++c)
@@ -36,23 +24,19 @@ inline std::vector<float> filled_nhwc(const std::string& name, int64_t N, int64_
   return nhwc;
 }
 
-inline bool ends_with(const std::string& s, const std::string& end) {
-  return s.size() >= end.size() && s.compare(s.size() - end.size(), end.size(), end) == 0;
-}
-
 // Convolution weights uniform in +-sqrt(3 / fan_in); biases, running means and moment_transfer in +-0.1; norm weights
 // and running variances in [0.8, 1.2].
 inline void fill_parameters(ParameterStore& store) {
   for (Parameter& p : store.all()) {
     const Shape& s = p.node.value.shape();
     std::vector<float> values;
-    if (p.layout == FileLayout::convolution) {
+    if (p.role == Role::convolution_weight) {
       const double bound = std::sqrt(3.0 / static_cast<double>(s[1] * s[2] * s[3]));
       values = filled_nhwc(p.name, s[0], s[3], s[1], s[2], -bound, bound);
-    } else if (ends_with(p.name, ".weight") || ends_with(p.name, ".running_var")) {
-      values = filled(p.name, s.size(), 0.8, 1.2);
+    } else if (p.role == Role::norm_scale || p.role == Role::running_variance) {
+      values = filler(p.name, s.size(), 0.8, 1.2);
     } else {
-      values = filled(p.name, s.size(), -0.1, 0.1);
+      values = filler(p.name, s.size(), -0.1, 0.1);
     }
     store.context().upload<float>(values, p.node.value);
   }

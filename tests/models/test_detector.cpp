@@ -105,6 +105,33 @@ TEST(Detector, TheBestLibraryGivesTheSameBitsInEveryRun) {
   EXPECT_TRUE(testing::same_bits(state_after(2, ConvolutionLibrary::best), first));
 }
 
+// The names are MMDetection's, and say the same.
+TEST(Detector, RolesAndSectionsOfParameters) {
+  Context context(1);
+  ModelConfig config = tiny();
+  config.neck.norm = "group";
+  config.neck.norm_groups = 4;
+  for (const ModelConfig& model : {tiny(), config}) {
+    const Detector detector(context, model, 3);
+    for (const Parameter& p : detector.parameters().all()) {
+      const auto has = [&](const char* part) { return p.name.find(part) != std::string::npos; };
+      const bool norm = has(".bn") || has(".gn.") || has(".downsample.1."), weight = p.name.ends_with(".weight");
+      const Role want = has(".running_mean")        ? Role::running_mean
+                        : has(".running_var")       ? Role::running_variance
+                        : norm                      ? (weight ? Role::norm_scale : Role::norm_shift)
+                        : weight                    ? Role::convolution_weight
+                        : p.name.ends_with(".bias") ? Role::bias
+                                                    : Role::other;
+      EXPECT_EQ(p.role, want) << p.name;
+      EXPECT_EQ(p.layout == FileLayout::convolution, want == Role::convolution_weight) << p.name;
+      EXPECT_EQ(p.section, p.name.starts_with("backbone.") ? Section::backbone
+                           : p.name.starts_with("neck.")   ? Section::neck
+                                                           : Section::head)
+          << p.name;
+    }
+  }
+}
+
 TEST(Detector, StartDependsOnTheSeed) {
   Context context(1);
   Detector detector(context, tiny(), 3);

@@ -3,7 +3,6 @@
 // sizes. Each runs through oneDNN (where built) and through the plain loops.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -17,16 +16,11 @@ namespace {
 using nlohmann::json;
 using testing::fill_parameters;
 using testing::filled_nhwc;
+using testing::near;
 
 const json& vectors() {
-  static const json all = json::parse(std::ifstream(GRADLIBRA_TEST_VECTORS "/networks.json"));
+  static const json all = testing::read_vectors("networks");
   return all;
-}
-
-// |got - want| <= tol * scale, false for NaN.
-::testing::AssertionResult near(double got, double want, double tolerance) {
-  if (std::abs(got - want) <= tolerance) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << "got " << got << ", want " << want << " +- " << tolerance;
 }
 
 // shape, sum and sum of magnitudes (relative to the latter), first and last four elements.

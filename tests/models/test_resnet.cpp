@@ -12,7 +12,6 @@
 namespace gradlibra {
 namespace {
 
-using testing::ends_with;
 using testing::fill_parameters;
 using testing::filled_nhwc;
 
@@ -105,7 +104,7 @@ TEST_F(ResNets, NormsMayBeFrozenAlone) {
   Network network(context, {.depth = 18, .frozen_stages = 0, .norm_trainable = false});
   for (const Parameter& p : network.store.all()) {
     if (p.buffer) continue;
-    const bool norm = p.name.find(".bn") != std::string::npos || p.name.find("downsample.1") != std::string::npos;
+    const bool norm = p.role == Role::norm_scale || p.role == Role::norm_shift;
     EXPECT_EQ(p.trainable, stage_of(p.name) > 0 && !norm) << p.name;
   }
   network.train_once();
@@ -154,7 +153,7 @@ TEST_F(ResNets, BlocksMayStartAsTheirShortcut) {
     Network network(context, {.depth = 18, .zero_init_residual = zero});
     network.store.initialize(1);
     for (const Parameter& p : network.store.all())
-      if (ends_with(p.name, "bn2.weight")) {
+      if (p.name.ends_with("bn2.weight")) {
         EXPECT_EQ(network.value(p.name)[0], zero ? 0.0f : 1.0f) << p.name;
       }
     EXPECT_EQ(network.value("backbone.layer1.0.bn1.weight")[0], 1.0f);

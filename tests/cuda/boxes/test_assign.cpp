@@ -66,7 +66,7 @@ TEST_F(AssignCuda, PointAssignEdges) {
   const auto priors = point_priors({{2, 2, 8}});
   EXPECT_EQ(points(priors, {}, {0, 0}), Ints(8, 0));
   EXPECT_EQ(points({}, {0, 0, 1, 1}, {1}), Ints{});
-  EXPECT_EQ(points(priors, {std::numeric_limits<float>::quiet_NaN(), 0, 1, 1, 4, 4, 12, 12}, {9}), (Ints{0, 0, 0, 2}));
+  EXPECT_EQ(points(priors, {kNaN, 0, 1, 1, 4, 4, 12, 12}, {9}), (Ints{0, 0, 0, 2}));
   EXPECT_EQ(points(point_priors({{1, 2, 8}, {1, 1, 16}}), {0, 0, 8, 8}, {1}, {.pos_num = 5}), (Ints{1, 1, 0}));
   EXPECT_EQ(points(point_priors({{4, 4, 8}, {2, 2, 16}}), {2, 14, 14, 26, 10, 18, 22, 22}, {2}),  // both centres tie
             (Ints{0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0}));
@@ -81,7 +81,6 @@ TEST_F(AssignCuda, MaxIouAssignEqualsHost) {
 }
 
 TEST_F(AssignCuda, MaxIouAssignEdges) {
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(max_iou({0, 0, 4, 4}, {}, {0}), (Ints{0}));
   EXPECT_EQ(max_iou({0, 0, 8, 8, 0, 0, 8, 6}, {0, 0, 8, 8, 0, 0, 8, 8}, {2}), (Ints{2, 1}));
   EXPECT_EQ(max_iou({}, {0, 0, 4, 4}, {1}), Ints{});

@@ -123,13 +123,12 @@ TEST_F(NmsCuda, TooManyCandidates) {
 }
 
 TEST_F(NmsCuda, TiesAndNaN) {
-  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN(), kInf = std::numeric_limits<float>::infinity();
   std::mt19937 rng(12);
   auto boxes = random_boxes(40, 8, 4, rng);  // many are equal
   std::vector<float> scores(40, 0.5f);
   for (size_t i = 0; i < 40; i += 7) scores[i] = kNaN;
   for (size_t i = 0; i < 40; i += 9) boxes[4 * i + i % 4] = kNaN;
-  scores[1] = -kInf;
+  scores[1] = -kInfinity;
   scores[2] = 0.f;
   scores[3] = -0.f;
   compare(boxes, scores, Ints(40, 0), {40}, 0.5f, 40);

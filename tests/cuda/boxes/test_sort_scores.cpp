@@ -34,24 +34,23 @@ class SortScoresCuda : public CudaTest {
     for (int64_t i = 0; i < size; ++i)
       scores.push_back(
           rng() % 10 == 0
-              ? std::numeric_limits<float>::quiet_NaN()
+              ? kNaN
               : static_cast<float>(static_cast<int>(rng() % (2 * values + 1))) / static_cast<float>(values) - 1);
     return scores;
   }
-  static constexpr float kInf = std::numeric_limits<float>::infinity();
   std::mt19937 rng{8};
 };
 
 TEST_F(SortScoresCuda, WithinATile) {
   for (const int64_t size : {1, 2, 3, 31, 64, 257, 1000, 2047, 2048})
     for (const unsigned values : {1u, 100000u})
-      for (const float lowest : {-kInf, 0.25f}) compare(2, random_scores(2 * size, values), {size}, 300, lowest);
-  compare(1, {0.f, -0.f, kInf, -kInf, 1e-45f, -1e-45f, -0.f}, {7}, 7, -kInf);
+      for (const float lowest : {-kInfinity, 0.25f}) compare(2, random_scores(2 * size, values), {size}, 300, lowest);
+  compare(1, {0.f, -0.f, kInfinity, -kInfinity, 1e-45f, -1e-45f, -0.f}, {7}, 7, -kInfinity);
 }
 
 TEST_F(SortScoresCuda, OverMerges) {
   for (const int64_t size : {2049, 4096, 5000, 9001})
-    for (const int64_t limit : {1, 1000, 3000, 10000}) compare(1, random_scores(size, 64), {size}, limit, -kInf);
+    for (const int64_t limit : {1, 1000, 3000, 10000}) compare(1, random_scores(size, 64), {size}, limit, -kInfinity);
   compare(2, random_scores(2 * 9001, 64), {9001}, 5000, 0.9f);  // few per tile
   compare(1, random_scores(9001, 64), {9001}, 9001, 2);         // none
   compare(1, std::vector<float>(5000, 0.5f), {5000}, 4000, 0);  // all equal
@@ -60,7 +59,7 @@ TEST_F(SortScoresCuda, OverMerges) {
 TEST_F(SortScoresCuda, SegmentsOfUnequalLength) {
   for (const int64_t limit : {0, 1, 100, 5000})
     compare(3, random_scores(3 * 6446, 32), {5001, 0, 1300, 128, 16, 1}, limit, -0.5f);
-  compare(2, random_scores(2 * 2148, 32), {100, 2048}, 77, -kInf);
+  compare(2, random_scores(2 * 2148, 32), {100, 2048}, 77, -kInfinity);
 }
 
 TEST_F(SortScoresCuda, Empty) {

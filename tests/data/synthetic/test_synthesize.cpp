@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Synthetic smears: reproducible bytes, the class statistics they promise, files that others can read.
 #include <gtest/gtest.h>
-#include <unistd.h>
 #include <yaml-cpp/yaml.h>
 
 #include <array>
 #include <chrono>
-#include <cmath>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <set>
 #include <string>
@@ -16,17 +12,13 @@
 #include "data/datasets/dataset.h"
 #include "data/synthetic/synthesize.h"
 #include "data/synthetic/synthetic_classes.h"
+#include "tests/files.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
 
 namespace fs = std::filesystem;
-
-uint64_t hash_bytes(const std::vector<uint8_t>& bytes) {
-  uint64_t h = 0xcbf29ce484222325ULL;
-  for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001b3ULL;
-  return h;
-}
 
 bool same(const SynthesizedPatch& a, const SynthesizedPatch& b) {
   if (a.image.pixels != b.image.pixels || a.objects.size() != b.objects.size()) return false;
@@ -96,7 +88,7 @@ TEST(SynthesizePatch, SameArgumentsSameBytes) {
 // the drawing changes them: raise the generator number in synthesize.cpp together with this value.
 TEST(SynthesizePatch, BytesAreTheSameOnEveryMachine) {
   const SynthesizedPatch patch = synthesize_patch(small_config(), Split::test, 3);
-  EXPECT_EQ(hash_bytes(patch.image.pixels), 4813269474339527823ULL);
+  EXPECT_EQ(testing::hash_bytes(patch.image.pixels), 4813269474339527823ULL);
 }
 
 TEST(SynthesizePatch, SeedSplitAndIndexChangeIt) {
@@ -209,31 +201,22 @@ TEST(SynthesizePatch, RefusesNonsenseAndNamesTheKey) {
 
 // --- files -----------------------------------------------------------------------------------------------------------
 
-class SynthesizeFiles : public testing::Test {
+class SynthesizeFiles : public ::testing::Test {
  protected:
   void SetUp() override {
-    const char* name = testing::UnitTest::GetInstance()->current_test_info()->name();
-    root_ = fs::temp_directory_path() / ("gradlibra_synthesize_" + std::string(name) + "_" + std::to_string(getpid()));
-    fs::remove_all(root_);
     config_.train = 7, config_.val = 6, config_.test = 6, config_.size = 64, config_.scale = 0.125;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  static std::string read(const fs::path& file) {
-    std::ifstream in(file, std::ios::binary);
-    EXPECT_TRUE(in) << file;
-    return {std::istreambuf_iterator<char>(in), {}};
   }
   std::map<std::string, std::string> contents() const {
     std::map<std::string, std::string> all;
     for (const auto& entry : fs::recursive_directory_iterator(root_)) {
-      if (entry.is_regular_file()) all[fs::relative(entry.path(), root_).string()] = read(entry.path());
+      if (entry.is_regular_file()) all[fs::relative(entry.path(), root_).string()] = get(entry.path());
     }
     return all;
   }
 
   SynthesizeConfig config_;
-  fs::path root_;
+  TemporaryFolder folder_;
+  const fs::path root_ = folder_ / "smears";
 };
 
 // Threads drew the files, one after another here: the bytes do not depend on which thread drew what.
@@ -276,10 +259,10 @@ TEST_F(SynthesizeFiles, ReadBackAsWritten) {
 TEST_F(SynthesizeFiles, TruncatedIsSetAtTheBorderOnly) {
   config_.train = 0, config_.val = 0, config_.test = 3;
   synthesize(config_, root_);
-  EXPECT_EQ(read(root_ / "ImageSets" / "Main" / "train.txt"), "");
-  EXPECT_EQ(read(root_ / "ImageSets" / "Main" / "test.txt"), "test_00000\ntest_00001\ntest_00002\n");
+  EXPECT_EQ(get(root_ / "ImageSets" / "Main" / "train.txt"), "");
+  EXPECT_EQ(get(root_ / "ImageSets" / "Main" / "test.txt"), "test_00000\ntest_00001\ntest_00002\n");
   for (int i = 0; i < 3; ++i) {
-    const std::string xml = read(root_ / "Annotations" / ("test_0000" + std::to_string(i) + ".xml"));
+    const std::string xml = get(root_ / "Annotations" / ("test_0000" + std::to_string(i) + ".xml"));
     size_t at = 0;
     for (const Object& object : synthesize_patch(config_, Split::test, i).objects) {
       at = xml.find("<truncated>", at + 1);

@@ -7,15 +7,10 @@
 
 #include "data/synthetic/synthesize.h"
 #include "data/synthetic/synthetic_recipe.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
-
-uint64_t hash_bytes(const std::vector<uint8_t>& bytes) {
-  uint64_t h = 0xcbf29ce484222325ULL;
-  for (const uint8_t b : bytes) h = (h ^ b) * 0x100000001b3ULL;
-  return h;
-}
 
 SynthesizeConfig soiled(int size = 96, double scale = 0.25) {
   SynthesizeConfig config;
@@ -54,7 +49,7 @@ TEST(SyntheticRecipe, KnobsOfOneRecipeAreRefusedByTheOther) {
 
 // Results were published with these bytes: they never change. A better drawing is a recipe of another name.
 TEST(SyntheticRecipe, BytesOfSmearsV2AreFrozen) {
-  EXPECT_EQ(hash_bytes(synthesize_patch(soiled(), Split::test, 23).image.pixels), 8680907177644855983ULL);
+  EXPECT_EQ(testing::hash_bytes(synthesize_patch(soiled(), Split::test, 23).image.pixels), 8680907177644855983ULL);
 }
 
 TEST(SyntheticRecipe, CellsLookLikeOtherClassesAsOftenAsTheTableSays) {

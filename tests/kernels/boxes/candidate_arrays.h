@@ -3,12 +3,12 @@
 #pragma once
 
 #include <algorithm>
-#include <limits>
 #include <random>
 #include <vector>
 
 #include "kernels/boxes/select_candidates.h"
 #include "tests/kernels/boxes/assign_cases.h"
+#include "tests/support.h"
 
 namespace gradlibra::testing {
 
@@ -33,14 +33,13 @@ struct Cells {
 // Scores are multiples of 1 / `values`, so that many tie, and one in twenty is NaN; so is a corner of some boxes.
 inline Cells random_cells(int64_t N, int64_t C, const std::vector<int64_t>& level_rows, unsigned values,
                           std::mt19937& rng) {
-  constexpr float kNotANumber = std::numeric_limits<float>::quiet_NaN();
   Cells cells{N, C, level_rows, {}, {}, {}};
   for (int64_t i = 0; i < N * cells.P() * C; ++i)
-    cells.scores.push_back(rng() % 20 == 0 ? kNotANumber
+    cells.scores.push_back(rng() % 20 == 0 ? kNaN
                                            : static_cast<float>(rng() % (values + 1)) / static_cast<float>(values));
   cells.boxes = random_boxes(N * cells.P(), 64, 2, rng);
   for (size_t i = 0; i < cells.boxes.size(); i += 4) {
-    if (rng() % 20 == 0) cells.boxes[i + rng() % 4] = kNotANumber;
+    if (rng() % 20 == 0) cells.boxes[i + rng() % 4] = kNaN;
     if (rng() % 8 == 0) cells.boxes[i] -= 30;
   }
   for (int32_t n = 0; n < N; ++n) cells.sizes.insert(cells.sizes.end(), {40 + 3 * n, 60 - 2 * n});

@@ -5,14 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
-#include <random>
 #include <vector>
+
+#include "tests/support.h"
 
 namespace gradlibra::kernels {
 namespace {
 
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+using testing::kInfinity;
+using testing::kNaN;
+using testing::random_floats;
 
 struct Case {
   int64_t N, H, W, C, K, R, S;
@@ -21,14 +23,6 @@ struct Case {
   [[nodiscard]] Shape weight() const { return {K, R, S, C}; }
   [[nodiscard]] Shape y() const { return {N, conv_size(H, R, shape), conv_size(W, S, shape), K}; }
 };
-
-std::vector<float> random_values(const Shape& shape, uint32_t seed) {
-  std::mt19937 rng(seed);
-  std::uniform_real_distribution<float> uniform(-1, 1);
-  std::vector<float> values(static_cast<size_t>(shape.size()));
-  for (float& v : values) v = uniform(rng);
-  return values;
-}
 
 // Calls body(index into x, index into weight, index into y) for every product of the definition.
 template <class Body>
@@ -110,9 +104,9 @@ TEST_F(Conv2d, DefinitionOverManyShapes) {
   };
   for (const Case& t : cases) {
     SCOPED_TRACE(t.x().to_string() + " * " + t.weight().to_string());
-    const std::vector<float> x = random_values(t.x(), 1), weight = random_values(t.weight(), 2),
-                             bias = random_values({t.K}, 3);
-    const std::vector<float> grad_y = random_values(t.y(), 4);
+    const std::vector<float> x = random_floats(t.x().size(), 1), weight = random_floats(t.weight().size(), 2),
+                             bias = random_floats(t.K, 3);
+    const std::vector<float> grad_y = random_floats(t.y().size(), 4);
     std::vector<double> want_y(static_cast<size_t>(t.y().size())), want_x(x.size()), want_weight(weight.size());
     for (size_t i = 0; i < want_y.size(); ++i) want_y[i] = bias[i % static_cast<size_t>(t.K)];
     for_products(t, [&](int64_t xi, int64_t wi, int64_t yi) {
@@ -147,8 +141,8 @@ TEST_F(Conv2d, DefinitionOverManyShapes) {
 // The convolution is linear in x and in the weight, so central differences are exact up to rounding for any step.
 TEST_F(Conv2d, BackwardAgainstDifferencesOfForward) {
   const Case t{2, 5, 6, 3, 9, 3, 3, {.stride = 2, .padding = 1}};
-  std::vector<float> x = random_values(t.x(), 5), weight = random_values(t.weight(), 6);
-  const std::vector<float> grad_y = random_values(t.y(), 7);
+  std::vector<float> x = random_floats(t.x().size(), 5), weight = random_floats(t.weight().size(), 6);
+  const std::vector<float> grad_y = random_floats(t.y().size(), 7);
   std::vector<float> y(grad_y.size()), grad_x(x.size()), grad_weight(weight.size());
   conv2d_backward_data(cpu, {grad_y.data(), t.y()}, {weight.data(), t.weight()}, t.shape, {grad_x.data(), t.x()},
                        Accumulate::overwrite);
@@ -177,8 +171,8 @@ TEST_F(Conv2d, BackwardAgainstDifferencesOfForward) {
 
 TEST_F(Conv2d, SameBitsForEveryNumberOfThreads) {
   const Case t{3, 11, 9, 13, 21, 3, 3, {.padding = 1}};
-  const std::vector<float> x = random_values(t.x(), 8), weight = random_values(t.weight(), 9),
-                           grad_y = random_values(t.y(), 10);
+  const std::vector<float> x = random_floats(t.x().size(), 8), weight = random_floats(t.weight().size(), 9),
+                           grad_y = random_floats(t.y().size(), 10);
   std::vector<std::vector<float>> results[3];
   for (const int threads : {1, 2, 5}) {
     Cpu some(threads);
@@ -213,13 +207,13 @@ TEST_F(Conv2d, NoImages) {
 // Padding is skipped, not multiplied by zero; what is read spreads its NaN.
 TEST_F(Conv2d, InfiniteWeightMeetsNoPadding) {
   std::vector<float> x(9, 1.0f), weight(9, 1.0f), y(9, kNaN);
-  weight[0] = std::numeric_limits<float>::infinity();
+  weight[0] = kInfinity;
   const auto run = [&] {
     conv2d(cpu, {x.data(), {1, 3, 3, 1}}, {weight.data(), {1, 3, 3, 1}}, {}, {.padding = 1}, {y.data(), {1, 3, 3, 1}});
   };
   run();
   EXPECT_EQ(y[0], 4);  // the infinite tap of the first cell lies outside
-  EXPECT_EQ(y[8], std::numeric_limits<float>::infinity());
+  EXPECT_EQ(y[8], kInfinity);
   weight[0] = 1;
   x[8] = kNaN;
   run();

@@ -6,14 +6,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 #include <random>
 #include <vector>
+
+#include "tests/support.h"
 
 namespace gradlibra::kernels {
 namespace {
 
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+using testing::kNaN;
 
 struct Problem {
   Problem(const Shape& x_shape_, int64_t outputs, int kernel_, uint32_t seed = 5)

@@ -6,45 +6,24 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <fstream>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <vector>
+
+#include "tests/kernels/vectors.h"
 
 namespace gradlibra::kernels {
 namespace {
 
 using nlohmann::json;
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
+using testing::filler;
+using testing::flatten;
+using testing::kInfinity;
+using testing::kNaN;
+using testing::random_floats;
 
 const json& vectors() {
-  static const json all = [] {
-    std::ifstream file(std::string(GRADLIBRA_TEST_VECTORS) + "/deform.json");
-    return json::parse(file);
-  }();
+  static const json all = testing::read_vectors("deform");
   return all;
-}
-
-// The filler of the vectors: 32-bit FNV-1a of the name seeds a linear congruential generator.
-std::vector<double> filler(const std::string& name, int64_t size, double lo, double hi) {
-  uint32_t state = 2166136261u;
-  for (const char c : name) state = (state ^ static_cast<unsigned char>(c)) * 16777619u;
-  std::vector<double> values(static_cast<size_t>(size));
-  for (double& v : values) {
-    state = 1664525u * state + 1013904223u;
-    v = lo + (hi - lo) * state / 4294967296.0;
-  }
-  return values;
-}
-
-std::vector<double> flatten(const json& nested) {
-  if (!nested.is_array()) return {nested.get<double>()};
-  std::vector<double> values;
-  for (const json& part : nested)
-    for (const double v : flatten(part)) values.push_back(v);
-  return values;
 }
 
 // (1, channels, height, width) as (1, height, width, channels).
@@ -57,18 +36,8 @@ std::vector<float> channels_last(const std::vector<double>& v, size_t channels, 
 
 template <class T>
 void expect_close(const std::vector<float>& got, const std::vector<T>& want, double atol, const char* what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_TRUE(std::abs(double{got[i]} - double{want[i]}) <= atol)
-        << what << " " << i << ": got " << got[i] << ", want " << want[i];
-}
-
-std::vector<float> random_values(int64_t size, uint32_t seed, float range) {
-  std::mt19937 rng(seed);
-  std::uniform_real_distribution<float> uniform(-range, range);
-  std::vector<float> values(static_cast<size_t>(size));
-  for (float& v : values) v = uniform(rng);
-  return values;
+  SCOPED_TRACE(what);
+  testing::expect_near(got, want, atol);
 }
 
 // One problem with its buffers; every run_ function returns the tensor that it computes, filled with NaN before.
@@ -78,9 +47,9 @@ struct Problem {
         kernel(size),
         offsets_shape{x_shape[0], x_shape[1], x_shape[2], 2 * int64_t{size} * size},
         columns_shape{x_shape[0], x_shape[1], x_shape[2], int64_t{size} * size, x_shape[3]},
-        x(random_values(x_shape.size(), 1, 1)),
-        offsets(random_values(offsets_shape.size(), 2, 2.5f)),
-        grad_columns(random_values(columns_shape.size(), 3, 1)) {}
+        x(random_floats(x_shape.size(), 1)),
+        offsets(random_floats(offsets_shape.size(), 2, -2.5f, 2.5f)),
+        grad_columns(random_floats(columns_shape.size(), 3)) {}
 
   std::vector<float> run_forward(int threads = 2) const {
     Cpu cpu(threads);
@@ -147,7 +116,7 @@ std::vector<double> to_double(const std::vector<float>& v) { return {v.begin(), 
 TEST(DeformIm2Col, FillerMatchesItsDescription) {
   const json& example = vectors()["filler"];
   for (size_t i = 0; i < example["inputs"]["names"].size(); ++i) {
-    const std::vector<double> values = filler(example["inputs"]["names"][i], example["inputs"]["count"], 0, 1);
+    const std::vector<double> values = filler<double>(example["inputs"]["names"][i], example["inputs"]["count"], 0, 1);
     for (size_t k = 0; k < values.size(); ++k)
       EXPECT_NEAR(values[k], example["expected"]["u"][i][k].get<double>(), example["tol"].get<double>());
   }
@@ -187,7 +156,7 @@ TEST(DeformIm2Col, WholeLayer) {
   const auto fill = [&](const char* key) {
     int64_t size = 1;
     for (const json& dim : in[key][1]) size *= dim.get<int64_t>();
-    return filler(in[key][0], size, in[key][2], in[key][3]);
+    return filler<double>(in[key][0], size, in[key][2], in[key][3]);
   };
   constexpr size_t kCells = 20, kTaps = 9, kIn = 2, kOut = 2;
   Problem p({1, 4, 5, kIn}, 3);

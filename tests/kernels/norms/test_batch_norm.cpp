@@ -96,8 +96,8 @@ TEST(BatchNorm, VarianceSurvivesALargeMean) {
   oracle.moments(mean, var);
   const Statistics s = statistics(x, 1e-12f);
   for (size_t c = 0; c < 3; ++c) {
-    EXPECT_TRUE(is_near(s.mean.values[c], mean[c], 1e-4));  // half a unit in the last place of 1000 is 3e-5
-    EXPECT_TRUE(is_near(s.rstd.values[c], 1 / std::sqrt(var[c] + 1e-12), 0, 1e-3)) << s.rstd.values[c];
+    EXPECT_TRUE(near(s.mean.values[c], mean[c], 1e-4));  // half a unit in the last place of 1000 is 3e-5
+    EXPECT_TRUE(near(s.rstd.values[c], 1 / std::sqrt(var[c] + 1e-12), 0, 1e-3)) << s.rstd.values[c];
   }
 }
 
@@ -108,7 +108,7 @@ TEST(BatchNorm, OneRowAndConstantChannels) {
   EXPECT_EQ(one.running_var.values, (std::vector<float>{0, 0}));  // not 0 / 0
   const Statistics constant = statistics(Floats({5000, 1}, 1.0f / 3), 1e-5f);
   EXPECT_EQ(constant.mean[0], 1.0f / 3);
-  EXPECT_TRUE(is_near(constant.rstd[0], 1 / std::sqrt(1e-5), 0, 1e-5));
+  EXPECT_TRUE(near(constant.rstd[0], 1 / std::sqrt(1e-5), 0, 1e-5));
   const Statistics broken = statistics(Floats({2, 2}, {kNaN, 1, 2, 1}));
   EXPECT_TRUE(std::isnan(broken.mean[0]) && std::isnan(broken.rstd[0]));
   EXPECT_EQ(broken.mean[1], 1.0f);
@@ -189,7 +189,7 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
         sum += static_cast<double>(g.x[r * C + c]);
         along += static_cast<double>(g.x[r * C + c]) * static_cast<double>(x[r * C + c] - one.mean[c]);
       }
-      ASSERT_TRUE(is_near(sum, 0, 1e-3) && is_near(along, 0, 1e-3)) << c << ": " << sum << ", " << along;
+      ASSERT_TRUE(near(sum, 0, 1e-3) && near(along, 0, 1e-3)) << c << ": " << sum << ", " << along;
     }
   }
 }
@@ -246,7 +246,7 @@ TEST(BatchNorm, LeavesOutWhatIsNotAskedFor) {
   double squares = 0;
   for (int64_t r = 0; r < 5; ++r)
     squares += 2.0 * static_cast<double>(grad_y[2 * r]) * static_cast<double>(grad_y[2 * r]);
-  EXPECT_TRUE(is_near(grad_weight[0], squares, 1e-6));
+  EXPECT_TRUE(near(grad_weight[0], squares, 1e-6));
 }
 
 TEST(BatchNorm, EmptyAndWrongShapes) {

@@ -119,7 +119,7 @@ TEST(BatchNormFold, EqualsConvolutionThenNorm) {
           magnitude += std::abs(term);
         }
         // The folded parameters have a few roundings each.
-        EXPECT_TRUE(is_near(y, c.output(r, k, weight, gamma, beta), 3e-7 * magnitude + 3e-6)) << r << ", " << k;
+        EXPECT_TRUE(near(y, c.output(r, k, weight, gamma, beta), 3e-7 * magnitude + 3e-6)) << r << ", " << k;
       }
   }
 }
@@ -146,7 +146,7 @@ TEST(BatchNormFold, GradientsEqualDifferencesOfConvolutionThenNorm) {
         parameter[i] = value - h;
         const double below = c.loss(weight, gamma, beta);
         parameter[i] = value;
-        EXPECT_TRUE(is_near(static_cast<double>(gradient.values[i]), (above - below) / (2 * h), 2e-5, 1e-6)) << i;
+        EXPECT_TRUE(near(static_cast<double>(gradient.values[i]), (above - below) / (2 * h), 2e-5, 1e-6)) << i;
       }
     };
     expect_differences(weight, got.weight, "weight");
@@ -164,7 +164,7 @@ TEST(BatchNormFold, InnerProductIsSummedInDouble) {
   grad_folded_weight[0] = 67108864.0f;
   Gradients got(l);
   fold_backward(l, grad_folded_weight, Floats({1}, 0.0f), got, Accumulate::overwrite);
-  EXPECT_TRUE(is_near(static_cast<double>(got.gamma[0]), 67208864.0 / std::sqrt(1.0 + 1e-5), 8, 1e-7));
+  EXPECT_TRUE(near(static_cast<double>(got.gamma[0]), 67208864.0 / std::sqrt(1.0 + 1e-5), 8, 1e-7));
 }
 
 TEST(BatchNormFold, EachOutputHasItsModeAndMayBeLeftOut) {
@@ -176,7 +176,7 @@ TEST(BatchNormFold, EachOutputHasItsModeAndMayBeLeftOut) {
   fold_backward(l, grad_weight, grad_bias, added, Accumulate::add);
   const auto expect_added = [](const Floats& sum, const Floats& term) {
     for (int64_t i = 0; i < sum.size(); ++i)
-      EXPECT_TRUE(is_near(static_cast<double>(sum[i]), static_cast<double>(term[i]) + 0.5, 1e-6, 1e-6)) << i;
+      EXPECT_TRUE(near(static_cast<double>(sum[i]), static_cast<double>(term[i]) + 0.5, 1e-6, 1e-6)) << i;
   };
   expect_added(added.weight, plain.weight);
   expect_added(added.gamma, plain.gamma);
@@ -260,9 +260,9 @@ TEST(BatchNormFold, EmptyAndWrongShapes) {
     fold_backward(l, Floats(l.weight.shape), Floats({K}, 2.0f), got, Accumulate::overwrite);
     for (int64_t k = 0; k < K; ++k) {  // a convolution over no channels is its bias
       const float root = std::sqrt(l.var[k] + kEps);
-      EXPECT_TRUE(is_near(static_cast<double>(f.bias[k]),
-                          static_cast<double>(l.beta[k] - l.mean[k] * l.gamma[k] / root), 1e-5));
-      EXPECT_TRUE(is_near(static_cast<double>(got.gamma[k]), static_cast<double>(-2 * l.mean[k] / root), 1e-5));
+      EXPECT_TRUE(
+          near(static_cast<double>(f.bias[k]), static_cast<double>(l.beta[k] - l.mean[k] * l.gamma[k] / root), 1e-5));
+      EXPECT_TRUE(near(static_cast<double>(got.gamma[k]), static_cast<double>(-2 * l.mean[k] / root), 1e-5));
       EXPECT_EQ(got.beta[k], 2.0f);
     }
   }

@@ -82,7 +82,7 @@ TEST(GroupNorm, AgainstTheOracleForAnyNumberOfThreads) {
     layer.oracle().moments(mean, var);
     expect_near(layer.mean.values, mean, 1e-6);
     for (size_t i = 0; i < var.size(); ++i)
-      EXPECT_TRUE(is_near(layer.rstd.values[i], 1 / std::sqrt(var[i] + 1e-5), 0, 1e-5));
+      EXPECT_TRUE(near(layer.rstd.values[i], 1 / std::sqrt(var[i] + 1e-5), 0, 1e-5));
     const Floats grad_y = random_array(c.shape, 20);
     layer.backward(grad_y, Accumulate::overwrite);
     Layer again = layer;
@@ -188,7 +188,7 @@ TEST(GroupNorm, EmptyAndWrongShapes) {
   Layer flat{Floats({2, 0, 4, 4}, std::vector<float>{}), Floats({4}, 1.0f), Floats({4}, 0.0f), 2};
   flat.forward();
   EXPECT_EQ(flat.mean.values, std::vector<float>(4, 0.0f));
-  EXPECT_TRUE(is_near(flat.rstd[0], 1 / std::sqrt(1e-5), 0, 1e-6));
+  EXPECT_TRUE(near(flat.rstd[0], 1 / std::sqrt(1e-5), 0, 1e-6));
   flat.backward(flat.x, Accumulate::add);
   EXPECT_EQ(flat.grad_bias.values, std::vector<float>(4, 0.5f));
   Layer odd{Floats({1, 1, 1, 4}, 0.0f), Floats({4}, 1.0f), Floats({4}, 0.0f), 3};

@@ -106,7 +106,7 @@ TEST_F(LossOps, SigmoidLosses) {
           options);
     };
     const Tensor loss = on_tape(kLossWeight);
-    EXPECT_TRUE(testing::is_near(value(loss), want, 0, 1e-5)) << value(loss) << " " << want;
+    EXPECT_TRUE(testing::near(value(loss), want, 0, 1e-5)) << value(loss) << " " << want;
     expect_near(leaves.gradient(0), gradient, 1e-6, 1e-4);
 
     // A second loss on the same logits adds its gradient.
@@ -163,7 +163,7 @@ TEST_F(LossOps, SmoothL1) {
                           normalizer);
   };
   const Tensor loss = apply(kLossWeight);
-  EXPECT_TRUE(testing::is_near(value(loss), want, 0, 1e-5)) << value(loss) << " " << want;
+  EXPECT_TRUE(testing::near(value(loss), want, 0, 1e-5)) << value(loss) << " " << want;
   expect_near(leaves.gradient(0), gradient, 1e-7, 1e-4);
   (void)apply(2 * kLossWeight);
   Doubles three_times = gradient;

@@ -3,13 +3,13 @@
 #include "runtime/base/config.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <fstream>
 #include <functional>
 #include <limits>
 #include <random>
+
+#include "tests/files.h"
 
 namespace gradlibra {
 namespace {
@@ -85,14 +85,9 @@ void expect_contains(const std::string& text, const std::vector<std::string>& pa
 
 class ConfigFiles : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("gradlibra_config_" + std::to_string(getpid()) +
-                                                        testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_ / "sub");
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void SetUp() override { std::filesystem::create_directories(folder_ / "sub"); }
   std::filesystem::path write(const std::string& name, const std::string& text) const {
-    std::ofstream(folder_ / name, std::ios::binary) << text;
+    put(folder_ / name, text);
     return folder_ / name;
   }
   static Config read(const std::filesystem::path& file, const std::vector<std::string>& overrides = {}) {
@@ -100,7 +95,7 @@ class ConfigFiles : public testing::Test {
     ConfigSource(file, overrides).read_into(config);
     return config;
   }
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
 TEST(Config, ReadsEveryKind) {

@@ -3,13 +3,13 @@
 #include "runtime/base/safetensors.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <random>
+
+#include "tests/files.h"
 
 namespace gradlibra {
 namespace {
@@ -301,9 +301,8 @@ TEST(Safetensors, MutatedFilesNeverCrash) {
 }
 
 TEST(Safetensors, FilesOnDisk) {
-  const std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("gradlibra_safetensors_" + std::to_string(getpid()));
-  std::filesystem::create_directories(folder);
+  const TemporaryFolder temporary;
+  const std::filesystem::path& folder = temporary.path();
   SafetensorsFile file;
   file.tensors["x"] = make_file_tensor(std::vector<float>{1, 2, 3}, {3});
   write_safetensors(folder / "a.safetensors", file);
@@ -331,7 +330,6 @@ TEST(Safetensors, FilesOnDisk) {
   file.tensors["bad"] = {FileDType::f32, {2}, {}};
   EXPECT_THROW(write_safetensors(folder / "b.safetensors", file), SafetensorsError);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);
-  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

@@ -10,9 +10,9 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstring>
-#include <fstream>
 #include <numeric>
+
+#include "tests/files.h"
 
 namespace gradlibra {
 namespace {
@@ -30,23 +30,10 @@ SafetensorsFile contents(float value) {
   return file;
 }
 
-std::string read(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-void write(const fs::path& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
-
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 class Checkpoints : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("gradlibra_checkpoints_" + std::to_string(getpid()) +
-                                           testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::remove_all(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   [[nodiscard]] fs::path file(int step) const {
     return folder_ / ("checkpoint_" + std::to_string(step) + ".safetensors");
   }
@@ -81,7 +68,8 @@ class Checkpoints : public testing::Test {
     save(3);  // and it goes on once the cause is gone
     expect_loads(3, 0);
   }
-  fs::path folder_;
+  TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_ / "checkpoints";  // not there yet
 };
 
 TEST_F(Checkpoints, RoundTrip) {
@@ -90,7 +78,7 @@ TEST_F(Checkpoints, RoundTrip) {
   expect_loads(7, 0);
   EXPECT_EQ(CheckpointStore::load(file(7)).file, contents(7));
   EXPECT_EQ(read_safetensors(file(7)).tensors, contents(7).tensors);  // a plain reader sees the same tensors
-  EXPECT_EQ(read(folder_ / "latest"), "checkpoint_7.safetensors\n");
+  EXPECT_EQ(get(folder_ / "latest"), "checkpoint_7.safetensors\n");
   const auto saved = CheckpointStore(folder_).save(contents(8), 7);  // the same step again: replaced
   ASSERT_TRUE(saved.ok());
   EXPECT_EQ(CheckpointStore::load(file(7)).file, contents(8));
@@ -142,12 +130,12 @@ TEST_F(Checkpoints, TruncatedNewestFallsBack) {
 TEST_F(Checkpoints, FlippedBitsAreFound) {
   save(1);
   save(2);
-  const std::string good = read(file(2));
+  const std::string good = get(file(2));
   size_t offset = 0;
   for (size_t at = 0; at < good.size(); at += at < 700 ? 3 : 97, ++offset) {
     std::string bad = good;
     bad[at] = static_cast<char>(bad[at] ^ (1 << (offset % 8)));
-    write(file(2), bad);
+    put(file(2), bad);
     EXPECT_THROW((void)CheckpointStore::load(file(2)), SafetensorsError) << "byte " << at;
   }
   expect_loads(1, 1);
@@ -195,32 +183,32 @@ TEST_F(Checkpoints, ChangesThatCancelInSimpleSumsAreFound) {
 TEST_F(Checkpoints, LatestIsOnlyAHint) {
   save(1);
   save(2);
-  write(folder_ / "latest", "checkpoint_1.safetensors\n");
+  put(folder_ / "latest", "checkpoint_1.safetensors\n");
   expect_loads(1, 0);
   for (const char* text :
        {"checkpoint_99.safetensors\n", "", "../../etc/passwd", "checkpoint_2", "checkpoint_02.safetensors"}) {
-    write(folder_ / "latest", text);
+    put(folder_ / "latest", text);
     expect_loads(2, 1);
   }
-  write(folder_ / "latest", std::string(1 << 20, 'x'));
+  put(folder_ / "latest", std::string(1 << 20, 'x'));
   expect_loads(2, 1);
   fs::remove(folder_ / "latest");
   expect_loads(2, 1);
   fs::create_directory(folder_ / "latest");
   expect_loads(2, 1);
   fs::remove(folder_ / "latest");
-  write(folder_ / "checkpoint_x.safetensors", "");
-  write(folder_ / "checkpoint_-4.safetensors", "");
-  write(folder_ / "checkpoint_99999999999999999999.safetensors", "");
+  put(folder_ / "checkpoint_x.safetensors", "");
+  put(folder_ / "checkpoint_-4.safetensors", "");
+  put(folder_ / "checkpoint_99999999999999999999.safetensors", "");
   expect_loads(2, 1);
 }
 
 TEST_F(Checkpoints, LeftoversAreIgnoredAndRemoved) {
   save(1);
-  write(folder_ / "ckpt.tmp.12345", "half a file");
+  put(folder_ / "ckpt.tmp.12345", "half a file");
   expect_loads(1, 0);
   EXPECT_TRUE(fs::exists(folder_ / "ckpt.tmp.12345"));  // loading changes nothing
-  write(folder_ / "ckpt.tmp.999", "of a process that is still writing");
+  put(folder_ / "ckpt.tmp.999", "of a process that is still writing");
   const int held = ::open((folder_ / "ckpt.tmp.999").c_str(), O_RDONLY);
   ASSERT_EQ(::flock(held, LOCK_EX), 0);
   save(2);
@@ -278,7 +266,7 @@ TEST_F(Checkpoints, FailuresOfTheOtherCalls) {
 }
 
 TEST_F(Checkpoints, FolderThatCannotBeUsed) {
-  write(folder_, "a file where the folder should be");
+  put(folder_, "a file where the folder should be");
   const auto saved = CheckpointStore(folder_).save(contents(1), 1);
   EXPECT_FALSE(saved.ok());
   EXPECT_TRUE(contains(saved.error, folder_.string())) << saved.error;

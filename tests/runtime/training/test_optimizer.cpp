@@ -59,9 +59,9 @@ class Optimizers : public ::testing::Test {
 
 TEST_F(Optimizers, TrajectoryOverTwoRanks) {
   const auto example = read_vectors("optimizer")["sgd_trajectory"];
-  // On disk order and names of a layer: the weight decays, the bias does not.
-  Parameter& w = add("bbox_head.reppoints_cls_out.weight", 3);
-  Parameter& b = add("bbox_head.reppoints_cls_out.bias", 2);
+  // The weight decays, the bias does not.
+  Parameter& w = store.add("bbox_head.reppoints_cls_out.weight", {3}, {}, Role::convolution_weight);
+  Parameter& b = store.add("bbox_head.reppoints_cls_out.bias", {2}, {}, Role::bias);
   store.allocate();
   set(w.node.value, example["initial"]["w"]);
   set(b.node.value, example["initial"]["b"]);
@@ -153,37 +153,36 @@ TEST_F(Optimizers, SumsOfSquaresBeyondFloatAreNoOverflow) {
 
 // One step of rate 1 from 1 with gradient 0 leaves 1 - decay.
 TEST_F(Optimizers, ExclusionsFromWeightDecay) {
-  const std::vector<std::string> norms{"backbone.bn1.weight", "backbone.layer1.0.bn2.bias",
-                                       "backbone.layer2.0.downsample.1.weight", "neck.lateral_convs.0.gn.weight",
-                                       "bbox_head.cls_convs.1.gn.bias"};
-  const std::vector<std::string> biases{"neck.fpn_convs.0.conv.bias", "bbox_head.reppoints_pts_init_out.bias"};
-  const std::vector<std::string> others{"backbone.conv1.weight", "backbone.layer2.0.downsample.0.weight",
-                                        "bbox_head.moment_transfer"};
   struct Case {
     bool decay_norm, decay_bias;
   };
   for (const auto& [decay_norm, decay_bias] :
        {Case{true, true}, Case{false, true}, Case{true, false}, Case{false, false}}) {
     ParameterStore parameters(context);
-    for (const auto* names : {&norms, &biases, &others})
-      for (const std::string& name : *names) parameters.add(name, {2}, {Init::Kind::constant, 1});
+    const auto added = [&](Role role) {
+      return &parameters.add("p" + std::to_string(parameters.all().size()), {2}, {Init::Kind::constant, 1}, role);
+    };
+    const Parameter *weight = added(Role::convolution_weight), *bias = added(Role::bias),
+                    *scale = added(Role::norm_scale), *shift = added(Role::norm_shift), *other = added(Role::other);
     parameters.allocate();
     parameters.initialize(0);
     Optimizer optimizer(parameters, {.weight_decay = 0.25, .decay_norm = decay_norm, .decay_bias = decay_bias});
     take_step(optimizer, 1, alone);
-    const auto expect = [&](const std::vector<std::string>& names, bool decays) {
-      for (const std::string& name : names)
-        EXPECT_EQ(get(parameters.find(name)->node.value), Floats(2, decays ? 0.75f : 1.0f))
-            << name << decay_norm << decay_bias;
+    const auto expect = [&](const Parameter* p, bool decays) {
+      EXPECT_EQ(get(p->node.value), Floats(2, decays ? 0.75f : 1.0f)) << p->name << decay_norm << decay_bias;
     };
-    expect(norms, decay_norm);
-    expect(biases, decay_bias);
-    expect(others, true);
+    expect(weight, true);
+    expect(bias, decay_bias);
+    expect(scale, decay_norm);
+    expect(shift, decay_norm);
+    expect(other, true);
   }
 }
 
 TEST_F(Optimizers, BackboneHasItsOwnRate) {
+  store.enter(Section::backbone);
   Parameter& a = add("backbone.conv1.weight", 1);
+  store.enter(Section::neck);
   Parameter& b = add("neck.lateral_convs.0.conv.weight", 1);
   store.allocate();
   Optimizer optimizer(store, {.momentum = 0.5, .weight_decay = 0, .backbone_lr_factor = 0.25});
@@ -199,7 +198,7 @@ TEST_F(Optimizers, BackboneHasItsOwnRate) {
 }
 
 TEST_F(Optimizers, FrozenParametersAndBuffersStay) {
-  Parameter& frozen = store.add("backbone.conv1.weight", {2}, {Init::Kind::constant, 3}, FileLayout::as_is, false);
+  Parameter& frozen = store.add("backbone.conv1.weight", {2}, {Init::Kind::constant, 3}, Role::other, false);
   Parameter& buffer = store.add_buffer("backbone.bn1.running_var", {2}, {Init::Kind::constant, 1});
   Parameter& trained = add("neck.a.weight", 2);
   store.allocate();

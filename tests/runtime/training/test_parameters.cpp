@@ -21,7 +21,7 @@ class Parameters : public ::testing::Test {
 
 TEST_F(Parameters, LieInFlatBlocksOnAlignedPlaces) {
   Parameter& a = store.add("a", {3, 5}, {});
-  Parameter& frozen = store.add("frozen", {7}, {}, FileLayout::as_is, false);
+  Parameter& frozen = store.add("frozen", {7}, {}, Role::other, false);
   Parameter& b = store.add("b", {1}, {});
   Parameter& buffer = store.add_buffer("buffer", {4}, {});
   Parameter& c = store.add("c", {16}, {});
@@ -73,7 +73,7 @@ TEST_F(Parameters, TwoOfOneNameOrALateOneAreErrors) {
 TEST_F(Parameters, NeighboursWithEqualFactorsAreOneGroup) {
   Parameter& a = store.add("a", {20}, {});
   store.add("b", {3}, {});
-  store.add("frozen", {100}, {}, FileLayout::as_is, false);
+  store.add("frozen", {100}, {}, Role::other, false);
   Parameter& c = store.add("c", {5}, {});
   Parameter& d = store.add("d", {5}, {});
   store.allocate();
@@ -172,7 +172,7 @@ TEST_F(Parameters, GradientsThatNobodyWroteAreZero) {
 TEST_F(Parameters, WhatBranchesHaveComputedIsAddedUp) {
   Parameter& other = store.add("body.weight", {3}, {});
   Parameter& a = store.add("head.a", {2}, {});
-  Parameter& frozen = store.add("head.frozen", {2}, {}, FileLayout::as_is, false);
+  Parameter& frozen = store.add("head.frozen", {2}, {}, Role::other, false);
   Parameter& b = store.add("head.b", {3}, {});
   EXPECT_THROW(store.share_between_branches({1, 4}, 3), std::logic_error);  // before allocate
   store.allocate();
@@ -203,7 +203,7 @@ TEST_F(Parameters, WhatBranchesHaveComputedIsAddedUp) {
 }
 
 TEST_F(Parameters, NothingTrainable) {
-  store.add("frozen", {2}, {}, FileLayout::as_is, false);
+  store.add("frozen", {2}, {}, Role::other, false);
   store.allocate();
   store.initialize(0);
   EXPECT_EQ(store.trainable_count(), 0);

@@ -21,11 +21,14 @@ Floats counting(int64_t size, float first) {
 class Weights : public ::testing::Test {
  protected:
   Weights() {
-    store.add("backbone.conv1.weight", {2, 3, 3, 2}, {}, FileLayout::convolution);
+    store.enter(Section::backbone);
+    store.add("backbone.conv1.weight", {2, 3, 3, 2}, {}, Role::convolution_weight);
     store.add("backbone.bn1.weight", {2}, {});
     store.add_buffer("backbone.bn1.running_mean", {2}, {});
-    store.add("neck.lateral_convs.0.conv.weight", {3, 1, 1, 2}, {}, FileLayout::convolution);
-    store.add("bbox_head.moment_transfer", {2}, {}, FileLayout::as_is, false);
+    store.enter(Section::neck);
+    store.add("neck.lateral_convs.0.conv.weight", {3, 1, 1, 2}, {}, Role::convolution_weight);
+    store.enter(Section::head);
+    store.add("bbox_head.moment_transfer", {2}, {}, Role::other, false);
     store.allocate();
     for (Parameter& p : store.all())
       context.upload<float>(Floats(static_cast<size_t>(p.node.value.size()), -1.0f), p.node.value);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What `inspect` prints: costs of a model, and one training step with every intermediate for comparison with another
-// implementation.
+// One training step with every intermediate in a file, for comparison with another implementation.
 #pragma once
 
 #include <string>
@@ -12,10 +11,6 @@
 #include "runtime/base/safetensors.h"
 
 namespace gradlibra {
-
-// Parameters and multiply-adds per part of a detector for one height x width image.
-[[nodiscard]] std::string costs_table(const Detector& detector, int64_t height, int64_t width);
-[[nodiscard]] std::string costs_json(const Detector& detector, int64_t height, int64_t width);
 
 // The images of these ids (all ids must exist; empty: the first batch_size images) as one batch without augmentation.
 [[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config,
@@ -29,6 +24,6 @@ namespace gradlibra {
 //   grad/<any of these>, grad/<parameter>               d total loss / d value, where one exists
 //   loss.<term>                                         scalars (F64)
 //   param/<parameter>                                   the weights it ran with
-[[nodiscard]] SafetensorsFile inspect_step(Detector& detector, const Batch& batch);
+[[nodiscard]] SafetensorsFile dump_step(Detector& detector, const Batch& batch);
 
 }  // namespace gradlibra

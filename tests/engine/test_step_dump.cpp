@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 // What `inspect step` writes: complete, in the order of axes that other frameworks have, and equal to what training
 // computes.
-#include "engine/inspection.h"
+#include "engine/step_dump.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "engine/batches.h"
@@ -18,9 +17,9 @@ namespace {
 
 using Shape64 = std::vector<int64_t>;
 
-class InspectionTest : public ::testing::Test {
+class StepDump : public ::testing::Test {
  protected:
-  InspectionTest() : config_(tiny_config(folder_ / "data")) {
+  StepDump() : config_(tiny_config(folder_ / "data")) {
     for (int i = 0; i < 3; ++i) {
       TinyImage image = tiny_image(i);
       if (i == 1) image.objects.push_back({"bar", "40", "38", "62", "60"});
@@ -44,7 +43,7 @@ class InspectionTest : public ::testing::Test {
   std::unique_ptr<Detector> detector_;
 };
 
-TEST_F(InspectionTest, BatchOfTakesTheImagesAskedFor) {
+TEST_F(StepDump, BatchOfTakesTheImagesAskedFor) {
   EXPECT_EQ(batch_of(dataset_, config_, {}).ids, (std::vector<std::string>{"tiny_000", "tiny_001"}));
   EXPECT_EQ(batch_of(dataset_, config_, {"tiny_002", "tiny_000", "tiny_001"}).ids,
             (std::vector<std::string>{"tiny_002", "tiny_000", "tiny_001"}));
@@ -52,8 +51,8 @@ TEST_F(InspectionTest, BatchOfTakesTheImagesAskedFor) {
   EXPECT_HAS(message_of([&] { static_cast<void>(batch_of(dataset_, config_, {"tiny_009"})); }), "'tiny_009'");
 }
 
-TEST_F(InspectionTest, NamesAndShapes) {
-  const SafetensorsFile step = inspect_step(*detector_, batch_of(dataset_, config_, {}));
+TEST_F(StepDump, NamesAndShapes) {
+  const SafetensorsFile step = dump_step(*detector_, batch_of(dataset_, config_, {}));
   std::map<std::string, Shape64> expected{
       {"input", {2, 3, 64, 96}},
       {"gt.boxes", {2, 8, 4}},
@@ -119,9 +118,9 @@ TEST_F(InspectionTest, NamesAndShapes) {
   EXPECT_TRUE(read_safetensors(folder_ / "step.safetensors") == step);
 }
 
-TEST_F(InspectionTest, MapsAreChannelsFirst) {
+TEST_F(StepDump, MapsAreChannelsFirst) {
   const Batch batch = batch_of(dataset_, config_, {});
-  const SafetensorsFile step = inspect_step(*detector_, batch);
+  const SafetensorsFile step = dump_step(*detector_, batch);
   const std::vector<float> input = step.tensors.at("input").to_floats();
   for (int64_t n = 0; n < 2; ++n)
     for (int64_t c = 0; c < 3; ++c)
@@ -137,10 +136,10 @@ TEST_F(InspectionTest, MapsAreChannelsFirst) {
 }
 
 // The stem computed from the file alone, with weights as O, I, kh, kw and maps as N, C, H, W.
-TEST_F(InspectionTest, TheFileExplainsItself) {
+TEST_F(StepDump, TheFileExplainsItself) {
   config_.model.backbone.norm_eval = true;
   detector_ = make();
-  const SafetensorsFile step = inspect_step(*detector_, batch_of(dataset_, config_, {}));
+  const SafetensorsFile step = dump_step(*detector_, batch_of(dataset_, config_, {}));
   const auto values = [&](const std::string& name) { return step.tensors.at(name).to_floats(); };
   const auto at = [](int64_t a, int64_t b, int64_t c, int64_t d, int64_t B, int64_t C, int64_t D) {
     return static_cast<size_t>(((a * B + b) * C + c) * D + d);
@@ -170,9 +169,9 @@ TEST_F(InspectionTest, TheFileExplainsItself) {
     }
 }
 
-TEST_F(InspectionTest, EqualsATrainingStep) {
+TEST_F(StepDump, EqualsATrainingStep) {
   const Batch batch = batch_of(dataset_, config_, {});
-  const SafetensorsFile step = inspect_step(*detector_, batch);
+  const SafetensorsFile step = dump_step(*detector_, batch);
 
   const auto fresh = make();
   for (const Parameter& p : fresh->parameters().all())  // the weights that it ran with, running statistics too
@@ -201,8 +200,8 @@ TEST_F(InspectionTest, EqualsATrainingStep) {
                           10);  // the inner convolutions of blocks that start as their shortcut have none
 }
 
-TEST_F(InspectionTest, TargetsBelongToTheBoxes) {
-  const SafetensorsFile step = inspect_step(*detector_, batch_of(dataset_, config_, {"tiny_000", "tiny_001"}));
+TEST_F(StepDump, TargetsBelongToTheBoxes) {
+  const SafetensorsFile step = dump_step(*detector_, batch_of(dataset_, config_, {"tiny_000", "tiny_001"}));
   EXPECT_EQ(step.tensors.at("gt.counts").values<int32_t>(), (std::vector<int32_t>{1, 2}));
   const auto init = step.tensors.at("targets.init_assigned").values<int32_t>(),
              refine = step.tensors.at("targets.refine_assigned").values<int32_t>();
@@ -220,21 +219,6 @@ TEST_F(InspectionTest, TargetsBelongToTheBoxes) {
       EXPECT_EQ(positives[static_cast<size_t>(k)], 1) << "init_pos_num points per box";
   }
   EXPECT_EQ(step.tensors.at("targets.init_normalizer").values<double>()[0], 3.0);
-}
-
-TEST_F(InspectionTest, CostsAddUp) {
-  const std::string table = costs_table(*detector_, 64, 96);
-  const auto json = nlohmann::json::parse(costs_json(*detector_, 64, 96));
-  EXPECT_EQ(json.at("height"), 64);
-  EXPECT_EQ(json.at("width"), 96);
-  int64_t parameters = 0;
-  for (const auto& [part, cost] : json.at("parts").items()) {
-    parameters += cost.at("parameters").get<int64_t>();
-    EXPECT_HAS(table, part);
-  }
-  EXPECT_EQ(parameters, detector_->parameters().parameter_count());
-  EXPECT_HAS(table, std::to_string(parameters));
-  EXPECT_HAS(table, "total, one 96x64 image");
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "engine/inspection.h"
-
-#include <fmt/format.h>
+#include "engine/step_dump.h"
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -26,28 +24,6 @@ FileTensor value_tensor(Context& context, const Tensor& tensor) {
 
 }  // namespace
 
-std::string costs_table(const Detector& detector, int64_t height, int64_t width) {
-  std::string text = fmt::format("{:<40} {:>14} {:>14}\n", "part", "parameters", "GMACs");
-  int64_t parameters = 0, multiply_adds = 0;
-  for (const auto& part : detector.costs(height, width)) {
-    text += fmt::format("{:<40} {:>14} {:>14.3f}\n", part.part, part.parameters,
-                        static_cast<double>(part.multiply_adds) / 1e9);
-    parameters += part.parameters;
-    // Sampling of deformable convolutions is listed but, as in the literature, not part of the total.
-    if (part.part.find('#') == std::string::npos) multiply_adds += part.multiply_adds;
-  }
-  text += fmt::format("{:<40} {:>14} {:>14.3f}\n", fmt::format("total, one {}x{} image", width, height), parameters,
-                      static_cast<double>(multiply_adds) / 1e9);
-  return text;
-}
-
-std::string costs_json(const Detector& detector, int64_t height, int64_t width) {
-  nlohmann::ordered_json json{{"height", height}, {"width", width}};
-  for (const auto& part : detector.costs(height, width))
-    json["parts"][part.part] = {{"parameters", part.parameters}, {"multiply_adds", part.multiply_adds}};
-  return json.dump(1) + "\n";
-}
-
 Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids) {
   Dataset chosen{dataset.classes, dataset.groups, {}, dataset.category_ids};
   if (ids.empty()) {
@@ -68,7 +44,7 @@ Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std
   return batch;
 }
 
-SafetensorsFile inspect_step(Detector& detector, const Batch& batch) {
+SafetensorsFile dump_step(Detector& detector, const Batch& batch) {
   Context& context = detector.context();
   DeviceBatch device;
   upload(context, batch, device);
