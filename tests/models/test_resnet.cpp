@@ -191,7 +191,7 @@ TEST_F(ResNets, ATorchvisionFileLoads) {
     for (const auto& [name, tensor] : saved.tensors) {
       const std::string bare = name.substr(std::string("backbone.").size());
       file.tensors[bare] = tensor;
-      if (ends_with(bare, "running_var"))
+      if (bare.ends_with("running_var"))
         file.tensors[bare.substr(0, bare.rfind('.')) + ".num_batches_tracked"] = make_file_scalar<int64_t>(0);
     }
     file.tensors["fc.weight"] = make_file_tensor(std::vector<float>(32), {1, 32});
