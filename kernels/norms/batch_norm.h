@@ -2,6 +2,7 @@
 // Batch normalisation over NHWC with optional ReLU: with stored statistics ("frozen") and with those of the batch.
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
 #include "kernels/view.h"
@@ -13,8 +14,6 @@ namespace gradlibra::kernels {
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
 // Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once,
 // as it is stored. T is float unless an output map or the caller says otherwise.
-
-enum class Activation { none, relu };
 
 // Floats of workspace for the statistics and for the backward pass.
 int64_t batch_norm_workspace(int64_t rows, int64_t channels);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
 #include "kernels/norms/batch_norm.h"

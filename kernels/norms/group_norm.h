@@ -2,9 +2,9 @@
 // Group normalisation over NHWC with optional ReLU (arXiv:1803.08494, eq. 2-4).
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"  // Activation
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
