@@ -23,7 +23,7 @@
 #include <climits>
 #include <cmath>
 
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/convolution/deform_im2col.h"
 #include "kernels/convolution/deform_sample.cuh"
 #include "kernels/launch.h"

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 
 namespace gradlibra::kernels {
 

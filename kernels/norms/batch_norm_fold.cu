@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Batch norm folded into a convolution on the device. A block owns one output channel k: its weights are few thousand,
 // and their inner product with the gradient then needs one block and no workspace.
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
 #include "kernels/norms/batch_norm_fold.h"
 #include "kernels/vector_access.cuh"

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <type_traits>
 
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
 #include "kernels/norms/channel_norm.h"
 
