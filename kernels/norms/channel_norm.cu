@@ -40,7 +40,7 @@ struct ChunkMoments {
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock, kMomentBlocks)
     moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
   channel_moments<V>(x, p, t.lanes, mean, m2);
   const int64_t to = (p.n * m.chunks + p.block) * m.per_image + p.first / m.channels;
@@ -116,7 +116,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     forward_kernel(const T* x, const float* __restrict__ mean, const float* __restrict__ rstd,
                    const float* __restrict__ weight, const float* __restrict__ bias, const Tiling t, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   normalize_rows<V>(
       x, p, relu,
       [&] {
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kBlock)
     join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
                             float* rstd, const float* __restrict__ weight, const float* __restrict__ bias,
                             const Tiling t, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int first = p.first / t.size, groups = p.channels / t.size;
   float *group_mean = dynamic_shared<float>(), *group_rstd = group_mean + groups;
   normalize_rows<V>(
@@ -161,7 +161,7 @@ template <class T, int V, bool kRelu, bool kStore>
 __global__ void __launch_bounds__(kBlock)
     gradient_sums_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
                          float* __restrict__ sum_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int c = p.first + p.c;
   float sums[2 * V] = {};
   Pack<V> rstd{};
@@ -224,7 +224,7 @@ template <class T, int V, bool kRelu, bool kFrozen>
 __global__ void __launch_bounds__(kBlock)
     input_gradient_kernel(const Gradient<T> b, const Tiling t, const float* __restrict__ average_g,
                           const float* __restrict__ average_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   InputGradient<V> a{};
   for_each_row<kAheadThree>(
       p, [&](int offset) { return hold_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },

@@ -74,7 +74,7 @@ void with_width(const NormShape& s, bool aligned, Body body) {
 }
 
 // The part of a map that one thread owns.
-struct Place {
+struct Share {
   int64_t n, at;                 // at: index in the map of the thread's pack in the block's first row
   int C, rows, first, channels;  // the block's: rows, first channel and number of channels
   int c, slot, slots;            // the thread's channel, counted from `first`; its first row, and the step to the next
@@ -83,8 +83,8 @@ struct Place {
 };
 
 template <int V>
-__device__ Place place_of(const Tiling& t) {
-  Place p;
+__device__ Share share_of(const Tiling& t) {
+  Share p;
   const int thread = static_cast<int>(threadIdx.x), image = static_cast<int>(blockIdx.x) / t.row_blocks;
   p.block = static_cast<int>(blockIdx.x) % t.row_blocks;
   const int row = p.block * t.rows, left = static_cast<int>(t.R) - row;
@@ -106,7 +106,7 @@ __device__ Place place_of(const Tiling& t) {
 // leave memory idle. Rows past the end are loaded as the last row again, which keeps the loads free of branches.
 // meanwhile() is called once, behind the first loads, and by threads without channels too: it may hold barriers.
 template <int kAhead, class Load, class Meanwhile, class Use>
-__device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use use) {
+__device__ void for_each_row(const Share& p, Load load, Meanwhile meanwhile, Use use) {
   decltype(load(0)) ahead[kAhead] = {};
   const auto fetch = [&](int row) {
 #pragma unroll
@@ -171,7 +171,7 @@ __device__ inline float reciprocal_std_of(double m2, double count, float eps) {
 // mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared
 // distances from it, by sums shifted by the first row. Every thread must call.
 template <int V, class T>
-__device__ void channel_moments(const T* x, const Place& p, int lanes, float* mean, float* m2) {
+__device__ void channel_moments(const T* x, const Share& p, int lanes, float* mean, float* m2) {
   float sums[2 * V] = {};
   Pack<V> shift{};
   for_each_row<kAheadSums>(
@@ -229,7 +229,7 @@ __device__ Affine<V> affine(const float* mean, const float* rstd, int channel, i
 
 // coefficients() gives the Affine; it is called behind the first loads and may hold barriers. y may be x.
 template <int V, class T, class Coefficients>
-__device__ void normalize_rows(const T* x, const Place& p, bool relu, Coefficients coefficients, T* y) {
+__device__ void normalize_rows(const T* x, const Share& p, bool relu, Coefficients coefficients, T* y) {
   Affine<V> a{};
   for_each_row<kAheadOne>(
       p, [&](int offset) { return hold<V>(x + p.at + offset); }, [&] { a = coefficients(); },
@@ -291,7 +291,7 @@ __device__ HeldGradient<T, V> hold_gradient(const Gradient<T>& b, int64_t at) {
 // sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0. Also calls
 // each(offset, row).
 template <int V, bool kRelu, class T, class Each>
-__device__ void sum_gradients(const Gradient<T>& b, const Place& p, int lanes, const Pack<V>& center,
+__device__ void sum_gradients(const Gradient<T>& b, const Share& p, int lanes, const Pack<V>& center,
                               float (&sums)[2 * V], Each each) {
   for_each_row<kAheadThree>(
       p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); }, [] {},

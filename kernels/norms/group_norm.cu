@@ -20,7 +20,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     small_forward_kernel(const T* x, const Tiling t, float eps, float* mean, float* rstd,
                          const float* __restrict__ weight, const float* __restrict__ bias, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int groups = p.channels / t.size;
   float *channel_mean = dynamic_shared<float>(), *channel_m2 = channel_mean + t.width;
   float *group_mean = channel_m2 + t.width, *group_rstd = group_mean + t.width / t.size;
@@ -49,7 +49,7 @@ template <class T, int V, bool kRelu>
 __global__ void __launch_bounds__(kBlock)
     small_backward_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
                           float* __restrict__ sum_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int groups = p.channels / t.size, c = p.first + p.c;
   const int64_t first_group = p.n * t.G + p.first / t.size;
   float *channel_g = dynamic_shared<float>(), *channel_g_x_hat = channel_g + t.width;
