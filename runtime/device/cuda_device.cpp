@@ -13,24 +13,6 @@
 
 namespace gradlibra {
 
-Stream make_stream() {
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return Stream(stream);
-}
-
-Event make_event() {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  return Event(event);
-}
-
-PinnedMemory make_pinned(size_t bytes) {
-  void* block = nullptr;
-  check(cudaMallocHost(&block, bytes));
-  return PinnedMemory(block);
-}
-
 namespace {
 
 // Two slots in turn: while the device works on one batch, the next is on its way. A batch goes from pageable to
