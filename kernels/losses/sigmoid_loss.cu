@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/divide.cuh"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
@@ -45,7 +46,7 @@ template <class Weight>
 __device__ LossPack load_pack(const LossArgs<Weight>& a, int64_t first, int count, bool whole) {
   LossPack p;
   if (whole) p.logits = load<kEntries>(a.logits + first);
-  int64_t row = first >> 32 == 0 ? static_cast<uint32_t>(first) / static_cast<uint32_t>(a.C) : first / a.C;
+  int64_t row = divide(first, a.C);
   int c = static_cast<int>(first - row * a.C);
 #pragma unroll
   for (int k = 0; k < kEntries; ++k) {
