@@ -363,16 +363,6 @@ __global__ void __launch_bounds__(kBlock)
   if (owner) store<V>(grad_x + index * s.C + c, sum);
 }
 
-// Calls body(V) with the channels that a thread moves at a time, as std::integral_constant.
-template <class T, class Body>
-void with_pack(int C, bool is_aligned, Body body) {
-  constexpr int V = kPack<T>;
-  if (C % V == 0 && is_aligned)
-    body(std::integral_constant<int, V>{});
-  else
-    body(std::integral_constant<int, 1>{});
-}
-
 }  // namespace
 
 template <MapType T>

@@ -263,7 +263,7 @@ Tiling row_tiling(const NormShape& s, int V, int64_t unit, int ahead) {
 
 template <MapType T>
 void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, const ChunkMoments& m) {
-  with_width<T>(s, aligned(x.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data()), [&](auto V) {
     const Tiling t = chunk_tiling(s, V, std::lcm(m.channels, int{V}));
     launch(moments_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
   });
@@ -310,7 +310,7 @@ void norm_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, View<
                   View<T> y) {
   check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
   if (x.size() == 0) return;
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadOne);
     launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), x.data(), mean.data(), rstd.data(),
            weight.data(), bias.data(), t, activation == Activation::relu, y.data());
@@ -330,7 +330,7 @@ void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s,
     return;
   }
   launch_moments<T>(cuda, op, s, x, moments);
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     // Twice the rows of forward_kernel: each block reads the moments of its tile first.
     const Tiling t = row_tiling(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 2 * kAheadOne);
     const int groups = t.width / t.size;
@@ -350,7 +350,7 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
 
   if (b.needs_sums() && !empty)
-    with_width<T>(s, packs, [&](auto V) {
+    with_pack<T>(s.C, packs, [&](auto V) {
       const Tiling t = chunk_tiling(s, V, V);
       const bool store = in_one_pass && b.wants_x();
       const auto kernel = b.relu()
@@ -369,7 +369,7 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
     launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
   if (!b.wants_x() || empty || in_one_pass) return;
-  with_width<T>(s, packs, [&](auto V) {
+  with_pack<T>(s.C, packs, [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadThree);
     const auto kernel =
         b.relu() ? frozen ? input_gradient_kernel<T, V, true, true> : input_gradient_kernel<T, V, true, false>

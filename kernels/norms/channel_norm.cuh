@@ -64,15 +64,6 @@ struct Tiling {
 // Two blocks for each multiprocessor of the largest card in mind (132): fewer leave some of them idle.
 inline constexpr int kFill = 264;
 
-// Calls body(V as a constant) with 16-byte packs where channels and addresses allow, else with single channels.
-template <MapType T, class Body>
-void with_width(const NormShape& s, bool aligned, Body body) {
-  if (aligned && s.C % kPack<T> == 0)
-    body(std::integral_constant<int, kPack<T>>{});
-  else
-    body(std::integral_constant<int, 1>{});
-}
-
 // The part of a map that one thread owns.
 struct Share {
   int64_t n, at;                 // at: index in the map of the thread's pack in the block's first row

@@ -120,7 +120,7 @@ void group_norm(Cuda& cuda, In<T> x, View<const float> weight, View<const float>
   const NormShape s = group_norm_shape(op, x.shape(), groups);
   check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
   check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     if (const auto t = small_tiling<T>(s, V))
       launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(), x.data(), *t, eps,
              mean.data(), rstd.data(), weight.data(), bias.data(), activation == Activation::relu, y.data());
@@ -140,7 +140,7 @@ void group_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const 
       x,      y,      grad_y,      mean,      rstd,        weight,   activation, BatchNormMode::batch,
       grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
   check_norm_backward(op, s, b);
-  with_width<T>(s, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
     const auto t = b.wants_x() ? small_tiling<T>(s, V) : std::nullopt;
     if (!t) {
       norm_backward(cuda, op, s, b);
