@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(kBlock) sigmoid_loss_kernel(const LossArgs<Wei
     else
       for (int k = 0; k < count; ++k) a.grad_logits[first + k] = grad[k];
   }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
+  store_partial(sum, a.partials);
 }
 
 __global__ void sigmoid_kernel(const float* __restrict__ logits, float* __restrict__ scores, int64_t size) {
@@ -122,8 +121,7 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
     launch(sigmoid_loss_kernel<Weight>, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args,
            aligned(logits.data(), grad_logits.data()));
   }
-  launch(loss_total_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), any ? blocks : 0, loss_weight,
-         normalizer.data(), loss.data());
+  launch_loss_total(cuda, workspace, any ? blocks : 0, loss_weight, normalizer, loss);
 }
 
 void sigmoid(Cuda& cuda, View<const float> logits, View<float> scores) {
