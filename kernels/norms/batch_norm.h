@@ -9,8 +9,12 @@
 
 namespace gradlibra::kernels {
 
-// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then, if asked,
-// ReLU: max(y, 0).
+// The plain definition, per channel, over its m elements x in all rows (n, h, w):
+//   mean = (1/m) sum x,   var = (1/m) sum (x - mean)^2,   rstd = 1 / sqrt(var + eps)
+//   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then, if asked, ReLU: max(y, 0)
+// It is group norm with one "image" that has all rows and as many groups as channels: kernels/norms/channel_norm.h has
+// both in loops, and says where the plain version stands and what the faster ones do.
+//
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
 // Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once,
 // as it is stored. T is float unless an output map or the caller says otherwise.

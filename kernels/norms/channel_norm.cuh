@@ -1,5 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Device side of the norms: how blocks and threads share a map, and what a block does with its part of one.
+//
+// Words, for a map of R rows (positions of an image) and C channels:
+//   pack       V neighbouring channels of a row, 16 bytes, which a thread loads, computes and stores together
+//              (kernels/vector_access.cuh); V = 1 where channels or addresses do not allow more
+//   tile       neighbouring channels that a block owns: whole units, a unit being what must not be cut (a group that is
+//              summed, a pack); blockIdx.y says which
+//   lane       a thread's place along a row of the tile: which pack
+//   slot       its place across rows: which row first; `slots` is the step to its next one
+//   share      what follows for one thread: one pack of every slots-th row of its block
+//   row chunk  the rows whose sums make one partial result (kernels/row_chunks.h): cut by the shape alone, so that no
+//              bit depends on how many blocks there are
+//   held       a pack as it lies in memory, loaded ahead and not yet widened to float
+//   moments    mean and M2 (the sum of squared distances from it) of a set; those of sets are joined to those of all
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,21 @@
 // SPDX-License-Identifier: MIT
 // What batch norm and group norm share: NHWC maps normalised over the rows of an image and the channels of a group.
+//
+// The plain definition:
+//   for each image n and group g, over its m elements (rows r, channels c of the group):
+//     mean = sum x / m                  rstd = 1 / sqrt(sum (x - mean)^2 / m + eps)
+//     x_hat = (x - mean) * rstd         y = weight[c] * x_hat + bias[c], or 0 if that is negative and relu is asked
+//   and back, with g = grad_y, or 0 where relu cut:
+//     grad_bias[c] += sum g             grad_weight[c] += sum g * x_hat                       over images and rows
+//     a = sum weight[c] * g / m         b = sum weight[c] * g * x_hat / m                     over the group
+//     grad_x = rstd * (weight[c] * g - a - x_hat * b)
+//
+// Its rungs; the first tests the second, the second the others:
+//   tests/kernels/norms/norm_oracle.h   the definition in double, element by element; gradients by differences
+//   channel_norm.cpp                    the host: sums per chunk of rows, the chunks joined; what can be read first
+//   channel_norm.cu                     the same in passes over the map; channel_norm.cuh opens with the words for it
+//   group_norm.cu                       small images: all passes in one launch
+// `benchmark kernels --filter norm` times them, but for the first.
 #pragma once
 
 #include <cstdint>
