@@ -261,7 +261,7 @@ Gradient<T> gradient_of(const NormBackward<T>& b) {
           b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
 }
 
-// What the backward passes read of one row; x and y as far as they are needed.
+// What the backward passes read of one row; y as far as it is needed.
 template <class T, int V>
 struct HeldGradient {
   Held<T, V> x, y, g;
@@ -282,48 +282,45 @@ __device__ float masked(const GradientRow<V>& row, int k) {
   return !kRelu || row.y[k] > 0 ? row.g[k] : 0;
 }
 
-// Compile-time flags, because a branch between loads would make one wait for the other.
-template <int V, bool kRelu, bool kReadX, class T>
+// A compile-time flag, because a branch between loads would make one wait for the other.
+template <int V, bool kRelu, class T>
 __device__ HeldGradient<T, V> hold_gradient(const Gradient<T>& b, int64_t at) {
   HeldGradient<T, V> row{};
   row.g = hold<V>(b.grad_y + at);
   if constexpr (kRelu) row.y = hold<V>(b.y + at);
-  if constexpr (kReadX) row.x = hold<V>(b.x + at);
+  row.x = hold<V>(b.x + at);
   return row;
 }
 
-// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0. Also calls
-// each(offset, row).
-template <int V, bool kRelu, class T, class Each>
+// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0.
+template <int V, bool kRelu, class T>
 __device__ void sum_gradients(const Gradient<T>& b, const Share& p, int lanes, const Pack<V>& center,
-                              float (&sums)[2 * V], Each each) {
+                              float (&sums)[2 * V]) {
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); }, [] {},
-      [&](int offset, const HeldGradient<T, V>& held) {
+      p, [&](int offset) { return hold_gradient<V, kRelu>(b, p.at + offset); }, [] {},
+      [&](int, const HeldGradient<T, V>& held) {
         const GradientRow<V> row = widened(held);
         for (int k = 0; k < V; ++k) {
           const float g = masked<V, kRelu>(row, k);
           sums[k] += g;
           sums[V + k] += g * (row.x[k] - center[k]);
         }
-        each(offset, row);
       });
   slot_sum(sums, lanes);
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel; level = tilt =
-// 0 if frozen.
+// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel.
 template <int V>
 struct InputGradient {
   Pack<V> slope, level, tilt, center;
 };
 
-template <int V, bool kRelu, bool kFrozen, class T>
+template <int V, bool kRelu, class T>
 __device__ void store_gradient(const Gradient<T>& b, int64_t at, const GradientRow<V>& row, const InputGradient<V>& a) {
   Pack<V> d;
   for (int k = 0; k < V; ++k) {
     d[k] = a.slope[k] * masked<V, kRelu>(row, k);
-    if (!kFrozen) d[k] -= a.level[k] + a.tilt[k] * (row.x[k] - a.center[k]);
+    d[k] -= a.level[k] + a.tilt[k] * (row.x[k] - a.center[k]);
   }
   store<V>(b.grad_x + at, d, b.add);
 }

@@ -23,7 +23,6 @@
 #include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"
 #include "kernels/row_chunks.h"
 #include "kernels/view.h"
 
@@ -80,7 +79,6 @@ struct NormBackward {
   In<T> x, y, grad_y;
   View<const float> mean, rstd, weight;
   Activation activation;
-  BatchNormMode statistics;  // frozen: mean and rstd are constants
   View<T> grad_x;
   Accumulate mode_x;
   View<float> grad_weight, grad_bias;
@@ -88,15 +86,13 @@ struct NormBackward {
   View<float> workspace;
 
   [[nodiscard]] bool relu() const { return activation == Activation::relu; }
-  [[nodiscard]] bool frozen() const { return statistics == BatchNormMode::frozen; }
   [[nodiscard]] bool wants_x() const { return grad_x.data() != nullptr; }
   [[nodiscard]] bool wants_params() const { return grad_weight.data() != nullptr; }
-  [[nodiscard]] bool needs_sums() const { return wants_params() || (wants_x() && !frozen()); }
+  [[nodiscard]] bool needs_sums() const { return wants_params() || wants_x(); }
 };
 
 // With g = grad_y where y > 0 (everywhere without relu) and x_hat = (x - mean) * rstd:
 //   grad_bias (+)= sum g,   grad_weight (+)= sum g * x_hat   over images and rows,
-//   grad_x (+)= weight*rstd*g                                                              if frozen, else
 //   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat))  sums over the group.
 template <MapType T>
 void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward<T>&);

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kBlock)
       rstd[k] = b.rstd[group];
       a.slope[k] = b.weight[c + k] * rstd[k];
     }
-  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [](int, const GradientRow<V>&) {});
+  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums);
   if (p.slot == 0 && p.any)
     for (int k = 0; k < V; ++k) {
       channel_g[p.c + k] = sum_g[p.n * t.C + c + k] = sums[k];
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kBlock)
   }
   __syncthreads();
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); },
+      p, [&](int offset) { return hold_gradient<V, kRelu>(b, p.at + offset); },
       [&] {
         for (int k = 0; p.any && k < V; ++k) {
           a.level[k] = rstd[k] * average_g[(p.c + k) / t.size];
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kBlock)
         }
       },
       [&](int offset, const HeldGradient<T, V>& held) {
-        store_gradient<V, kRelu, false>(b, p.at + offset, widened(held), a);
+        store_gradient<V, kRelu>(b, p.at + offset, widened(held), a);
       });
 }
 
@@ -136,9 +136,8 @@ void group_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const 
                          View<float> workspace) {
   constexpr auto op = "group_norm_backward";
   const NormShape s = group_norm_shape(op, grad_y.shape(), groups);
-  const NormBackward<T> b{
-      x,      y,      grad_y,      mean,      rstd,        weight,   activation, BatchNormMode::batch,
-      grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
+  const NormBackward<T> b{x,      y,      grad_y,      mean,      rstd,        weight,   activation,
+                          grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
   check_norm_backward(op, s, b);
   with_pack<T>(s.C, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
     const auto t = b.wants_x() ? small_tiling<T>(s, V) : std::nullopt;
