@@ -20,7 +20,6 @@ namespace gradlibra {
 namespace {
 
 using kernels::Activation;
-using kernels::BatchNormMode;
 
 template <class T>
 class MapCases {
@@ -106,21 +105,18 @@ class MapCases {
         kernels::batch_norm<T>(device, x, mean, rstd, weight, bias, Activation::relu, y);
       });
     });
-    for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch}) {
-      const bool frozen = mode == BatchNormMode::frozen;
-      add("batch_norm_backward", map, frozen ? " relu, frozen" : " relu, batch", [mode](CaseMemory& m, const Shape& s) {
-        const Shape c{s[-1]};
-        const View<T> x = m.random<T>(s), y = m.random<T>(s), grad_y = m.random<T>(s), grad_x = m.output<T>(s);
-        const View<float> mean = m.random(c), rstd = m.random(c, 0.5, 2), weight = m.random(c),
-                          grad_weight = m.output(c), grad_bias = m.output(c),
-                          workspace = m.output({kernels::batch_norm_workspace(s.size() / c[0], c[0])});
-        return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-          kernels::batch_norm_backward<T>(device, x, y, grad_y, mean, rstd, weight, Activation::relu, mode, grad_x,
-                                          Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
-                                          workspace);
-        });
+    add("batch_norm_backward", map, " relu, batch", [](CaseMemory& m, const Shape& s) {
+      const Shape c{s[-1]};
+      const View<T> x = m.random<T>(s), y = m.random<T>(s), grad_y = m.random<T>(s), grad_x = m.output<T>(s);
+      const View<float> mean = m.random(c), rstd = m.random(c, 0.5, 2), weight = m.random(c), grad_weight = m.output(c),
+                        grad_bias = m.output(c),
+                        workspace = m.output({kernels::batch_norm_workspace(s.size() / c[0], c[0])});
+      return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
+        kernels::batch_norm_backward<T>(device, x, y, grad_y, mean, rstd, weight, Activation::relu, grad_x,
+                                        Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
+                                        workspace);
       });
-    }
+    });
   }
 
   void group_norm(const Shape& map) {

@@ -109,8 +109,8 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
     if (step == options.warmup) profiler_start(context);  // a profiler sees the measured steps only
     if (loader) {
       if (step == options.warmup + 1) waited_before = loader->seconds_waited();
-      in_range("data", [&] { loader->next(batch); });
-      in_range("upload", [&] { train_step.stage(batch); });
+      profiled("data", [&] { loader->next(batch); });
+      profiled("upload", [&] { train_step.stage(batch); });
     }
     const Range range("step");
     train_step.enqueue(learning_rate(config.schedule, base_lr, 0, step));

@@ -40,8 +40,8 @@ void TrainStep::run() {
   Tape tape(context_);
   const Var input = detector_.normalize(tape, batch_.images);
   const std::vector<LossTerm> terms =
-      in_range("forward", [&] { return detector_.loss(tape, input, batch_.truth, communicator_); });
-  in_range("backward", [&] {
+      profiled("forward", [&] { return detector_.loss(tape, input, batch_.truth, communicator_); });
+  profiled("backward", [&] {
     tape.backward();
     detector_.parameters().finish_backward();
   });
@@ -68,7 +68,7 @@ void TrainStep::run() {
   // The sum of the losses is also the flag by which all ranks decide alike: it is finite only if the losses of every
   // rank are.
   communicator_.sum(View<double>(report + sums_, {count + gained}));
-  in_range("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
+  profiled("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
   if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());
   context_.copy(optimizer_.sum_squares(), norm);
 }

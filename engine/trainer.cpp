@@ -197,11 +197,11 @@ Trainer::Outcome Trainer::run() {
                      .start = Clock::now()};
     if (step.number == options_.profile_steps.first) profiler_start(context_);
     const double waited = loader.seconds_waited();
-    in_range("data", [&] { loader.next(batches_[step.batch]); });
+    profiled("data", [&] { loader.next(batches_[step.batch]); });
     step.data_wait = loader.seconds_waited() - waited;
     step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
-    in_range("upload", [&] { train_step_->stage(batches_[step.batch]); });
-    in_range("step", [&] { train_step_->enqueue(step.lr); });
+    profiled("upload", [&] { train_step_->stage(batches_[step.batch]); });
+    profiled("step", [&] { train_step_->enqueue(step.lr); });
     pending_.push_back(step);
     ++state_.step;
     state_.loader = loader.state();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Reductions on the device, in two launches: each block sums one chunk of fixed bounds in a fixed order, then one block
 // sums the partial results. No atomics, so the bits do not depend on which block comes first.
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
 #include "kernels/reduce.h"
 #include "kernels/row_chunks.h"

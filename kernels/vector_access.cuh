@@ -102,20 +102,36 @@ __device__ void store(T* p, Pack<V> v, bool add) {
 }
 
 // Calls body(width, i) for i = 0, V, 2 V, ... with width V, then for the rest with width 1; width is a
-// std::integral_constant. Without `aligned`, all with width 1. The threads of the whole grid share the work.
-template <int V = 4, class Body>
-__device__ void for_each_pack(int64_t size, bool aligned, Body body) {
-  const int64_t thread = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  const int64_t threads = static_cast<int64_t>(gridDim.x) * blockDim.x;
+// std::integral_constant. Without `aligned`, all with width 1. `threads` threads share the work, of which this one is
+// number `thread`.
+template <int V, class Body>
+__device__ void for_each_pack(int64_t size, bool aligned, int64_t thread, int64_t threads, Body body) {
   const int64_t packs = aligned ? size / V : 0;
   for (int64_t i = thread; i < packs; i += threads) body(std::integral_constant<int, V>{}, V * i);
   for (int64_t i = V * packs + thread; i < size; i += threads) body(std::integral_constant<int, 1>{}, i);
+}
+
+// The same shared by the threads of the whole grid.
+template <int V = 4, class Body>
+__device__ void for_each_pack(int64_t size, bool aligned, Body body) {
+  for_each_pack<V>(size, aligned, static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x,
+                   static_cast<int64_t>(gridDim.x) * blockDim.x, body);
 }
 
 // Whether every address is a multiple of `bytes`.
 template <int bytes = 16, class... T>
 bool aligned(const T*... p) {
   return (... && (reinterpret_cast<uintptr_t>(p) % bytes == 0));
+}
+
+// Host side: calls body(V) with how many channels of a map in T a thread moves at a time, as a std::integral_constant:
+// a whole pack where their number and the addresses allow, else one.
+template <MapType T, class Body>
+void with_pack(int64_t channels, bool aligned, Body body) {
+  if (aligned && channels % kPack<T> == 0)
+    body(std::integral_constant<int, kPack<T>>{});
+  else
+    body(std::integral_constant<int, 1>{});
 }
 
 // Blocks of kBlock threads for for_each_pack: one pack per thread until the grid fills any card several times over.

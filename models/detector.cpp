@@ -69,8 +69,8 @@ Var Detector::normalize(Tape& tape, const ImageBatch& images) const {
 }
 
 std::vector<Var> Detector::pyramid(Tape& tape, Var input) const {
-  const std::vector<Var> stages = in_range("backbone", [&] { return (*backbone_)(tape, input); });
-  return in_range("neck", [&] { return (*neck_)(tape, stages); });
+  const std::vector<Var> stages = profiled("backbone", [&] { return (*backbone_)(tape, input); });
+  return profiled("neck", [&] { return (*neck_)(tape, stages); });
 }
 
 std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth,

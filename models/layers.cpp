@@ -41,16 +41,16 @@ BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, i
       running_var(
           &store.add_buffer(name + ".running_var", {channels}, {Init::Kind::constant, 1}, Role::running_variance)) {}
 
-Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
+Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, NormStatistics mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded) const {
   const ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
-  if (mode == kernels::BatchNormMode::frozen) {
+  if (mode == NormStatistics::stored) {
     const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias), statistics, conv.shape,
                                          residual, activation, folded);
     conv.add_cost(tape, y);
     return y;
   }
-  const Var y = ops::batch_norm(tape, conv(tape, x), var(weight), var(bias), statistics, mode,
+  const Var y = ops::batch_norm(tape, conv(tape, x), var(weight), var(bias), statistics,
                                 residual ? ops::Activation::none : activation);
   if (!residual) return y;
   require(activation == ops::Activation::relu, "BatchNormLayer", "a residual comes before a ReLU");

@@ -37,13 +37,18 @@ struct ConvLayer {
   kernels::ConvShape shape;
 };
 
+enum class NormStatistics {
+  stored,  // the running ones, as they are
+  batch,   // the batch's, which also update the running ones
+};
+
 // Batch norm with running statistics, `name`.{weight,bias,running_mean,running_var}.
 struct BatchNormLayer {
   BatchNormLayer() = default;
   BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
   // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution
   // are one.
-  [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, kernels::BatchNormMode mode, Var residual,
+  [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, NormStatistics mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded = {}) const;
   // What `after` folds for itself if it is not given it.
   [[nodiscard]] ops::FoldedNorm folded_into(const ConvLayer& conv, Tape& tape) const;

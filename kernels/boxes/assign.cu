@@ -4,7 +4,7 @@
 // a block read together. Every decision is a comparison of values that the host computes with the same roundings, so
 // results are the host's exactly.
 #include "kernels/block_reduce.cuh"
-#include "kernels/block_tree.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/boxes/assign.h"
 #include "kernels/boxes/box_iou.h"
 #include "kernels/boxes/prior_distance.h"

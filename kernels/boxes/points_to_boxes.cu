@@ -3,7 +3,7 @@
 // it saves. A row's 72 bytes are read two or three times; the first pass brings them into L1. The backward pass, which
 // also writes them, takes a block's rows through shared memory instead, so that device memory sees whole lines. The
 // gradient by m is summed per block in double, then over blocks by one block, always in one order.
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/boxes/points_to_boxes.h"
 
 namespace gradlibra::kernels {

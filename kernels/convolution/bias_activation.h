@@ -3,9 +3,9 @@
 // take them along.
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"  // Activation
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {

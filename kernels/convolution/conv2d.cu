@@ -12,6 +12,7 @@
 #include <algorithm>
 
 #include "kernels/convolution/conv2d.h"
+#include "kernels/divide.cuh"
 #include "kernels/launch.h"
 
 namespace gradlibra::kernels {
@@ -26,11 +27,6 @@ struct Pixel {
   int64_t n;
   int row, col;
 };
-
-// 64-bit division takes about 100 instructions, and nearly every index fits 32 bits.
-__device__ int64_t divide(int64_t a, int b) {
-  return a >> 32 == 0 ? static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b)) : a / b;
-}
 
 __device__ Pixel pixel_at(int64_t index, int height, int width) {
   const int64_t line = divide(index, width), n = divide(line, height);

@@ -3,10 +3,10 @@
 // (docs/deformable_ladder.md).
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/convolution/deform_im2col.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"  // Activation
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {

@@ -23,7 +23,7 @@
 #include <climits>
 #include <cmath>
 
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/convolution/deform_im2col.h"
 #include "kernels/convolution/deform_sample.cuh"
 #include "kernels/launch.h"
@@ -361,16 +361,6 @@ __global__ void __launch_bounds__(kBlock)
     low = warp_min(next_low);
   }
   if (owner) store<V>(grad_x + index * s.C + c, sum);
-}
-
-// Calls body(V) with the channels that a thread moves at a time, as std::integral_constant.
-template <class T, class Body>
-void with_pack(int C, bool is_aligned, Body body) {
-  constexpr int V = kPack<T>;
-  if (C % V == 0 && is_aligned)
-    body(std::integral_constant<int, V>{});
-  else
-    body(std::integral_constant<int, 1>{});
 }
 
 }  // namespace

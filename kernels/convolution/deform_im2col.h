@@ -1,5 +1,20 @@
 // SPDX-License-Identifier: MIT
 // Deformable convolution, version 1, as columns (arXiv:1703.06211, eq. 2-5): a matrix product with the weight follows.
+//
+// The plain definition, forward and back, one sample after the other:
+//   for n, row, col, t = kr*K + kc:                           sample = ((n*H + row)*W + col)*K*K + t
+//     py = row - pad + kr + offsets[sample].y                 y0 = floor py,   ly = py - y0
+//     px = col - pad + kc + offsets[sample].x                 x0 = floor px,   lx = px - x0
+//     nothing more unless -1 < py < H and -1 < px < W
+//     for the corners (a, b) = (0,0), (0,1), (1,0), (1,1), where p = (n, y0 + a, x0 + b) is on the map:
+//       wy = a ? ly : 1 - ly,   dy = a ? 1 : -1               wx = b ? lx : 1 - lx,   dx = b ? 1 : -1
+//       columns[sample, c]     += wy * wx * x[p, c]
+//       grad_x[p, c]           += wy * wx * grad_columns[sample, c]
+//       grad_offsets[sample].y += dy * wx * sum over c of grad_columns[sample, c] * x[p, c]
+//       grad_offsets[sample].x += wy * dx * sum over c of grad_columns[sample, c] * x[p, c]
+// deform_im2col.cpp is these loops, parallel over cells, and over images and channels for grad_x, which is a scatter;
+// it is tested against another sampler in double (tests/kernels/convolution/test_deform_im2col.cpp). deform_im2col.cu
+// is tested against it, and turns the scatter into a gather: its head says how.
 #pragma once
 
 #include <cstdint>

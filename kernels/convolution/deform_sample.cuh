@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/convolution/deform_im2col.h"
+#include "kernels/divide.cuh"
 #include "kernels/launch.h"
 
 namespace gradlibra::kernels::deform {
@@ -20,12 +21,6 @@ inline Sizes sizes(const DeformDims& d) {
   return {
       d.N * d.H * d.W * d.K * d.K, static_cast<int>(d.H), static_cast<int>(d.W), static_cast<int>(d.C), d.K, d.padding};
 }
-
-// 64-bit division takes about 100 instructions, and nearly every index fits 32 bits.
-__device__ inline int64_t divide(int64_t a, int b) {
-  return a >> 32 == 0 ? static_cast<int64_t>(static_cast<uint32_t>(a) / static_cast<uint32_t>(b)) : a / b;
-}
-__device__ inline int divide(int a, int b) { return a / b; }
 
 // Where a sample lies: between rows y0 and y0 + 1, columns x0 and x0 + 1 of image n, which may be outside the map by
 // one.

@@ -8,6 +8,7 @@
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
+#include "kernels/losses/loss_total.h"
 #include "kernels/parallel.h"
 
 namespace gradlibra::kernels {
@@ -32,34 +33,27 @@ void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels
                   const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
                   View<float> grad_logits, View<double> workspace) {
   check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
-  const int64_t R = logits.dim(0), C = logits.dim(1), chunks = sigmoid_loss_workspace(R, C);
+  const int64_t R = logits.dim(0), C = logits.dim(1);
   const auto psi = member.template weight<float>();
   const double scale = loss_weight / normalizer[0];
 
-  parallel_chunks(cpu, R, kSigmoidLossRows, [&](int64_t chunk, int64_t begin, int64_t end) {
-    double chunk_sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      const float* z = logits.data() + i * C;
-      float* grad = grad_logits.data() + i * C;
-      if (weights[i] == 0 || labels[i] < 0) {
-        std::fill_n(grad, C, 0.0f);
-        continue;
-      }
-      const double w = weights[i];
-      const float row_scale = static_cast<float>(scale * w);
-      double row_sum = 0;
-      for (int64_t c = 0; c < C; ++c) {
-        const Entry<float> entry = sigmoid_entry(z[c], {labels[i], static_cast<int32_t>(c)}, psi);
-        row_sum += static_cast<double>(entry.loss);
-        grad[c] = row_scale * entry.grad;
-      }
-      chunk_sum += w * row_sum;
+  sum_loss(cpu, R, kSigmoidLossRows, scale, loss, workspace, [&](int64_t i, double& sum) {
+    const float* z = logits.data() + i * C;
+    float* grad = grad_logits.data() + i * C;
+    if (weights[i] == 0 || labels[i] < 0) {
+      std::fill_n(grad, C, 0.0f);
+      return;
     }
-    workspace[chunk] = chunk_sum;
+    const double w = weights[i];
+    const float row_scale = static_cast<float>(scale * w);
+    double row_sum = 0;
+    for (int64_t c = 0; c < C; ++c) {
+      const Entry<float> entry = sigmoid_entry(z[c], {labels[i], static_cast<int32_t>(c)}, psi);
+      row_sum += static_cast<double>(entry.loss);
+      grad[c] = row_scale * entry.grad;
+    }
+    sum += w * row_sum;
   });
-  double total = 0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) total += workspace[chunk];
-  loss[0] = scale * total;
 }
 
 void sigmoid(Cpu& cpu, View<const float> logits, View<float> scores) {

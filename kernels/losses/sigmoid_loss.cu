@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "kernels/divide.cuh"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
@@ -45,7 +46,7 @@ template <class Weight>
 __device__ LossPack load_pack(const LossArgs<Weight>& a, int64_t first, int count, bool whole) {
   LossPack p;
   if (whole) p.logits = load<kEntries>(a.logits + first);
-  int64_t row = first >> 32 == 0 ? static_cast<uint32_t>(first) / static_cast<uint32_t>(a.C) : first / a.C;
+  int64_t row = divide(first, a.C);
   int c = static_cast<int>(first - row * a.C);
 #pragma unroll
   for (int k = 0; k < kEntries; ++k) {
@@ -81,8 +82,7 @@ __global__ void __launch_bounds__(kBlock) sigmoid_loss_kernel(const LossArgs<Wei
     else
       for (int k = 0; k < count; ++k) a.grad_logits[first + k] = grad[k];
   }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
+  store_partial(sum, a.partials);
 }
 
 __global__ void sigmoid_kernel(const float* __restrict__ logits, float* __restrict__ scores, int64_t size) {
@@ -121,8 +121,7 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
     launch(sigmoid_loss_kernel<Weight>, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args,
            aligned(logits.data(), grad_logits.data()));
   }
-  launch(loss_total_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), any ? blocks : 0, loss_weight,
-         normalizer.data(), loss.data());
+  launch_loss_total(cuda, workspace, any ? blocks : 0, loss_weight, normalizer, loss);
 }
 
 void sigmoid(Cuda& cuda, View<const float> logits, View<float> scores) {

@@ -5,15 +5,15 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kernels/parallel.h"
+#include "kernels/losses/loss_total.h"
 
 namespace gradlibra::kernels {
 
 int64_t smooth_l1_workspace(int64_t rows) { return chunk_count(rows, kSmoothL1Rows); }
 
-void smooth_l1(Cpu& cpu, View<const float> pred, View<const float> target, View<const float> weights,
-               View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
-               View<double> loss, View<float> grad_pred, View<double> workspace) {
+void check_smooth_l1(View<const float> pred, View<const float> target, View<const float> weights,
+                     View<const float> row_scales, float beta, View<const double> normalizer, View<double> loss,
+                     View<float> grad_pred, View<double> workspace) {
   require(pred.rank() == 3 && pred.dim(2) == 4, "smooth_l1", "pred must be (N, P, 4), is " + pred.shape().to_string());
   const int64_t N = pred.dim(0), P = pred.dim(1);
   require_shape("smooth_l1", "target", target, {N, P, 4});
@@ -23,34 +23,33 @@ void smooth_l1(Cpu& cpu, View<const float> pred, View<const float> target, View<
   require_shape("smooth_l1", "loss", loss, {1});
   require_shape("smooth_l1", "grad_pred", grad_pred, {N, P, 4});
   require(beta > 0, "smooth_l1", "beta must be positive, is " + std::to_string(beta));
-  const int64_t chunks = smooth_l1_workspace(N * P);
-  require(workspace.size() >= chunks, "smooth_l1", "workspace is too small");
+  require(workspace.size() >= smooth_l1_workspace(N * P), "smooth_l1", "workspace is too small");
+}
+
+void smooth_l1(Cpu& cpu, View<const float> pred, View<const float> target, View<const float> weights,
+               View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
+               View<double> loss, View<float> grad_pred, View<double> workspace) {
+  check_smooth_l1(pred, target, weights, row_scales, beta, normalizer, loss, grad_pred, workspace);
+  const int64_t N = pred.dim(0), P = pred.dim(1);
   const double scale = loss_weight / normalizer[0];
 
-  parallel_chunks(cpu, N * P, kSmoothL1Rows, [&](int64_t chunk, int64_t begin, int64_t end) {
-    double chunk_sum = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      float* grad = grad_pred.data() + 4 * i;
-      const float w = weights[i], row_scale = row_scales[i % P];
-      if (w == 0) {
-        std::fill_n(grad, 4, 0.0f);
-        continue;
-      }
-      const float grad_scale = static_cast<float>(scale * static_cast<double>(w)) * row_scale;
-      double row_sum = 0;
-      for (int64_t c = 0; c < 4; ++c) {
-        const float d = (pred[4 * i + c] - target[4 * i + c]) * row_scale;
-        const bool quadratic = std::abs(d) < beta;
-        row_sum += static_cast<double>(quadratic ? d * d / (2 * beta) : std::abs(d) - beta / 2);
-        grad[c] = grad_scale * (quadratic ? d / beta : d > 0 ? 1 : d < 0 ? -1 : d);  // the last d is NaN
-      }
-      chunk_sum += static_cast<double>(w) * row_sum;
+  sum_loss(cpu, N * P, kSmoothL1Rows, scale, loss, workspace, [&](int64_t i, double& sum) {
+    float* grad = grad_pred.data() + 4 * i;
+    const float w = weights[i], row_scale = row_scales[i % P];
+    if (w == 0) {
+      std::fill_n(grad, 4, 0.0f);
+      return;
     }
-    workspace[chunk] = chunk_sum;
+    const float grad_scale = static_cast<float>(scale * static_cast<double>(w)) * row_scale;
+    double row_sum = 0;
+    for (int64_t c = 0; c < 4; ++c) {
+      const float d = (pred[4 * i + c] - target[4 * i + c]) * row_scale;
+      const bool quadratic = std::abs(d) < beta;
+      row_sum += static_cast<double>(quadratic ? d * d / (2 * beta) : std::abs(d) - beta / 2);
+      grad[c] = grad_scale * (quadratic ? d / beta : d > 0 ? 1 : d < 0 ? -1 : d);  // the last d is NaN
+    }
+    sum += static_cast<double>(w) * row_sum;
   });
-  double total = 0;
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) total += workspace[chunk];
-  loss[0] = scale * total;
 }
 
 }  // namespace gradlibra::kernels

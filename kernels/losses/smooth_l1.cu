@@ -52,8 +52,7 @@ __global__ void smooth_l1_kernel(const BoxLossArgs a) {
     }
     a.grad_pred[i] = grad;
   }
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) a.partials[blockIdx.x] = sum;
+  store_partial(sum, a.partials);
 }
 
 const float4* as_float4(const float* p) { return reinterpret_cast<const float4*>(p); }
@@ -63,18 +62,8 @@ const float4* as_float4(const float* p) { return reinterpret_cast<const float4*>
 void smooth_l1(Cuda& cuda, View<const float> pred, View<const float> target, View<const float> weights,
                View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
                View<double> loss, View<float> grad_pred, View<double> workspace) {
-  require(pred.rank() == 3 && pred.dim(2) == 4, "smooth_l1", "pred must be (N, P, 4), is " + pred.shape().to_string());
-  const int64_t N = pred.dim(0), P = pred.dim(1);
-  require_shape("smooth_l1", "target", target, {N, P, 4});
-  require_shape("smooth_l1", "weights", weights, {N, P});
-  require_shape("smooth_l1", "row_scales", row_scales, {P});
-  require_shape("smooth_l1", "normalizer", normalizer, {1});
-  require_shape("smooth_l1", "loss", loss, {1});
-  require_shape("smooth_l1", "grad_pred", grad_pred, {N, P, 4});
-  require(beta > 0, "smooth_l1", "beta must be positive, is " + std::to_string(beta));
-  const int64_t blocks = smooth_l1_workspace(N * P);
-  require(workspace.size() >= blocks, "smooth_l1", "workspace is too small");
-
+  check_smooth_l1(pred, target, weights, row_scales, beta, normalizer, loss, grad_pred, workspace);
+  const int64_t N = pred.dim(0), P = pred.dim(1), blocks = smooth_l1_workspace(N * P);
   if (blocks > 0) {
     const BoxLossArgs args = {.pred = as_float4(pred.data()),
                               .target = as_float4(target.data()),
@@ -89,8 +78,7 @@ void smooth_l1(Cuda& cuda, View<const float> pred, View<const float> target, Vie
                               .loss_weight = loss_weight};
     launch(smooth_l1_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
-  launch(loss_total_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), blocks, loss_weight, normalizer.data(),
-         loss.data());
+  launch_loss_total(cuda, workspace, blocks, loss_weight, normalizer, loss);
 }
 
 }  // namespace gradlibra::kernels

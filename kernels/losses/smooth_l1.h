@@ -26,4 +26,9 @@ void smooth_l1(Cuda&, View<const float> pred, View<const float> target, View<con
                View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
                View<double> loss, View<float> grad_pred, View<double> workspace);
 
+// What both versions check first.
+void check_smooth_l1(View<const float> pred, View<const float> target, View<const float> weights,
+                     View<const float> row_scales, float beta, View<const double> normalizer, View<double> loss,
+                     View<float> grad_pred, View<double> workspace);
+
 }  // namespace gradlibra::kernels

@@ -2,8 +2,6 @@
 // Batch norm on the host: one group per channel over all rows (kernels/norms/channel_norm.h).
 #include "kernels/norms/batch_norm.h"
 
-#include <cmath>
-
 #include "kernels/norms/channel_norm.h"
 
 namespace gradlibra::kernels {
@@ -26,11 +24,6 @@ void batch_norm_statistics(Cpu& cpu, In<T> x, float eps, float momentum, View<fl
                      workspace);
 }
 
-void reciprocal_std(Cpu&, View<const float> var, float eps, View<float> rstd) {
-  require_shape("reciprocal_std", "rstd", rstd, var.shape());
-  for (int64_t c = 0; c < var.size(); ++c) rstd[c] = 1.0f / std::sqrt(var[c] + eps);
-}
-
 template <MapType T>
 void batch_norm(Cpu& cpu, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
                 View<const float> bias, Activation activation, View<T> y) {
@@ -40,12 +33,12 @@ void batch_norm(Cpu& cpu, In<T> x, View<const float> mean, View<const float> rst
 
 template <MapType T>
 void batch_norm_backward(Cpu& cpu, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
-                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
+                         View<const float> weight, Activation activation, View<T> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
                          View<float> workspace) {
-  norm_backward<T>(cpu, "batch_norm_backward", batch_norm_shape("batch_norm_backward", grad_y.shape()),
-                   {x, y, grad_y, mean, rstd, weight, activation, mode, grad_x, mode_x, grad_weight, grad_bias,
-                    mode_params, workspace});
+  norm_backward<T>(
+      cpu, "batch_norm_backward", batch_norm_shape("batch_norm_backward", grad_y.shape()),
+      {x, y, grad_y, mean, rstd, weight, activation, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace});
 }
 
 template void batch_norm_statistics<float>(Cpu&, View<const float>, float, float, View<float>, View<float>, View<float>,
@@ -53,15 +46,15 @@ template void batch_norm_statistics<float>(Cpu&, View<const float>, float, float
 template void batch_norm(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
                          View<const float>, Activation, View<float>);
 template void batch_norm_backward(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
-                                  View<const float>, View<const float>, Activation, BatchNormMode, View<float>,
-                                  Accumulate, View<float>, View<float>, Accumulate, View<float>);
+                                  View<const float>, View<const float>, Activation, View<float>, Accumulate,
+                                  View<float>, View<float>, Accumulate, View<float>);
 
 template void batch_norm_statistics<bfloat16>(Cpu&, View<const bfloat16>, float, float, View<float>, View<float>,
                                               View<float>, View<float>, View<float>);
 template void batch_norm(Cpu&, View<const bfloat16>, View<const float>, View<const float>, View<const float>,
                          View<const float>, Activation, View<bfloat16>);
 template void batch_norm_backward(Cpu&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
-                                  View<const float>, View<const float>, View<const float>, Activation, BatchNormMode,
-                                  View<bfloat16>, Accumulate, View<float>, View<float>, Accumulate, View<float>);
+                                  View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>,
+                                  Accumulate, View<float>, View<float>, Accumulate, View<float>);
 
 }  // namespace gradlibra::kernels

@@ -2,20 +2,9 @@
 // Batch norm on the device: one group per channel over all rows (kernels/norms/channel_norm.h).
 #include "kernels/norms/batch_norm.h"
 
-#include "kernels/launch.h"
 #include "kernels/norms/channel_norm.h"
-#include "kernels/vector_access.cuh"
 
 namespace gradlibra::kernels {
-namespace {
-
-// One thread per channel.
-__global__ void reciprocal_std_kernel(const float* var, float eps, float* rstd, int64_t C) {
-  const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c < C) rstd[c] = 1.0f / sqrtf(var[c] + eps);
-}
-
-}  // namespace
 
 template <MapType T>
 void batch_norm_statistics(Cuda& cuda, In<T> x, float eps, float momentum, View<float> mean, View<float> rstd,
@@ -24,13 +13,6 @@ void batch_norm_statistics(Cuda& cuda, In<T> x, float eps, float momentum, View<
   require(shape.R >= 1, "batch_norm_statistics", "x has shape " + x.shape().to_string() + ", needs at least one row");
   norm_statistics<T>(cuda, "batch_norm_statistics", shape, x, eps, mean, rstd, {momentum, running_mean, running_var},
                      workspace);
-}
-
-void reciprocal_std(Cuda& cuda, View<const float> var, float eps, View<float> rstd) {
-  require_shape("reciprocal_std", "rstd", rstd, var.shape());
-  if (var.size() == 0) return;
-  launch(reciprocal_std_kernel, blocks_for(var.size(), kBlock), kBlock, 0, cuda.stream(), var.data(), eps, rstd.data(),
-         var.size());
 }
 
 template <MapType T>
@@ -42,12 +24,12 @@ void batch_norm(Cuda& cuda, In<T> x, View<const float> mean, View<const float> r
 
 template <MapType T>
 void batch_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
-                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
+                         View<const float> weight, Activation activation, View<T> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
                          View<float> workspace) {
-  norm_backward<T>(cuda, "batch_norm_backward", batch_norm_shape("batch_norm_backward", grad_y.shape()),
-                   {x, y, grad_y, mean, rstd, weight, activation, mode, grad_x, mode_x, grad_weight, grad_bias,
-                    mode_params, workspace});
+  norm_backward<T>(
+      cuda, "batch_norm_backward", batch_norm_shape("batch_norm_backward", grad_y.shape()),
+      {x, y, grad_y, mean, rstd, weight, activation, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace});
 }
 
 template void batch_norm_statistics<float>(Cuda&, View<const float>, float, float, View<float>, View<float>,
@@ -55,15 +37,15 @@ template void batch_norm_statistics<float>(Cuda&, View<const float>, float, floa
 template void batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
                          View<const float>, Activation, View<float>);
 template void batch_norm_backward(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                                  View<const float>, View<const float>, Activation, BatchNormMode, View<float>,
-                                  Accumulate, View<float>, View<float>, Accumulate, View<float>);
+                                  View<const float>, View<const float>, Activation, View<float>, Accumulate,
+                                  View<float>, View<float>, Accumulate, View<float>);
 
 template void batch_norm_statistics<bfloat16>(Cuda&, View<const bfloat16>, float, float, View<float>, View<float>,
                                               View<float>, View<float>, View<float>);
 template void batch_norm(Cuda&, View<const bfloat16>, View<const float>, View<const float>, View<const float>,
                          View<const float>, Activation, View<bfloat16>);
 template void batch_norm_backward(Cuda&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
-                                  View<const float>, View<const float>, View<const float>, Activation, BatchNormMode,
-                                  View<bfloat16>, Accumulate, View<float>, View<float>, Accumulate, View<float>);
+                                  View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>,
+                                  Accumulate, View<float>, View<float>, Accumulate, View<float>);
 
 }  // namespace gradlibra::kernels

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT
-// Batch normalisation over NHWC with optional ReLU: with stored statistics ("frozen") and with those of the batch.
+// Batch normalisation over NHWC by the statistics of the batch, with optional ReLU. With stored statistics it is a part
+// of the convolution before it: kernels/norms/batch_norm_fold.h.
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
 
-// Per channel c, over all rows (n, h, w):   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then, if asked,
-// ReLU: max(y, 0).
+// The plain definition, per channel, over its m elements x in all rows (n, h, w):
+//   mean = (1/m) sum x,   var = (1/m) sum (x - mean)^2,   rstd = 1 / sqrt(var + eps)
+//   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then, if asked, ReLU: max(y, 0)
+// It is group norm with one "image" that has all rows and as many groups as channels: kernels/norms/channel_norm.h has
+// both in loops, and says where the plain version stands and what the faster ones do.
+//
 // x, y (..., C): leading dimensions are rows. weight, bias, mean, rstd (C).
 // Feature maps and their gradients are stored as T, everything else as float; arithmetic is float and rounds to T once,
 // as it is stored. T is float unless an output map or the caller says otherwise.
-
-enum class Activation { none, relu };
 
 // Floats of workspace for the statistics and for the backward pass.
 int64_t batch_norm_workspace(int64_t rows, int64_t channels);
@@ -30,10 +34,6 @@ template <MapType T = float>
 void batch_norm_statistics(Cuda&, In<T> x, float eps, float momentum, View<float> mean, View<float> rstd,
                            View<float> running_mean, View<float> running_var, View<float> workspace);
 
-// rstd = 1 / sqrt(var + eps), for stored statistics.
-void reciprocal_std(Cpu&, View<const float> var, float eps, View<float> rstd);
-void reciprocal_std(Cuda&, View<const float> var, float eps, View<float> rstd);
-
 // y from given mean and rstd. y may be x.
 template <MapType T = float>
 void batch_norm(Cpu&, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
@@ -42,25 +42,19 @@ template <MapType T = float>
 void batch_norm(Cuda&, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
                 View<const float> bias, Activation activation, View<T> y);
 
-enum class BatchNormMode {
-  frozen,  // mean and rstd are constants:            dx = g * weight * rstd
-  batch,   // mean and rstd depend on x:              dx = weight * rstd * (g - mean(g) - x_hat * mean(g * x_hat))
-};
-
 // g = grad_y where the output y > 0 (or everywhere if activation is none; then y is not read and may be empty).
-// grad_weight (+)= sum g * x_hat,  grad_bias (+)= sum g  (fixed order),  grad_x (+)= as above.
-// x, y, grad_y, grad_x (..., C). A grad_x view without data skips dx; likewise grad_weight and grad_bias (both or
-// neither). With frozen statistics and no grad_weight, x is not read and may be empty. grad_x may be grad_y.
+//   grad_weight (+)= sum g * x_hat,   grad_bias (+)= sum g,
+//   grad_x (+)= weight * rstd * (g - mean(g) - x_hat * mean(g * x_hat)),   since mean and rstd depend on x.
+// Sums are taken in a fixed order. x, y, grad_y, grad_x (..., C). A grad_x view without data skips it; likewise
+// grad_weight and grad_bias (both or neither). grad_x may be grad_y.
 // `mode_params` and `mode_x` say add or overwrite. workspace: batch_norm_workspace(rows, C) floats.
 template <MapType T = float>
 void batch_norm_backward(Cpu&, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
-                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace);
+                         View<const float> weight, Activation activation, View<T> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
 template <MapType T = float>
 void batch_norm_backward(Cuda&, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
-                         View<const float> weight, Activation activation, BatchNormMode mode, View<T> grad_x,
-                         Accumulate mode_x, View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace);
+                         View<const float> weight, Activation activation, View<T> grad_x, Accumulate mode_x,
+                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params, View<float> workspace);
 
 }  // namespace gradlibra::kernels

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Batch norm folded into a convolution on the device. A block owns one output channel k: its weights are few thousand,
 // and their inner product with the gradient then needs one block and no workspace.
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
 #include "kernels/norms/batch_norm_fold.h"
 #include "kernels/vector_access.cuh"
 
 namespace gradlibra::kernels {
 namespace {
-
-// Calls body(width, i) for the elements of the block's row, as for_each_pack does for the grid.
-template <int V, class Body>
-__device__ void for_each_in_row(int64_t size, bool vectors, Body body) {
-  const int64_t packs = vectors ? size / V : 0;
-  for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) body(std::integral_constant<int, V>{}, V * i);
-  for (int64_t i = V * packs + threadIdx.x; i < size; i += blockDim.x) body(std::integral_constant<int, 1>{}, i);
-}
 
 struct Norm {
   const float *gamma, *mean, *var;
@@ -29,7 +21,7 @@ __global__ void fold_batch_norm_kernel(const float* __restrict__ weight, const N
                                        T* __restrict__ folded_weight, T* __restrict__ folded_bias) {
   const int64_t k = blockIdx.x;
   const float s = norm.gamma[k] / norm.root(k);
-  for_each_in_row<kPack<T>>(per_k, vectors, [=](auto width, int64_t i) {
+  for_each_pack<kPack<T>>(per_k, vectors, threadIdx.x, blockDim.x, [=](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     Pack<V> w = load<V>(weight + k * per_k + i);
     for (int j = 0; j < V; ++j) w[j] *= s;
@@ -56,7 +48,7 @@ __global__ void fold_batch_norm_backward_kernel(const Backward<T> b, const Norm 
   const int64_t k = blockIdx.x;
   const float root = norm.root(k), s = norm.gamma[k] / root;
   double dot = 0;
-  for_each_in_row<kPack<T>>(per_k, vectors, [&](auto width, int64_t i) {
+  for_each_pack<kPack<T>>(per_k, vectors, threadIdx.x, blockDim.x, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     Pack<V> g = load<V>(b.grad_folded_weight + k * per_k + i);
     if (b.grad_gamma != nullptr) {

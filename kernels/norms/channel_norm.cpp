@@ -244,17 +244,15 @@ void group_averages(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, floa
   });
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel; level = tilt = 0
-// if frozen.
+// grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel.
 template <MapType T>
 void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, const float* average_g,
                     const float* average_g_x_hat) {
-  const auto run = [&](auto relu, auto frozen, auto add) {
+  const auto run = [&](auto relu, auto add) {
     for_each_piece(cpu, s, [&](const Piece& p) {
-      float slope[kTile], level[kTile] = {}, tilt[kTile] = {}, center[kTile] = {};
+      float slope[kTile], level[kTile], tilt[kTile], center[kTile];
       for_each_channel(s, p, [&](int64_t c, int64_t group) {
         slope[c] = b.weight[p.first + c] * b.rstd[group];
-        if (frozen) return;
         level[c] = b.rstd[group] * average_g[group];
         tilt[c] = b.rstd[group] * b.rstd[group] * average_g_x_hat[group];
         center[c] = b.mean[group];
@@ -262,23 +260,20 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, cons
       for (int64_t r = p.begin; r < p.end; ++r) {
         const int64_t at = (p.n * s.R + r) * s.C + p.first;
         const T* grad_y = b.grad_y.data() + at;
-        const T* x = frozen ? grad_y : b.x.data() + at;
+        const T* x = b.x.data() + at;
         const T* y = relu ? b.y.data() + at : grad_y;
         T* grad_x = b.grad_x.data() + at;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
           const float g = !relu || to_float(y[c]) > 0 ? to_float(grad_y[c]) : 0;
           float d = slope[c] * g;
-          if constexpr (!decltype(frozen)::value) d -= level[c] + tilt[c] * (to_float(x[c]) - center[c]);
+          d -= level[c] + tilt[c] * (to_float(x[c]) - center[c]);
           grad_x[c] = from_float<T>(add ? to_float(grad_x[c]) + d : d);
         }
       }
     });
   };
-  with_flag(b.relu(), [&](auto relu) {
-    with_flag(b.frozen(),
-              [&](auto frozen) { with_flag(b.mode_x == Accumulate::add, [&](auto add) { run(relu, frozen, add); }); });
-  });
+  with_flag(b.relu(), [&](auto relu) { with_flag(b.mode_x == Accumulate::add, [&](auto add) { run(relu, add); }); });
 }
 
 }  // namespace
@@ -293,10 +288,6 @@ void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackw
     parameter_gradient(cpu, s, b.workspace.data() + s.partials(), b.grad_weight, b.mode_params);
   }
   if (!b.wants_x() || empty) return;
-  if (b.frozen()) {
-    input_gradient(cpu, s, b, nullptr, nullptr);
-    return;
-  }
   float* average_g = b.workspace.data() + 2 * s.partials();
   float* average_g_x_hat = average_g + s.N * s.G;
   group_averages(cpu, s, b, average_g, average_g_x_hat);

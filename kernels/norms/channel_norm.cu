@@ -40,7 +40,7 @@ struct ChunkMoments {
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock, kMomentBlocks)
     moments_kernel(const T* __restrict__ x, const Tiling t, const ChunkMoments m) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   float *mean = dynamic_shared<float>(), *m2 = mean + t.width;
   channel_moments<V>(x, p, t.lanes, mean, m2);
   const int64_t to = (p.n * m.chunks + p.block) * m.per_image + p.first / m.channels;
@@ -116,7 +116,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     forward_kernel(const T* x, const float* __restrict__ mean, const float* __restrict__ rstd,
                    const float* __restrict__ weight, const float* __restrict__ bias, const Tiling t, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   normalize_rows<V>(
       x, p, relu,
       [&] {
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kBlock)
     join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
                             float* rstd, const float* __restrict__ weight, const float* __restrict__ bias,
                             const Tiling t, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int first = p.first / t.size, groups = p.channels / t.size;
   float *group_mean = dynamic_shared<float>(), *group_rstd = group_mean + groups;
   normalize_rows<V>(
@@ -155,27 +155,22 @@ __global__ void __launch_bounds__(kBlock)
       y);
 }
 
-// Per chunk and channel: sum g and sum g * x_hat. Where the statistics are frozen the gradient of x does not depend on
-// the sums, and kStore writes it in the same pass. (grad_x may be grad_y: a thread writes only where it has read.)
-template <class T, int V, bool kRelu, bool kStore>
+// Per chunk and channel: sum g and sum g * x_hat.
+template <class T, int V, bool kRelu>
 __global__ void __launch_bounds__(kBlock)
     gradient_sums_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
                          float* __restrict__ sum_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int c = p.first + p.c;
   float sums[2 * V] = {};
-  Pack<V> rstd{};
-  InputGradient<V> a{};
+  Pack<V> center{}, rstd{};
   if (p.any)
     for (int k = 0; k < V; ++k) {
       const int64_t group = p.n * t.G + (c + k) / t.size;
-      a.center[k] = b.mean[group];
+      center[k] = b.mean[group];
       rstd[k] = b.rstd[group];
-      a.slope[k] = b.weight[c + k] * rstd[k];
     }
-  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [&](int offset, const GradientRow<V>& row) {
-    if constexpr (kStore) store_gradient<V, kRelu, true>(b, p.at + offset, row, a);
-  });
+  sum_gradients<V, kRelu>(b, p, t.lanes, center, sums);
   if (p.slot != 0 || !p.any) return;
   const int64_t to = (p.n * t.row_blocks + p.block) * t.C + c;
   for (int k = 0; k < V; ++k) {
@@ -220,28 +215,28 @@ __global__ void __launch_bounds__(kBlock)
   to.average_g_x_hat[n * s.G + group] = static_cast<float>(sums[1] / static_cast<double>(s.R * size));
 }
 
-template <class T, int V, bool kRelu, bool kFrozen>
+// (grad_x may be grad_y: a thread writes only where it has read.)
+template <class T, int V, bool kRelu>
 __global__ void __launch_bounds__(kBlock)
     input_gradient_kernel(const Gradient<T> b, const Tiling t, const float* __restrict__ average_g,
                           const float* __restrict__ average_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   InputGradient<V> a{};
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return hold_gradient<V, kRelu, !kFrozen>(b, p.at + offset); },
+      p, [&](int offset) { return hold_gradient<V, kRelu>(b, p.at + offset); },
       [&] {
         for (int k = 0; p.any && k < V; ++k) {
           const int c = p.first + p.c + k;
           const int64_t group = p.n * t.G + c / t.size;
           const float rstd = b.rstd[group];
           a.slope[k] = b.weight[c] * rstd;
-          if (kFrozen) continue;
           a.level[k] = rstd * average_g[group];
           a.tilt[k] = rstd * rstd * average_g_x_hat[group];
           a.center[k] = b.mean[group];
         }
       },
       [&](int offset, const HeldGradient<T, V>& held) {
-        store_gradient<V, kRelu, kFrozen>(b, p.at + offset, widened(held), a);
+        store_gradient<V, kRelu>(b, p.at + offset, widened(held), a);
       });
 }
 
@@ -263,7 +258,7 @@ Tiling row_tiling(const NormShape& s, int V, int64_t unit, int ahead) {
 
 template <MapType T>
 void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, const ChunkMoments& m) {
-  with_width<T>(s, aligned(x.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data()), [&](auto V) {
     const Tiling t = chunk_tiling(s, V, std::lcm(m.channels, int{V}));
     launch(moments_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * t.width, cuda.stream(), x.data(), t, m);
   });
@@ -310,7 +305,7 @@ void norm_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, View<
                   View<T> y) {
   check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
   if (x.size() == 0) return;
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadOne);
     launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), x.data(), mean.data(), rstd.data(),
            weight.data(), bias.data(), t, activation == Activation::relu, y.data());
@@ -330,7 +325,7 @@ void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s,
     return;
   }
   launch_moments<T>(cuda, op, s, x, moments);
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     // Twice the rows of forward_kernel: each block reads the moments of its tile first.
     const Tiling t = row_tiling(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 2 * kAheadOne);
     const int groups = t.width / t.size;
@@ -343,38 +338,31 @@ void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s,
 template <MapType T>
 void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward<T>& b) {
   check_norm_backward<T>(op, s, b);
-  const bool empty = s.N * s.R == 0, frozen = b.frozen(), in_one_pass = frozen && b.needs_sums();
+  const bool empty = s.N * s.R == 0;
   const Gradient<T> gradient = gradient_of(b);
   float* const sum_g = b.workspace.data();  // null where no sums are needed
   float* const sum_g_x_hat = sum_g + (b.needs_sums() ? s.partials() : 0);
   const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
 
   if (b.needs_sums() && !empty)
-    with_width<T>(s, packs, [&](auto V) {
+    with_pack<T>(s.C, packs, [&](auto V) {
       const Tiling t = chunk_tiling(s, V, V);
-      const bool store = in_one_pass && b.wants_x();
-      const auto kernel = b.relu()
-                              ? store ? gradient_sums_kernel<T, V, true, true> : gradient_sums_kernel<T, V, true, false>
-                          : store ? gradient_sums_kernel<T, V, false, true>
-                                  : gradient_sums_kernel<T, V, false, false>;
+      const auto kernel = b.relu() ? gradient_sums_kernel<T, V, true> : gradient_sums_kernel<T, V, false>;
       launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, sum_g, sum_g_x_hat);
     });
 
   GradientTotals totals = parameter_totals(b);
-  if (b.wants_x() && !frozen && !empty) {
+  if (b.wants_x() && !empty) {
     totals.average_g = sum_g + 2 * s.partials();
     totals.average_g_x_hat = totals.average_g + s.N * s.G;
   }
   if (b.wants_params() || totals.average_g != nullptr)
     launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
-  if (!b.wants_x() || empty || in_one_pass) return;
-  with_width<T>(s, packs, [&](auto V) {
+  if (!b.wants_x() || empty) return;
+  with_pack<T>(s.C, packs, [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadThree);
-    const auto kernel =
-        b.relu() ? frozen ? input_gradient_kernel<T, V, true, true> : input_gradient_kernel<T, V, true, false>
-        : frozen ? input_gradient_kernel<T, V, false, true>
-                 : input_gradient_kernel<T, V, false, false>;
+    const auto kernel = b.relu() ? input_gradient_kernel<T, V, true> : input_gradient_kernel<T, V, false>;
     launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, totals.average_g, totals.average_g_x_hat);
   });
 }

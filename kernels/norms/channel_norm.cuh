@@ -1,5 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Device side of the norms: how blocks and threads share a map, and what a block does with its part of one.
+//
+// Words, for a map of R rows (positions of an image) and C channels:
+//   pack       V neighbouring channels of a row, 16 bytes, which a thread loads, computes and stores together
+//              (kernels/vector_access.cuh); V = 1 where channels or addresses do not allow more
+//   tile       neighbouring channels that a block owns: whole units, a unit being what must not be cut (a group that is
+//              summed, a pack); blockIdx.y says which
+//   lane       a thread's place along a row of the tile: which pack
+//   slot       its place across rows: which row first; `slots` is the step to its next one
+//   share      what follows for one thread: one pack of every slots-th row of its block
+//   row chunk  the rows whose sums make one partial result (kernels/row_chunks.h): cut by the shape alone, so that no
+//              bit depends on how many blocks there are
+//   held       a pack as it lies in memory, loaded ahead and not yet widened to float
+//   moments    mean and M2 (the sum of squared distances from it) of a set; those of sets are joined to those of all
 #pragma once
 
 #include <algorithm>
@@ -7,7 +20,7 @@
 #include <numeric>
 #include <type_traits>
 
-#include "kernels/block_reduce.cuh"
+#include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
 #include "kernels/norms/channel_norm.h"
 
@@ -64,17 +77,8 @@ struct Tiling {
 // Two blocks for each multiprocessor of the largest card in mind (132): fewer leave some of them idle.
 inline constexpr int kFill = 264;
 
-// Calls body(V as a constant) with 16-byte packs where channels and addresses allow, else with single channels.
-template <MapType T, class Body>
-void with_width(const NormShape& s, bool aligned, Body body) {
-  if (aligned && s.C % kPack<T> == 0)
-    body(std::integral_constant<int, kPack<T>>{});
-  else
-    body(std::integral_constant<int, 1>{});
-}
-
 // The part of a map that one thread owns.
-struct Place {
+struct Share {
   int64_t n, at;                 // at: index in the map of the thread's pack in the block's first row
   int C, rows, first, channels;  // the block's: rows, first channel and number of channels
   int c, slot, slots;            // the thread's channel, counted from `first`; its first row, and the step to the next
@@ -83,8 +87,8 @@ struct Place {
 };
 
 template <int V>
-__device__ Place place_of(const Tiling& t) {
-  Place p;
+__device__ Share share_of(const Tiling& t) {
+  Share p;
   const int thread = static_cast<int>(threadIdx.x), image = static_cast<int>(blockIdx.x) / t.row_blocks;
   p.block = static_cast<int>(blockIdx.x) % t.row_blocks;
   const int row = p.block * t.rows, left = static_cast<int>(t.R) - row;
@@ -106,7 +110,7 @@ __device__ Place place_of(const Tiling& t) {
 // leave memory idle. Rows past the end are loaded as the last row again, which keeps the loads free of branches.
 // meanwhile() is called once, behind the first loads, and by threads without channels too: it may hold barriers.
 template <int kAhead, class Load, class Meanwhile, class Use>
-__device__ void for_each_row(const Place& p, Load load, Meanwhile meanwhile, Use use) {
+__device__ void for_each_row(const Share& p, Load load, Meanwhile meanwhile, Use use) {
   decltype(load(0)) ahead[kAhead] = {};
   const auto fetch = [&](int row) {
 #pragma unroll
@@ -171,7 +175,7 @@ __device__ inline float reciprocal_std_of(double m2, double count, float eps) {
 // mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared
 // distances from it, by sums shifted by the first row. Every thread must call.
 template <int V, class T>
-__device__ void channel_moments(const T* x, const Place& p, int lanes, float* mean, float* m2) {
+__device__ void channel_moments(const T* x, const Share& p, int lanes, float* mean, float* m2) {
   float sums[2 * V] = {};
   Pack<V> shift{};
   for_each_row<kAheadSums>(
@@ -229,7 +233,7 @@ __device__ Affine<V> affine(const float* mean, const float* rstd, int channel, i
 
 // coefficients() gives the Affine; it is called behind the first loads and may hold barriers. y may be x.
 template <int V, class T, class Coefficients>
-__device__ void normalize_rows(const T* x, const Place& p, bool relu, Coefficients coefficients, T* y) {
+__device__ void normalize_rows(const T* x, const Share& p, bool relu, Coefficients coefficients, T* y) {
   Affine<V> a{};
   for_each_row<kAheadOne>(
       p, [&](int offset) { return hold<V>(x + p.at + offset); }, [&] { a = coefficients(); },
@@ -257,7 +261,7 @@ Gradient<T> gradient_of(const NormBackward<T>& b) {
           b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
 }
 
-// What the backward passes read of one row; x and y as far as they are needed.
+// What the backward passes read of one row; y as far as it is needed.
 template <class T, int V>
 struct HeldGradient {
   Held<T, V> x, y, g;
@@ -278,48 +282,45 @@ __device__ float masked(const GradientRow<V>& row, int k) {
   return !kRelu || row.y[k] > 0 ? row.g[k] : 0;
 }
 
-// Compile-time flags, because a branch between loads would make one wait for the other.
-template <int V, bool kRelu, bool kReadX, class T>
+// A compile-time flag, because a branch between loads would make one wait for the other.
+template <int V, bool kRelu, class T>
 __device__ HeldGradient<T, V> hold_gradient(const Gradient<T>& b, int64_t at) {
   HeldGradient<T, V> row{};
   row.g = hold<V>(b.grad_y + at);
   if constexpr (kRelu) row.y = hold<V>(b.y + at);
-  if constexpr (kReadX) row.x = hold<V>(b.x + at);
+  row.x = hold<V>(b.x + at);
   return row;
 }
 
-// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0. Also calls
-// each(offset, row).
-template <int V, bool kRelu, class T, class Each>
-__device__ void sum_gradients(const Gradient<T>& b, const Place& p, int lanes, const Pack<V>& center,
-                              float (&sums)[2 * V], Each each) {
+// sums[k] = sum of g and sums[V + k] = sum of g * (x - center) over the block's rows; valid in slot 0.
+template <int V, bool kRelu, class T>
+__device__ void sum_gradients(const Gradient<T>& b, const Share& p, int lanes, const Pack<V>& center,
+                              float (&sums)[2 * V]) {
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); }, [] {},
-      [&](int offset, const HeldGradient<T, V>& held) {
+      p, [&](int offset) { return hold_gradient<V, kRelu>(b, p.at + offset); }, [] {},
+      [&](int, const HeldGradient<T, V>& held) {
         const GradientRow<V> row = widened(held);
         for (int k = 0; k < V; ++k) {
           const float g = masked<V, kRelu>(row, k);
           sums[k] += g;
           sums[V + k] += g * (row.x[k] - center[k]);
         }
-        each(offset, row);
       });
   slot_sum(sums, lanes);
 }
 
-// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel; level = tilt =
-// 0 if frozen.
+// grad_x (+)= slope * g - level - tilt * (x - center), the coefficients constant per image and channel.
 template <int V>
 struct InputGradient {
   Pack<V> slope, level, tilt, center;
 };
 
-template <int V, bool kRelu, bool kFrozen, class T>
+template <int V, bool kRelu, class T>
 __device__ void store_gradient(const Gradient<T>& b, int64_t at, const GradientRow<V>& row, const InputGradient<V>& a) {
   Pack<V> d;
   for (int k = 0; k < V; ++k) {
     d[k] = a.slope[k] * masked<V, kRelu>(row, k);
-    if (!kFrozen) d[k] -= a.level[k] + a.tilt[k] * (row.x[k] - a.center[k]);
+    d[k] -= a.level[k] + a.tilt[k] * (row.x[k] - a.center[k]);
   }
   store<V>(b.grad_x + at, d, b.add);
 }

@@ -1,12 +1,28 @@
 // SPDX-License-Identifier: MIT
 // What batch norm and group norm share: NHWC maps normalised over the rows of an image and the channels of a group.
+//
+// The plain definition:
+//   for each image n and group g, over its m elements (rows r, channels c of the group):
+//     mean = sum x / m                  rstd = 1 / sqrt(sum (x - mean)^2 / m + eps)
+//     x_hat = (x - mean) * rstd         y = weight[c] * x_hat + bias[c], or 0 if that is negative and relu is asked
+//   and back, with g = grad_y, or 0 where relu cut:
+//     grad_bias[c] += sum g             grad_weight[c] += sum g * x_hat                       over images and rows
+//     a = sum weight[c] * g / m         b = sum weight[c] * g * x_hat / m                     over the group
+//     grad_x = rstd * (weight[c] * g - a - x_hat * b)
+//
+// Its rungs; the first tests the second, the second the others:
+//   tests/kernels/norms/norm_oracle.h   the definition in double, element by element; gradients by differences
+//   channel_norm.cpp                    the host: sums per chunk of rows, the chunks joined; what can be read first
+//   channel_norm.cu                     the same in passes over the map; channel_norm.cuh opens with the words for it
+//   group_norm.cu                       small images: all passes in one launch
+// `benchmark kernels --filter norm` times them, but for the first.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"
 #include "kernels/row_chunks.h"
 #include "kernels/view.h"
 
@@ -63,7 +79,6 @@ struct NormBackward {
   In<T> x, y, grad_y;
   View<const float> mean, rstd, weight;
   Activation activation;
-  BatchNormMode statistics;  // frozen: mean and rstd are constants
   View<T> grad_x;
   Accumulate mode_x;
   View<float> grad_weight, grad_bias;
@@ -71,15 +86,13 @@ struct NormBackward {
   View<float> workspace;
 
   [[nodiscard]] bool relu() const { return activation == Activation::relu; }
-  [[nodiscard]] bool frozen() const { return statistics == BatchNormMode::frozen; }
   [[nodiscard]] bool wants_x() const { return grad_x.data() != nullptr; }
   [[nodiscard]] bool wants_params() const { return grad_weight.data() != nullptr; }
-  [[nodiscard]] bool needs_sums() const { return wants_params() || (wants_x() && !frozen()); }
+  [[nodiscard]] bool needs_sums() const { return wants_params() || wants_x(); }
 };
 
 // With g = grad_y where y > 0 (everywhere without relu) and x_hat = (x - mean) * rstd:
 //   grad_bias (+)= sum g,   grad_weight (+)= sum g * x_hat   over images and rows,
-//   grad_x (+)= weight*rstd*g                                                              if frozen, else
 //   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat))  sums over the group.
 template <MapType T>
 void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward<T>&);

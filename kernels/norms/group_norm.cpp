@@ -30,9 +30,9 @@ void group_norm_backward(Cpu& cpu, In<T> x, In<T> y, In<T> grad_y, View<const fl
                          View<const float> rstd, int groups, Activation activation, View<T> grad_x, Accumulate mode_x,
                          View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
                          View<float> workspace) {
-  norm_backward<T>(cpu, "group_norm_backward", group_norm_shape("group_norm_backward", grad_y.shape(), groups),
-                   {x, y, grad_y, mean, rstd, weight, activation, BatchNormMode::batch, grad_x, mode_x, grad_weight,
-                    grad_bias, mode_params, workspace});
+  norm_backward<T>(
+      cpu, "group_norm_backward", group_norm_shape("group_norm_backward", grad_y.shape(), groups),
+      {x, y, grad_y, mean, rstd, weight, activation, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace});
 }
 
 template void group_norm(Cpu&, View<const float>, View<const float>, View<const float>, int, float, Activation,

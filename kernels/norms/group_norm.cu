@@ -20,7 +20,7 @@ template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
     small_forward_kernel(const T* x, const Tiling t, float eps, float* mean, float* rstd,
                          const float* __restrict__ weight, const float* __restrict__ bias, bool relu, T* y) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int groups = p.channels / t.size;
   float *channel_mean = dynamic_shared<float>(), *channel_m2 = channel_mean + t.width;
   float *group_mean = channel_m2 + t.width, *group_rstd = group_mean + t.width / t.size;
@@ -49,7 +49,7 @@ template <class T, int V, bool kRelu>
 __global__ void __launch_bounds__(kBlock)
     small_backward_kernel(const Gradient<T> b, const Tiling t, float* __restrict__ sum_g,
                           float* __restrict__ sum_g_x_hat) {
-  const Place p = place_of<V>(t);
+  const Share p = share_of<V>(t);
   const int groups = p.channels / t.size, c = p.first + p.c;
   const int64_t first_group = p.n * t.G + p.first / t.size;
   float *channel_g = dynamic_shared<float>(), *channel_g_x_hat = channel_g + t.width;
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kBlock)
       rstd[k] = b.rstd[group];
       a.slope[k] = b.weight[c + k] * rstd[k];
     }
-  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums, [](int, const GradientRow<V>&) {});
+  sum_gradients<V, kRelu>(b, p, t.lanes, a.center, sums);
   if (p.slot == 0 && p.any)
     for (int k = 0; k < V; ++k) {
       channel_g[p.c + k] = sum_g[p.n * t.C + c + k] = sums[k];
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kBlock)
   }
   __syncthreads();
   for_each_row<kAheadThree>(
-      p, [&](int offset) { return hold_gradient<V, kRelu, true>(b, p.at + offset); },
+      p, [&](int offset) { return hold_gradient<V, kRelu>(b, p.at + offset); },
       [&] {
         for (int k = 0; p.any && k < V; ++k) {
           a.level[k] = rstd[k] * average_g[(p.c + k) / t.size];
@@ -92,7 +92,7 @@ __global__ void __launch_bounds__(kBlock)
         }
       },
       [&](int offset, const HeldGradient<T, V>& held) {
-        store_gradient<V, kRelu, false>(b, p.at + offset, widened(held), a);
+        store_gradient<V, kRelu>(b, p.at + offset, widened(held), a);
       });
 }
 
@@ -120,7 +120,7 @@ void group_norm(Cuda& cuda, In<T> x, View<const float> weight, View<const float>
   const NormShape s = group_norm_shape(op, x.shape(), groups);
   check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
   check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  with_width<T>(s, aligned(x.data(), y.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
     if (const auto t = small_tiling<T>(s, V))
       launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(), x.data(), *t, eps,
              mean.data(), rstd.data(), weight.data(), bias.data(), activation == Activation::relu, y.data());
@@ -136,11 +136,10 @@ void group_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const 
                          View<float> workspace) {
   constexpr auto op = "group_norm_backward";
   const NormShape s = group_norm_shape(op, grad_y.shape(), groups);
-  const NormBackward<T> b{
-      x,      y,      grad_y,      mean,      rstd,        weight,   activation, BatchNormMode::batch,
-      grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
+  const NormBackward<T> b{x,      y,      grad_y,      mean,      rstd,        weight,   activation,
+                          grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
   check_norm_backward(op, s, b);
-  with_width<T>(s, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
+  with_pack<T>(s.C, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
     const auto t = b.wants_x() ? small_tiling<T>(s, V) : std::nullopt;
     if (!t) {
       norm_backward(cuda, op, s, b);

@@ -2,15 +2,19 @@
 // Group normalisation over NHWC with optional ReLU (arXiv:1803.08494, eq. 2-4).
 #pragma once
 
+#include "kernels/activation.h"
 #include "kernels/executor.h"
 #include "kernels/map_type.h"
-#include "kernels/norms/batch_norm.h"  // Activation
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
 
-// Per image n and group of C / groups channels: mean and biased variance over (channels of the group, H, W);
-//   x_hat = (x - mean) / sqrt(var + eps),  y = weight * x_hat + bias,  then max(y, 0) if relu.
+// The plain definition, per image n and group of C / groups channels, over its m elements x (channels of the group, H,
+// W):
+//   mean = (1/m) sum x,   var = (1/m) sum (x - mean)^2,   rstd = 1 / sqrt(var + eps)
+//   x_hat = (x - mean) * rstd,   y = weight * x_hat + bias,   then max(y, 0) if relu
+// kernels/norms/channel_norm.h has it in loops, and says where the plain version stands and what the faster ones do.
+//
 // x, y (N, H, W, C), C divisible by groups; weight, bias (C); mean, rstd (N, groups) are written for the backward pass.
 // Maps are stored as T (kernels/norms/batch_norm.h), statistics are those of the stored x and stay float.
 // Variance in two passes (or shifted), sums in a fixed order. N or H*W may be 0. workspace: group_norm_workspace(...)

@@ -8,7 +8,6 @@ namespace gradlibra {
 
 namespace {
 
-using kernels::BatchNormMode;
 using ops::Activation;
 
 std::array<int, 4> blocks_of(int depth) {
@@ -86,12 +85,12 @@ ResNet::Block ResNet::make_block(ParameterStore& store, const std::string& name,
   return block;
 }
 
-BatchNormMode ResNet::norm_mode(const Tape& tape, int stage) const {
+NormStatistics ResNet::norm_mode(const Tape& tape, int stage) const {
   const bool stored = config_.norm_eval || !tape.recording() || stage <= config_.frozen_stages;
-  return stored ? BatchNormMode::frozen : BatchNormMode::batch;
+  return stored ? NormStatistics::stored : NormStatistics::batch;
 }
 
-Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode, const Folds& folds) const {
+Var ResNet::run_block(Tape& tape, const Block& block, Var x, NormStatistics mode, const Folds& folds) const {
   const auto folded = [&](const BatchNormLayer& norm) {
     const auto found = folds.find(&norm);
     return found == folds.end() ? ops::FoldedNorm() : found->second;
@@ -112,7 +111,7 @@ Var ResNet::run_block(Tape& tape, const Block& block, Var x, BatchNormMode mode,
 ResNet::Folds ResNet::fold_stages(Tape& tape, int first) const {
   Folds folds;
   for (int s = first; s < 4; ++s) {
-    if (norm_mode(tape, s + 1) != BatchNormMode::frozen) continue;
+    if (norm_mode(tape, s + 1) != NormStatistics::stored) continue;
     for (const Block& block : stages_[static_cast<size_t>(s)]) {
       for (size_t i = 0; i < block.convs.size(); ++i)
         folds.emplace(&block.norms[i], block.norms[i].folded_into(block.convs[i], tape));

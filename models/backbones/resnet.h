@@ -32,11 +32,10 @@ class ResNet {
   Block make_block(ParameterStore& store, const std::string& name, int in, int width, int stride, bool trainable) const;
   // By norm; one that is missing is folded where it is used.
   using Folds = std::unordered_map<const BatchNormLayer*, ops::FoldedNorm>;
-  [[nodiscard]] Var run_block(Tape& tape, const Block& block, Var x, kernels::BatchNormMode mode,
-                              const Folds& folds) const;
+  [[nodiscard]] Var run_block(Tape& tape, const Block& block, Var x, NormStatistics mode, const Folds& folds) const;
   [[nodiscard]] Folds fold_stages(Tape& tape, int first) const;
   // Frozen stages, and all of them with norm_eval or outside training, use stored statistics.
-  [[nodiscard]] kernels::BatchNormMode norm_mode(const Tape& tape, int stage) const;
+  [[nodiscard]] NormStatistics norm_mode(const Tape& tape, int stage) const;
 
   BackboneConfig config_;
   bool bottleneck_;

@@ -132,7 +132,7 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
   // The first stage learns from the points nearest to an object, the second from what the first made of them.
   Assignment by_point, by_iou;
   Targets init_targets, refine_targets;
-  in_range("assign", [&] {
+  profiled("assign", [&] {
     by_point = assign_points(tape, cells, truth, by_point_);
     by_iou = assign_max_iou(tape, init_boxes, truth, by_iou_);
     init_targets = box_targets(tape, by_point, truth);

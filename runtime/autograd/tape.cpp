@@ -18,7 +18,7 @@ Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
   nodes_.push_back(std::make_unique<Node>());
   Node& node = *nodes_.back();
   node.value = computes() ? context_.empty(shape, dtype) : Tensor::borrow(nullptr, shape, dtype);
-  node.made_at = place_;
+  node.made_in = current_;
   node.on_tape = true;
   node.requires_grad = requires_grad && recording();
   return Var(&node);
@@ -33,7 +33,7 @@ void Tape::on_backward(Var output, std::vector<Var> inputs, std::function<void()
       leaves.push_back(&input.node());
       ++uses_[&input.node()];
     }
-  steps_.push_back({output, std::move(leaves), place_, std::move(step)});
+  steps_.push_back({output, std::move(leaves), current_, std::move(step)});
 }
 
 void Tape::on_grad_ready(std::function<void(Node&)> ready) {
@@ -44,28 +44,28 @@ void Tape::on_grad_ready(std::function<void(Node&)> ready) {
 void Tape::finish_input(Node* leaf) {
   if (--uses_.at(leaf) > 0) return;
   ready_.push_back(leaf);
-  if (place_.fork == 0 && !aside_open_) report_ready();
+  if (current_.fork == 0 && !aside_open_) report_ready();
 }
 
 void Tape::report_ready() {
   for (Node* leaf : std::exchange(ready_, {})) grad_ready_(*leaf);
 }
 
-void Tape::move_to(Place place) {
-  if (place.fork != place_.fork) {
+void Tape::move_to(TapeBranch to) {
+  if (to.fork != current_.fork) {
     close_asides();
-    if (place_.fork != 0) context_.join();
-    place_ = {};
+    if (current_.fork != 0) context_.join();
+    current_ = {};
     grad_from_.clear();
     report_ready();
-    if (place.fork != 0) context_.fork(fork_sizes_[static_cast<size_t>(place.fork - 1)]);
+    if (to.fork != 0) context_.fork(fork_sizes_[static_cast<size_t>(to.fork - 1)]);
   }
-  if (place.fork != 0 && place != place_) context_.use_branch(place.branch);
-  place_ = place;
+  if (to.fork != 0 && to != current_) context_.use_branch(to.branch);
+  current_ = to;
 }
 
 void Tape::in_branches(int count, const std::function<void(int)>& body) {
-  require(place_ == Place{}, "Tape::in_branches", "branches do not nest");
+  require(current_ == TapeBranch{}, "Tape::in_branches", "branches do not nest");
   const bool parallel = computes() && context_.has_branches() && count > 1;
   if (parallel) fork_sizes_.push_back(count);
   const int fork = static_cast<int>(fork_sizes_.size());
@@ -84,7 +84,7 @@ void Tape::in_branches(int count, const std::function<void(int)>& body) {
 void Tape::aside(std::initializer_list<const void*> reads, const std::function<void()>& body) {
   // Every join hands on what was held meanwhile: rarer ones would keep more maps in memory.
   constexpr int kMost = 9;
-  if (context_.on_host() || mode_ != Mode::training || place_.fork != 0) return body();
+  if (context_.on_host() || mode_ != Mode::training || current_.fork != 0) return body();
   if (asides_ == kMost) close_asides();
   if (!aside_open_) {
     context_.fork(2);
@@ -130,16 +130,16 @@ void Tape::leave_fork() noexcept {
 std::pair<Tensor*, Accumulate> Tape::claim_grad(Node& node) {
   Tensor* grad = &node.grad;
   bool* written = &node.grad_written;
-  if (place_.fork != 0) {
-    if (node.made_at.fork == place_.fork && node.made_at.branch != place_.branch)
+  if (current_.fork != 0) {
+    if (node.made_in.fork == current_.fork && node.made_in.branch != current_.branch)
       throw std::logic_error("Tape: a branch used a value of another one, " + node.value.shape().to_string());
     if (!node.branch_grads.empty()) {
-      if (place_.branch > 0) {
-        Node::BranchGrad& own = node.branch_grads.at(static_cast<size_t>(place_.branch - 1));
+      if (current_.branch > 0) {
+        Node::BranchGrad& own = node.branch_grads.at(static_cast<size_t>(current_.branch - 1));
         grad = &own.grad;
         written = &own.written;
       }
-    } else if (grad_from_.try_emplace(&node, place_.branch).first->second != place_.branch) {
+    } else if (grad_from_.try_emplace(&node, current_.branch).first->second != current_.branch) {
       throw std::logic_error("Tape: two branches add to the gradient of one value " + node.value.shape().to_string());
     }
   }
@@ -155,7 +155,7 @@ void Tape::pass_grad(Var output, Var input) {
   if (node.grad.empty() && mode_ == Mode::training) {
     node.grad = std::move(output.node().grad);
     node.grad_written = true;
-    if (place_.fork != 0) grad_from_.emplace(&node, place_.branch);
+    if (current_.fork != 0) grad_from_.emplace(&node, current_.branch);
     return;
   }
   run_map(input, [&]<class T>(auto& device) {
@@ -177,7 +177,7 @@ void Tape::backward() {
 
 void Tape::run_backward() {
   for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
-    move_to(step->place);
+    move_to(step->branch);
     Node& output = step->output.node();
     if (output.grad_written) step->backward();
     step->backward = nullptr;  // what the closure owns goes back to the pool

@@ -15,11 +15,11 @@
 
 namespace gradlibra {
 
-// A place in the order of work: `fork` counts the forks of a tape, 0 is outside of all; `branch` is one of its
-// branches.
-struct Place {
+// Where in the order of work something is made: `fork` counts the forks of a tape, 0 is outside of all; `branch` is one
+// of its branches.
+struct TapeBranch {
   int fork = 0, branch = 0;
-  friend bool operator==(const Place&, const Place&) = default;
+  friend bool operator==(const TapeBranch&, const TapeBranch&) = default;
 };
 
 // A value in the computation and the gradient of the total loss with respect to it.
@@ -27,7 +27,7 @@ struct Node {
   Tensor value;
   Tensor grad;     // of value's type; allocated when first written
   Tensor rounded;  // mixed precision: a weight as the bfloat16 that convolutions take (ParameterStore::weights_changed)
-  Place made_at;   // where its op stands on the tape
+  TapeBranch made_in;  // where its op stands on the tape
   bool requires_grad = false;
   bool on_tape = false;       // made by an op or as a constant; false for a parameter
   bool grad_written = false;  // this step: false means the gradient is zero and `grad` may hold anything
@@ -102,9 +102,9 @@ class Tape {
       run([&](auto& device) { body.template operator()<float>(device); });
   }
 
-  // Calls body(i) for every i in
-  // [0, count). The calls must not need each other's results: on a device with branches each is one, in the backward pass as well. Two of them may read one value from outside, and add to the gradient of none but that of a parameter shared
-  // between branches (std::logic_error in the backward pass). Does not nest.
+  // Calls body(i) for every i in [0, count). The calls must not need each other's results: on a device with branches
+  // each is one, in the backward pass as well. Two of them may read one value from outside, and add to the gradient of
+  // none but that of a parameter shared between branches (std::logic_error in the backward pass). Does not nest.
   void in_branches(int count, const std::function<void(int)>& body);
 
   // In a backward step: work whose results nothing reads before backward() ends, such as the gradient of a weight. On a
@@ -180,7 +180,7 @@ class Tape {
 
  private:
   std::pair<Tensor*, Accumulate> claim_grad(Node& node);
-  void move_to(Place place);  // forks, changes branches and joins as needed
+  void move_to(TapeBranch to);  // forks, changes branches and joins as needed
   void leave_fork() noexcept;
   void run_backward();
   void finish_input(Node* leaf);
@@ -190,14 +190,14 @@ class Tape {
     Var output;
     std::vector<Node*>
         leaves;  // of its inputs, those that no op made; only while somebody wants to know when they are ready
-    Place place;
+    TapeBranch branch;
     std::function<void()> backward;
   };
   Context& context_;
   Mode mode_;
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<Step> steps_;
-  Place place_;
+  TapeBranch current_;                     // what is recorded or run now belongs to it
   std::vector<int> fork_sizes_;            // branches of each fork
   std::map<const Node*, int> grad_from_;   // during a fork of the backward pass: which branch adds to a gradient
   bool aside_open_ = false;                // a fork of two: asides are branch 1

@@ -32,10 +32,10 @@ class HeaderEvents {
   bool binary(binary_t&) { return unexpected("binary data"); }
 
   bool number_unsigned(number_unsigned_t value) {
-    if (place_ == Place::shape) {
+    if (inside_ == Inside::shape) {
       if (value > static_cast<uint64_t>(INT64_MAX)) return unexpected("the size " + std::to_string(value));
       entry_.shape.push_back(static_cast<int64_t>(value));
-    } else if (place_ == Place::offsets && offsets_.size() < 2) {
+    } else if (inside_ == Inside::offsets && offsets_.size() < 2) {
       offsets_.push_back(value);
     } else {
       return unexpected("the number " + std::to_string(value));
@@ -44,9 +44,9 @@ class HeaderEvents {
   }
 
   bool string(string_t& value) {
-    if (place_ == Place::metadata) {
+    if (inside_ == Inside::metadata) {
       header_.metadata[key_] = std::move(value);
-    } else if (place_ == Place::tensor && key_ == "dtype") {
+    } else if (inside_ == Inside::tensor && key_ == "dtype") {
       if (!parse_dtype(value, entry_.dtype)) refuse("the unknown dtype '" + shortened(value) + "'");
       has_dtype_ = true;
     } else {
@@ -56,10 +56,10 @@ class HeaderEvents {
   }
 
   bool start_object(size_t) {
-    if (place_ == Place::outside) {
-      place_ = Place::top;
-    } else if (place_ == Place::top) {
-      place_ = name_ == "__metadata__" ? Place::metadata : Place::tensor;
+    if (inside_ == Inside::nothing) {
+      inside_ = Inside::top;
+    } else if (inside_ == Inside::top) {
+      inside_ = name_ == "__metadata__" ? Inside::metadata : Inside::tensor;
       keys_.clear();
       entry_ = {};
       offsets_.clear();
@@ -71,7 +71,7 @@ class HeaderEvents {
   }
 
   bool key(string_t& value) {
-    if (place_ == Place::top) {
+    if (inside_ == Inside::top) {
       if (!names_.insert(value).second) {
         throw SafetensorsError(std::string(file_) + ": the name '" + shortened(value) + "' occurs twice in the header");
       }
@@ -79,7 +79,7 @@ class HeaderEvents {
     } else {
       if (!keys_.insert(value).second) refuse("the key '" + shortened(value) + "' twice");
       key_ = std::move(value);
-      if (place_ == Place::tensor && key_ != "dtype" && key_ != "shape" && key_ != "data_offsets") {
+      if (inside_ == Inside::tensor && key_ != "dtype" && key_ != "shape" && key_ != "data_offsets") {
         refuse("the unexpected key '" + shortened(key_) + "'");
       }
     }
@@ -87,17 +87,17 @@ class HeaderEvents {
   }
 
   bool end_object() {
-    if (place_ == Place::tensor) finish_tensor();
-    place_ = place_ == Place::top ? Place::outside : Place::top;
+    if (inside_ == Inside::tensor) finish_tensor();
+    inside_ = inside_ == Inside::top ? Inside::nothing : Inside::top;
     return true;
   }
 
   bool start_array(size_t) {
-    if (place_ == Place::tensor && key_ == "shape") {
-      place_ = Place::shape;
+    if (inside_ == Inside::tensor && key_ == "shape") {
+      inside_ = Inside::shape;
       has_shape_ = true;
-    } else if (place_ == Place::tensor && key_ == "data_offsets") {
-      place_ = Place::offsets;
+    } else if (inside_ == Inside::tensor && key_ == "data_offsets") {
+      inside_ = Inside::offsets;
       has_offsets_ = true;
     } else {
       return unexpected("a list");
@@ -105,7 +105,7 @@ class HeaderEvents {
     return true;
   }
   bool end_array() {
-    place_ = Place::tensor;
+    inside_ = Inside::tensor;
     return true;
   }
 
@@ -114,26 +114,26 @@ class HeaderEvents {
   }
 
  private:
-  enum class Place { outside, top, metadata, tensor, shape, offsets };
+  enum class Inside { nothing, top, metadata, tensor, shape, offsets };
 
   [[noreturn]] void refuse(const std::string& found) const {
     const std::string where =
-        place_ == Place::outside || place_ == Place::top ? "header" : "tensor '" + shortened(name_) + "'";
+        inside_ == Inside::nothing || inside_ == Inside::top ? "header" : "tensor '" + shortened(name_) + "'";
     throw SafetensorsError(std::string(file_) + ": " + where + ": found " + found);
   }
 
   bool unexpected(const std::string& found) const {
-    switch (place_) {
-      case Place::outside:
-      case Place::top:
+    switch (inside_) {
+      case Inside::nothing:
+      case Inside::top:
         refuse(found + (names_.empty() ? "" : " as '" + shortened(name_) + "'") + ", expected an object");
-      case Place::metadata:
+      case Inside::metadata:
         refuse(found + " as '" + shortened(key_) + "', expected text");
-      case Place::tensor:
+      case Inside::tensor:
         refuse(found + " as '" + shortened(key_) + "', expected " + (key_ == "dtype" ? "text" : "a list"));
-      case Place::shape:
+      case Inside::shape:
         refuse(found + " in shape, expected sizes from 0 to 2^63 - 1");
-      case Place::offsets:
+      case Inside::offsets:
         refuse(found + " in data_offsets, expected two positions");
     }
     return false;
@@ -156,7 +156,7 @@ class HeaderEvents {
 
   SafetensorsHeader& header_;
   std::string_view file_;
-  Place place_ = Place::outside;
+  Inside inside_ = Inside::nothing;
   std::string name_, key_;
   SafetensorsHeader::Entry entry_;
   std::vector<uint64_t> offsets_;

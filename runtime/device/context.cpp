@@ -3,14 +3,14 @@
 
 namespace gradlibra {
 
-Context::Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name)
+Context::Context(Executor executor, std::unique_ptr<Device> device, std::string name)
     : executor_(executor),
-      device_memory_(std::move(memory)),
-      memory_(std::make_unique<MemoryPool>(*device_memory_)),
+      device_(std::move(device)),
+      memory_(std::make_unique<MemoryPool>(*device_)),
       name_(std::move(name)) {}
 
 Context::Context(int threads, ConvolutionLibrary library)
-    : Context(Executor(Cpu(threads)), std::make_unique<HostMemory>(), "CPU") {
+    : Context(Executor(Cpu(threads)), std::make_unique<HostDevice>(), "CPU") {
   library_ = library;
   const std::string convolutions = use_host_convolution() ? "oneDNN" : "plain loops";
   const int used = std::get<Cpu>(executor_).threads();
@@ -59,7 +59,7 @@ std::unique_ptr<CapturedWork> Context::capture(const std::function<void()>& body
   memory_->start_recording();
   std::unique_ptr<CapturedWork> work;
   try {
-    work = device_memory_->capture(body);
+    work = device_->capture(body);
   } catch (...) {
     memory_->restore(memory_->stop_recording());
     throw;
@@ -75,7 +75,7 @@ Tensor Context::zeros(Shape shape, DType dtype) {
 
 void Context::copy(const Tensor& from, Tensor& to) {
   require(from.dtype() == to.dtype() && from.size() == to.size(), "Context::copy", "size or type differs");
-  device_memory_->copy(from.data(), to.data(), from.bytes());
+  device_->copy(from.data(), to.data(), from.bytes());
 }
 
 void Context::configure(const RuntimeConfig& config) {
@@ -88,12 +88,12 @@ void Context::configure(const RuntimeConfig& config) {
 }
 
 void Context::fork(int count) {
-  device_memory_->fork(count);
+  device_->fork(count);
   memory_->fork();
 }
 
 void Context::use_branch(int branch) {
-  device_memory_->use_branch(branch);
+  device_->use_branch(branch);
   memory_->use_branch(branch);
   follow_branch();
 }
@@ -101,7 +101,7 @@ void Context::use_branch(int branch) {
 void Context::join() {
   memory_->join();
   try {
-    device_memory_->join();
+    device_->join();
   } catch (...) {
     follow_branch();  // to the stream that is current now, join or not
     throw;

@@ -12,7 +12,8 @@
 #include "kernels/executor.h"
 #include "runtime/base/runtime_config.h"
 #include "runtime/device/convolution.h"
-#include "runtime/device/memory.h"
+#include "runtime/device/device.h"
+#include "runtime/device/memory_pool.h"
 #include "runtime/device/tensor.h"
 #include "runtime/device/transfer.h"
 #ifdef GRADLIBRA_HAVE_CUDA
@@ -73,9 +74,9 @@ class Context {
   void upload(std::span<const T> values, Tensor& to) {
     require(to.dtype() == dtype_of<T>() && static_cast<int64_t>(values.size()) == to.size(), "upload",
             "size or type differs");
-    device_memory_->copy_in(values.data(), to.data(), to.bytes());
+    device_->copy_in(values.data(), to.data(), to.bytes());
   }
-  void upload_bytes(const void* host, Tensor& to) { device_memory_->copy_in(host, to.data(), to.bytes()); }
+  void upload_bytes(const void* host, Tensor& to) { device_->copy_in(host, to.data(), to.bytes()); }
   template <class T>
   [[nodiscard]] Tensor upload(std::span<const T> values, Shape shape) {
     Tensor to = empty(shape, dtype_of<T>());
@@ -85,39 +86,39 @@ class Context {
   template <class T>
   [[nodiscard]] std::vector<T> download(const Tensor& from) {
     std::vector<T> values(static_cast<size_t>(from.size()));
-    device_memory_->copy_out(from.template view<T>().data(), values.data(), from.bytes());
+    device_->copy_out(from.template view<T>().data(), values.data(), from.bytes());
     return values;
   }
   void copy(const Tensor& from, Tensor& to);  // same size and type, on the device
-  void zero(Tensor& t) { device_memory_->zero(t.data(), t.bytes()); }
-  void synchronize() { device_memory_->synchronize(); }
+  void zero(Tensor& t) { device_->zero(t.data(), t.bytes()); }
+  void synchronize() { device_->synchronize(); }
 
-  // Branches of work that may run side by side (runtime/device/memory.h): whether the device has them and the
+  // Branches of work that may run side by side (runtime/device/device.h): whether the device has them and the
   // configuration wants them.
   [[nodiscard]] bool has_branches() const { return branches_; }
   // Whether deformable convolutions keep their columns for the backward pass.
   [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
-  [[nodiscard]] int mark() { return device_memory_->mark(); }
-  void await(int mark) { device_memory_->await(mark); }
+  [[nodiscard]] int mark() { return device_->mark(); }
+  void await(int mark) { device_->await(mark); }
   void fork(int count);
   void use_branch(int branch);
   void join();
 
-  [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_memory_->make_prefetch(); }
-  [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_memory_->make_readback(); }
+  [[nodiscard]] std::unique_ptr<Prefetch> make_prefetch() { return device_->make_prefetch(); }
+  [[nodiscard]] std::unique_ptr<Readback> make_readback() { return device_->make_readback(); }
   // Records what `body` enqueues instead of running it. The memory it takes belongs to the result from then on; run the
   // same body before, so that all of it is in the pool. Null on a host, where nothing is recorded or run.
   [[nodiscard]] std::unique_ptr<CapturedWork> capture(const std::function<void()>& body);
 
  private:
-  Context(Executor executor, std::unique_ptr<DeviceMemory> memory, std::string name);
+  Context(Executor executor, std::unique_ptr<Device> device, std::string name);
   static std::unique_ptr<Context> on_gpu();  // std::runtime_error says what is missing
   bool use_host_convolution();               // whether it is oneDNN
   void configure_convolution(const RuntimeConfig& config);
-  void follow_branch();  // the executor to the memory's current stream
+  void follow_branch();  // the executor to the device's current stream
 
   Executor executor_;
-  std::unique_ptr<DeviceMemory> device_memory_;
+  std::unique_ptr<Device> device_;
   std::unique_ptr<MemoryPool> memory_;
   std::unique_ptr<Convolution> convolution_;
   ConvolutionLibrary library_ = ConvolutionLibrary::best;

@@ -2,7 +2,7 @@
 // The GPU side of Context: the choice of a device.
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
-#include "runtime/device/cuda_memory.h"
+#include "runtime/device/cuda_device.h"
 #ifdef GRADLIBRA_HAVE_CUDNN
 #include "runtime/device/cublaslt_library.h"
 #endif
@@ -24,20 +24,20 @@ std::string cuda_problem() {
 }
 
 // Throws std::runtime_error if a kernel of this program does not run on the device.
-void try_out(const CudaMemory& memory, const cudaDeviceProp& properties) {
+void try_out(const CudaDevice& device, const cudaDeviceProp& properties) {
   float* value = nullptr;
-  check(cudaMallocAsync(&value, sizeof(float), memory.stream()));
+  check(cudaMallocAsync(&value, sizeof(float), device.stream()));
   try {
-    Cuda executor(memory.stream());
+    Cuda executor(device.stream());
     kernels::fill<float>(executor, {value, {1}}, 0.0f);
-    check(cudaStreamSynchronize(memory.stream()));
+    check(cudaStreamSynchronize(device.stream()));
   } catch (const std::runtime_error& e) {
     const std::string major = std::to_string(properties.major), minor = std::to_string(properties.minor);
     throw std::runtime_error(std::string(properties.name) + " does not run this program's kernels (" + e.what() +
                              "); its compute capability is " + major + "." + minor +
                              ", -DCMAKE_CUDA_ARCHITECTURES=" + major + minor + " builds for it");
   }
-  check(cudaFreeAsync(value, memory.stream()));
+  check(cudaFreeAsync(value, device.stream()));
 }
 
 }  // namespace
@@ -52,12 +52,12 @@ std::unique_ptr<Context> Context::on_gpu() {
   int has_pools = 0;
   check(cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, index));
   if (has_pools == 0) throw std::runtime_error(std::string(properties.name) + " has no stream-ordered memory");
-  auto memory = std::make_unique<CudaMemory>();
-  try_out(*memory, properties);
-  const Cuda executor(memory->stream());
+  auto device = std::make_unique<CudaDevice>();
+  try_out(*device, properties);
+  const Cuda executor(device->stream());
   const std::string name =
       std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
-  std::unique_ptr<Context> context(new Context(Executor(executor), std::move(memory), name));
+  std::unique_ptr<Context> context(new Context(Executor(executor), std::move(device), name));
   context->configure({});
 #ifdef GRADLIBRA_HAVE_CUDNN
   context->name_ += ", cuDNN";
@@ -90,7 +90,7 @@ std::unique_ptr<Context> Context::for_device(const std::string& device, int thre
 }
 
 void Context::follow_branch() {
-  if (auto* memory = dynamic_cast<CudaMemory*>(device_memory_.get())) executor_ = Cuda(memory->stream());
+  if (auto* device = dynamic_cast<CudaDevice*>(device_.get())) executor_ = Cuda(device->stream());
 }
 
 void Context::configure_convolution(const RuntimeConfig& config) {

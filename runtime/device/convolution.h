@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/activation.h"
 #include "kernels/convolution/conv2d.h"
-#include "kernels/norms/batch_norm.h"  // Activation
 #include "runtime/device/map.h"
 
 namespace gradlibra {

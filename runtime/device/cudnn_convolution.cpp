@@ -205,8 +205,8 @@ class CudnnConvolution final : public Convolution {
   }
 
   // y = activation(y + residual + bias)
-  template <class T, class Device>
-  static void finish(Device& device, const Forward& call) {
+  template <class T>
+  static void finish(auto& device, const Forward& call) {
     const View<T> y = call.y.view<T>();
     kernels::bias_activation<T>(device, y, call.bias_view<T>(), call.residual_view<T>(), call.activation, y);
   }

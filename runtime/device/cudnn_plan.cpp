@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "kernels/cuda.h"
+#include "runtime/device/cuda_handles.h"
 #include "runtime/device/cudnn_handle.h"
 
 namespace gradlibra {
@@ -176,17 +176,6 @@ int64_t workspace_limit(const CudnnProblem& p, const CudnnOptions& options) {
   return std::max(options.workspace_limit_bytes, 2 * elements * (p.maps == DType::bf16 ? 2 : 4));
 }
 
-struct EventDestroyer {
-  void operator()(CUevent_st* event) const noexcept { cudaEventDestroy(event); }
-};
-using Event = std::unique_ptr<CUevent_st, EventDestroyer>;
-
-Event make_event() {
-  cudaEvent_t event = nullptr;
-  gradlibra::check(cudaEventCreate(&event));
-  return Event(event);
-}
-
 }  // namespace
 
 struct CudnnPlan::Graph {
@@ -283,7 +272,7 @@ void CudnnPlan::tune(cudnnHandle_t handle, const CudnnOperands& operands, void* 
   constexpr int kRuns = 5;
   cudaStream_t stream = nullptr;
   gradlibra::check(cudnnGetStream(handle, &stream));
-  const Event start = make_event(), stop = make_event();
+  const Event start = make_event(cudaEventDefault), stop = make_event(cudaEventDefault);
   const auto milliseconds = [&](size_t candidate, int runs) {
     gradlibra::check(cudaEventRecord(start.get(), stream));
     for (int run = 0; run < runs; ++run) run_candidate(candidate, handle, operands, workspace);

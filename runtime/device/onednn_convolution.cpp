@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "kernels/convolution/bias_activation.h"
+#include "kernels/convolution/conv2d.h"
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
 
@@ -26,21 +27,12 @@ struct Key {
   friend auto operator<=>(const Key&, const Key&) = default;
 };
 
-struct Geometry {
-  int64_t N, H, W, C, K, R, S, P, Q;
-  ConvShape shape;
+// Every size of a convolution, in oneDNN's words.
+struct Geometry : kernels::ConvDims {
+  Geometry(const char* op, const Shape& x, const Shape& weight, const Shape& y, const ConvShape& shape)
+      : ConvDims(kernels::conv_dims(op, x, weight, y, shape)) {}
 
-  Geometry(const Shape& x, const Shape& weight, const Shape& y, const ConvShape& s)
-      : N(x[0]), H(x[1]), W(x[2]), C(x[3]), K(weight[0]), R(weight[1]), S(weight[2]), P(y[1]), Q(y[2]), shape(s) {
-    require(x.rank() == 4 && weight.rank() == 4 && y.rank() == 4, "conv2d", "x, weight and y have four dimensions");
-    require(weight[3] == C, "conv2d",
-            "x has " + std::to_string(C) + " channels, weight expects " + std::to_string(weight[3]));
-    const Shape expected{N, kernels::conv_size(H, R, s), kernels::conv_size(W, S, s), K};
-    require(y == expected, "conv2d", "y has shape " + y.to_string() + ", expected " + expected.to_string());
-  }
-  [[nodiscard]] Key key(int64_t kind) const {
-    return {{kind, N, H, W, C, K, R, S, shape.stride, shape.padding, shape.dilation, 0}};
-  }
+  [[nodiscard]] Key key(int64_t kind) const { return {{kind, N, H, W, C, K, R, S, stride, padding, dilation, 0}}; }
   [[nodiscard]] memory::desc x_desc() const { return {{N, C, H, W}, memory::data_type::f32, memory::format_tag::nhwc}; }
   [[nodiscard]] memory::desc y_desc() const { return {{N, K, P, Q}, memory::data_type::f32, memory::format_tag::nhwc}; }
   [[nodiscard]] memory::desc bias_desc() const { return {{K}, memory::data_type::f32, memory::format_tag::x}; }
@@ -50,13 +42,13 @@ struct Geometry {
   [[nodiscard]] memory::desc any_weight() const {
     return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::any};
   }
-  [[nodiscard]] memory::dims strides() const { return {shape.stride, shape.stride}; }
-  [[nodiscard]] memory::dims dilates() const { return {shape.dilation - 1, shape.dilation - 1}; }
-  [[nodiscard]] memory::dims padding() const { return {shape.padding, shape.padding}; }
+  [[nodiscard]] memory::dims strides() const { return {stride, stride}; }
+  [[nodiscard]] memory::dims dilates() const { return {dilation - 1, dilation - 1}; }
+  [[nodiscard]] memory::dims padding_begin() const { return {padding, padding}; }
   // oneDNN wants the right and bottom padding that makes the sizes agree.
   [[nodiscard]] memory::dims padding_end() const {
-    return {(P - 1) * shape.stride + shape.dilation * (R - 1) + 1 - H - shape.padding,
-            (Q - 1) * shape.stride + shape.dilation * (S - 1) + 1 - W - shape.padding};
+    return {(P - 1) * stride + dilation * (R - 1) + 1 - H - padding,
+            (Q - 1) * stride + dilation * (S - 1) + 1 - W - padding};
   }
 };
 
@@ -75,7 +67,7 @@ class OneDnnConvolution final : public Convolution {
     // The residual is added behind the primitive, and the ReLU with it.
     const bool has_residual = !call.residual.empty();
     const Activation activation = has_residual ? Activation::none : call.activation;
-    const Geometry g(x.shape(), weight.shape(), y.shape(), shape);
+    const Geometry g("conv2d", x.shape(), weight.shape(), y.shape(), shape);
     if (y.size() == 0) return;
     use_threads();
     const bool has_bias = bias.data() != nullptr;
@@ -91,10 +83,10 @@ class OneDnnConvolution final : public Convolution {
           has_bias
               ? dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
                                                 g.x_desc(), g.any_weight(), g.bias_desc(), g.y_desc(), g.strides(),
-                                                g.dilates(), g.padding(), g.padding_end())
+                                                g.dilates(), g.padding_begin(), g.padding_end())
               : dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
                                                 g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
-                                                g.padding(), g.padding_end());
+                                                g.padding_begin(), g.padding_end());
       const dnnl::convolution_forward::primitive_desc pd(desc, attr, engine_);
       plan = {dnnl::convolution_forward(pd), pd.weights_desc(), pd.scratchpad_desc()};
     }
@@ -115,13 +107,13 @@ class OneDnnConvolution final : public Convolution {
                      Accumulate mode) override {
     const View<const float> grad_y = grad_y_map.view(), weight = weight_map.view();
     const View<float> grad_x = grad_x_map.view();
-    const Geometry g(grad_x.shape(), weight.shape(), grad_y.shape(), shape);
+    const Geometry g("conv2d_backward_data", grad_x.shape(), weight.shape(), grad_y.shape(), shape);
     if (grad_x.size() == 0) return;
     use_threads();
     auto& plan = backward_data_[g.key(0)];
     if (!plan.primitive) {
       const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                       g.y_desc(), g.strides(), g.dilates(), g.padding(),
+                                                       g.y_desc(), g.strides(), g.dilates(), g.padding_begin(),
                                                        g.padding_end());
       const dnnl::convolution_backward_data::primitive_desc pd(desc, base_attr(), engine_, hint(g));
       plan = {dnnl::convolution_backward_data(pd), pd.weights_desc(), pd.scratchpad_desc()};
@@ -145,7 +137,7 @@ class OneDnnConvolution final : public Convolution {
                        View<float> grad_bias, Accumulate mode) override {
     const View<const float> x = x_map.view(), grad_y = grad_y_map.view();
     const View<float> grad_weight = grad_weight_map.view();
-    const Geometry g(x.shape(), grad_weight.shape(), grad_y.shape(), shape);
+    const Geometry g("conv2d_backward_weight", x.shape(), grad_weight.shape(), grad_y.shape(), shape);
     const bool has_bias = grad_bias.data() != nullptr;
     if (grad_y.size() == 0) {
       context_.run([&](auto& device) {
@@ -163,10 +155,10 @@ class OneDnnConvolution final : public Convolution {
     if (!plan.primitive) {
       const auto desc = has_bias ? dnnl::convolution_backward_weights::desc(
                                        dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.bias_desc(),
-                                       g.y_desc(), g.strides(), g.dilates(), g.padding(), g.padding_end())
+                                       g.y_desc(), g.strides(), g.dilates(), g.padding_begin(), g.padding_end())
                                  : dnnl::convolution_backward_weights::desc(
                                        dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.y_desc(),
-                                       g.strides(), g.dilates(), g.padding(), g.padding_end());
+                                       g.strides(), g.dilates(), g.padding_begin(), g.padding_end());
       const dnnl::convolution_backward_weights::primitive_desc pd(desc, base_attr(), engine_, hint(g));
       plan = {dnnl::convolution_backward_weights(pd), pd.diff_weights_desc(), pd.scratchpad_desc()};
     }
@@ -207,7 +199,7 @@ class OneDnnConvolution final : public Convolution {
   // The weight gradient of a strided 1x1 convolution gathers x into a workspace that oneDNN makes too small when x has
   // fewer channels than a vector has floats (github.com/uxlfoundation/oneDNN/issues/6035): it crashes, hangs, or
   // returns nonsense.
-  static bool overruns_workspace(const Geometry& g) { return g.R == 1 && g.S == 1 && g.shape.stride > 1 && g.C < 16; }
+  static bool overruns_workspace(const Geometry& g) { return g.R == 1 && g.S == 1 && g.stride > 1 && g.C < 16; }
 
   // Our own scratch memory: oneDNN's would be allocated anew in every call.
   static dnnl::primitive_attr base_attr() {
@@ -219,7 +211,7 @@ class OneDnnConvolution final : public Convolution {
   dnnl::convolution_forward::primitive_desc hint(const Geometry& g) const {
     const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
                                                g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
-                                               g.padding(), g.padding_end());
+                                               g.padding_begin(), g.padding_end());
     return {desc, engine_};
   }
 

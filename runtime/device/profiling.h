@@ -18,9 +18,9 @@ class Range {
   Range& operator=(const Range&) = delete;
 };
 
-// body() inside a range, for what has a result.
+// body() inside a range; returns what it returns.
 template <class Body>
-decltype(auto) in_range(const char* name, Body&& body) {
+decltype(auto) profiled(const char* name, Body&& body) {
   const Range range(name);
   return body();
 }

@@ -7,7 +7,7 @@
 
 #include "kernels/bfloat16.h"
 #include "kernels/view.h"
-#include "runtime/device/memory.h"
+#include "runtime/device/memory_pool.h"
 
 namespace gradlibra {
 

@@ -1,28 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include <memory>
-#include <type_traits>
 
-#include "kernels/cuda.h"
+#include "runtime/device/cuda_handles.h"
 #include "runtime/device/timer.h"
 
 namespace gradlibra {
 
 namespace {
 
-struct DestroyEvent {
-  void operator()(cudaEvent_t event) const noexcept { cudaEventDestroy(event); }
-};
-using Event = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, DestroyEvent>;
-
-Event make_event() {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreate(&event));
-  return Event(event);
-}
-
 class EventTimer final : public Timer {
  public:
-  explicit EventTimer(cudaStream_t stream) : stream_(stream), start_(make_event()), stop_(make_event()) {}
+  explicit EventTimer(cudaStream_t stream) : stream_(stream) {}
 
   void start() override { check(cudaEventRecord(start_.get(), stream_)); }
   double stop() override {
@@ -35,7 +23,7 @@ class EventTimer final : public Timer {
 
  private:
   cudaStream_t stream_;
-  Event start_, stop_;
+  Event start_ = make_event(cudaEventDefault), stop_ = make_event(cudaEventDefault);
 };
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include <deque>
 #include <stdexcept>
 
-#include "runtime/device/memory.h"
+#include "runtime/device/device.h"
 
 namespace gradlibra {
 
@@ -52,8 +52,8 @@ class HostReadback final : public Readback {
 
 }  // namespace
 
-std::unique_ptr<Prefetch> HostMemory::make_prefetch() { return std::make_unique<HostPrefetch>(); }
-std::unique_ptr<Readback> HostMemory::make_readback() { return std::make_unique<HostReadback>(); }
-std::unique_ptr<CapturedWork> HostMemory::capture(const std::function<void()>&) { return nullptr; }
+std::unique_ptr<Prefetch> HostDevice::make_prefetch() { return std::make_unique<HostPrefetch>(); }
+std::unique_ptr<Readback> HostDevice::make_readback() { return std::make_unique<HostReadback>(); }
+std::unique_ptr<CapturedWork> HostDevice::capture(const std::function<void()>&) { return nullptr; }
 
 }  // namespace gradlibra

@@ -55,7 +55,7 @@ void Optimizer::set_lr(double lr) {
 void Optimizer::update(Communicator& communicator, View<const double> losses) {
   Context& context = parameters_.context();
   Tensor& grads = parameters_.flat_grads();
-  in_range("all-reduce", [&] { communicator.sum(grads.view()); });
+  profiled("all-reduce", [&] { communicator.sum(grads.view()); });
   context.run([&](auto& device) {
     if (communicator.world_size() > 1)
       kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/autograd/ops/norm.h"
 
-#include "kernels/elementwise.h"
 #include "kernels/norms/group_norm.h"
 #include "runtime/autograd/ops/shared.h"
 
 namespace gradlibra::ops {
 
-Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& buffers, kernels::BatchNormMode mode,
-               Activation activation) {
+Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& buffers, Activation activation) {
   const int64_t C = x.dim(-1);
   Context& context = tape.context();
   Var y = tape.make(x.shape(), x.requires_grad() || weight.requires_grad(), x.dtype());
@@ -16,15 +14,10 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
   auto rstd = shared(tape.buffer({C}));
   const int64_t rows = C > 0 ? x.shape().size() / C : 0;
   tape.run_map(x, [&]<class T>(auto& device) {
-    if (mode == kernels::BatchNormMode::batch) {
-      Tensor workspace = context.empty({kernels::batch_norm_workspace(rows, C)});
-      kernels::batch_norm_statistics<T>(device, x.view<T>(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
-                                        buffers.running_mean->value.view(), buffers.running_var->value.view(),
-                                        workspace.view());
-    } else {
-      kernels::copy(device, buffers.running_mean->value.view(), mean->view(), Accumulate::overwrite);
-      kernels::reciprocal_std(device, buffers.running_var->value.view(), buffers.eps, rstd->view());
-    }
+    Tensor workspace = context.empty({kernels::batch_norm_workspace(rows, C)});
+    kernels::batch_norm_statistics<T>(device, x.view<T>(), buffers.eps, buffers.momentum, mean->view(), rstd->view(),
+                                      buffers.running_mean->value.view(), buffers.running_var->value.view(),
+                                      workspace.view());
     kernels::batch_norm<T>(device, x.view<T>(), mean->view(), rstd->view(), weight.view(), bias.view(), activation,
                            y.out<T>());
   });
@@ -35,7 +28,7 @@ Var batch_norm(Tape& tape, Var x, Var weight, Var bias, const BatchNormBuffers& 
     tape.run_map(x, [&]<class T>(auto& device) {
       const auto grad_x = tape.grad_if_wanted<T>(x);
       kernels::batch_norm_backward<T>(device, x.view<T>(), y.view<T>(), Tape::grad<T>(y), mean->view(), rstd->view(),
-                                      weight.view(), activation, mode, grad_x.grad, grad_x.mode, grad_weight.grad,
+                                      weight.view(), activation, grad_x.grad, grad_x.mode, grad_weight.grad,
                                       grad_bias.grad, grad_weight.mode, workspace.view());
     });
   });

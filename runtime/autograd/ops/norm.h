@@ -10,16 +10,16 @@ namespace gradlibra::ops {
 
 using kernels::Activation;
 
-// Batch norm with stored statistics (frozen: running_mean, running_var constant) or those of the batch (running ones
-// are updated).
+// What a batch norm keeps beside its parameters.
 struct BatchNormBuffers {
   Node* running_mean;
   Node* running_var;
   float eps = 1e-5f;
   float momentum = 0.1f;
 };
+// By the statistics of the batch, which also updates the running ones. With stored statistics: ops::conv2d_batch_norm.
 [[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
-                             kernels::BatchNormMode mode, Activation activation);
+                             Activation activation);
 
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 

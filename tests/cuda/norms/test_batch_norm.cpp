@@ -13,13 +13,13 @@ using namespace kernels;
 
 class BatchNormCuda : public CudaTest {
  protected:
-  void compare(const Shape& shape, Activation activation, BatchNormMode mode) {
-    compare_stored<float>(shape, activation, mode, 0);
-    compare_stored<bfloat16>(shape, activation, mode, kBfloat16Step);
+  void compare(const Shape& shape, Activation activation) {
+    compare_stored<float>(shape, activation, 0);
+    compare_stored<bfloat16>(shape, activation, kBfloat16Step);
   }
   // `step`: the relative distance of neighbouring values of a map.
   template <MapType T>
-  void compare_stored(const Shape& shape, Activation activation, BatchNormMode mode, double step) {
+  void compare_stored(const Shape& shape, Activation activation, double step) {
     SCOPED_TRACE(shape.to_string());
     const int64_t C = shape.dim(-1), R = shape.size() / C;
     const Shape channels{C}, workspace_shape{batch_norm_workspace(R, C)};
@@ -36,21 +36,15 @@ class BatchNormCuda : public CudaTest {
         dev_running_var(channels, running_var), dev_workspace(workspace_shape);
     DeviceArray<T> dev_y(shape);
 
-    if (mode == BatchNormMode::batch) {
-      batch_norm_statistics<T>(cpu, {x.data(), shape}, 1e-5f, 0.1f, {mean.data(), channels}, {rstd.data(), channels},
-                               {running_mean.data(), channels}, {running_var.data(), channels},
-                               {workspace.data(), workspace_shape});
-      batch_norm_statistics<T>(cuda, dev_x.view(), 1e-5f, 0.1f, dev_mean.view(), dev_rstd.view(),
-                               dev_running_mean.view(), dev_running_var.view(), dev_workspace.view());
-      expect_near_or_nan(dev_mean.to_host(), mean, 0, 1e-6);
-      expect_near_or_nan(dev_rstd.to_host(), rstd, 0, 2e-5);
-      expect_near_or_nan(dev_running_mean.to_host(), running_mean, 0, 1e-6);
-      expect_near_or_nan(dev_running_var.to_host(), running_var, 0, 2e-5);
-    } else {
-      reciprocal_std(cpu, {running_var.data(), channels}, 1e-5f, {rstd.data(), channels});
-      reciprocal_std(cuda, std::as_const(dev_running_var).view(), 1e-5f, dev_rstd.view());
-      expect_near_or_nan(dev_rstd.to_host(), rstd, 0, 0);
-    }
+    batch_norm_statistics<T>(cpu, {x.data(), shape}, 1e-5f, 0.1f, {mean.data(), channels}, {rstd.data(), channels},
+                             {running_mean.data(), channels}, {running_var.data(), channels},
+                             {workspace.data(), workspace_shape});
+    batch_norm_statistics<T>(cuda, dev_x.view(), 1e-5f, 0.1f, dev_mean.view(), dev_rstd.view(), dev_running_mean.view(),
+                             dev_running_var.view(), dev_workspace.view());
+    expect_near_or_nan(dev_mean.to_host(), mean, 0, 1e-6);
+    expect_near_or_nan(dev_rstd.to_host(), rstd, 0, 2e-5);
+    expect_near_or_nan(dev_running_mean.to_host(), running_mean, 0, 1e-6);
+    expect_near_or_nan(dev_running_var.to_host(), running_var, 0, 2e-5);
     // From here on both sides start from the host's statistics.
     const DeviceArray<float> same_mean(channels, mean), same_rstd(channels, rstd);
     batch_norm<T>(cpu, {x.data(), shape}, {mean.data(), channels}, {rstd.data(), channels}, {weight.data(), channels},
@@ -71,11 +65,11 @@ class BatchNormCuda : public CudaTest {
       DeviceArray<T> dev_grad_x(shape, start(grad_x));
       DeviceArray<float> dev_grad_weight(channels, start(grad_weight)), dev_grad_bias(channels, start(grad_bias));
       batch_norm_backward<T>(cpu, {x.data(), shape}, {y.data(), shape}, {grad_y.data(), shape}, {mean.data(), channels},
-                             {rstd.data(), channels}, {weight.data(), channels}, activation, mode,
-                             {grad_x.data(), shape}, accumulate, {grad_weight.data(), channels},
-                             {grad_bias.data(), channels}, accumulate, {workspace.data(), workspace_shape});
+                             {rstd.data(), channels}, {weight.data(), channels}, activation, {grad_x.data(), shape},
+                             accumulate, {grad_weight.data(), channels}, {grad_bias.data(), channels}, accumulate,
+                             {workspace.data(), workspace_shape});
       batch_norm_backward(cuda, dev_x.view(), same_y.view(), dev_grad_y.view(), same_mean.view(), same_rstd.view(),
-                          dev_weight.view(), activation, mode, dev_grad_x.view(), accumulate, dev_grad_weight.view(),
+                          dev_weight.view(), activation, dev_grad_x.view(), accumulate, dev_grad_weight.view(),
                           dev_grad_bias.view(), accumulate, dev_workspace.view());
       expect_near_or_nan(dev_grad_bias.to_host(), grad_bias, 2e-5, 1e-5);
       expect_near_or_nan(dev_grad_weight.to_host(), grad_weight, 2e-5, 1e-5);
@@ -87,16 +81,15 @@ class BatchNormCuda : public CudaTest {
 };
 
 TEST_F(BatchNormCuda, EqualsHost) {
-  for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
-    for (const Activation activation : {Activation::none, Activation::relu}) {
-      compare({2, 5, 7, 8}, activation, mode);   // packs, few lanes
-      compare({1, 3, 11, 5}, activation, mode);  // single floats
-      compare({2500, 3}, activation, mode);      // several chunks
-      compare({70, 140}, activation, mode);      // several tiles of channels and chunks
-      compare({40, 37}, activation, mode);       // two tiles of single channels
-    }
-  compare({2, 3}, Activation::none, BatchNormMode::batch);
-  compare({3, 2056}, Activation::none, BatchNormMode::batch);  // more packs than a block has threads
+  for (const Activation activation : {Activation::none, Activation::relu}) {
+    compare({2, 5, 7, 8}, activation);   // packs, few lanes
+    compare({1, 3, 11, 5}, activation);  // single floats
+    compare({2500, 3}, activation);      // several chunks
+    compare({70, 140}, activation);      // several tiles of channels and chunks
+    compare({40, 37}, activation);       // two tiles of single channels
+  }
+  compare({2, 3}, Activation::none);
+  compare({3, 2056}, Activation::none);  // more packs than a block has threads
 }
 
 TEST_F(BatchNormCuda, OneRowHasNoVariance) {
@@ -121,8 +114,8 @@ TEST_F(BatchNormCuda, InPlaceAndUnaligned) {
   std::vector<float> grad_weight(8), grad_bias(8), workspace(static_cast<size_t>(batch_norm_workspace(5, 8)));
   batch_norm_backward<bfloat16>(cpu, {x.data(), shape}, {y.data(), shape}, {x.data(), shape}, {mean.data(), channels},
                                 {rstd.data(), channels}, {rstd.data(), channels}, Activation::relu,
-                                BatchNormMode::frozen, {grad.data(), shape}, Accumulate::overwrite,
-                                {grad_weight.data(), channels}, {grad_bias.data(), channels}, Accumulate::overwrite,
+                                {grad.data(), shape}, Accumulate::overwrite, {grad_weight.data(), channels},
+                                {grad_bias.data(), channels}, Accumulate::overwrite,
                                 {workspace.data(), {batch_norm_workspace(5, 8)}});
   for (const size_t offset : {size_t{0}, size_t{1}}) {
     std::vector<bfloat16> shifted(offset);
@@ -139,8 +132,8 @@ TEST_F(BatchNormCuda, InPlaceAndUnaligned) {
                        kBfloat16Step);
     DeviceArray<float> dev_weight(channels), dev_bias(channels), dev_workspace({batch_norm_workspace(5, 8)});
     batch_norm_backward(cuda, x_view, y_view, grad_view, dev_mean.view(), dev_rstd.view(), dev_rstd.view(),
-                        Activation::relu, BatchNormMode::frozen, grad_view, Accumulate::overwrite, dev_weight.view(),
-                        dev_bias.view(), Accumulate::overwrite, dev_workspace.view());
+                        Activation::relu, grad_view, Accumulate::overwrite, dev_weight.view(), dev_bias.view(),
+                        Accumulate::overwrite, dev_workspace.view());
     got = gradient.to_host();
     expect_near_or_nan(widened(std::vector(got.begin() + static_cast<int64_t>(offset), got.end())), widened(grad), 1e-6,
                        kBfloat16Step);
@@ -154,16 +147,10 @@ TEST_F(BatchNormCuda, EmptyAndLeftOut) {
       grad_bias({2});
   batch_norm(cuda, none.view(), mean.view(), rstd.view(), weight.view(), mean.view(), Activation::none, none.view());
   batch_norm_backward(cuda, none.view(), none.view(), none.view(), mean.view(), rstd.view(), weight.view(),
-                      Activation::relu, BatchNormMode::batch, none.view(), Accumulate::overwrite, grad_weight.view(),
-                      grad_bias.view(), Accumulate::overwrite, {});
+                      Activation::relu, none.view(), Accumulate::overwrite, grad_weight.view(), grad_bias.view(),
+                      Accumulate::overwrite, {});
   EXPECT_EQ(grad_weight.to_host(), (std::vector<float>{0, 0}));
   EXPECT_EQ(grad_bias.to_host(), (std::vector<float>{0, 0}));
-
-  const DeviceArray<float> grad_y({1, 2}, {5, 7});
-  DeviceArray<float> grad_x({1, 2});
-  batch_norm_backward(cuda, {}, {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      BatchNormMode::frozen, grad_x.view(), Accumulate::overwrite, {}, {}, Accumulate::overwrite, {});
-  EXPECT_EQ(grad_x.to_host(), (std::vector<float>{10, 42}));
 }
 
 }  // namespace

@@ -15,7 +15,6 @@ struct NormOracle {
   double eps = 1e-5;
   bool relu = false;
   std::vector<double> x{}, weight{}, bias{};
-  std::vector<double> frozen_mean{}, frozen_var{};  // if given (N * G), instead of the group's own
 
   [[nodiscard]] size_t group(size_t i) const {
     const auto c = static_cast<int64_t>(i) % C, n = static_cast<int64_t>(i) / (R * C);
@@ -30,7 +29,6 @@ struct NormOracle {
     var.assign(groups, 0);
     for (size_t i = 0; i < x.size(); ++i) mean[group(i)] += x[i] / m;
     for (size_t i = 0; i < x.size(); ++i) var[group(i)] += (x[i] - mean[group(i)]) * (x[i] - mean[group(i)]) / m;
-    if (!frozen_mean.empty()) mean = frozen_mean, var = frozen_var;
   }
 
   [[nodiscard]] std::vector<double> forward() const {

@@ -37,14 +37,13 @@ struct Gradients {
 
 // Adds to gradients that hold `before`, or overwrites NaN.
 Gradients backward(const Floats& x, const Floats& y, const Floats& grad_y, const Floats& mean, const Floats& rstd,
-                   const Floats& weight, Activation activation, BatchNormMode mode, Accumulate accumulate,
-                   int threads = 1) {
+                   const Floats& weight, Activation activation, Accumulate accumulate, int threads = 1) {
   Cpu cpu(threads);
   const int64_t C = weight.size();
   const float before = accumulate == Accumulate::add ? 0.5f : kNaN;
   Gradients g{Floats(x.shape, before), Floats({C}, before), Floats({C}, before)};
   Floats workspace({batch_norm_workspace(x.size() / C, C)});
-  batch_norm_backward(cpu, x.view(), y.view(), grad_y.view(), mean.view(), rstd.view(), weight.view(), activation, mode,
+  batch_norm_backward(cpu, x.view(), y.view(), grad_y.view(), mean.view(), rstd.view(), weight.view(), activation,
                       g.x.view(), accumulate, g.weight.view(), g.bias.view(), accumulate, workspace.view());
   return g;
 }
@@ -56,10 +55,7 @@ const Floats kX({2, 2, 2, 2}, {1.37097677f, -0.172464229f, 1.81600692f, 0.687925
 const Floats kWeight({2}, {1, 0.5f}), kBias({2}, {0, 0.1f});
 
 TEST(BatchNorm, WorkedExampleWithStoredStatistics) {
-  Cpu cpu(1);
-  const Floats mean({2}, {0.1f, -0.2f}), var({2}, {1, 2});
-  Floats rstd({2});
-  reciprocal_std(cpu, var.view(), 1e-5f, rstd.view());
+  const Floats mean({2}, {0.1f, -0.2f}), rstd({2}, {1 / std::sqrt(1 + 1e-5f), 1 / std::sqrt(2 + 1e-5f)});
   const Floats y = normalize(kX, mean, rstd, kWeight, kBias, Activation::none);
   expect_near(y.values,
               std::vector<double>{1.27097041, 0.109735341, 1.71599834, 0.413928337, -0.479369012, 0.572932851,
@@ -117,40 +113,31 @@ TEST(BatchNorm, OneRowAndConstantChannels) {
 TEST(BatchNorm, GradientsAgainstCentralDifferences) {
   const Floats x = random_array({2, 3, 2, 3}, 2), grad_y = random_array({2, 3, 2, 3}, 3);
   const Floats weight = random_array({3}, 4, 0.5f, 1.5f), bias = random_array({3}, 5);
-  for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
-    for (const Activation activation : {Activation::none, Activation::relu})
-      for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
-        Cpu cpu(1);
-        NormOracle oracle{.N = 1,
-                          .R = 12,
-                          .C = 3,
-                          .G = 3,
-                          .relu = activation == Activation::relu,
-                          .x = as_doubles(x.values),
-                          .weight = as_doubles(weight.values),
-                          .bias = as_doubles(bias.values)};
-        Statistics s = statistics(x);
-        if (mode == BatchNormMode::frozen) {
-          s.mean.values = {0.1f, -0.2f, 0.3f};
-          const Floats var({3}, {0.5f, 1, 2});
-          reciprocal_std(cpu, var.view(), 1e-5f, s.rstd.view());
-          oracle.frozen_mean = as_doubles(s.mean.values);
-          oracle.frozen_var = as_doubles(var.values);
-        }
-        const Floats y = normalize(x, s.mean, s.rstd, weight, bias, activation);
-        const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, activation, mode, accumulate);
-        const std::vector<double> dy = as_doubles(grad_y.values);
-        const double before = accumulate == Accumulate::add ? 0.5 : 0;
-        const auto want = [&](std::vector<double> NormOracle::*values) {
-          std::vector<double> result = oracle.gradient(values, dy);
-          for (double& v : result) v += before;
-          return result;
-        };
-        // Values of order 1 in float; the differences themselves are good to 1e-9.
-        expect_near(g.x.values, want(&NormOracle::x), 5e-6);
-        expect_near(g.weight.values, want(&NormOracle::weight), 5e-6);
-        expect_near(g.bias.values, want(&NormOracle::bias), 5e-6);
-      }
+  for (const Activation activation : {Activation::none, Activation::relu})
+    for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
+      NormOracle oracle{.N = 1,
+                        .R = 12,
+                        .C = 3,
+                        .G = 3,
+                        .relu = activation == Activation::relu,
+                        .x = as_doubles(x.values),
+                        .weight = as_doubles(weight.values),
+                        .bias = as_doubles(bias.values)};
+      const Statistics s = statistics(x);
+      const Floats y = normalize(x, s.mean, s.rstd, weight, bias, activation);
+      const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, activation, accumulate);
+      const std::vector<double> dy = as_doubles(grad_y.values);
+      const double before = accumulate == Accumulate::add ? 0.5 : 0;
+      const auto want = [&](std::vector<double> NormOracle::*values) {
+        std::vector<double> result = oracle.gradient(values, dy);
+        for (double& v : result) v += before;
+        return result;
+      };
+      // Values of order 1 in float; the differences themselves are good to 1e-9.
+      expect_near(g.x.values, want(&NormOracle::x), 5e-6);
+      expect_near(g.weight.values, want(&NormOracle::weight), 5e-6);
+      expect_near(g.bias.values, want(&NormOracle::bias), 5e-6);
+    }
 }
 
 TEST(BatchNorm, ChunksTilesAndThreads) {
@@ -175,8 +162,7 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
     expect_near(y.values, oracle.forward(), 5e-6);
     EXPECT_EQ(y.values, normalize(x, one.mean, one.rstd, weight, bias, Activation::relu, 3).values);
     const auto run = [&](int threads) {
-      return backward(x, y, grad_y, one.mean, one.rstd, weight, Activation::relu, BatchNormMode::batch,
-                      Accumulate::overwrite, threads);
+      return backward(x, y, grad_y, one.mean, one.rstd, weight, Activation::relu, Accumulate::overwrite, threads);
     };
     const Gradients g = run(1), again = run(3);
     EXPECT_EQ(g.x.values, again.x.values);
@@ -198,51 +184,53 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
 TEST(BatchNorm, Bfloat16MapsAreTheFloatResultsRounded) {
   Cpu cpu(1);
   for (const Shape& shape : {Shape{3, 41, 17, 20}, Shape{70, 300}, Shape{1, 7}})
-    for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
-      for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
-        SCOPED_TRACE(shape.to_string());
-        const int64_t C = shape.dim(-1);
-        const Floats x(shape, rounded(random_array(shape, 11, 250, 260).values)),
-            weight = random_array({C}, 13), grad_y(shape, rounded(random_array(shape, 12).values)),
-            bias = random_array({C}, 14);
-        const Array<bfloat16> x_stored(shape, stored<bfloat16>(x.values)),
-            grad_y_stored(shape, stored<bfloat16>(grad_y.values));
-        Statistics s = statistics(x), again = statistics(x);
-        Floats workspace({batch_norm_workspace(x.size() / C, C)});
-        batch_norm_statistics<bfloat16>(cpu, x_stored.view(), 1e-5f, 0.1f, again.mean.view(), again.rstd.view(), {}, {},
-                                        workspace.view());
-        EXPECT_EQ(again.mean.values, s.mean.values);
-        EXPECT_EQ(again.rstd.values, s.rstd.values);
-        Floats y = normalize(x, s.mean, s.rstd, weight, bias, Activation::relu);
-        Array<bfloat16> y_stored(shape), grad_x(shape, to_bfloat16(0.5f));
-        batch_norm(cpu, x_stored.view(), s.mean.view(), s.rstd.view(), weight.view(), bias.view(), Activation::relu,
-                   y_stored.view());
-        EXPECT_EQ(widened(y_stored.values), rounded(y.values));
-        y.values = widened(y_stored.values);
-        const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, Activation::relu, mode, accumulate);
-        Floats grad_weight({C}, 0.5f), grad_bias({C}, 0.5f);
-        batch_norm_backward(cpu, x_stored.view(), y_stored.view(), grad_y_stored.view(), s.mean.view(), s.rstd.view(),
-                            weight.view(), Activation::relu, mode, grad_x.view(), accumulate, grad_weight.view(),
-                            grad_bias.view(), accumulate, workspace.view());
-        EXPECT_EQ(widened(grad_x.values), rounded(g.x.values));
-        EXPECT_EQ(grad_weight.values, g.weight.values);
-        EXPECT_EQ(grad_bias.values, g.bias.values);
-      }
+    for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
+      SCOPED_TRACE(shape.to_string());
+      const int64_t C = shape.dim(-1);
+      const Floats x(shape, rounded(random_array(shape, 11, 250, 260).values)),
+          weight = random_array({C}, 13), grad_y(shape, rounded(random_array(shape, 12).values)),
+          bias = random_array({C}, 14);
+      const Array<bfloat16> x_stored(shape, stored<bfloat16>(x.values)),
+          grad_y_stored(shape, stored<bfloat16>(grad_y.values));
+      Statistics s = statistics(x), again = statistics(x);
+      Floats workspace({batch_norm_workspace(x.size() / C, C)});
+      batch_norm_statistics<bfloat16>(cpu, x_stored.view(), 1e-5f, 0.1f, again.mean.view(), again.rstd.view(), {}, {},
+                                      workspace.view());
+      EXPECT_EQ(again.mean.values, s.mean.values);
+      EXPECT_EQ(again.rstd.values, s.rstd.values);
+      Floats y = normalize(x, s.mean, s.rstd, weight, bias, Activation::relu);
+      Array<bfloat16> y_stored(shape), grad_x(shape, to_bfloat16(0.5f));
+      batch_norm(cpu, x_stored.view(), s.mean.view(), s.rstd.view(), weight.view(), bias.view(), Activation::relu,
+                 y_stored.view());
+      EXPECT_EQ(widened(y_stored.values), rounded(y.values));
+      y.values = widened(y_stored.values);
+      const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, Activation::relu, accumulate);
+      Floats grad_weight({C}, 0.5f), grad_bias({C}, 0.5f);
+      batch_norm_backward(cpu, x_stored.view(), y_stored.view(), grad_y_stored.view(), s.mean.view(), s.rstd.view(),
+                          weight.view(), Activation::relu, grad_x.view(), accumulate, grad_weight.view(),
+                          grad_bias.view(), accumulate, workspace.view());
+      EXPECT_EQ(widened(grad_x.values), rounded(g.x.values));
+      EXPECT_EQ(grad_weight.values, g.weight.values);
+      EXPECT_EQ(grad_bias.values, g.bias.values);
+    }
 }
 
 TEST(BatchNorm, LeavesOutWhatIsNotAskedFor) {
   Cpu cpu(1);
   const Floats grad_y = random_array({5, 2}, 10), mean({2}, 0.0f), rstd({2}, 2.0f), weight({2}, {1, 3});
-  Floats grad_x({5, 2});
-  // Frozen, no parameters: neither x nor a workspace.
-  batch_norm_backward(cpu, {}, {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      BatchNormMode::frozen, grad_x.view(), Accumulate::overwrite, {}, {}, Accumulate::overwrite, {});
-  for (int64_t i = 0; i < 10; ++i) EXPECT_EQ(grad_x[i], grad_y[i] * 2 * weight[i % 2]);
   // Parameters only.
   Floats grad_weight({2}), grad_bias({2}), workspace({batch_norm_workspace(5, 2)});
   batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      BatchNormMode::batch, {}, Accumulate::overwrite, grad_weight.view(), grad_bias.view(),
-                      Accumulate::overwrite, workspace.view());
+                      {}, Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite,
+                      workspace.view());
+  // The map only.
+  Floats grad_x({5, 2}), grad_x_alone({5, 2});
+  batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
+                      grad_x.view(), Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite,
+                      workspace.view());
+  batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
+                      grad_x_alone.view(), Accumulate::overwrite, {}, {}, Accumulate::overwrite, workspace.view());
+  EXPECT_EQ(grad_x_alone.values, grad_x.values);
   double squares = 0;
   for (int64_t r = 0; r < 5; ++r)
     squares += 2.0 * static_cast<double>(grad_y[2 * r]) * static_cast<double>(grad_y[2 * r]);
@@ -254,9 +242,8 @@ TEST(BatchNorm, EmptyAndWrongShapes) {
   Floats x({0, 4, 4, 2}, std::vector<float>{}), two({2}, 1.0f), three({3}, 1.0f);
   batch_norm(cpu, x.view(), two.view(), two.view(), two.view(), two.view(), Activation::relu, x.view());
   Floats grad_weight({2}), grad_bias({2});
-  batch_norm_backward(cpu, x.view(), x.view(), x.view(), two.view(), two.view(), two.view(), Activation::relu,
-                      BatchNormMode::batch, x.view(), Accumulate::overwrite, grad_weight.view(), grad_bias.view(),
-                      Accumulate::overwrite, {});
+  batch_norm_backward(cpu, x.view(), x.view(), x.view(), two.view(), two.view(), two.view(), Activation::relu, x.view(),
+                      Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite, {});
   EXPECT_EQ(grad_weight.values, (std::vector<float>{0, 0}));
   EXPECT_EQ(grad_bias.values, (std::vector<float>{0, 0}));
   EXPECT_THROW(batch_norm_statistics(cpu, x.view(), 1e-5f, 0.1f, two.view(), two.view(), {}, {}, {}),

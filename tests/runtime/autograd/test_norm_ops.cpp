@@ -6,7 +6,6 @@
 namespace gradlibra {
 namespace {
 
-using kernels::BatchNormMode;
 using ops::Activation;
 using testing::Doubles;
 using testing::GradientCheck;
@@ -35,41 +34,29 @@ struct Buffers {
 };
 
 TEST_F(NormOps, GradientsOfBatchNorm) {
-  for (const BatchNormMode mode : {BatchNormMode::frozen, BatchNormMode::batch})
-    for (const Activation activation : {Activation::none, Activation::relu}) {
-      SCOPED_TRACE(mode == BatchNormMode::batch ? "batch statistics" : "stored statistics");
-      constexpr int64_t kRows = 2 * 3 * 5, kChannels = 3;
-      const std::vector<float> mean = random_array({kChannels}, 8).values,
-                               var = random_array({kChannels}, 9, 0.5f, 2).values;
-      Buffers buffers(context, mean, var);
-      GradientCheck check;
-      check.inputs = {random_input({2, 3, 5, kChannels}, 1), random_input({kChannels}, 2, 0.5f, 1.5f),
-                      random_input({kChannels}, 3)};
-      check.op = [&](Tape& tape, const std::vector<Var>& v) {
-        return ops::batch_norm(tape, v[0], v[1], v[2], buffers.options(), mode, activation);
-      };
-      check.oracle = [&](const std::vector<Doubles>& v) {
-        NormOracle oracle{.N = 1,
-                          .R = kRows,
-                          .C = kChannels,
-                          .G = kChannels,
-                          .relu = activation == Activation::relu,
-                          .x = v[0],
-                          .weight = v[1],
-                          .bias = v[2]};
-        if (mode == BatchNormMode::frozen) {
-          oracle.frozen_mean.assign(mean.begin(), mean.end());
-          oracle.frozen_var.assign(var.begin(), var.end());
-        }
-        return oracle.forward();
-      };
-      check.trained_alone = {{0}, {1, 2}};
-      check.run(context);
-      if (mode == BatchNormMode::frozen) {
-        EXPECT_EQ(context.download<float>(buffers.running_mean.value), mean);
-        EXPECT_EQ(context.download<float>(buffers.running_var.value), var);
-      }
-    }
+  for (const Activation activation : {Activation::none, Activation::relu}) {
+    constexpr int64_t kRows = 2 * 3 * 5, kChannels = 3;
+    Buffers buffers(context, random_array({kChannels}, 8).values, random_array({kChannels}, 9, 0.5f, 2).values);
+    GradientCheck check;
+    check.inputs = {random_input({2, 3, 5, kChannels}, 1), random_input({kChannels}, 2, 0.5f, 1.5f),
+                    random_input({kChannels}, 3)};
+    check.op = [&](Tape& tape, const std::vector<Var>& v) {
+      return ops::batch_norm(tape, v[0], v[1], v[2], buffers.options(), activation);
+    };
+    check.oracle = [&](const std::vector<Doubles>& v) {
+      return NormOracle{.N = 1,
+                        .R = kRows,
+                        .C = kChannels,
+                        .G = kChannels,
+                        .relu = activation == Activation::relu,
+                        .x = v[0],
+                        .weight = v[1],
+                        .bias = v[2]}
+          .forward();
+    };
+    check.trained_alone = {{0}, {1, 2}};
+    check.run(context);
+  }
 }
 
 TEST_F(NormOps, BatchNormUpdatesRunningStatistics) {
@@ -78,7 +65,7 @@ TEST_F(NormOps, BatchNormUpdatesRunningStatistics) {
   Leaves leaves(context, inputs, {});
   const auto v = leaves.vars();
   Tape tape(context);
-  const Var y = ops::batch_norm(tape, v[0], v[1], v[2], buffers.options(), BatchNormMode::batch, Activation::none);
+  const Var y = ops::batch_norm(tape, v[0], v[1], v[2], buffers.options(), Activation::none);
   // Channel 0: mean 3, squared deviations 4 + 1 + 9, biased variance 14/3, unbiased 7. Channel 1 is constant.
   testing::expect_near(context.download<float>(y.node().value),
                        Doubles{-2 / std::sqrt(14.0 / 3), 0, -1 / std::sqrt(14.0 / 3), 0, 3 / std::sqrt(14.0 / 3), 0},
@@ -86,19 +73,6 @@ TEST_F(NormOps, BatchNormUpdatesRunningStatistics) {
   testing::expect_near(context.download<float>(buffers.running_mean.value),
                        Doubles{0.9 * 1 + 0.1 * 3, 0.9 * 10 + 0.1 * 2}, 1e-6);
   testing::expect_near(context.download<float>(buffers.running_var.value), Doubles{0.9 * 4 + 0.1 * 7, 0.9}, 1e-6);
-}
-
-TEST_F(NormOps, FrozenBatchNormOfAnEmptyBatch) {
-  Buffers buffers(context, {1, 10}, {4, 1});
-  const std::vector<Input> inputs{random_input({0, 3, 3, 2}, 1), random_input({2}, 2), random_input({2}, 3)};
-  Leaves leaves(context, inputs, {0, 1, 2});
-  const auto v = leaves.vars();
-  Tape tape(context);
-  const Var y = ops::batch_norm(tape, v[0], v[1], v[2], buffers.options(), BatchNormMode::frozen, Activation::relu);
-  seed_gradient(tape, y, {});
-  tape.backward();
-  EXPECT_EQ(leaves.gradient(1), std::vector<float>(2, 0.0f));
-  EXPECT_EQ(leaves.gradient(2), std::vector<float>(2, 0.0f));
 }
 
 TEST_F(NormOps, GradientsOfGroupNorm) {

@@ -15,9 +15,9 @@ namespace {
 TEST(Profiling, RangesNestAndPassResultsAndExceptions) {
   const Range outer("outer");
   int value = 7;
-  int& same = in_range("inner", [&]() -> int& { return value; });
+  int& same = profiled("inner", [&]() -> int& { return value; });
   EXPECT_EQ(&same, &value);
-  EXPECT_THROW(in_range("failing", [] { throw std::runtime_error("of the body"); }), std::runtime_error);
+  EXPECT_THROW(profiled("failing", [] { throw std::runtime_error("of the body"); }), std::runtime_error);
 }
 
 TEST(Profiling, RecordingOnTheHostIsNothing) {

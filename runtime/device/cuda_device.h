@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: MIT
-// A GPU's memory and streams behind runtime/device/memory.h.
+// A GPU's memory and streams behind runtime/device/device.h.
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "kernels/cuda.h"
-#include "runtime/device/memory.h"
+#include "runtime/device/cuda_handles.h"
+#include "runtime/device/device.h"
 
 namespace gradlibra {
-
-// A CUDA handle with its one owner.
-template <auto Destroy>
-struct Destroyer {
-  template <class T>
-  void operator()(T* handle) const noexcept {
-    Destroy(handle);
-  }
-};
-using Stream = std::unique_ptr<CUstream_st, Destroyer<cudaStreamDestroy>>;
-using Event = std::unique_ptr<CUevent_st, Destroyer<cudaEventDestroy>>;
-using PinnedMemory = std::unique_ptr<void, Destroyer<cudaFreeHost>>;
-
-[[nodiscard]] Stream make_stream();
-[[nodiscard]] Event make_event();
-[[nodiscard]] PinnedMemory make_pinned(size_t bytes);
 
 // Kernels and copies go to one stream, or to those of branches. Blocks come from the driver's pool, which keeps what it
 // has had from the device; they are taken on a stream of their own, so that one may also be taken while the first is
 // being captured.
-class CudaMemory final : public DeviceMemory {
+class CudaDevice final : public Device {
  public:
-  CudaMemory();
-  ~CudaMemory() override;
+  CudaDevice();
+  ~CudaDevice() override;
   // Of the current branch.
   [[nodiscard]] cudaStream_t stream() const { return current_; }
 

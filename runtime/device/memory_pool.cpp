@@ -1,36 +1,11 @@
 // SPDX-License-Identifier: MIT
-#include "runtime/device/memory.h"
+#include "runtime/device/memory_pool.h"
 
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
-#include <cstring>
-#include <new>
 #include <stdexcept>
 
 namespace gradlibra {
-
-void* HostMemory::allocate(size_t bytes) {
-  void* block = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (block == nullptr) throw std::bad_alloc();
-  return block;
-}
-
-void HostMemory::release(void* block, size_t) noexcept { std::free(block); }
-
-// memcpy and memset with a null pointer are undefined even for zero bytes.
-void HostMemory::copy_in(const void* host, void* device, size_t bytes) {
-  if (bytes > 0) std::memcpy(device, host, bytes);
-}
-void HostMemory::copy_out(const void* device, void* host, size_t bytes) {
-  if (bytes > 0) std::memcpy(host, device, bytes);
-}
-void HostMemory::copy(const void* from, void* to, size_t bytes) {
-  if (bytes > 0) std::memcpy(to, from, bytes);
-}
-void HostMemory::zero(void* block, size_t bytes) {
-  if (bytes > 0) std::memset(block, 0, bytes);
-}
 
 MemoryPool::~MemoryPool() {
   assert(in_use_ == 0 && "a tensor outlives its pool");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The memory pool: what it takes from its device, keeps, and gives back.
-#include "runtime/device/memory.h"
+#include "runtime/device/memory_pool.h"
 
 #include "runtime/device/transfer.h"
 
@@ -16,8 +16,8 @@
 namespace gradlibra {
 namespace {
 
-// Host memory that keeps account.
-class CountedMemory final : public DeviceMemory {
+// A host that keeps account.
+class CountedDevice final : public Device {
  public:
   void* allocate(size_t bytes) override {
     void* block = host_.allocate(bytes);
@@ -57,81 +57,81 @@ class CountedMemory final : public DeviceMemory {
   int allocations = 0, wrong_releases = 0;
 
  private:
-  HostMemory host_;
+  HostDevice host_;
 };
 
-TEST(HostMemory, BlocksAreAlignedAndWritable) {
-  HostMemory memory;
+TEST(HostDevice, BlocksAreAlignedAndWritable) {
+  HostDevice device;
   for (const size_t bytes : {size_t{1}, size_t{63}, size_t{64}, size_t{1000}, size_t{1} << 20}) {
-    void* block = memory.allocate(bytes);
+    void* block = device.allocate(bytes);
     EXPECT_EQ(reinterpret_cast<uintptr_t>(block) % 64, 0u) << bytes;
     std::memset(block, 1, bytes);
-    memory.release(block, bytes);
+    device.release(block, bytes);
   }
 }
 
-TEST(HostMemory, CopiesAndZeroes) {
-  HostMemory memory;
+TEST(HostDevice, CopiesAndZeroes) {
+  HostDevice device;
   std::vector<int> host{1, 2, 3, 4}, back(4, -1);
-  void* a = memory.allocate(16);
-  void* b = memory.allocate(16);
-  memory.copy_in(host.data(), a, 16);
-  memory.copy(a, b, 16);
-  memory.zero(a, 8);
-  memory.copy_out(b, back.data(), 16);
+  void* a = device.allocate(16);
+  void* b = device.allocate(16);
+  device.copy_in(host.data(), a, 16);
+  device.copy(a, b, 16);
+  device.zero(a, 8);
+  device.copy_out(b, back.data(), 16);
   EXPECT_EQ(back, host);
-  memory.copy_out(a, back.data(), 16);
+  device.copy_out(a, back.data(), 16);
   EXPECT_EQ(back, (std::vector<int>{0, 0, 3, 4}));
-  memory.copy_in(nullptr, a, 0);
-  memory.copy_out(a, nullptr, 0);
-  memory.copy(nullptr, nullptr, 0);
-  memory.zero(nullptr, 0);
-  memory.release(a, 16);
-  memory.release(b, 16);
+  device.copy_in(nullptr, a, 0);
+  device.copy_out(a, nullptr, 0);
+  device.copy(nullptr, nullptr, 0);
+  device.zero(nullptr, 0);
+  device.release(a, 16);
+  device.release(b, 16);
 }
 
 TEST(MemoryPool, ReusesABlockOfTheSameSize) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   void* first = pool.take(1000);
   pool.give(first, 1000);
   EXPECT_EQ(pool.take(1000), first);
-  EXPECT_EQ(memory.allocations, 1);
+  EXPECT_EQ(device.allocations, 1);
   void* second = pool.take(1000);  // the first is in use
   EXPECT_NE(second, first);
-  EXPECT_EQ(memory.allocations, 2);
+  EXPECT_EQ(device.allocations, 2);
   pool.give(first, 1000);
   pool.give(second, 1000);
 }
 
 TEST(MemoryPool, NearlyEqualSizesMeetAndDifferentOnesDoNot) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   void* large = pool.take(1'000'000);
   pool.give(large, 1'000'000);
   EXPECT_EQ(pool.take(1'000'100), large);
   pool.give(large, 1'000'100);
   void* small = pool.take(1000);
   EXPECT_NE(small, large);
-  EXPECT_LE(memory.live[small], 1024u);
+  EXPECT_LE(device.live[small], 1024u);
   pool.give(small, 1000);
 }
 
 // A block is never smaller than asked for, and wastes at most an eighth (256 bytes if small).
 TEST(MemoryPool, BlocksFit) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   for (size_t bytes = 0; bytes < 3'000'000; bytes = bytes * 9 / 8 + 1) {
     void* block = pool.take(bytes);
-    EXPECT_GE(memory.live[block], bytes);
-    EXPECT_LE(memory.live[block], bytes + std::max<size_t>(256, bytes / 8));
+    EXPECT_GE(device.live[block], bytes);
+    EXPECT_LE(device.live[block], bytes + std::max<size_t>(256, bytes / 8));
     pool.give(block, bytes);
   }
 }
 
 TEST(MemoryPool, CountsWhatIsReservedInUseAndAtThePeak) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   EXPECT_EQ(pool.bytes_reserved(), 0);
   EXPECT_EQ(pool.peak_bytes_in_use(), 0);
   void* a = pool.take(1024);
@@ -143,34 +143,34 @@ TEST(MemoryPool, CountsWhatIsReservedInUseAndAtThePeak) {
   EXPECT_EQ(pool.peak_bytes_in_use(), 3072);
   b = pool.take(2048);
   EXPECT_EQ(pool.peak_bytes_in_use(), 3072);
-  EXPECT_EQ(memory.live_bytes(), pool.bytes_reserved());
+  EXPECT_EQ(device.live_bytes(), pool.bytes_reserved());
   pool.give(a, 1024);
   pool.give(b, 2048);
   EXPECT_EQ(pool.bytes_in_use(), 0);
 }
 
 TEST(MemoryPool, TrimGivesBackWhatIsUnused) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   void* used = pool.take(1024);
   void* unused = pool.take(4096);
   pool.give(unused, 4096);
   pool.trim();
   EXPECT_EQ(pool.bytes_reserved(), 1024);
-  EXPECT_EQ(memory.live_bytes(), 1024);
-  EXPECT_EQ(memory.live.count(used), 1u);
+  EXPECT_EQ(device.live_bytes(), 1024);
+  EXPECT_EQ(device.live.count(used), 1u);
   pool.trim();
   EXPECT_EQ(pool.bytes_reserved(), 1024);
   void* again = pool.take(4096);
-  EXPECT_EQ(memory.allocations, 3);
+  EXPECT_EQ(device.allocations, 3);
   pool.give(again, 4096);
   pool.give(used, 1024);
 }
 
 TEST(MemoryPool, GivesEverythingBackAtTheEnd) {
-  CountedMemory memory;
+  CountedDevice device;
   {
-    MemoryPool pool(memory);
+    MemoryPool pool(device);
     std::vector<void*> blocks;
     for (size_t bytes = 1; bytes < 100'000; bytes *= 3) blocks.push_back(pool.take(bytes));
     size_t bytes = 1;
@@ -179,13 +179,13 @@ TEST(MemoryPool, GivesEverythingBackAtTheEnd) {
       bytes *= 3;
     }
   }
-  EXPECT_TRUE(memory.live.empty());
-  EXPECT_EQ(memory.wrong_releases, 0);
+  EXPECT_TRUE(device.live.empty());
+  EXPECT_EQ(device.wrong_releases, 0);
 }
 
 TEST(MemoryPool, ABranchReusesItsOwnBlocksAndNobodyElses) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   void* before = pool.take(1000);
   void* unused = pool.take(1000);
   pool.give(unused, 1000);
@@ -212,9 +212,9 @@ TEST(MemoryPool, ABranchReusesItsOwnBlocksAndNobodyElses) {
   EXPECT_NE(fifth, third);
   pool.join();
 
-  EXPECT_EQ(memory.allocations, 6);
+  EXPECT_EQ(device.allocations, 6);
   std::vector<void*> taken{first, second, fourth, fifth, pool.take(1000), pool.take(1000)};
-  EXPECT_EQ(memory.allocations, 6);  // all of them are free for everybody again
+  EXPECT_EQ(device.allocations, 6);  // all of them are free for everybody again
   EXPECT_EQ(std::set<void*>(taken.begin(), taken.end()).size(), 6u);
   // What a branch took and gives back in a later fork is its own still: nobody but it has used it since.
   pool.fork();
@@ -227,8 +227,8 @@ TEST(MemoryPool, ABranchReusesItsOwnBlocksAndNobodyElses) {
 }
 
 TEST(MemoryPool, ForksDoNotNest) {
-  CountedMemory memory;
-  MemoryPool pool(memory);
+  CountedDevice device;
+  MemoryPool pool(device);
   pool.fork();
   EXPECT_THROW(pool.fork(), std::logic_error);
   pool.join();
@@ -237,9 +237,9 @@ TEST(MemoryPool, ForksDoNotNest) {
 }
 
 TEST(MemoryPool, BlocksOfARecordingAreKeptBackUntilRestored) {
-  CountedMemory memory;
+  CountedDevice device;
   {
-    MemoryPool pool(memory);
+    MemoryPool pool(device);
     void* before = pool.take(1000);
     pool.give(before, 1000);
     pool.start_recording();
@@ -252,7 +252,7 @@ TEST(MemoryPool, BlocksOfARecordingAreKeptBackUntilRestored) {
     void* other = pool.take(1000);
     EXPECT_NE(other, used);
     pool.trim();  // leaves what belongs to the recording alone
-    EXPECT_TRUE(memory.live.contains(used));
+    EXPECT_TRUE(device.live.contains(used));
     pool.restore(blocks);
     EXPECT_EQ(pool.take(1000), used);
     pool.give(used, 1000);
@@ -264,8 +264,8 @@ TEST(MemoryPool, BlocksOfARecordingAreKeptBackUntilRestored) {
     pool.give(kept, 1000);
     pool.give(other, 1000);
   }
-  EXPECT_EQ(memory.live_bytes(), 0);
-  EXPECT_EQ(memory.wrong_releases, 0);
+  EXPECT_EQ(device.live_bytes(), 0);
+  EXPECT_EQ(device.wrong_releases, 0);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "runtime/device/cuda_memory.h"
+#include "runtime/device/cuda_device.h"
 
 #include "runtime/device/transfer.h"
 
@@ -13,24 +13,6 @@
 
 namespace gradlibra {
 
-Stream make_stream() {
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  return Stream(stream);
-}
-
-Event make_event() {
-  cudaEvent_t event = nullptr;
-  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  return Event(event);
-}
-
-PinnedMemory make_pinned(size_t bytes) {
-  void* block = nullptr;
-  check(cudaMallocHost(&block, bytes));
-  return PinnedMemory(block);
-}
-
 namespace {
 
 // Two slots in turn: while the device works on one batch, the next is on its way. A batch goes from pageable to
@@ -38,11 +20,11 @@ namespace {
 // copy on the device.
 class CudaPrefetch final : public Prefetch {
  public:
-  explicit CudaPrefetch(CudaMemory& memory) : memory_(memory) {}
+  explicit CudaPrefetch(CudaDevice& device) : device_(device) {}
   ~CudaPrefetch() override {
     cudaStreamSynchronize(stream_.get());
     for (Slot& slot : slots_)
-      if (slot.device != nullptr) memory_.release(slot.device, slot.bytes);
+      if (slot.device != nullptr) device_.release(slot.device, slot.bytes);
   }
 
   void stage(std::span<const Item> items) override {
@@ -65,14 +47,14 @@ class CudaPrefetch final : public Prefetch {
 
   void deliver() override {
     Slot& slot = slots_[current_];
-    check(cudaStreamWaitEvent(memory_.stream(), slot.uploaded.get(), 0));
+    check(cudaStreamWaitEvent(device_.stream(), slot.uploaded.get(), 0));
     const auto* at = static_cast<const std::byte*>(slot.device);
     for (const Item& item : slot.items) {
-      memory_.copy(at, item.to->data(), item.to->bytes());
+      device_.copy(at, item.to->data(), item.to->bytes());
       at += padded(item.to->bytes());
     }
     slot.items.clear();
-    check(cudaEventRecord(slot.delivered.get(), memory_.stream()));
+    check(cudaEventRecord(slot.delivered.get(), device_.stream()));
   }
 
  private:
@@ -87,16 +69,16 @@ class CudaPrefetch final : public Prefetch {
   static size_t padded(size_t bytes) { return (bytes + 255) / 256 * 256; }
   void reserve(Slot& slot, size_t bytes) {
     if (bytes <= slot.bytes) return;
-    memory_.synchronize();
-    if (slot.device != nullptr) memory_.release(slot.device, slot.bytes);
+    device_.synchronize();
+    if (slot.device != nullptr) device_.release(slot.device, slot.bytes);
     slot.device = nullptr;
     slot.bytes = 0;
-    slot.device = memory_.allocate(bytes);
+    slot.device = device_.allocate(bytes);
     slot.pinned = make_pinned(bytes);
     slot.bytes = bytes;
   }
 
-  CudaMemory& memory_;
+  CudaDevice& device_;
   Stream stream_ = make_stream();
   std::array<Slot, 2> slots_;
   size_t current_ = 0;
@@ -104,7 +86,7 @@ class CudaPrefetch final : public Prefetch {
 
 class CudaReadback final : public Readback {
  public:
-  explicit CudaReadback(CudaMemory& memory) : memory_(memory) {}
+  explicit CudaReadback(CudaDevice& device) : device_(device) {}
 
   void start(const Tensor& doubles) override {
     if (pending_.size() == kPending) throw std::logic_error("Readback: too many values under way");
@@ -118,8 +100,8 @@ class CudaReadback final : public Readback {
     slot.count = count;
     if (count > 0)
       check(cudaMemcpyAsync(slot.pinned.get(), doubles.view<double>().data(), doubles.bytes(), cudaMemcpyDeviceToHost,
-                            memory_.stream()));
-    check(cudaEventRecord(slot.done.get(), memory_.stream()));
+                            device_.stream()));
+    check(cudaEventRecord(slot.done.get(), device_.stream()));
     pending_.push_back(&slot);
   }
 
@@ -138,7 +120,7 @@ class CudaReadback final : public Readback {
     size_t capacity = 0, count = 0;
     Event done = make_event();
   };
-  CudaMemory& memory_;
+  CudaDevice& device_;
   std::array<Slot, kPending> slots_;
   size_t next_ = 0;
   std::deque<const Slot*> pending_;
@@ -163,7 +145,7 @@ class CudaGraph final : public CapturedWork {
 
 }  // namespace
 
-CudaMemory::CudaMemory() : stream_(make_stream()), allocation_stream_(make_stream()), current_(stream_.get()) {
+CudaDevice::CudaDevice() : stream_(make_stream()), allocation_stream_(make_stream()), current_(stream_.get()) {
   int device = 0;
   check(cudaGetDevice(&device));
   cudaMemPool_t pool = nullptr;
@@ -172,13 +154,13 @@ CudaMemory::CudaMemory() : stream_(make_stream()), allocation_stream_(make_strea
   check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_everything));
 }
 
-CudaMemory::~CudaMemory() {
+CudaDevice::~CudaDevice() {
   for (const Branch& branch : branches_) cudaStreamSynchronize(branch.stream.get());
   cudaStreamSynchronize(stream_.get());
   cudaStreamSynchronize(allocation_stream_.get());
 }
 
-void* CudaMemory::allocate(size_t bytes) {
+void* CudaDevice::allocate(size_t bytes) {
   void* block = nullptr;
   // While this thread captures the work's stream, waiting for another one is refused unless it says that it knows.
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -197,29 +179,29 @@ void* CudaMemory::allocate(size_t bytes) {
 }
 
 // On the work's stream: whatever still uses the block was enqueued before.
-void CudaMemory::release(void* block, size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
+void CudaDevice::release(void* block, size_t) noexcept { cudaFreeAsync(block, stream_.get()); }
 
-void CudaMemory::copy_in(const void* host, void* device, size_t bytes) {
+void CudaDevice::copy_in(const void* host, void* device, size_t bytes) {
   if (bytes > 0) check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, current_));
 }
 
-void CudaMemory::copy_out(const void* device, void* host, size_t bytes) {
+void CudaDevice::copy_out(const void* device, void* host, size_t bytes) {
   if (bytes > 0) check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, current_));
   synchronize();
 }
 
-void CudaMemory::copy(const void* from, void* to, size_t bytes) {
+void CudaDevice::copy(const void* from, void* to, size_t bytes) {
   if (bytes > 0) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, current_));
 }
 
-void CudaMemory::zero(void* block, size_t bytes) {
+void CudaDevice::zero(void* block, size_t bytes) {
   if (bytes > 0) check(cudaMemsetAsync(block, 0, bytes, current_));
 }
 
-void CudaMemory::synchronize() { check(cudaStreamSynchronize(current_)); }
+void CudaDevice::synchronize() { check(cudaStreamSynchronize(current_)); }
 
-void CudaMemory::fork(int count) {
-  if (forked_ > 0) throw std::logic_error("CudaMemory: forks do not nest");
+void CudaDevice::fork(int count) {
+  if (forked_ > 0) throw std::logic_error("CudaDevice: forks do not nest");
   if (count < 2) return;
   const auto others = static_cast<size_t>(count - 1);
   while (branches_.size() < others) branches_.emplace_back();
@@ -228,25 +210,25 @@ void CudaMemory::fork(int count) {
   for (size_t b = 0; b < forked_; ++b) check(cudaStreamWaitEvent(branches_[b].stream.get(), fork_.get(), 0));
 }
 
-void CudaMemory::use_branch(int branch) {
+void CudaDevice::use_branch(int branch) {
   const auto index = static_cast<size_t>(branch);
-  require(index <= forked_, "CudaMemory::use_branch", "there are " + std::to_string(forked_ + 1) + " branches");
+  require(index <= forked_, "CudaDevice::use_branch", "there are " + std::to_string(forked_ + 1) + " branches");
   current_ = index == 0 ? stream_.get() : branches_[index - 1].stream.get();
 }
 
-int CudaMemory::mark() {
+int CudaDevice::mark() {
   if (marked_ == marks_.size()) marks_.push_back(make_event());
   check(cudaEventRecord(marks_[marked_].get(), current_));
   return static_cast<int>(marked_++);
 }
 
-void CudaMemory::await(int mark) {
+void CudaDevice::await(int mark) {
   const auto index = static_cast<size_t>(mark);
-  require(index < marked_, "CudaMemory::await", "no such mark since the last join");
+  require(index < marked_, "CudaDevice::await", "no such mark since the last join");
   check(cudaStreamWaitEvent(current_, marks_[index].get(), 0));
 }
 
-void CudaMemory::join() {
+void CudaDevice::join() {
   current_ = stream_.get();
   marked_ = 0;
   const size_t count = std::exchange(forked_, 0);
@@ -256,10 +238,10 @@ void CudaMemory::join() {
   }
 }
 
-std::unique_ptr<Prefetch> CudaMemory::make_prefetch() { return std::make_unique<CudaPrefetch>(*this); }
-std::unique_ptr<Readback> CudaMemory::make_readback() { return std::make_unique<CudaReadback>(*this); }
+std::unique_ptr<Prefetch> CudaDevice::make_prefetch() { return std::make_unique<CudaPrefetch>(*this); }
+std::unique_ptr<Readback> CudaDevice::make_readback() { return std::make_unique<CudaReadback>(*this); }
 
-std::unique_ptr<CapturedWork> CudaMemory::capture(const std::function<void()>& body) {
+std::unique_ptr<CapturedWork> CudaDevice::capture(const std::function<void()>& body) {
   check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal));
   cudaGraph_t graph = nullptr;
   try {
