@@ -7,6 +7,7 @@
 #include "kernels/image_normalize.h"
 #include "models/heads/make_head.h"
 #include "models/heads/select_detections.h"
+#include "models/necks/make_neck.h"
 #include "runtime/device/profiling.h"
 
 namespace gradlibra {
@@ -44,7 +45,7 @@ Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classe
   if (config.pixel_mean.size() != 3 || config.pixel_std.size() != 3)
     throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
   backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
-  neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
+  neck_ = make_neck(config, *parameters_, backbone_->channels());
   parameters_->enter(Section::head);
   head_parameters_.first = parameters_->all().size();
   head_ = make_head(*parameters_, neck_->pyramid());
@@ -76,8 +77,9 @@ std::vector<Var> Detector::pyramid(Tape& tape, Var input) const {
 std::vector<LossTerm> Detector::loss(Tape& tape, Var input, const GroundTruth& truth,
                                      Communicator& communicator) const {
   // The pyramid's levels pass through one head, each in a branch of its own. Detection needs no memory for that.
-  if (context_.has_branches() && !parameters_->has_branch_grads())
-    parameters_->share_between_branches(head_parameters_, static_cast<int>(neck_->pyramid().strides.size()));
+  const auto levels = static_cast<int>(neck_->pyramid().strides.size());
+  if (levels > 1 && context_.has_branches() && !parameters_->has_branch_grads())
+    parameters_->share_between_branches(head_parameters_, levels);
   return head_->loss(tape, pyramid(tape, input), truth, communicator);
 }
 

@@ -12,7 +12,7 @@
 #include "models/classes.h"
 #include "models/config.h"
 #include "models/heads/head.h"
-#include "models/necks/fpn.h"
+#include "models/necks/neck.h"
 #include "models/targets.h"
 #include "runtime/training/parameters.h"
 
@@ -79,7 +79,7 @@ class Detector {
   ClassInfo classes_;
   std::unique_ptr<ParameterStore> parameters_;
   std::unique_ptr<ResNet> backbone_;
-  std::unique_ptr<Fpn> neck_;
+  std::unique_ptr<Neck> neck_;
   std::unique_ptr<Head> head_;
   ParameterStore::Range head_parameters_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "models/layers.h"
 
+#include "kernels/elementwise.h"
+
 namespace gradlibra {
 
 namespace {
@@ -44,6 +46,20 @@ BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, i
 Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, NormStatistics mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded) const {
   const ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
+  if (mode == NormStatistics::stored && conv.bias != nullptr) {
+    // conv + bias - mean is conv - (mean - bias): a norm about another mean.
+    require(!tape.recording() && !folded.weight, "BatchNormLayer", "a bias before stored statistics does not train");
+    Node mean;
+    mean.value = tape.buffer(running_mean->node.value.shape());
+    tape.run([&](auto& device) {
+      kernels::copy(device, std::as_const(running_mean->node.value).view(), mean.value.view(), Accumulate::overwrite);
+      kernels::scale(device, std::as_const(conv.bias->node.value).view(), -1, mean.value.view(), Accumulate::add);
+    });
+    const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias),
+                                         {&mean, statistics.running_var}, conv.shape, residual, activation);
+    conv.add_cost(tape, y);
+    return y;
+  }
   if (mode == NormStatistics::stored) {
     const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias), statistics, conv.shape,
                                          residual, activation, folded);
@@ -86,6 +102,18 @@ ConvModule::ConvModule(ParameterStore& store, const std::string& name, int in, i
 Var ConvModule::operator()(Tape& tape, Var x, ops::Activation activation) const {
   if (!has_norm) return conv(tape, x, activation);
   return norm(tape, conv(tape, x), activation);
+}
+
+ConvBatchNorm::ConvBatchNorm(ParameterStore& store, const std::string& name, int in, int out,
+                             ConvLayer::Options options) {
+  options.bias = false;
+  conv = ConvLayer(store, name + ".conv", in, out, options);
+  norm = BatchNormLayer(store, name + ".bn", out, /*trainable=*/true, 1);
+}
+
+Var ConvBatchNorm::operator()(Tape& tape, Var x) const {
+  const NormStatistics mode = tape.recording() ? NormStatistics::batch : NormStatistics::stored;
+  return norm.after(conv, tape, x, mode, Var(), ops::Activation::relu);
 }
 
 }  // namespace gradlibra

@@ -47,7 +47,7 @@ struct BatchNormLayer {
   BatchNormLayer() = default;
   BatchNormLayer(ParameterStore& store, const std::string& name, int channels, bool trainable, double weight_init);
   // activation(norm(conv(x)) + residual); the residual may be an empty Var. With stored statistics norm and convolution
-  // are one.
+  // are one; a convolution with a bias is then for inference only.
   [[nodiscard]] Var after(const ConvLayer& conv, Tape& tape, Var x, NormStatistics mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded = {}) const;
   // What `after` folds for itself if it is not given it.
@@ -77,6 +77,17 @@ struct ConvModule {
   ConvLayer conv;
   GroupNormLayer norm;
   bool has_norm = false;
+};
+
+// MMDetection's ConvModule with a batch norm that trains: `name`.conv without a bias, `name`.bn, ReLU. A recorded step
+// takes the batch's statistics, inference the stored ones.
+struct ConvBatchNorm {
+  ConvBatchNorm() = default;
+  ConvBatchNorm(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options);
+  [[nodiscard]] Var operator()(Tape& tape, Var x) const;
+
+  ConvLayer conv;
+  BatchNormLayer norm;
 };
 
 }  // namespace gradlibra

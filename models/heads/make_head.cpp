@@ -5,6 +5,7 @@
 
 #include "models/config.h"
 #include "models/heads/reppoints_head.h"
+#include "models/heads/yolof_head.h"
 
 namespace gradlibra {
 
@@ -22,6 +23,13 @@ constexpr Kind kKinds[] = {
        return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
                                               make_classification_loss(config.loss, classes),
                                               parse_normalizer(config.loss.normalizer));
+     }},
+    {"yolof",
+     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
+        const ClassInfo& classes) -> std::unique_ptr<Head> {
+       return std::make_unique<YolofHead>(store, config.yolof, pyramid, classes.count(),
+                                          make_classification_loss(config.loss, classes),
+                                          parse_normalizer(config.loss.normalizer));
      }},
 };
 

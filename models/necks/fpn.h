@@ -7,20 +7,20 @@
 
 #include "models/config.h"
 #include "models/layers.h"
-#include "models/pyramid.h"
+#include "models/necks/neck.h"
 
 namespace gradlibra {
 
-class Fpn {
+class Fpn final : public Neck {
  public:
   // in_channels: of all backbone stages, C2 (stride 4) first. std::invalid_argument names the configuration key that
   // does not fit.
   Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> in_channels);
 
   // C2..C5 to num_outs levels of out_channels, the finest first.
-  [[nodiscard]] std::vector<Var> operator()(Tape& tape, std::span<const Var> stages) const;
+  [[nodiscard]] std::vector<Var> operator()(Tape& tape, std::span<const Var> stages) const override;
 
-  [[nodiscard]] const Pyramid& pyramid() const { return pyramid_; }
+  [[nodiscard]] const Pyramid& pyramid() const override { return pyramid_; }
 
  private:
   void add_extra_levels(Tape& tape, Var last_stage, Var last_lateral, std::vector<Var>& levels) const;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Worked examples from tests/vectors, and host arrays as views.
+// Worked examples from tests/vectors.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/view.h"
+#include "tests/kernels/vector_view.h"
 #include "tests/support.h"
 
 namespace gradlibra::testing {
@@ -44,17 +44,6 @@ std::vector<T> filler(const std::string& name, int64_t size, double lo, double h
     values.push_back(static_cast<T>(lo + (hi - lo) * state / 4294967296.0));
   }
   return values;
-}
-
-template <class T>
-View<T> view(std::vector<T>& values, Shape shape) {
-  EXPECT_EQ(static_cast<int64_t>(values.size()), shape.size());
-  return {values.data(), shape};
-}
-template <class T>
-View<const T> view(const std::vector<T>& values, Shape shape) {
-  EXPECT_EQ(static_cast<int64_t>(values.size()), shape.size());
-  return {values.data(), shape};
 }
 
 }  // namespace gradlibra::testing

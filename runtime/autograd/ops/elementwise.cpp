@@ -32,6 +32,21 @@ Var add_relu(Tape& tape, Var a, Var b) {
   return y;
 }
 
+Var add(Tape& tape, Var a, Var b) {
+  Var y = tape.make(a.shape(), a.requires_grad() || b.requires_grad(), a.dtype());
+  tape.run_map(a, [&]<class T>(auto& device) { kernels::add<T>(device, a.view<T>(), b.view<T>(), y.out<T>()); });
+  tape.on_backward(y, {a, b}, [=, &tape] {
+    if (a.requires_grad() && b.requires_grad())
+      tape.run_map(y, [&]<class T>(auto& device) {
+        const auto target = tape.grad_of<T>(a);
+        kernels::copy<T>(device, Tape::grad<T>(y), target.grad, target.mode);
+      });
+    // Last: the gradient's own memory may be handed on.
+    tape.pass_grad(y, b.requires_grad() ? b : a);
+  });
+  return y;
+}
+
 Var to_float(Tape& tape, Var x) {
   if (x.dtype() == DType::f32) return x;
   Var y = tape.make(x.shape(), x.requires_grad());

@@ -8,6 +8,7 @@ namespace gradlibra::ops {
 
 [[nodiscard]] Var relu(Tape&, Var x);
 [[nodiscard]] Var add_relu(Tape&, Var a, Var b);
+[[nodiscard]] Var add(Tape&, Var a, Var b);
 
 // A bfloat16 map as float, a float map as it is: from here on (offsets, boxes, losses) nothing is rounded.
 [[nodiscard]] Var to_float(Tape&, Var x);
