@@ -74,6 +74,7 @@ void ModelConfig::describe(ConfigVisitor& v) {
   v.section("backbone", backbone, "ResNet");
   v.section("neck", neck, "feature pyramid");
   v.section("head", head, "RepPoints head");
+  v.section("fcos", fcos, "FCOS head");
   v.section("loss", loss, "classification loss");
   v.section("test", test, "selection of detections");
   v.choice("pixel_order", pixel_order, {"rgb", "bgr"}, "channel order the weights were trained with");

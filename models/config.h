@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "models/heads/fcos_config.h"
 #include "models/losses/focal.h"
 #include "models/losses/grad_libra.h"
 #include "runtime/base/config.h"
@@ -76,6 +77,7 @@ struct ModelConfig {
   BackboneConfig backbone;
   NeckConfig neck;
   HeadConfig head;
+  FcosConfig fcos;
   LossConfig loss;
   TestConfig test;
   std::string pixel_order = "rgb";

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "models/config.h"
+#include "models/heads/fcos_head.h"
 #include "models/heads/reppoints_head.h"
 
 namespace gradlibra {
@@ -22,6 +23,12 @@ constexpr Kind kKinds[] = {
        return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
                                               make_classification_loss(config.loss, classes),
                                               parse_normalizer(config.loss.normalizer));
+     }},
+    {"fcos",
+     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
+        const ClassInfo& classes) -> std::unique_ptr<Head> {
+       return std::make_unique<FcosHead>(store, config.fcos, pyramid, make_classification_loss(config.loss, classes),
+                                         classes.count(), parse_normalizer(config.loss.normalizer));
      }},
 };
 
