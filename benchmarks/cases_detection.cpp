@@ -62,7 +62,7 @@ class DetectionCases {
                         workspace = m.output({kernels::point_assign_workspace(N, M, {})});
       const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
       return m.work({bytes_of(cells, gt) + bytes_of(assigned)}, [=](auto& device) {
-        kernels::point_assign(device, cells, gt, gt_counts, {}, assigned, workspace);
+        kernels::point_assign(device, cells, gt, gt_counts, {}, {}, assigned, workspace);
       });
     });
     add("max_iou_assign", shape, [=, this_ = *this](CaseMemory& m) {
@@ -72,7 +72,7 @@ class DetectionCases {
       const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
       // An overlap is about 14 operations.
       return m.work({bytes_of(boxes, gt) + bytes_of(assigned), 14 * pairs}, [=](auto& device) {
-        kernels::max_iou_assign(device, boxes, gt, gt_counts, {}, assigned, workspace);
+        kernels::max_iou_assign(device, boxes, gt, gt_counts, {}, {}, assigned, workspace);
       });
     });
   }

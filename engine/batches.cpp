@@ -20,12 +20,15 @@ Prefetch::Item copy_of(Context& context, const std::vector<T>& values, Shape sha
 
 std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to) {
   const int64_t N = batch.N, M = batch.max_boxes;
-  return {copy_of(context, batch.images, {N, batch.H, batch.W, 3}, to.images.pixels),
-          copy_of(context, batch.orientations, {N}, to.images.orientations),
-          copy_of(context, batch.sizes, {N, 2}, to.images.sizes),
-          copy_of(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes),
-          copy_of(context, batch.gt_labels, {N, M}, to.truth.labels),
-          copy_of(context, batch.gt_counts, {N}, to.truth.counts)};
+  std::vector<Prefetch::Item> items = {copy_of(context, batch.images, {N, batch.H, batch.W, 3}, to.images.pixels),
+                                       copy_of(context, batch.orientations, {N}, to.images.orientations),
+                                       copy_of(context, batch.sizes, {N, 2}, to.images.sizes),
+                                       copy_of(context, batch.gt_boxes, {N, M, 4}, to.truth.boxes),
+                                       copy_of(context, batch.gt_labels, {N, M}, to.truth.labels),
+                                       copy_of(context, batch.gt_counts, {N}, to.truth.counts)};
+  to.truth.sizes = Tensor::borrow(to.images.sizes.view<int32_t>().data(), {N, 2});
+  to.truth.orientations = Tensor::borrow(to.images.orientations.view<int32_t>().data(), {N});
+  return items;
 }
 
 void upload(Context& context, const Batch& batch, DeviceBatch& to) {

@@ -74,6 +74,8 @@ void ModelConfig::describe(ConfigVisitor& v) {
   v.section("backbone", backbone, "ResNet");
   v.section("neck", neck, "feature pyramid");
   v.section("head", head, "RepPoints head");
+  v.section("fcos", fcos, "FCOS head");
+  v.section("atss", atss, "ATSS head");
   v.section("yolof", yolof, "YOLOF: neck and head");
   v.section("loss", loss, "classification loss");
   v.section("test", test, "selection of detections");

@@ -4,6 +4,8 @@
 
 #include <string>
 
+#include "models/heads/atss_config.h"
+#include "models/heads/fcos_config.h"
 #include "models/heads/yolof_config.h"
 #include "models/losses/focal.h"
 #include "models/losses/grad_libra.h"
@@ -77,6 +79,8 @@ struct ModelConfig {
   BackboneConfig backbone;
   NeckConfig neck;
   HeadConfig head;
+  FcosConfig fcos;
+  AtssConfig atss;
   YolofConfig yolof;
   LossConfig loss;
   TestConfig test;

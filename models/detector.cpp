@@ -87,7 +87,7 @@ Predictions Detector::predict(Tape& tape, Var input) const { return head_->predi
 
 std::vector<std::vector<ScoredBox>> Detector::detect(Tape& tape, Var input, std::span<const int32_t> sizes) const {
   const Predictions found = predict(tape, input);
-  return select_detections(context_, found.scores, found.boxes.node().value, found.level_rows, sizes, config_.test);
+  return select_detections(context_, found, sizes, config_.test);
 }
 
 std::vector<Detector::PartCost> Detector::costs(int64_t height, int64_t width) const {

@@ -78,6 +78,13 @@ ops::FoldedNorm BatchNormLayer::folded_into(const ConvLayer& conv, Tape& tape) c
                               tape.context().map_dtype());
 }
 
+ScaleLayer::ScaleLayer(ParameterStore& store, const std::string& name)
+    : scale(&store.add(name + ".scale", {}, {Init::Kind::constant, 1})) {}
+
+Var ScaleLayer::operator()(Tape& tape, Var x, kernels::ScaledActivation f) const {
+  return ops::scaled_activation(tape, x, var(scale), f);
+}
+
 GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)
     : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, 1}, Role::norm_scale)),
       bias(&store.add(name + ".bias", {channels}, {}, Role::norm_shift)),
@@ -92,9 +99,9 @@ Var GroupNormLayer::operator()(Tape& tape, Var x, ops::Activation activation) co
 }
 
 ConvModule::ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,
-                       const std::string& norm_type, int norm_groups)
+                       const std::string& norm_type, int norm_groups, bool bias_beside_norm)
     : has_norm(norm_type == "group") {
-  options.bias = !has_norm;
+  options.bias = !has_norm || bias_beside_norm;
   conv = ConvLayer(store, name + ".conv", in, out, options);
   if (has_norm) norm = GroupNormLayer(store, name + ".gn", out, norm_groups);
 }

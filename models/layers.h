@@ -56,6 +56,15 @@ struct BatchNormLayer {
   Parameter *weight = nullptr, *bias = nullptr, *running_mean = nullptr, *running_var = nullptr;
 };
 
+// MMDetection's Scale: one learned number, `name`.scale, that starts at 1; f(scale * x) in float32.
+struct ScaleLayer {
+  ScaleLayer() = default;
+  ScaleLayer(ParameterStore& store, const std::string& name);
+  [[nodiscard]] Var operator()(Tape& tape, Var x, kernels::ScaledActivation f) const;
+
+  Parameter* scale = nullptr;
+};
+
 // Group norm, `name`.{weight,bias}; eps 1e-5.
 struct GroupNormLayer {
   GroupNormLayer() = default;
@@ -66,12 +75,12 @@ struct GroupNormLayer {
   int groups = 1;
 };
 
-// MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias), then the
-// activation.
+// MMDetection's ConvModule: `name`.conv, then `name`.gn if norm is "group" (the convolution then has no bias, unless
+// bias_beside_norm), then the activation.
 struct ConvModule {
   ConvModule() = default;
   ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,
-             const std::string& norm, int norm_groups);
+             const std::string& norm, int norm_groups, bool bias_beside_norm = false);
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
 
   ConvLayer conv;

@@ -24,10 +24,11 @@ const Priors& PriorGrid::operator()(Tape& tape, std::span<const Var> levels) {
   }
   std::vector<float> points, scales;
   for (size_t l = 0; l < levels.size(); ++l) {
-    const auto stride = static_cast<float>(strides_[l]);
+    const auto stride = static_cast<float>(strides_[l]), offset = place_ == Place::center ? stride / 2 : 0;
     for (int64_t j = 0; j < levels[l].dim(1); ++j)
       for (int64_t i = 0; i < levels[l].dim(2); ++i) {
-        points.insert(points.end(), {static_cast<float>(i) * stride, static_cast<float>(j) * stride, stride});
+        points.insert(points.end(),
+                      {static_cast<float>(i) * stride + offset, static_cast<float>(j) * stride + offset, stride});
         scales.push_back(1.0f / (static_cast<float>(base_scale_) * stride));
       }
   }

@@ -31,9 +31,12 @@ float stride_of_box(const View<const float>& priors, const BoxFrame& box, float 
   return filled > 0 ? filled : smallest;
 }
 
-// The k nearest priors of the box's level, nearest first; -1 where the level has fewer.
-void nearest_priors(const View<const float>& priors, const float* gt_box, const PointAssign& options,
-                    int32_t* candidates) {
+bool is_valid(const View<const uint8_t>& valid, int64_t row) { return valid.data() == nullptr || valid[row] != 0; }
+
+// The k nearest priors of the box's level, nearest first; -1 where the level has fewer. first: row of the image's
+// first.
+void nearest_priors(const View<const float>& priors, const float* gt_box, const View<const uint8_t>& valid,
+                    int64_t first, const PointAssign& options, int32_t* candidates) {
   const BoxFrame box = box_frame(gt_box);
   const float level_stride = stride_of_box(priors, box, options.scale);
   const int k = options.pos_num;
@@ -41,7 +44,7 @@ void nearest_priors(const View<const float>& priors, const float* gt_box, const 
   distances.fill(std::numeric_limits<double>::infinity());
   std::fill_n(candidates, k, -1);
   for (int64_t p = 0; p < priors.dim(0); ++p) {
-    if (priors[3 * p + 2] != level_stride) continue;
+    if (priors[3 * p + 2] != level_stride || !is_valid(valid, first + p)) continue;
     const double distance = squared_distance(box, priors[3 * p], priors[3 * p + 1]);
     // Before the first that is farther; equal ones came first and have the lower index.
     const auto place = std::upper_bound(distances.begin(), distances.begin() + k, distance) - distances.begin();
@@ -58,20 +61,22 @@ void nearest_priors(const View<const float>& priors, const float* gt_box, const 
 int64_t point_assign_workspace(int64_t N, int64_t M, const PointAssign& options) { return N * M * options.pos_num; }
 
 void point_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  const PointAssign& options, View<int32_t> assigned, View<float> workspace) {
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
+                  View<float> workspace) {
   require(assigned.rank() == 2, "point_assign", "assigned must be (N, P), is " + assigned.shape().to_string());
   require(gt_boxes.rank() == 3, "point_assign", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1), k = options.pos_num;
   require_shape("point_assign", "priors", priors, {P, 3});
   require_shape("point_assign", "gt_boxes", gt_boxes, {N, M, 4});
   require_shape("point_assign", "gt_counts", gt_counts, {N});
+  if (valid.data() != nullptr) require_shape("point_assign", "valid", valid, {N, P});
   require(k >= 1 && k <= kMaxPosNum, "point_assign", "pos_num must be 1 to 16, is " + std::to_string(k));
   require(workspace.size() >= point_assign_workspace(N, M, options), "point_assign", "workspace is too small");
   auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
 
   parallel_for(cpu, N * M, 1, [&](int64_t box) {
     if (box % M < real_boxes(gt_counts, box / M, M))
-      nearest_priors(priors, gt_boxes.data() + 4 * box, options, candidates + box * k);
+      nearest_priors(priors, gt_boxes.data() + 4 * box, valid, box / M * P, options, candidates + box * k);
   });
   parallel_for(cpu, N, 1, [&](int64_t n) {
     int32_t* owner = assigned.data() + n * P;
@@ -79,7 +84,7 @@ void point_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes
     const auto distance = [&](int64_t box, int64_t prior) {
       return squared_distance(box_frame(boxes + 4 * box), priors[3 * prior], priors[3 * prior + 1]);
     };
-    std::fill_n(owner, P, 0);
+    for (int64_t p = 0; p < P; ++p) owner[p] = is_valid(valid, n * P + p) ? 0 : -1;
     for (int64_t box = 0; box < real_boxes(gt_counts, n, M); ++box)
       for (int64_t j = 0; j < k; ++j) {
         const int64_t prior = candidates[(n * M + box) * k + j];
@@ -93,13 +98,15 @@ void point_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes
 int64_t max_iou_assign_workspace(int64_t N, int64_t M) { return N * M; }
 
 void max_iou_assign(Cpu& cpu, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace) {
+                    View<const uint8_t> valid, const MaxIouAssign& options, View<int32_t> assigned,
+                    View<float> workspace) {
   require(assigned.rank() == 2, "max_iou_assign", "assigned must be (N, P), is " + assigned.shape().to_string());
   require(gt_boxes.rank() == 3, "max_iou_assign", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1);
   require_shape("max_iou_assign", "boxes", boxes, {N, P, 4});
   require_shape("max_iou_assign", "gt_boxes", gt_boxes, {N, M, 4});
   require_shape("max_iou_assign", "gt_counts", gt_counts, {N});
+  if (valid.data() != nullptr) require_shape("max_iou_assign", "valid", valid, {N, P});
   require(workspace.size() >= max_iou_assign_workspace(N, M), "max_iou_assign", "workspace is too small");
   float* gt_max = workspace.data();  // M_g
 
@@ -108,10 +115,15 @@ void max_iou_assign(Cpu& cpu, View<const float> boxes, View<const float> gt_boxe
     if (gt % M >= real_boxes(gt_counts, n, M)) return;
     float largest = 0;
     for (int64_t p = 0; p < P; ++p)
-      largest = std::max(largest, box_iou(boxes.data() + 4 * (n * P + p), gt_boxes.data() + 4 * gt));
+      if (is_valid(valid, n * P + p))
+        largest = std::max(largest, box_iou(boxes.data() + 4 * (n * P + p), gt_boxes.data() + 4 * gt));
     gt_max[gt] = largest;
   });
   parallel_for(cpu, N * P, 256, [&](int64_t row) {
+    if (!is_valid(valid, row)) {
+      assigned[row] = -1;
+      return;
+    }
     const int64_t n = row / P, count = real_boxes(gt_counts, n, M);
     float largest = -1;
     int32_t best = 0, low_quality = 0;

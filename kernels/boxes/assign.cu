@@ -26,6 +26,8 @@ struct GroundTruth {
   }
 };
 
+__device__ bool is_valid(const uint8_t* valid, int64_t row) { return valid == nullptr || valid[row] != 0; }
+
 // A prior and its squared distance; ordered by distance, at ties by index.
 struct Neighbour {
   double distance;
@@ -55,7 +57,8 @@ __device__ float stride_of_box(const float* __restrict__ priors, int64_t P, cons
 // One block per ground truth box. Its k nearest points come one by one: each pass finds the first behind the one found
 // before.
 __global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
-                                      const PointAssign options, int32_t* __restrict__ candidates) {
+                                      const uint8_t* __restrict__ valid, const PointAssign options,
+                                      int32_t* __restrict__ candidates) {
   const int64_t id = blockIdx.x;
   if (id % gt.M >= gt.count(id / gt.M)) return;
   const BoxFrame box = box_frame(gt.boxes + 4 * id);
@@ -64,7 +67,7 @@ __global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t 
   for (int j = 0; j < options.pos_num; ++j) {
     Neighbour best = {INFINITY, INT32_MAX};
     for (int64_t p = threadIdx.x; p < P; p += kBlock) {
-      if (priors[3 * p + 2] != level_stride) continue;
+      if (priors[3 * p + 2] != level_stride || !is_valid(valid, id / gt.M * P + p)) continue;
       const Neighbour here = {squared_distance(box, priors[3 * p], priors[3 * p + 1]), static_cast<int32_t>(p)};
       if (nearer(last, here) && nearer(here, best)) best = here;
     }
@@ -75,11 +78,16 @@ __global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t 
 }
 
 // One thread per prior: the nearest of the boxes that have it as a candidate, the lower box at ties.
-__global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt, int pos_num,
+__global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
+                                    const uint8_t* __restrict__ valid, int pos_num,
                                     const int32_t* __restrict__ candidates, int32_t* __restrict__ assigned) {
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (row >= gt.N * P) return;
   const int64_t n = row / P, p = row % P, count = gt.count(n);
+  if (!is_valid(valid, row)) {
+    assigned[row] = -1;
+    return;
+  }
   int32_t owner = 0;
   double nearest = INFINITY;
   for (int64_t g = 0; g < count; ++g)
@@ -97,22 +105,26 @@ __global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P,
 
 // One block per ground truth box: M_g, its largest overlap.
 __global__ void gt_max_iou_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
-                                  float* __restrict__ gt_max) {
+                                  const uint8_t* __restrict__ valid, float* __restrict__ gt_max) {
   const int64_t id = blockIdx.x, n = id / gt.M;
   if (id % gt.M >= gt.count(n)) return;
   float largest = 0;
   for (int64_t p = threadIdx.x; p < P; p += kBlock)
-    largest = fmaxf(largest, box_iou(boxes + 4 * (n * P + p), gt.boxes + 4 * id));
+    if (is_valid(valid, n * P + p)) largest = fmaxf(largest, box_iou(boxes + 4 * (n * P + p), gt.boxes + 4 * id));
   largest = block_reduce(largest, [](float a, float b) { return fmaxf(a, b); });
   if (threadIdx.x == 0) gt_max[id] = largest;
 }
 
 // One thread per box.
 __global__ void max_iou_assign_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
-                                      const MaxIouAssign options, const float* __restrict__ gt_max,
-                                      int32_t* __restrict__ assigned) {
+                                      const uint8_t* __restrict__ valid, const MaxIouAssign options,
+                                      const float* __restrict__ gt_max, int32_t* __restrict__ assigned) {
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (row >= gt.N * P) return;
+  if (!is_valid(valid, row)) {
+    assigned[row] = -1;
+    return;
+  }
   const int64_t n = row / P, count = gt.count(n);
   const float box[4] = {boxes[4 * row], boxes[4 * row + 1], boxes[4 * row + 2], boxes[4 * row + 3]};
   float largest = -1;
@@ -204,10 +216,12 @@ GroundTruth check_ground_truth(const char* op, const View<const float>& gt_boxes
 }  // namespace
 
 void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  const PointAssign& options, View<int32_t> assigned, View<float> workspace) {
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
+                  View<float> workspace) {
   const GroundTruth gt = check_ground_truth("point_assign", gt_boxes, gt_counts, assigned);
   const int64_t P = assigned.dim(1);
   require_shape("point_assign", "priors", priors, {P, 3});
+  if (valid.data() != nullptr) require_shape("point_assign", "valid", valid, {gt.N, P});
   require(options.pos_num >= 1 && options.pos_num <= kMaxPosNum, "point_assign",
           "pos_num must be 1 to 16, is " + std::to_string(options.pos_num));
   require(workspace.size() >= point_assign_workspace(gt.N, gt.M, options), "point_assign", "workspace is too small");
@@ -215,23 +229,25 @@ void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_box
   auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
   if (gt.M > 0)
     launch(nearest_priors_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), priors.data(), P, gt,
-           options, candidates);
+           valid.data(), options, candidates);
   launch(claim_priors_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), priors.data(), P, gt,
-         options.pos_num, candidates, assigned.data());
+         valid.data(), options.pos_num, candidates, assigned.data());
 }
 
 void max_iou_assign(Cuda& cuda, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace) {
+                    View<const uint8_t> valid, const MaxIouAssign& options, View<int32_t> assigned,
+                    View<float> workspace) {
   const GroundTruth gt = check_ground_truth("max_iou_assign", gt_boxes, gt_counts, assigned);
   const int64_t P = assigned.dim(1);
   require_shape("max_iou_assign", "boxes", boxes, {gt.N, P, 4});
+  if (valid.data() != nullptr) require_shape("max_iou_assign", "valid", valid, {gt.N, P});
   require(workspace.size() >= max_iou_assign_workspace(gt.N, gt.M), "max_iou_assign", "workspace is too small");
   if (gt.N * P == 0) return;
   if (gt.M > 0)
     launch(gt_max_iou_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), boxes.data(), P, gt,
-           workspace.data());
-  launch(max_iou_assign_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), boxes.data(), P, gt, options,
-         workspace.data(), assigned.data());
+           valid.data(), workspace.data());
+  launch(max_iou_assign_kernel, blocks_for(gt.N * P, kBlock), kBlock, 0, cuda.stream(), boxes.data(), P, gt,
+         valid.data(), options, workspace.data(), assigned.data());
 }
 
 void gather_targets(Cuda& cuda, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,

@@ -10,8 +10,9 @@
 namespace gradlibra::kernels {
 
 // Common to both: gt_boxes (N, M, 4) x1, y1, x2, y2 in pixels, padded; gt_counts (N): the first gt_counts[n] <= M are
-// real. assigned (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1. No boxes: all 0. Memory is O(P + M),
-// never P * M.
+// real. valid (N, P): a prior with 0 lies in the padding of its image (kernels/boxes/valid_cells.h), takes no part and
+// is ignored; a null view: all are valid. assigned (N, P): 0 background, -1 ignored, k > 0 = ground truth k - 1. No
+// boxes: all 0. Memory is O(P + M), never P * M.
 
 struct PointAssign {
   float scale = 4;  // a box of side scale * stride belongs to the level of that stride
@@ -26,9 +27,9 @@ struct PointAssign {
 // workspace: point_assign_workspace(N, M, k) floats; it holds the candidates, as int32.
 int64_t point_assign_workspace(int64_t N, int64_t M, const PointAssign& options);
 void point_assign(Cpu&, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  const PointAssign& options, View<int32_t> assigned, View<float> workspace);
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned, View<float> workspace);
 void point_assign(Cuda&, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  const PointAssign& options, View<int32_t> assigned, View<float> workspace);
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned, View<float> workspace);
 
 struct MaxIouAssign {
   float pos_iou = 0.5f;
@@ -46,9 +47,11 @@ struct MaxIouAssign {
 // workspace: max_iou_assign_workspace(N, M) floats; it holds M_g.
 int64_t max_iou_assign_workspace(int64_t N, int64_t M);
 void max_iou_assign(Cpu&, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace);
+                    View<const uint8_t> valid, const MaxIouAssign& options, View<int32_t> assigned,
+                    View<float> workspace);
 void max_iou_assign(Cuda&, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                    const MaxIouAssign& options, View<int32_t> assigned, View<float> workspace);
+                    View<const uint8_t> valid, const MaxIouAssign& options, View<int32_t> assigned,
+                    View<float> workspace);
 
 // From an assignment to training targets, row by row:
 //   labels (N, P): gt_labels[k-1] of a positive, `background` otherwise;  class_weights (N, P): 0 if ignored, else 1;

@@ -30,7 +30,7 @@ int64_t select_candidates_workspace(const Cpu& cpu, int64_t N, int64_t P, int64_
   return sort_scores_workspace(cpu, N, P * C) + order_space(N, K);
 }
 
-LevelSort check_select_candidates(View<const float> scores, View<const float> boxes,
+LevelSort check_select_candidates(View<const float> scores, View<const float> factors, View<const float> boxes,
                                   std::span<const int64_t> level_rows, View<const int32_t> sizes,
                                   const CandidateOptions& options, const Candidates& candidates,
                                   View<int64_t> workspace, int64_t workspace_size) {
@@ -52,6 +52,7 @@ LevelSort check_select_candidates(View<const float> scores, View<const float> bo
   require(rows_of_all == P, op,
           "the levels have " + std::to_string(rows_of_all) + " cells, scores " + std::to_string(P));
   const int64_t K = candidates_per_image(level_rows, C, options.nms_pre);
+  if (factors.data() != nullptr) require_shape(op, "factors", factors, {N, P});
   require_shape(op, "boxes", boxes, {N, P, 4});
   require_shape(op, "sizes", sizes, {N, 2});
   require_shape(op, "candidates.boxes", candidates.boxes, {N, K, 4});
@@ -71,12 +72,12 @@ LevelSort check_select_candidates(View<const float> scores, View<const float> bo
   return sort;
 }
 
-void select_candidates(Cpu& cpu, View<const float> scores, View<const float> boxes, std::span<const int64_t> level_rows,
-                       View<const int32_t> sizes, const CandidateOptions& options, const Candidates& candidates,
-                       View<int64_t> workspace) {
+void select_candidates(Cpu& cpu, View<const float> scores, View<const float> factors, View<const float> boxes,
+                       std::span<const int64_t> level_rows, View<const int32_t> sizes, const CandidateOptions& options,
+                       const Candidates& candidates, View<int64_t> workspace) {
   const int64_t N = scores.dim(0), P = scores.dim(1), C = scores.dim(2), K = candidates.scores.dim(1);
-  const LevelSort sort = check_select_candidates(scores, boxes, level_rows, sizes, options, candidates, workspace,
-                                                 select_candidates_workspace(cpu, N, P, C, K));
+  const LevelSort sort = check_select_candidates(scores, factors, boxes, level_rows, sizes, options, candidates,
+                                                 workspace, select_candidates_workspace(cpu, N, P, C, K));
   sort_scores(cpu, sort.entries, sort.segments(), sort.limit, sort.lowest, sort.order, sort.workspace);
   parallel_for(cpu, N, 1, [&](int64_t n) {
     int64_t count = n * K;
@@ -87,7 +88,8 @@ void select_candidates(Cpu& cpu, View<const float> scores, View<const float> box
       if (!options.keep_empty_boxes && !box.has_area()) continue;
       const float corners[4] = {box.x1, box.y1, box.x2, box.y2};
       std::copy(corners, corners + 4, candidates.boxes.data() + 4 * count);
-      candidates.scores[count] = scores[n * P * C + source];
+      const float factor = factors.data() == nullptr ? 1 : factors[n * P + source / C];
+      candidates.scores[count] = scores[n * P * C + source] * factor;
       candidates.labels[count] = static_cast<int32_t>(source % C);
       candidates.sources[count] = source;
       ++count;

@@ -14,6 +14,7 @@ constexpr int kFillBlock = 1024;
 
 struct Filling {
   const float* scores;
+  const float* factors;  // or null
   const float* boxes;
   const int32_t* sizes;
   const int32_t* order;  // (N, K): entries of all levels, -1 between them
@@ -56,7 +57,10 @@ __global__ void fill_kernel(const Filling f) {
       if (w < warp) place += of_warp[w];
       end += of_warp[w];
     }
-    if (stays) write(f, place, box, f.scores[n * f.P * f.C + source], static_cast<int32_t>(source % f.C), source);
+    if (stays) {
+      const float factor = f.factors == nullptr ? 1 : f.factors[n * f.P + source / f.C];
+      write(f, place, box, f.scores[n * f.P * f.C + source] * factor, static_cast<int32_t>(source % f.C), source);
+    }
     __syncthreads();  // of_warp may be written by the next round
   }
   if (t == 0) f.counts[n] = static_cast<int32_t>(end - n * f.K);
@@ -83,15 +87,16 @@ int64_t select_candidates_workspace(const Cuda& cuda, int64_t N, int64_t P, int6
   return sort_scores_workspace(cuda, N, P * C) + (N * K + 1) / 2;
 }
 
-void select_candidates(Cuda& cuda, View<const float> scores, View<const float> boxes,
+void select_candidates(Cuda& cuda, View<const float> scores, View<const float> factors, View<const float> boxes,
                        std::span<const int64_t> level_rows, View<const int32_t> sizes, const CandidateOptions& options,
                        const Candidates& candidates, View<int64_t> workspace) {
   const int64_t N = scores.dim(0), P = scores.dim(1), C = scores.dim(2), K = candidates.scores.dim(1);
-  const LevelSort sort = check_select_candidates(scores, boxes, level_rows, sizes, options, candidates, workspace,
-                                                 select_candidates_workspace(cuda, N, P, C, K));
+  const LevelSort sort = check_select_candidates(scores, factors, boxes, level_rows, sizes, options, candidates,
+                                                 workspace, select_candidates_workspace(cuda, N, P, C, K));
   if (N == 0) return;
   sort_scores(cuda, sort.entries, sort.segments(), sort.limit, sort.lowest, sort.order, sort.workspace);
   const Filling filling = {scores.data(),
+                           factors.data(),
                            boxes.data(),
                            sizes.data(),
                            sort.order.data(),

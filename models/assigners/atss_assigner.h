@@ -9,8 +9,8 @@
 
 namespace gradlibra {
 
-// Rule and ties: kernels/boxes/atss_assign.h.
+// valid: valid_cells(). Rule and ties: kernels/boxes/atss_assign.h.
 [[nodiscard]] Assignment assign_atss(Tape& tape, const Anchors& anchors, const GroundTruth& truth,
-                                     const kernels::AtssAssign& options);
+                                     const Tensor& valid, const kernels::AtssAssign& options);
 
 }  // namespace gradlibra

@@ -7,9 +7,9 @@
 
 namespace gradlibra {
 
-// boxes (N, P, 4): each image's own; no gradient flows through an assignment. Rule and ties: kernels/boxes/assign.h,
-// max_iou_assign.
-[[nodiscard]] Assignment assign_max_iou(Tape& tape, Var boxes, const GroundTruth& truth,
+// boxes (N, P, 4): each image's own; valid: of valid_cells(). No gradient flows through an assignment. Rule and ties:
+// kernels/boxes/assign.h, max_iou_assign.
+[[nodiscard]] Assignment assign_max_iou(Tape& tape, Var boxes, const GroundTruth& truth, const Tensor& valid,
                                         const kernels::MaxIouAssign& options);
 
 }  // namespace gradlibra

@@ -8,8 +8,8 @@
 
 namespace gradlibra {
 
-// Rule and ties: kernels/boxes/assign.h, point_assign.
-[[nodiscard]] Assignment assign_points(Tape& tape, const Priors& priors, const GroundTruth& truth,
+// valid: of valid_cells(). Rule and ties: kernels/boxes/assign.h, point_assign.
+[[nodiscard]] Assignment assign_points(Tape& tape, const Priors& priors, const GroundTruth& truth, const Tensor& valid,
                                        const kernels::PointAssign& options);
 
 }  // namespace gradlibra

@@ -13,9 +13,9 @@ struct UniformMatch {
   Tensor pairs;           // (N, 2k, M) int32, for the box loss: kernels/boxes/uniform_assign.h
 };
 
-// boxes (N, P, 4): what the anchors predict now; no gradient flows through an assignment. Rule and ties:
+// valid: valid_cells(). boxes (N, P, 4): what the anchors predict now; no gradient flows through an assignment. Rule and ties:
 // kernels/boxes/uniform_assign.h.
 [[nodiscard]] UniformMatch assign_uniform(Tape& tape, Var boxes, const Anchors& anchors, const GroundTruth& truth,
-                                          const kernels::UniformAssign& options);
+                                          const Tensor& valid, const kernels::UniformAssign& options);
 
 }  // namespace gradlibra

@@ -17,6 +17,7 @@ namespace gradlibra {
 struct Predictions {
   Var boxes;                        // (N, P, 4) x1, y1, x2, y2 in network pixels
   Tensor scores;                    // (N, P, C)
+  Tensor factors;                   // (N, P) of the scores, behind the threshold; empty for a head without such
   std::vector<int64_t> level_rows;  // P of each level, the finest first
 };
 

@@ -4,6 +4,8 @@
 #include <stdexcept>
 
 #include "models/config.h"
+#include "models/heads/atss_head.h"
+#include "models/heads/fcos_head.h"
 #include "models/heads/reppoints_head.h"
 #include "models/heads/yolof_head.h"
 
@@ -24,12 +26,23 @@ constexpr Kind kKinds[] = {
                                               make_classification_loss(config.loss, classes),
                                               parse_normalizer(config.loss.normalizer));
      }},
+    {"fcos",
+     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
+        const ClassInfo& classes) -> std::unique_ptr<Head> {
+       return std::make_unique<FcosHead>(store, config.fcos, pyramid, make_classification_loss(config.loss, classes),
+                                         classes.count(), parse_normalizer(config.loss.normalizer));
+     }},
+    {"atss",
+     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
+        const ClassInfo& classes) -> std::unique_ptr<Head> {
+       return std::make_unique<AtssHead>(store, config.atss, pyramid, make_classification_loss(config.loss, classes),
+                                         classes.count(), parse_normalizer(config.loss.normalizer));
+     }},
     {"yolof",
      [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
         const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<YolofHead>(store, config.yolof, pyramid, classes.count(),
-                                          make_classification_loss(config.loss, classes),
-                                          parse_normalizer(config.loss.normalizer));
+       return std::make_unique<YolofHead>(store, config.yolof, pyramid, make_classification_loss(config.loss, classes),
+                                          classes.count(), parse_normalizer(config.loss.normalizer));
      }},
 };
 

@@ -6,6 +6,7 @@
 
 #include "models/assigners/max_iou_assigner.h"
 #include "models/assigners/point_assigner.h"
+#include "models/assigners/valid_cells.h"
 #include "models/heads/reppoints_ops.h"
 #include "models/rank_sums.h"
 #include "runtime/autograd/ops/loss.h"
@@ -133,8 +134,9 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
   Assignment by_point, by_iou;
   Targets init_targets, refine_targets;
   profiled("assign", [&] {
-    by_point = assign_points(tape, cells, truth, by_point_);
-    by_iou = assign_max_iou(tape, init_boxes, truth, by_iou_);
+    const Tensor valid = valid_cells(tape, cells, truth);
+    by_point = assign_points(tape, cells, truth, valid, by_point_);
+    by_iou = assign_max_iou(tape, init_boxes, truth, valid, by_iou_);
     init_targets = box_targets(tape, by_point, truth);
     refine_targets = gather_targets(tape, by_iou, truth, classes_);
   });
@@ -167,7 +169,7 @@ Predictions RepPointsHead::predict(Tape& tape, std::span<const Var> levels) {
   const Outputs outputs = forward(tape, levels);
   const Var logits = ops::concat_levels(tape, outputs.logits);
   const Var refine = ops::concat_levels(tape, outputs.refine_offsets);
-  return {boxes(tape, refine, cells), loss_->scores(tape, logits), cells.level_rows};
+  return {boxes(tape, refine, cells), loss_->scores(tape, logits), {}, cells.level_rows};
 }
 
 }  // namespace gradlibra

@@ -24,13 +24,13 @@ std::vector<std::vector<ScoredBox>> read_detections(std::span<const float> rows,
 
 }  // namespace
 
-std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores, const Tensor& boxes,
-                                                      std::span<const int64_t> level_rows,
+std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Predictions& found,
                                                       std::span<const int32_t> sizes, const TestConfig& test) {
+  const Tensor& scores = found.scores;
   const int64_t N = scores.dim(0), P = scores.dim(1), C = scores.dim(2);
   require(static_cast<int64_t>(sizes.size()) == 2 * N, "select_detections",
           std::to_string(sizes.size() / 2) + " sizes for " + std::to_string(N) + " images");
-  const int64_t K = kernels::candidates_per_image(level_rows, C, test.nms_pre), kept_max = test.max_per_image;
+  const int64_t K = kernels::candidates_per_image(found.level_rows, C, test.nms_pre), kept_max = test.max_per_image;
   const Tensor device_sizes = context.upload<int32_t>(sizes, {N, 2});
   Tensor candidate_boxes = context.empty({N, K, 4}), candidate_scores = context.empty({N, K});
   Tensor labels = context.empty({N, K}, DType::i32), sources = context.empty({N, K}, DType::i32);
@@ -40,12 +40,13 @@ std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Te
                                        sources.view<int32_t>(), counts.view<int32_t>()};
   const kernels::CandidateOptions options{static_cast<float>(test.score_threshold), test.nms_pre,
                                           test.keep_empty_boxes};
+  const View<const float> factors = found.factors.empty() ? View<const float>() : found.factors.view();
   context.run([&](auto& device) {
     Tensor workspace = context.empty(
         {std::max(kernels::select_candidates_workspace(device, N, P, C, K), kernels::nms_workspace(device, N, K))},
         DType::i64);
-    kernels::select_candidates(device, scores.view(), boxes.view(), level_rows, device_sizes.view<int32_t>(), options,
-                               candidates, workspace.view<int64_t>());
+    kernels::select_candidates(device, scores.view(), factors, found.boxes.view(), found.level_rows,
+                               device_sizes.view<int32_t>(), options, candidates, workspace.view<int64_t>());
     kernels::multiclass_nms(device, candidates.boxes, candidates.scores, candidates.labels, candidates.counts,
                             static_cast<float>(test.nms_iou), keep.view<int32_t>(), kept_counts.view<int32_t>(),
                             workspace.view<int64_t>());

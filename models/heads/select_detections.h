@@ -7,19 +7,18 @@
 #include <vector>
 
 #include "models/config.h"
-#include "models/targets.h"
+#include "models/heads/head.h"
 
 namespace gradlibra {
 
-// scores (N, P, C), boxes (N, P, 4), P = sum of level_rows; sizes (N, 2) height, width to which boxes are clipped.
+// found: of a head's predict(); sizes (N, 2) height, width to which boxes are clipped.
 //  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower
 //     cell * C + class), the first nms_pre of them;
-//  2. boxes clipped; those without area dropped unless keep_empty_boxes;
-//  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.
+//  2. scores multiplied by the cell's factor, if there is one; no second threshold;
+//  3. boxes clipped; those without area dropped unless keep_empty_boxes;
+//  4. greedy suppression per class on unshifted boxes; the first max_per_image by score.
 // All of it on the context's device: nothing but the detections comes to the host, in one copy.
-[[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores,
-                                                                    const Tensor& boxes,
-                                                                    std::span<const int64_t> level_rows,
+[[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Predictions& found,
                                                                     std::span<const int32_t> sizes,
                                                                     const TestConfig& test);
 

@@ -4,7 +4,9 @@
 #include <stdexcept>
 
 #include "models/assigners/uniform_assigner.h"
+#include "models/assigners/valid_cells.h"
 #include "models/heads/anchor_ops.h"
+#include "models/heads/tower.h"
 #include "models/heads/yolof_ops.h"
 #include "models/rank_sums.h"
 #include "runtime/autograd/ops/loss.h"
@@ -13,11 +15,6 @@
 namespace gradlibra {
 
 namespace {
-
-using ops::Activation;
-
-// N(0, 0.01^2), bias 0 unless said otherwise.
-ConvLayer::Options conv_options() { return {.shape = {.padding = 1}, .weight_init = {Init::Kind::normal, 0.01}}; }
 
 void check(const YolofConfig& config, const Pyramid& pyramid) {
   const auto require_that = [](bool condition, const char* message) {
@@ -37,8 +34,21 @@ void check(const YolofConfig& config, const Pyramid& pyramid) {
 
 }  // namespace
 
-YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyramid& pyramid, int classes,
-                     std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer)
+void YolofConfig::describe(ConfigVisitor& v) {
+  v.section("encoder", encoder, "the neck: dilated encoder on C5");
+  v.field("cls_convs", cls_convs, "3x3 convolutions of the classification branch");
+  v.field("reg_convs", reg_convs, "3x3 convolutions of the box branch");
+  v.field("anchor_scales", anchor_scales, "sides of the anchors, in strides of the level (32 pixels)");
+  v.field("anchor_ratios", anchor_ratios, "height / width of the anchors");
+  v.field("centre_clamp", centre_clamp, "pixels by which a box's centre may leave its anchor's, per axis; 0: any");
+  v.field("match_times", match_times, "nearest anchors, and nearest predictions, that an object is matched with");
+  v.field("pos_ignore_iou", pos_ignore_iou, "a matched anchor that overlaps its object less is ignored");
+  v.field("neg_ignore_iou", neg_ignore_iou, "an unmatched anchor whose prediction overlaps an object more is ignored");
+  v.field("box_loss_weight", box_loss_weight, "weight of the GIoU loss");
+}
+
+YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyramid& pyramid,
+                     std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer)
     : config_(config),
       classes_(classes),
       coder_{.centre_clamp = static_cast<float>(config.centre_clamp)},
@@ -53,18 +63,18 @@ YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyr
   check(config, pyramid);
   const int features = pyramid.channels, A = anchors_.per_cell();
   for (int i = 0; i < config.cls_convs; ++i)
-    cls_subnet_.emplace_back(store, "bbox_head.cls_subnet." + std::to_string(i), features, features, conv_options());
+    cls_subnet_.emplace_back(store, "bbox_head.cls_subnet." + std::to_string(i), features, features, head_convolution(3));
   for (int i = 0; i < config.reg_convs; ++i)
-    bbox_subnet_.emplace_back(store, "bbox_head.bbox_subnet." + std::to_string(i), features, features, conv_options());
+    bbox_subnet_.emplace_back(store, "bbox_head.bbox_subnet." + std::to_string(i), features, features, head_convolution(3));
 
   const std::vector<float> bias = loss_->bias_init();
-  ConvLayer::Options classifier = conv_options();
+  ConvLayer::Options classifier = head_convolution(3);
   classifier.bias_init.kind = Init::Kind::values;
   for (int a = 0; a < A; ++a)
     classifier.bias_init.values.insert(classifier.bias_init.values.end(), bias.begin(), bias.end());
   cls_score_ = ConvLayer(store, "bbox_head.cls_score", features, A * loss_->channels(), classifier);
-  bbox_pred_ = ConvLayer(store, "bbox_head.bbox_pred", features, A * 4, conv_options());
-  object_pred_ = ConvLayer(store, "bbox_head.object_pred", features, A, conv_options());
+  bbox_pred_ = ConvLayer(store, "bbox_head.bbox_pred", features, A * 4, head_convolution(3));
+  object_pred_ = ConvLayer(store, "bbox_head.object_pred", features, A, head_convolution(3));
 }
 
 YolofHead::Outputs YolofHead::forward(Tape& tape, Var features, const Anchors& anchors) const {
@@ -99,7 +109,8 @@ std::vector<LossTerm> YolofHead::loss(Tape& tape, std::span<const Var> levels, c
   Targets targets;
   ops::PairedBoxes paired;
   profiled("assign", [&] {
-    match = assign_uniform(tape, outputs.boxes, anchors, truth, matching_);
+    const Tensor valid = valid_cells(tape, anchors.priors, truth);
+    match = assign_uniform(tape, outputs.boxes, anchors, truth, valid, matching_);
     targets = gather_targets(tape, match.assignment, truth, classes_);
     tape.note("targets.assigned", match.assignment.matched);
     tape.note("targets.pairs", match.pairs);

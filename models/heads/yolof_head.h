@@ -23,8 +23,8 @@ class YolofHead final : public Head {
  public:
   // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key
   // that does not fit.
-  YolofHead(ParameterStore& store, const YolofConfig& config, const Pyramid& pyramid, int classes,
-            std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer);
+  YolofHead(ParameterStore& store, const YolofConfig& config, const Pyramid& pyramid,
+            std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer);
 
   // loss_cls, loss_bbox. Notes, A anchors per cell and P = H * W * A:
   //   bbox_head.{cls_feat,reg_feat}     (N, H, W, channels)

@@ -24,8 +24,8 @@ inline std::vector<float> filled_nhwc(const std::string& name, int64_t N, int64_
   return nhwc;
 }
 
-// Convolution weights uniform in +-sqrt(3 / fan_in); biases, running means and moment_transfer in +-0.1; norm weights
-// and running variances in [0.8, 1.2].
+// Convolution weights uniform in +-sqrt(3 / fan_in); biases, running means and moment_transfer in +-0.1; norm weights,
+// running variances and scales of levels in [0.8, 1.2].
 inline void fill_parameters(ParameterStore& store) {
   for (Parameter& p : store.all()) {
     const Shape& s = p.node.value.shape();
@@ -33,7 +33,7 @@ inline void fill_parameters(ParameterStore& store) {
     if (p.role == Role::convolution_weight) {
       const double bound = std::sqrt(3.0 / static_cast<double>(s[1] * s[2] * s[3]));
       values = filled_nhwc(p.name, s[0], s[3], s[1], s[2], -bound, bound);
-    } else if (p.role == Role::norm_scale || p.role == Role::running_variance) {
+    } else if (p.role == Role::norm_scale || p.role == Role::running_variance || p.name.ends_with(".scale")) {
       values = filler(p.name, s.size(), 0.8, 1.2);
     } else {
       values = filler(p.name, s.size(), -0.1, 0.1);

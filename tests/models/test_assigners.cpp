@@ -50,7 +50,7 @@ TEST_F(Assigners, NearestPoints) {
     }
     PriorGrid grid(strides, 4);
     const Priors& priors = grid(tape, levels);
-    const Assignment assignment = assign_points(tape, priors, truth(flatten<float>(example["inputs"]["gt"])), {});
+    const Assignment assignment = assign_points(tape, priors, truth(flatten<float>(example["inputs"]["gt"])), {}, {});
     EXPECT_EQ(ints(assignment.matched), flatten<int32_t>(example["expected"]["assigned"]));
     EXPECT_EQ(assignment.matched.shape(), (Shape{1, priors.points.dim(0)}));
   }
@@ -61,10 +61,10 @@ TEST_F(Assigners, LargestOverlap) {
   const Var boxes =
       tape.constant(context.upload<float>(Floats{0, 0, 10, 10, 40, 0, 50, 4.5f, 80, 80, 90, 90}, {1, 3, 4}));
   const GroundTruth objects = truth({0, 0, 10, 10, 40, 0, 50, 10});
-  const Assignment lenient = assign_max_iou(tape, boxes, objects, {});
+  const Assignment lenient = assign_max_iou(tape, boxes, objects, {}, {});
   EXPECT_EQ(ints(lenient.matched), (Ints{1, 2, 0}));  // the second object's best box is its own
   EXPECT_EQ(doubles(lenient.counts), (std::vector<double>{2, 3, 2, 3}));
-  const Assignment strict = assign_max_iou(tape, boxes, objects, {.min_pos_iou = 0.5f});
+  const Assignment strict = assign_max_iou(tape, boxes, objects, {}, {.min_pos_iou = 0.5f});
   EXPECT_EQ(ints(strict.matched), (Ints{1, -1, 0}));
   EXPECT_EQ(doubles(strict.counts), (std::vector<double>{1, 2, 1, 2}));
 }

@@ -6,26 +6,26 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
 #include <random>
 
-#include "kernels/elementwise.h"
-#include "runtime/autograd/ops/loss.h"
-#include "tests/models/filler.h"
+#include "tests/models/head_test.h"
 
 namespace gradlibra {
 namespace {
 
+using testing::Box;
+using testing::CountingLoss;
 using testing::fill_parameters;
-using testing::filled_nhwc;
-
-using Floats = std::vector<float>;
-using Losses = std::map<std::string, double>;
+using testing::Floats;
+using testing::Losses;
+using testing::TwoRanks;
+using Heads = testing::HeadTest;
 
 // What the head notes on the tape.
 struct Told {
   std::vector<int32_t> init_assigned, refine_assigned;
   double init_normalizer = 0, refine_normalizer = 0;
+  std::vector<Floats> logits;  // of each level
 };
 
 // A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
@@ -49,21 +49,6 @@ struct SmallHead {
     config.stacked_convs = 1;
     return config;
   }
-  // Features of `images` images, image n the same in every batch.
-  std::vector<Var> features(Tape& tape, const std::vector<int>& images) {
-    std::vector<Var> levels;
-    for (const int64_t side : {8, 4}) {
-      Floats features;
-      for (const int n : images) {
-        const Floats one =
-            filled_nhwc("features" + std::to_string(n) + "." + std::to_string(side), 1, 8, side, side, -1, 1);
-        features.insert(features.end(), one.begin(), one.end());
-      }
-      levels.push_back(
-          tape.constant(context.upload<float>(features, {static_cast<int64_t>(images.size()), side, side, 8})));
-    }
-    return levels;
-  }
   // Losses, with the gradients of all parameters behind them.
   Losses train(const std::vector<int>& images, const GroundTruth& truth, Told* targets = nullptr,
                Communicator* communicator = nullptr) {
@@ -71,11 +56,16 @@ struct SmallHead {
     SingleProcess alone;
     Losses losses;
     for (const LossTerm& term :
-         head.loss(tape, features(tape, images), truth, communicator != nullptr ? *communicator : alone))
+         head.loss(tape, testing::small_features(context, tape, images), truth, communicator != nullptr ? *communicator : alone))
       losses[term.name] = context.download<double>(term.value)[0];
     tape.backward();
     store.finish_backward();
     if (targets != nullptr) {
+      for (const char* level : {"0", "1"}) {
+        const Floats of_level = context.download<float>(
+            tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);
+        targets->logits.push_back(of_level);
+      }
       const auto noted = [&](const char* name) -> const Tensor& { return tape.noted(name).node().value; };
       targets->init_assigned = context.download<int32_t>(noted("targets.init_assigned"));
       targets->refine_assigned = context.download<int32_t>(noted("targets.refine_assigned"));
@@ -90,40 +80,6 @@ struct SmallHead {
   Context& context;
   ParameterStore store;
   RepPointsHead head;
-};
-
-struct Box {
-  float x1, y1, x2, y2;
-  int label;
-};
-
-class Heads : public ::testing::Test {
- protected:
-  GroundTruth truth(const std::vector<std::vector<Box>>& images, int64_t max_boxes) {
-    const auto N = static_cast<int64_t>(images.size());
-    Floats boxes(static_cast<size_t>(N * max_boxes * 4), 0.0f);
-    std::vector<int32_t> labels(static_cast<size_t>(N * max_boxes), -1), counts;
-    for (size_t n = 0; n < images.size(); ++n) {
-      counts.push_back(static_cast<int32_t>(images[n].size()));
-      for (size_t m = 0; m < images[n].size(); ++m) {
-        const Box& b = images[n][m];
-        const size_t row = n * static_cast<size_t>(max_boxes) + m;
-        const float corners[4] = {b.x1, b.y1, b.x2, b.y2};
-        std::copy(corners, corners + 4, boxes.begin() + static_cast<int64_t>(row) * 4);
-        labels[row] = b.label;
-      }
-    }
-    return {context.upload<float>(boxes, {N, max_boxes, 4}), context.upload<int32_t>(labels, {N, max_boxes}),
-            context.upload<int32_t>(counts, {N})};
-  }
-  static void expect_finite(const Floats& values) {
-    EXPECT_TRUE(std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }));
-  }
-  static bool all_zero(const Floats& values) {
-    return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
-  }
-  const std::vector<Box> some{{4, 4, 40, 36, 0}, {30, 20, 60, 62, 2}, {10, 40, 22, 50, 1}};
-  Context context{1, ConvolutionLibrary::plain};
 };
 
 TEST_F(Heads, ABatchWithoutBoxesTrainsTheBackground) {
@@ -271,19 +227,6 @@ TEST_F(Heads, Normalisers) {
   }
 }
 
-// Of two ranks the other one has so many more of everything.
-class TwoRanks final : public Communicator {
- public:
-  [[nodiscard]] int rank() const override { return 0; }
-  [[nodiscard]] int world_size() const override { return 2; }
-  void sum(View<double> values) override {
-    for (int64_t i = 0; i < values.size(); ++i) values[i] += 7;
-  }
-  void sum(View<float>) override {}
-  void broadcast(View<float>, int) override {}
-  void barrier() override {}
-};
-
 TEST_F(Heads, NormaliserIsTheMeanOverRanks) {
   TwoRanks ranks;
   SmallHead head(context, {});
@@ -293,6 +236,51 @@ TEST_F(Heads, NormaliserIsTheMeanOverRanks) {
   EXPECT_EQ(here.init_normalizer, 3);
   EXPECT_EQ(mean.init_normalizer, 5);
   EXPECT_NEAR(shared.at("loss_pts_init"), alone.at("loss_pts_init") * 3 / 5, 1e-6);
+}
+
+// Of two images in a batch of 64 x 64 one is 20 x 40 pixels and counts as 32 x 64. What lies below it is nobody's: no
+// target, no negative, no count.
+TEST_F(Heads, CellsInThePaddingTakeNoPart) {
+  GroundTruth boxes = truth({some, {{2, 2, 30, 18, 0}}}, 4);
+  const std::vector<int32_t> sizes{64, 64, 20, 40}, as_stored{0, 0};
+  boxes.sizes = context.upload<int32_t>(sizes, {2, 2});
+  boxes.orientations = context.upload<int32_t>(as_stored, {2});
+  SmallHead head(context, {.refine_pos_iou = 0.3, .refine_neg_iou = 0.25},
+                 {.type = "cross_entropy", .normalizer = "num_valid"});
+  Told told;
+  const Losses losses = head.train({0, 1}, boxes, &told);
+  double loss = 0, valid = 0;
+  for (size_t n = 0; n < 2; ++n)
+    for (size_t p = 0; p < 80; ++p) {
+      const size_t level = p < 64 ? 0 : 1, cell = p - 64 * level, row = cell / (level == 0 ? 8 : 4);
+      const bool padding = n == 1 && row >= (level == 0 ? 4u : 2u);
+      const int32_t of_points = told.init_assigned[80 * n + p], of_boxes = told.refine_assigned[80 * n + p];
+      EXPECT_EQ(of_points == -1, padding) << n << " " << p;
+      if (padding) EXPECT_EQ(of_boxes, -1) << n << " " << p;
+      if (of_boxes < 0) continue;
+      ++valid;
+      for (int c = 0; c < 3; ++c) {
+        const int label = of_boxes == 0 ? 3 : n == 1 ? 0 : some[static_cast<size_t>(of_boxes - 1)].label;
+        const double z = told.logits[level][3 * (n * (level == 0 ? 64 : 16) + cell) + static_cast<size_t>(c)];
+        loss += std::log1p(std::exp(label == c ? -z : z));
+      }
+    }
+  EXPECT_LE(valid, 80 + 40);
+  EXPECT_GT(valid, 80);
+  EXPECT_EQ(told.refine_normalizer, valid);
+  EXPECT_NEAR(losses.at("loss_cls"), loss / valid, 1e-5);
+
+  // Turned on its side the small image is 40 x 20: as 64 x 32, the right half is padding.
+  const std::vector<int32_t> turned{0, 4};
+  boxes.orientations = context.upload<int32_t>(turned, {2});
+  (void)head.train({0, 1}, boxes, &told);
+  for (size_t p = 0; p < 64; ++p) EXPECT_EQ(told.init_assigned[80 + p] == -1, p % 8 >= 4) << p;
+  // Where sizes are not known all cells count, and so they do if all images fill the batch.
+  const std::vector<int32_t> full{64, 64, 64, 64};
+  boxes.sizes = context.upload<int32_t>(full, {2, 2});
+  const Losses filled = head.train({0, 1}, boxes, &told);
+  EXPECT_EQ(filled, head.train({0, 1}, truth({some, {{2, 2, 30, 18, 0}}}, 4)));
+  EXPECT_EQ(std::count(told.init_assigned.begin(), told.init_assigned.end(), -1), 0);
 }
 
 TEST_F(Heads, FiveThousandBoxes) {
@@ -334,46 +322,6 @@ TEST_F(Heads, TheBiasOfTheClassifierStartsAtThePrior) {
   for (const float b : context.download<float>(head.store.find("bbox_head.reppoints_cls_out.bias")->node.value))
     EXPECT_NEAR(b, -4.59512, 1e-5);
 }
-
-// A loss with a channel beyond the classes, sums over ranks and a state.
-class CountingLoss final : public ClassificationLoss {
- public:
-  explicit CountingLoss(Context& context) : counts_(context.zeros({2}, DType::f64)) {}
-  [[nodiscard]] int channels() const override { return 4; }
-  [[nodiscard]] std::vector<float> bias_init() const override { return {1, 2, 3, -4}; }
-  [[nodiscard]] Tensor scores(Tape& tape, Var logits) const override {
-    EXPECT_EQ(logits.dim(-1), 4);
-    return tape.buffer({logits.dim(0), logits.dim(1), 3});
-  }
-  [[nodiscard]] Tensor before(Tape& tape, const Rows& rows) override {
-    EXPECT_EQ(rows.labels.shape(), rows.weights.shape());
-    return doubles(tape.context(), {1, 2, 3});
-  }
-  [[nodiscard]] Tensor loss(Tape& tape, const Rows& rows, const Tensor&, const Summed& summed) override {
-    seen = tape.context().download<double>(summed.values);
-    ranks = summed.ranks;
-    ops::with_loss_gradient(tape, rows.logits, [&](View<float> grad) {
-      tape.run([&](auto& device) { kernels::fill(device, grad, 1.0f); });
-    });
-    staged_ = doubles(tape.context(), {5, 7});
-    return doubles(tape.context(), {0.5});
-  }
-  [[nodiscard]] Tensor increments() override { return std::move(staged_); }
-  void commit(Context&, View<const double> summed, View<const float> ok) override {
-    if (!std::isfinite(ok[0])) return;
-    for (int64_t i = 0; i < 2; ++i) counts_.view<double>()[i] += summed[i];
-  }
-  [[nodiscard]] std::vector<TrainingState> state() override { return {{"counting.counts", &counts_}}; }
-
-  std::vector<double> seen;
-  int ranks = 0;
-
- private:
-  static Tensor doubles(Context& context, const std::vector<double>& values) {
-    return context.upload<double>(values, {static_cast<int64_t>(values.size())});
-  }
-  Tensor counts_, staged_;
-};
 
 TEST_F(Heads, TakesAnyLoss) {
   auto made = std::make_unique<CountingLoss>(context);

@@ -16,13 +16,18 @@ class SelectDetections : public ::testing::Test {
   // Scores (N, P, C), boxes (N, P, 4); one level unless said otherwise; all images of `height` x `width`.
   std::vector<std::vector<ScoredBox>> select(int64_t N, int64_t C, const Floats& scores, const Floats& boxes,
                                              const TestConfig& test, std::vector<int64_t> level_rows = {},
-                                             int height = 100, int width = 100) {
+                                             int height = 100, int width = 100, const Floats& factors = {}) {
     const auto P = static_cast<int64_t>(boxes.size()) / 4 / std::max<int64_t>(N, 1);
     if (level_rows.empty()) level_rows = {P};
     std::vector<int32_t> sizes;
     for (int64_t n = 0; n < N; ++n) sizes.insert(sizes.end(), {height, width});
-    return select_detections(context, context.upload<float>(scores, {N, P, C}), context.upload<float>(boxes, {N, P, 4}),
-                             level_rows, sizes, test);
+    Tape tape(context, Tape::Mode::inference);
+    Predictions found{tape.constant(context.upload<float>(boxes, {N, P, 4})),
+                      context.upload<float>(scores, {N, P, C}),
+                      {},
+                      level_rows};
+    if (!factors.empty()) found.factors = context.upload<float>(factors, {N, P});
+    return select_detections(context, found, sizes, test);
   }
   // P boxes of 4 x 4 that do not touch, in a row from the left.
   static Floats separate_boxes(int64_t P) {
@@ -56,6 +61,24 @@ TEST_F(SelectDetections, WorkedExample) {
     const ScoredBox& box = found[0][i];
     EXPECT_EQ((Floats{box.x1, box.y1, box.x2, box.y2}), testing::flatten<float>(expected["boxes"][i])) << i;
     EXPECT_EQ(box.score, expected["scores"][i].get<float>()) << i;
+    EXPECT_EQ(box.label, expected["labels"][i].get<int>()) << i;
+  }
+}
+
+// The score of a cell times its factor: the second example, whose limits are those of a test.
+TEST_F(SelectDetections, WorkedExampleWithFactors) {
+  const auto example = testing::read_vectors("nms")["post_process"];
+  const auto& inputs = example["inputs"];
+  const auto& expected = example["expected"]["factor"];
+  const auto found = select(
+      1, 2, testing::flatten<float>(inputs["prob"]), testing::flatten<float>(inputs["boxes"]),
+      {.score_threshold = inputs["score_thr"], .nms_pre = 5, .nms_iou = inputs["iou_threshold"], .max_per_image = 3},
+      {}, 100, 100, testing::flatten<float>(inputs["factor"]));
+  ASSERT_EQ(found[0].size(), expected["boxes"].size());
+  for (size_t i = 0; i < found[0].size(); ++i) {
+    const ScoredBox& box = found[0][i];
+    EXPECT_EQ((Floats{box.x1, box.y1, box.x2, box.y2}), testing::flatten<float>(expected["boxes"][i])) << i;
+    EXPECT_TRUE(testing::near(box.score, expected["scores"][i], 1e-7)) << i;
     EXPECT_EQ(box.label, expected["labels"][i].get<int>()) << i;
   }
 }
@@ -155,8 +178,13 @@ TEST_F(SelectDetections, ImagesAreApart) {
   EXPECT_EQ(cells(found[2]), (std::vector<int>{1}));
   // Each with its own size.
   const std::vector<int32_t> sizes{100, 100, 100, 100, 100, 6};
-  const auto clipped = select_detections(context, context.upload<float>(Floats(6, 0.9f), {3, 2, 1}),
-                                         context.upload<float>(boxes, {3, 2, 4}), std::vector<int64_t>{2}, sizes, {});
+  Tape tape(context, Tape::Mode::inference);
+  const auto clipped = select_detections(context,
+                                         {tape.constant(context.upload<float>(boxes, {3, 2, 4})),
+                                          context.upload<float>(Floats(6, 0.9f), {3, 2, 1}),
+                                          {},
+                                          {2}},
+                                         sizes, {});
   EXPECT_EQ(clipped[1][1].x2, 9);
   EXPECT_EQ(clipped[2][1].x2, 6);
 }
@@ -170,9 +198,11 @@ TEST_F(SelectDetections, NoCandidates) {
 }
 
 TEST_F(SelectDetections, OneSizePerImage) {
-  EXPECT_THROW((void)select_detections(context, context.zeros({2, 1, 1}), context.zeros({2, 1, 4}),
-                                       std::vector<int64_t>{1}, std::vector<int32_t>{10, 10}, {}),
-               std::invalid_argument);
+  Tape tape(context, Tape::Mode::inference);
+  EXPECT_THROW(
+      (void)select_detections(context, {tape.constant(context.zeros({2, 1, 4})), context.zeros({2, 1, 1}), {}, {1}},
+                              std::vector<int32_t>{10, 10}, {}),
+      std::invalid_argument);
 }
 
 }  // namespace

@@ -47,6 +47,20 @@ Var add(Tape& tape, Var a, Var b) {
   return y;
 }
 
+Var scaled_activation(Tape& tape, Var x, Var scale, kernels::ScaledActivation f) {
+  Var y = tape.make(x.shape(), x.requires_grad() || scale.requires_grad());
+  tape.run([&](auto& device) { kernels::scaled_activation(device, x.view(), scale.view(), f, y.out()); });
+  tape.on_backward(y, {x, scale}, [=, &tape] {
+    const auto grad_x = tape.grad_if_wanted(x), grad_scale = tape.grad_if_wanted(scale);
+    Tensor workspace = tape.context().empty({kernels::scaled_activation_workspace(x.shape().size())}, DType::f64);
+    tape.run([&](auto& device) {
+      kernels::scaled_activation_backward(device, x.view(), scale.view(), f, y.view(), Tape::grad(y), grad_x.grad,
+                                          grad_x.mode, grad_scale.grad, grad_scale.mode, workspace.view<double>());
+    });
+  });
+  return y;
+}
+
 Var to_float(Tape& tape, Var x) {
   if (x.dtype() == DType::f32) return x;
   Var y = tape.make(x.shape(), x.requires_grad());

@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "kernels/losses/iou_loss.h"
 #include "kernels/losses/sigmoid_loss.h"
 #include "runtime/autograd/tape.h"
 
@@ -36,5 +37,13 @@ template <class Loss>
 // Of boxes (N, P, 4): kernels/losses/smooth_l1.h.
 [[nodiscard]] Tensor smooth_l1(Tape& tape, Var pred, const Tensor& target, const Tensor& weights,
                                const Tensor& row_scales, float beta, double loss_weight, const Tensor& normalizer);
+
+// Of boxes or distances (.., 4), target of the same shape, weights one per row: kernels/losses/iou_loss.h.
+[[nodiscard]] Tensor iou_loss(Tape& tape, Var pred, const Tensor& target, const Tensor& weights,
+                              const kernels::IouLoss& options, double loss_weight, const Tensor& normalizer);
+
+// Of logits, targets and weights with equally many elements: kernels/losses/binary_cross_entropy.h.
+[[nodiscard]] Tensor binary_cross_entropy(Tape& tape, Var logits, const Tensor& targets, const Tensor& weights,
+                                          double loss_weight, const Tensor& normalizer);
 
 }  // namespace gradlibra::ops

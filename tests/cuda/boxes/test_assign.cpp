@@ -2,6 +2,8 @@
 // Target assignment: CUDA equals the host exactly, with ties, padding, empty images and hundreds of boxes.
 #include "kernels/boxes/assign.h"
 
+#include <algorithm>
+
 #include "tests/cuda/device_array.h"
 #include "tests/kernels/boxes/assign_cases.h"
 
@@ -15,38 +17,44 @@ class AssignCuda : public CudaTest {
  protected:
   // Both return the device's result after comparing it with the host's.
   Ints points(const std::vector<float>& priors, const std::vector<float>& gt, const Ints& counts,
-              const PointAssign& options = {}) {
+              const PointAssign& options = {}, const std::vector<uint8_t>& valid = {}) {
     const auto P = static_cast<int64_t>(priors.size()) / 3, N = static_cast<int64_t>(counts.size());
     const int64_t M = static_cast<int64_t>(gt.size()) / 4 / N;
     Cpu cpu(2);
     Ints want(static_cast<size_t>(N * P));
+    const auto host_flags = valid.empty() ? View<const uint8_t>() : View<const uint8_t>(valid.data(), {N, P});
     std::vector<float> host_workspace(static_cast<size_t>(point_assign_workspace(N, M, options)));
     point_assign(cpu, View<const float>(priors.data(), {P, 3}), View<const float>(gt.data(), {N, M, 4}),
-                 View<const int32_t>(counts.data(), {N}), options, View<int32_t>(want.data(), {N, P}),
+                 View<const int32_t>(counts.data(), {N}), host_flags, options, View<int32_t>(want.data(), {N, P}),
                  View<float>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     const DeviceArray<float> p({P, 3}, priors), g({N, M, 4}, gt);
     const DeviceArray<int32_t> c({N}, counts);
+    const DeviceArray<uint8_t> device_valid(valid.empty() ? Shape{0} : Shape{N, P}, valid);
+    const auto flags = valid.empty() ? View<const uint8_t>() : device_valid.view();
     DeviceArray<int32_t> assigned({N, P});
     DeviceArray<float> workspace({point_assign_workspace(N, M, options)});
-    point_assign(cuda, p.view(), g.view(), c.view(), options, assigned.view(), workspace.view());
+    point_assign(cuda, p.view(), g.view(), c.view(), flags, options, assigned.view(), workspace.view());
     EXPECT_EQ(assigned.to_host(), want);
     return assigned.to_host();
   }
   Ints max_iou(const std::vector<float>& boxes, const std::vector<float>& gt, const Ints& counts,
-               const MaxIouAssign& options = {}) {
+               const MaxIouAssign& options = {}, const std::vector<uint8_t>& valid = {}) {
     const auto N = static_cast<int64_t>(counts.size());
     const int64_t P = static_cast<int64_t>(boxes.size()) / 4 / N, M = static_cast<int64_t>(gt.size()) / 4 / N;
     Cpu cpu(2);
     Ints want(static_cast<size_t>(N * P));
+    const auto host_flags = valid.empty() ? View<const uint8_t>() : View<const uint8_t>(valid.data(), {N, P});
     std::vector<float> host_workspace(static_cast<size_t>(max_iou_assign_workspace(N, M)));
     max_iou_assign(cpu, View<const float>(boxes.data(), {N, P, 4}), View<const float>(gt.data(), {N, M, 4}),
-                   View<const int32_t>(counts.data(), {N}), options, View<int32_t>(want.data(), {N, P}),
+                   View<const int32_t>(counts.data(), {N}), host_flags, options, View<int32_t>(want.data(), {N, P}),
                    View<float>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     const DeviceArray<float> b({N, P, 4}, boxes), g({N, M, 4}, gt);
     const DeviceArray<int32_t> c({N}, counts);
+    const DeviceArray<uint8_t> device_valid(valid.empty() ? Shape{0} : Shape{N, P}, valid);
+    const auto flags = valid.empty() ? View<const uint8_t>() : device_valid.view();
     DeviceArray<int32_t> assigned({N, P});
     DeviceArray<float> workspace({max_iou_assign_workspace(N, M)});
-    max_iou_assign(cuda, b.view(), g.view(), c.view(), options, assigned.view(), workspace.view());
+    max_iou_assign(cuda, b.view(), g.view(), c.view(), flags, options, assigned.view(), workspace.view());
     EXPECT_EQ(assigned.to_host(), want);
     return assigned.to_host();
   }
@@ -143,6 +151,22 @@ TEST_F(AssignCuda, CountAssignedEqualsHost) {
       EXPECT_THROW(count_assigned(cuda, a.view(), counts.view(), small.view()), std::invalid_argument);
     }
   }
+}
+
+// Some cells lie in the padding of their image; one image has no others.
+TEST_F(AssignCuda, LeavesOutPaddingLikeTheHost) {
+  std::mt19937 rng(16);
+  const int64_t P = static_cast<int64_t>(pyramid.size()) / 3;
+  std::vector<uint8_t> valid(static_cast<size_t>(3 * P));
+  for (size_t i = 0; i < valid.size(); ++i) valid[i] = i >= static_cast<size_t>(2 * P) ? 0 : rng() % 3 != 0;
+  const auto check = [&](const Ints& assigned) {
+    for (size_t i = 0; i < valid.size(); ++i)
+      if (valid[i] == 0) EXPECT_EQ(assigned[i], -1) << i;
+    EXPECT_GT(std::count_if(assigned.begin(), assigned.end(), [](int32_t a) { return a > 0; }), 0);
+  };
+  for (const int pos_num : {1, 4})
+    check(points(pyramid, random_boxes(3 * 12, 128, 4, rng), {12, 7, 5}, {.pos_num = pos_num}, valid));
+  check(max_iou(random_boxes(3 * P, 128, 4, rng), random_boxes(3 * 12, 128, 4, rng), {12, 7, 5}, {}, valid));
 }
 
 }  // namespace

@@ -42,17 +42,17 @@ class AtssAssignCuda : public CudaTest {
     EXPECT_EQ(assigned.to_host(), want);
     return std::count_if(want.begin(), want.end(), [](int32_t k) { return k > 0; });
   }
-  const std::vector<Level> pyramid{{16, 13, 8}, {8, 7, 16}, {4, 4, 32}, {2, 2, 64}, {1, 1, 128}};
+  const std::vector<Level> pyramid{{11, 13, 8}, {6, 7, 16}, {3, 4, 32}, {1, 1, 64}};
 };
 
 TEST_F(AtssAssignCuda, EqualsHost) {
   std::mt19937 rng(6);
   int64_t positives = 0;
-  for (const float grid : {0.0f, 1.0f, 8.0f})
+  for (const float grid : {0.0f, 8.0f})
     for (const uint32_t invalid : {0u, 4u})
-      positives += check(pyramid, grid == 1 ? 8.0f : 3.0f, random_boxes(3 * 7, 128, grid, rng), {7, 0, 4},
-                         {.topk = invalid == 0 ? 9 : 16}, invalid);
-  EXPECT_GT(positives, 30);
+      positives += check(pyramid, grid == 0 ? 8.0f : 3.0f, random_boxes(3 * 4, 96, grid, rng), {4, 0, 3},
+                         {.topk = invalid == 0 ? 9 : 4}, invalid);
+  EXPECT_GT(positives, 10);
 }
 
 TEST_F(AtssAssignCuda, Edges) {
@@ -67,7 +67,7 @@ TEST_F(AtssAssignCuda, Edges) {
 
 TEST_F(AtssAssignCuda, HundredsOfObjectsInOneImage) {
   std::mt19937 rng(7);
-  check({{8, 8, 8}, {4, 4, 16}}, 4, random_boxes(300, 64, 1, rng), {300}, {}, 0);
+  check({{8, 8, 8}}, 4, random_boxes(300, 64, 1, rng), {300}, {.topk = 2}, 0);
 }
 
 }  // namespace

@@ -21,10 +21,12 @@ class SelectCandidatesCuda : public CudaTest {
     const int64_t K = candidates_per_image(cells.level_rows, C, options.nms_pre);
     const DeviceArray<float> s({N, P, C}, cells.scores), b({N, P, 4}, cells.boxes);
     const DeviceArray<int32_t> sizes({N, 2}, cells.sizes);
+    const DeviceArray<float> f(cells.factors.empty() ? Shape{0} : Shape{N, P}, cells.factors);
     DeviceArray<float> boxes({N, K, 4}), scores({N, K});
     DeviceArray<int32_t> labels({N, K}), sources({N, K}), counts({N});
     DeviceArray<int64_t> workspace({select_candidates_workspace(cuda, N, P, C, K)});
-    select_candidates(cuda, s.view(), b.view(), cells.level_rows, sizes.view(), options,
+    select_candidates(cuda, s.view(), cells.factors.empty() ? View<const float>() : f.view(), b.view(),
+                      cells.level_rows, sizes.view(), options,
                       {boxes.view(), scores.view(), labels.view(), sources.view(), counts.view()}, workspace.view());
     EXPECT_EQ(counts.to_host(), want.counts);
     EXPECT_EQ(sources.to_host(), want.sources);
@@ -75,6 +77,14 @@ TEST_F(SelectCandidatesCuda, GathersWhatIsKept) {
     DeviceArray<float> detections({N, D, 6});
     gather_detections(cuda, b.view(), s.view(), l.view(), k.view(), detections.view());
     EXPECT_EQ(detections.to_host(), want);
+  }
+}
+
+TEST_F(SelectCandidatesCuda, FactorsEqualHost) {
+  for (const int64_t nms_pre : {0, 20}) {
+    Cells cells = random_cells(2, 3, {40, 9}, 100, rng);
+    cells.factors = random_floats(2 * cells.P(), rng, 0, 1);
+    compare(cells, {0.25f, nms_pre, false});
   }
 }
 

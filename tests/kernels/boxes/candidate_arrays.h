@@ -21,7 +21,8 @@ struct Cells {
   int64_t N, C;
   std::vector<int64_t> level_rows;
   std::vector<float> scores, boxes;
-  std::vector<int32_t> sizes;  // all images are to be cut, none is like the next
+  std::vector<int32_t> sizes;       // all images are to be cut, none is like the next
+  std::vector<float> factors = {};  // of the scores; none: 1 each
 
   [[nodiscard]] int64_t P() const {
     int64_t P = 0;
@@ -54,13 +55,15 @@ inline CandidateArrays select_on_host(const Cells& cells, const kernels::Candida
   CandidateArrays out{std::vector<float>(4 * rows, -77), std::vector<float>(rows, -77), std::vector<int32_t>(rows, -77),
                       std::vector<int32_t>(rows, -77), std::vector<int32_t>(static_cast<size_t>(N), -77)};
   std::vector<int64_t> workspace(static_cast<size_t>(kernels::select_candidates_workspace(cpu, N, P, C, K)), -77);
-  kernels::select_candidates(cpu, View<const float>(cells.scores.data(), {N, P, C}),
-                             View<const float>(cells.boxes.data(), {N, P, 4}), cells.level_rows,
-                             View<const int32_t>(cells.sizes.data(), {N, 2}), options,
-                             {View<float>(out.boxes.data(), {N, K, 4}), View<float>(out.scores.data(), {N, K}),
-                              View<int32_t>(out.labels.data(), {N, K}), View<int32_t>(out.sources.data(), {N, K}),
-                              View<int32_t>(out.counts.data(), {N})},
-                             View<int64_t>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+  kernels::select_candidates(
+      cpu, View<const float>(cells.scores.data(), {N, P, C}),
+      cells.factors.empty() ? View<const float>() : View<const float>(cells.factors.data(), {N, P}),
+      View<const float>(cells.boxes.data(), {N, P, 4}), cells.level_rows,
+      View<const int32_t>(cells.sizes.data(), {N, 2}), options,
+      {View<float>(out.boxes.data(), {N, K, 4}), View<float>(out.scores.data(), {N, K}),
+       View<int32_t>(out.labels.data(), {N, K}), View<int32_t>(out.sources.data(), {N, K}),
+       View<int32_t>(out.counts.data(), {N})},
+      View<int64_t>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
   return out;
 }
 

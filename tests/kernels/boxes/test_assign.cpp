@@ -31,7 +31,7 @@ Ints run_points(const std::vector<float>& priors, const std::vector<float>& gt, 
   const int64_t M = static_cast<int64_t>(gt.size()) / 4 / N;
   Ints assigned(static_cast<size_t>(N * P), kUnwritten);
   std::vector<float> workspace(static_cast<size_t>(point_assign_workspace(N, M, options)), kNaN);
-  point_assign(cpu, view(priors, {P, 3}), view(gt, {N, M, 4}), view(counts, {N}), options, view(assigned, {N, P}),
+  point_assign(cpu, view(priors, {P, 3}), view(gt, {N, M, 4}), view(counts, {N}), {}, options, view(assigned, {N, P}),
                view(workspace, {static_cast<int64_t>(workspace.size())}));
   return assigned;
 }
@@ -43,8 +43,8 @@ Ints run_iou(const std::vector<float>& boxes, const std::vector<float>& gt, cons
   const int64_t P = static_cast<int64_t>(boxes.size()) / 4 / N, M = static_cast<int64_t>(gt.size()) / 4 / N;
   Ints assigned(static_cast<size_t>(N * P), kUnwritten);
   std::vector<float> workspace(static_cast<size_t>(max_iou_assign_workspace(N, M)), kNaN);
-  max_iou_assign(cpu, view(boxes, {N, P, 4}), view(gt, {N, M, 4}), view(counts, {N}), options, view(assigned, {N, P}),
-                 view(workspace, {static_cast<int64_t>(workspace.size())}));
+  max_iou_assign(cpu, view(boxes, {N, P, 4}), view(gt, {N, M, 4}), view(counts, {N}), {}, options,
+                 view(assigned, {N, P}), view(workspace, {static_cast<int64_t>(workspace.size())}));
   return assigned;
 }
 

@@ -129,7 +129,7 @@ TEST(SelectCandidates, NamesWhatIsWrong) {
                            CandidateOptions options, int64_t workspace) {
     const int64_t N = scores[0];
     try {
-      select_candidates(cpu, View<const float>(nullptr, scores), View<const float>(nullptr, boxes), level_rows,
+      select_candidates(cpu, View<const float>(nullptr, scores), {}, View<const float>(nullptr, boxes), level_rows,
                         View<const int32_t>(nullptr, sizes), options,
                         {View<float>(nullptr, {N, K, 4}), View<float>(nullptr, {N, K}), View<int32_t>(nullptr, {N, K}),
                          View<int32_t>(nullptr, {N, K}), View<int32_t>(nullptr, {N})},
@@ -158,6 +158,16 @@ TEST(SelectCandidates, NamesWhatIsWrong) {
   EXPECT_EQ(message({1, 3, 2}, {1, 3, 4}, {3}, {1, 2}, 5, {}, 99),
             "select_candidates: candidates.boxes has shape (1, 5, 4), expected (1, 6, 4)");
   EXPECT_EQ(message({1, 3, 2}, {1, 3, 4}, {3}, {1, 2}, 6, {}, 8), "select_candidates: workspace has 8 values, needs 9");
+}
+
+// The threshold and a level's limit look at the score alone; what comes out is the product.
+TEST(SelectCandidates, FactorsComeAfterTheThreshold) {
+  Cells cells{1, 2, {3}, {0.9f, 0.2f, 0.3f, 0.1f, 0.5f, 0.04f}, {}, {100, 100}, {0.5f, 1, 0.01f}};
+  for (int i = 0; i < 3; ++i) cells.boxes.insert(cells.boxes.end(), {0, 0, 10, 10});
+  const CandidateArrays got = select_on_host(cells, {0.05f, 4, false});
+  EXPECT_EQ(got.counts, Ints{4});
+  EXPECT_EQ(got.sources, (Ints{0, 4, 2, 1}));
+  EXPECT_EQ(got.scores, (Floats{0.9f * 0.5f, 0.5f * 0.01f, 0.3f, 0.2f * 0.5f}));
 }
 
 TEST(GatherDetections, RowsOfWhatIsKept) {

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#include "models/heads/atss_head.h"
+
+#include <stdexcept>
+
+#include "kernels/elementwise.h"
+#include "kernels/losses/sigmoid_loss.h"
+#include "models/assigners/atss_assigner.h"
+#include "models/assigners/centerness.h"
+#include "models/assigners/valid_cells.h"
+#include "models/heads/anchor_ops.h"
+#include "models/rank_sums.h"
+#include "runtime/autograd/ops/loss.h"
+#include "runtime/device/profiling.h"
+
+namespace gradlibra {
+
+namespace {
+
+constexpr kernels::DeltaCoder kCoder{.std_centre = 0.1f, .std_size = 0.2f};
+
+void check(const AtssConfig& config, const Pyramid& pyramid) {
+  if (!(config.anchor_scale > 0)) throw std::invalid_argument("model.atss.anchor_scale must be positive");
+  if (config.topk < 1 || config.topk > 16) throw std::invalid_argument("model.atss.topk must be 1 to 16");
+  if (pyramid.strides.size() > kernels::kMaxAtssLevels)
+    throw std::invalid_argument("model.neck.num_outs: atss takes at most " + std::to_string(kernels::kMaxAtssLevels) +
+                                " levels");
+}
+
+}  // namespace
+
+void AtssConfig::describe(ConfigVisitor& v) {
+  v.field("feat_channels", feat_channels, "channels of the two towers");
+  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower");
+  v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels");
+  v.field("anchor_scale", anchor_scale, "side of the anchors, in strides of the level");
+  v.field("topk", topk, "nearest anchors per object and level that are candidates, 1 to 16");
+  v.field("box_loss_weight", box_loss_weight, "factor on the GIoU loss");
+  v.field("centerness_loss_weight", centerness_loss_weight, "factor on the centerness loss");
+}
+
+AtssHead::AtssHead(ParameterStore& store, const AtssConfig& config, const Pyramid& pyramid,
+                   std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer)
+    : config_(config),
+      classes_(classes),
+      selection_{.topk = config.topk},
+      normalizer_(normalizer),
+      // The rows that are no positives are of no concern to centerness.
+      centerness_normalizer_(normalizer == Normalizer::num_valid ? Normalizer::num_pos : normalizer),
+      loss_(std::move(loss)),
+      anchors_(pyramid.strides, {config.anchor_scale}, {1}) {
+  check(config, pyramid);
+  const int features = config.feat_channels;
+  const Tower::Options tower{.count = config.stacked_convs, .norm = config.norm, .norm_groups = config.norm_groups};
+  cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
+  reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);
+  ConvLayer::Options classifier = head_convolution(3);
+  classifier.bias_init = {.kind = Init::Kind::values, .values = loss_->bias_init()};
+  cls_out_ = ConvLayer(store, "bbox_head.atss_cls", features, loss_->channels(), classifier);
+  reg_out_ = ConvLayer(store, "bbox_head.atss_reg", features, 4, head_convolution(3));
+  centerness_out_ = ConvLayer(store, "bbox_head.atss_centerness", features, 1, head_convolution(3));
+  for (size_t l = 0; l < pyramid.strides.size(); ++l)
+    scales_.emplace_back(store, "bbox_head.scales." + std::to_string(l));
+}
+
+AtssHead::Outputs AtssHead::forward(Tape& tape, std::span<const Var> levels, const Anchors& anchors) const {
+  const Range range("head");
+  std::vector<Var> logits, deltas, centerness;
+  tape.in_branches(static_cast<int>(levels.size()), [&](int level) {
+    const auto l = static_cast<size_t>(level);
+    const Var cls = cls_tower_(tape, levels[l]), reg = reg_tower_(tape, levels[l]);
+    logits.push_back(ops::to_float(tape, cls_out_(tape, cls)));
+    deltas.push_back(scales_[l](tape, ops::to_float(tape, reg_out_(tape, reg)), kernels::ScaledActivation::identity));
+    centerness.push_back(ops::to_float(tape, centerness_out_(tape, reg)));
+    const std::string prefix = "bbox_head.level" + std::to_string(l) + ".";
+    tape.note(prefix + "cls_out", logits.back());
+    tape.note(prefix + "deltas", deltas.back());
+    tape.note(prefix + "centerness", centerness.back());
+  });
+  const Var boxes = ops::decode_deltas(tape, ops::concat_levels(tape, deltas), anchors, kCoder);
+  tape.note("bbox_head.boxes", boxes);
+  return {ops::concat_levels(tape, logits), boxes, ops::concat_levels(tape, centerness)};
+}
+
+std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
+                                     Communicator& ranks) {
+  const Anchors& anchors = anchors_(tape, levels);
+  const Outputs out = forward(tape, levels, anchors);
+
+  Assignment selected;
+  Targets targets;
+  Centerness centerness;
+  profiled("assign", [&] {
+    const Tensor valid = valid_cells(tape, anchors.priors, truth);
+    selected = assign_atss(tape, anchors, truth, valid, selection_);
+    targets = gather_targets(tape, selected, truth, classes_);
+    centerness = centerness_targets(tape, anchors.priors, targets);
+  });
+  const Rows rows{out.logits, targets.labels, targets.class_weights};
+  Tensor before = loss_->before(tape, rows);
+  sum_over_ranks(tape, ranks, {&selected.counts, &centerness.sum, &before});
+  const Tensor class_divisor = normalizer(tape, selected, normalizer_, ranks.world_size());
+  const Tensor centerness_divisor = normalizer(tape, selected, centerness_normalizer_, ranks.world_size());
+  const Tensor box_divisor = mean_at_least(tape, centerness.sum, ranks.world_size(), 1);
+
+  // A box counts by how central its anchor lies in the object.
+  const Range range("loss");
+  std::vector<LossTerm> terms;
+  terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
+  terms.push_back({"loss_bbox", ops::iou_loss(tape, out.boxes, targets.boxes, centerness.targets,
+                                              {.mode = kernels::IouMode::giou}, config_.box_loss_weight, box_divisor)});
+  terms.push_back({"loss_centerness",
+                   ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
+                                             config_.centerness_loss_weight, centerness_divisor)});
+
+  tape.note("targets.assigned", selected.matched);
+  tape.note("targets.centerness", centerness.targets);
+  tape.note("targets.class_normalizer", class_divisor);
+  tape.note("targets.box_normalizer", box_divisor);
+  return terms;
+}
+
+Predictions AtssHead::predict(Tape& tape, std::span<const Var> levels) {
+  const Anchors& anchors = anchors_(tape, levels);
+  const Outputs out = forward(tape, levels, anchors);
+  Tensor factors = tape.buffer({out.boxes.dim(0), out.boxes.dim(1)});
+  tape.run([&](auto& device) {
+    kernels::sigmoid(device, out.centerness.view(), View<float>(factors.view().data(), out.centerness.shape()));
+  });
+  return {.boxes = out.boxes,
+          .scores = loss_->scores(tape, out.logits),
+          .factors = std::move(factors),
+          .level_rows = anchors.priors.level_rows};
+}
+
+}  // namespace gradlibra
