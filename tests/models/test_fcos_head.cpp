@@ -6,6 +6,7 @@
 
 #include <numeric>
 
+#include "models/config.h"
 #include "tests/models/head_test.h"
 
 namespace gradlibra {

@@ -8,16 +8,14 @@
 #include <tuple>
 
 #include "kernels/boxes/uniform_assign.h"
-#include "models/heads/yolof_ops.h"
+#include "models/config.h"
 #include "models/necks/dilated_encoder.h"
 #include "tests/models/head_test.h"
-#include "tests/runtime/autograd/gradient_check.h"
 
 namespace gradlibra {
 namespace {
 
 using namespace testing;
-using Floats = std::vector<float>;
 
 YolofConfig small(YolofConfig config = {}) {
   config.cls_convs = 1;
@@ -221,7 +219,9 @@ TEST_F(Yolof, CellsInThePaddingTakeNoPart) {
   const auto pairs = context.download<int32_t>(tape.noted("targets.pairs").node().value);
   for (size_t p = kAnchors / 2; p < kAnchors; ++p) EXPECT_EQ(assigned[kAnchors + p], -1);
   for (size_t i = pairs.size() / 2; i < pairs.size(); ++i)
-    if (pairs[i] != kernels::kNoPair) EXPECT_LT(pairs[i] >= 0 ? pairs[i] : ~pairs[i], kAnchors / 2);
+    if (pairs[i] != kernels::kNoPair) {
+      EXPECT_LT(pairs[i] >= 0 ? pairs[i] : ~pairs[i], kAnchors / 2);
+    }
 }
 
 TEST_F(Yolof, BoxesThatHardlyExist) {
@@ -324,38 +324,6 @@ TEST_F(Yolof, SaysWhichKeyDoesNotFit) {
   expect_named({.anchor_ratios = {NAN}}, "anchor_ratios");
   expect_named({.centre_clamp = -1}, "centre_clamp");
   expect_named({.match_times = 17}, "match_times");
-}
-
-// Gradients of the operations on the tape, also where several use one input.
-double softplus(double t) { return t > 0 ? t + std::log1p(std::exp(-t)) : std::log1p(std::exp(t)); }
-
-TEST_F(Yolof, JointLogitsOnTheTape) {
-  GradientCheck{.op = [](Tape& tape,
-                         const std::vector<Var>& in) { return ops::implicit_objectness(tape, in[0], in[1], 2); },
-                .oracle =
-                    [](const std::vector<Doubles>& in) {
-                      Doubles z;
-                      for (size_t i = 0; i < in[0].size(); ++i)
-                        z.push_back(in[0][i] + in[1][i / 2] -
-                                    softplus(in[0][i] + std::log1p(std::exp(in[1][i / 2] - in[0][i]))));
-                      return z;
-                    },
-                .inputs = {random_input({1, 2, 3, 4}, 1, -3, 3), random_input({1, 2, 3, 2}, 2, -3, 3)}}
-      .run(context);
-  GradientCheck{.op = [](Tape& tape, const std::vector<Var>& in) { return ops::anchor_rows(tape, in[0], 2); },
-                .oracle = [](const std::vector<Doubles>& in) { return in[0]; },
-                .inputs = {random_input({1, 2, 3, 4}, 1)}}
-      .run(context);
-  GradientCheck{.op = [](Tape& tape, const std::vector<Var>& in) { return ops::add(tape, in[0], in[1]); },
-                .oracle =
-                    [](const std::vector<Doubles>& in) {
-                      Doubles y = in[0];
-                      for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i];
-                      return y;
-                    },
-                .inputs = {random_input({1, 2, 3, 4}, 1), random_input({1, 2, 3, 4}, 2)},
-                .trained_alone = {{0}, {1}}}
-      .run(context);
 }
 
 }  // namespace
