@@ -55,15 +55,15 @@ struct SmallHead {
     Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
     Losses losses;
-    for (const LossTerm& term :
-         head.loss(tape, testing::small_features(context, tape, images), truth, communicator != nullptr ? *communicator : alone))
+    for (const LossTerm& term : head.loss(tape, testing::small_features(context, tape, images), truth,
+                                          communicator != nullptr ? *communicator : alone))
       losses[term.name] = context.download<double>(term.value)[0];
     tape.backward();
     store.finish_backward();
     if (targets != nullptr) {
       for (const char* level : {"0", "1"}) {
-        const Floats of_level = context.download<float>(
-            tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);
+        const Floats of_level =
+            context.download<float>(tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);
         targets->logits.push_back(of_level);
       }
       const auto noted = [&](const char* name) -> const Tensor& { return tape.noted(name).node().value; };
@@ -256,7 +256,7 @@ TEST_F(Heads, CellsInThePaddingTakeNoPart) {
       const bool padding = n == 1 && row >= (level == 0 ? 4u : 2u);
       const int32_t of_points = told.init_assigned[80 * n + p], of_boxes = told.refine_assigned[80 * n + p];
       EXPECT_EQ(of_points == -1, padding) << n << " " << p;
-      if (padding) EXPECT_EQ(of_boxes, -1) << n << " " << p;
+      EXPECT_TRUE(of_boxes == -1 || !padding) << n << " " << p;
       if (of_boxes < 0) continue;
       ++valid;
       for (int c = 0; c < 3; ++c) {
