@@ -21,6 +21,18 @@ int64_t CaseSizes::cells() const {
   return sum;
 }
 
+std::vector<float> cell_priors(const CaseSizes& sizes) {
+  std::vector<float> priors;
+  for (int l = 0; l < kLevels; ++l) {
+    const int64_t side = sizes.level_map(l)[1];
+    const auto stride = static_cast<float>(8 << l);
+    for (int64_t y = 0; y < side; ++y)
+      for (int64_t x = 0; x < side; ++x)
+        priors.insert(priors.end(), {static_cast<float>(x) * stride, static_cast<float>(y) * stride, stride});
+  }
+  return priors;
+}
+
 std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
   std::vector<KernelCase> cases;
   add_map_cases<float>(sizes, cases);
@@ -30,6 +42,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
     add_convolution_cases<bfloat16>(sizes, cases);
   }
   add_detection_cases(sizes, cases);
+  add_dense_cases(sizes, cases);
   return cases;
 }
 

@@ -30,7 +30,7 @@ class DetectionCases {
 
   void points() {
     const Shape rows{N_, P_, 18};
-    const auto priors = make_priors();
+    const auto priors = cell_priors(sizes_);
     add("points_to_boxes", rows.to_string() + " moment", [=, N = N_, P = P_](CaseMemory& m) {
       const View<float> offsets = m.random(rows), cells = m.upload({P, 3}, priors), moment = m.random({2}),
                         boxes = m.output({N, P, 4});
@@ -53,7 +53,7 @@ class DetectionCases {
   // With `count` real boxes in every image.
   void assigners(int64_t count) {
     const std::string shape = fmt::format("({}, {}) cells, {} of {} boxes", N_, P_, count, M_);
-    const auto priors = make_priors();
+    const auto priors = cell_priors(sizes_);
     const std::vector<int32_t> counts(static_cast<size_t>(N_), static_cast<int32_t>(count));
     const auto pairs = static_cast<double>(N_ * P_ * count);
     add("point_assign", shape, [=, this_ = *this](CaseMemory& m) {
@@ -183,18 +183,6 @@ class DetectionCases {
 
  private:
   [[nodiscard]] View<float> truth(CaseMemory& m) const { return m.boxes({N_, M_, 4}, sizes_.size, 16, 128); }
-  [[nodiscard]] std::vector<float> make_priors() const {
-    std::vector<float> priors;
-    for (int l = 0; l < kLevels; ++l) {
-      const int64_t side = sizes_.level_map(l)[1];
-      const auto stride = static_cast<float>(8 << l);
-      for (int64_t y = 0; y < side; ++y)
-        for (int64_t x = 0; x < side; ++x)
-          priors.insert(priors.end(), {static_cast<float>(x) * stride, static_cast<float>(y) * stride, stride});
-    }
-    return priors;
-  }
-
   CaseSizes sizes_;
   std::vector<KernelCase>& cases_;
   int64_t N_, P_, M_;

@@ -20,9 +20,9 @@ enum class ScaledActivation {
 void scaled_activation(Cpu&, View<const float> x, View<const float> scale, ScaledActivation f, View<float> y);
 void scaled_activation(Cuda&, View<const float> x, View<const float> scale, ScaledActivation f, View<float> y);
 
-// With g = grad_y * f'(v):  grad_x (+)= g * scale[0];  grad_scale (one element) (+)= sum of g * x, in double and a fixed
-// order. A null view skips either. y: what the forward pass gave. workspace: scaled_activation_workspace(x.size())
-// doubles, the partial sums of kScaledActivationChunk elements each.
+// With g = grad_y * f'(v):  grad_x (+)= g * scale[0];  grad_scale (one element) (+)= sum of g * x, in double and a
+// fixed order. A null view skips either. y: what the forward pass gave. workspace: scaled_activation_workspace(
+// x.size()) doubles, the partial sums of kScaledActivationChunk elements each.
 inline constexpr int kScaledActivationChunk = 1024;
 int64_t scaled_activation_workspace(int64_t size);
 void scaled_activation_backward(Cpu&, View<const float> x, View<const float> scale, ScaledActivation f,

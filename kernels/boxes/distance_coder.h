@@ -10,8 +10,8 @@ namespace gradlibra::kernels {
 enum class DistanceUnit { pixel, stride };
 
 // Prior p of priors (P, 3) is (x, y, stride); u is 1 or its stride.
-//   encode: distances = ((x - x1) / u, (y - y1) / u, (x2 - x) / u, (y2 - y) / u); rows of weight 0 give 0, whatever their
-//           boxes hold
+//   encode: distances = ((x - x1) / u, (y - y1) / u, (x2 - x) / u, (y2 - y) / u); rows of weight 0 give 0, whatever
+//           their boxes hold
 //   decode: boxes = (x - l u, y - t u, x + r u, y + b u)
 // boxes, distances (N, P, 4), weights (N, P). N*P may be 0. A side that a point lies beyond has a negative distance.
 void encode_distances(Cpu&, View<const float> boxes, View<const float> weights, View<const float> priors,

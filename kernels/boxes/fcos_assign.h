@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Target assignment of FCOS (arXiv:1904.01355, sec. 3.1 and 3.2): a cell answers for the smallest object that it lies in
-// and whose reach belongs to the cell's level.
+// Target assignment of FCOS (arXiv:1904.01355, sec. 3.1 and 3.2): a cell answers for the smallest object that it lies
+// in and whose reach belongs to the cell's level.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,7 @@ class FcosHead final : public Head {
 
   // loss_cls, loss_bbox, loss_centerness. Notes
   //   bbox_head.level<l>.{cls_out,distances,centerness}  per level (N, H_l, W_l, channels); distances left, top, right,
-  //                                                      bottom in pixels, in strides with norm_on_bbox; the rest logits
+  //                                                      bottom in pixels, with norm_on_bbox in strides; else logits
   //   targets.{assigned,labels,centerness,distances}     (N, P); distances (N, P, 4), in the same unit
   //   targets.{class,box}_normalizer                     of loss_cls, and the sum of centerness of loss_bbox
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,

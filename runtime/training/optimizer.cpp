@@ -31,6 +31,7 @@ void OptimizerConfig::describe(ConfigVisitor& v) {
   v.field("decay_norm", decay_norm, "weight decay on scale and shift of normalisation layers");
   v.field("decay_bias", decay_bias, "weight decay on biases of convolutions");
   v.field("backbone_lr_factor", backbone_lr_factor, "multiple of the learning rate in the backbone");
+  v.field("bias_lr_factor", bias_lr_factor, "multiple of the learning rate of biases of convolutions");
 }
 
 Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
@@ -39,6 +40,7 @@ Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)
     if (!p.trainable) continue;
     if (!decays(p.role, config)) p.decay_factor = 0;
     if (p.section == Section::backbone) p.lr_factor = config.backbone_lr_factor;
+    if (p.role == Role::bias) p.lr_factor *= config.bias_lr_factor;
   }
   Context& context = parameters.context();
   lr_ = context.zeros({1});

@@ -15,6 +15,7 @@ struct OptimizerConfig {
   bool decay_norm = true;  // weight decay on scale and shift of normalisation layers
   bool decay_bias = true;  // weight decay on biases of convolutions
   double backbone_lr_factor = 1;
+  double bias_lr_factor = 1;  // of biases of convolutions
   void describe(ConfigVisitor& v);
 };
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""RepPoints on ResNet and FPN in PyTorch: the opponent that gradlibra is checked against and timed against.
+"""RepPoints or FCOS on ResNet and FPN in PyTorch: the opponent that gradlibra is checked against and timed against.
 
 The network, targets, losses, gradient clipping and SGD step of a resolved configuration (`inspect config`, or the config.yaml of a
 training), written for speed as a PyTorch user would: vectorised assigners without a loop over images, channels-last maps, autocast,
@@ -32,6 +32,7 @@ import traceback
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pytorch_fcos import FcosHead
 from torch import nn
 
 try:
@@ -246,11 +247,11 @@ class ResNet(nn.Module):
 
 
 class ConvModule(nn.Module):
-    """Convolution, then group norm if there is one (the convolution then has no bias), then ReLU if asked for."""
+    """Convolution, then group norm if there is one (the convolution then has no bias unless told), then ReLU if asked for."""
 
-    def __init__(self, inputs, outputs, kernel, stride, norm, groups, relu):
+    def __init__(self, inputs, outputs, kernel, stride, norm, groups, relu, bias=False):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=norm != "group")
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=bias or norm != "group")
         self.gn = nn.GroupNorm(groups, outputs) if norm == "group" else None
         self.relu = relu
 
@@ -306,10 +307,43 @@ class DeformWeight(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
 
 
+def divisor(loss, assigned, classification):
+    positives, negatives = (assigned > 0).sum(1), (assigned == 0).sum(1)
+    kind = loss.normalizer
+    if kind == "num_valid" and classification:
+        count = (positives + negatives).sum()
+    elif kind == "num_pos_image_min1":
+        count = positives.clamp(min=1).sum()
+    elif kind == "pos_plus_neg":
+        count = (positives.clamp(min=1) + negatives.clamp(min=1)).sum()
+    else:
+        count = positives.sum()
+    return count.clamp(min=1)
+
+
+def class_loss(loss, logits, assigned, truth):
+    """Cross-entropy of one sigmoid per class, weighted by psi(g), g = |p - y| (arXiv:2208.03779, eq. 2-5)."""
+    labels = truth.labels.gather(1, (assigned - 1).clamp(min=0))
+    positive = (labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)) & (assigned > 0).unsqueeze(-1)
+    t = torch.where(positive, -logits, logits)
+    entries = F.softplus(t)
+    if loss.type == "focal":
+        entries = entries * t.sigmoid().pow(loss.focal_gamma)
+        if loss.focal_alpha >= 0:
+            entries = entries * torch.where(positive, loss.focal_alpha, 1 - loss.focal_alpha)
+    elif loss.type == "grad_libra":
+        g = (t if loss.weight_grad == "full" else t.detach()).sigmoid()
+        sides = [torch.ones_like(g) if alpha in ("off", False) else g - alpha * g.sin() for alpha in (loss.alpha_pos, loss.alpha_neg)]
+        entries = entries * torch.where(positive, *sides)
+    return loss.weight * (entries * (assigned >= 0).unsqueeze(-1)).sum()
+
+
 class RepPointsHead(nn.Module):
+    place = 0  # of a cell's point, in strides
+
     def __init__(self, config, loss, inputs, classes, strides, deform):
         super().__init__()
-        self.config, self.loss_config, self.classes, self.deform = config, loss, classes, DEFORM[deform]
+        self.config, self.loss_config, self.deform = config, loss, DEFORM[deform]
         side, F_, points = math.isqrt(config.num_points), config.feat_channels, config.point_channels
         if config.transform == "moment":
             self.moment_transfer = nn.Parameter(torch.zeros(2))
@@ -389,45 +423,15 @@ class RepPointsHead(nn.Module):
         with torch.no_grad():
             init_assigned = assign_points(priors, self.levels, truth, config.point_base_scale, config.init_pos_num)
             refine_assigned = assign_by_iou(init_boxes, truth, config.refine_pos_iou, config.refine_neg_iou, config.refine_min_pos_iou)
-            divisors = {"init": self.divisor(init_assigned, False), "refine": self.divisor(refine_assigned, False)}
+            divisors = {"init": divisor(self.loss_config, init_assigned, False), "refine": divisor(self.loss_config, refine_assigned, False)}
         if inspect is not None:
             inspect.update({f"targets.{stage}_normalizer": divisor for stage, divisor in divisors.items()})
             inspect.update({"targets.init_assigned": init_assigned, "targets.refine_assigned": refine_assigned})
         return {
-            "loss_cls": self.class_loss(logits, refine_assigned, truth) / self.divisor(refine_assigned, True),
+            "loss_cls": class_loss(self.loss_config, logits, refine_assigned, truth) / divisor(self.loss_config, refine_assigned, True),
             "loss_pts_init": config.init_loss_weight * self.box_loss(init_boxes, init_assigned, priors, truth) / divisors["init"],
             "loss_pts_refine": config.refine_loss_weight * self.box_loss(refine_boxes, refine_assigned, priors, truth) / divisors["refine"],
         }
-
-    def divisor(self, assigned, classification):
-        positives, negatives = (assigned > 0).sum(1), (assigned == 0).sum(1)
-        kind = self.loss_config.normalizer
-        if kind == "num_valid" and classification:
-            count = (positives + negatives).sum()
-        elif kind == "num_pos_image_min1":
-            count = positives.clamp(min=1).sum()
-        elif kind == "pos_plus_neg":
-            count = (positives.clamp(min=1) + negatives.clamp(min=1)).sum()
-        else:
-            count = positives.sum()
-        return count.clamp(min=1)
-
-    def class_loss(self, logits, assigned, truth):
-        """Cross-entropy of one sigmoid per class, weighted by psi(g), g = |p - y| (arXiv:2208.03779, eq. 2-5)."""
-        loss = self.loss_config
-        labels = truth.labels.gather(1, (assigned - 1).clamp(min=0))
-        positive = (labels.unsqueeze(-1) == torch.arange(self.classes, device=logits.device)) & (assigned > 0).unsqueeze(-1)
-        t = torch.where(positive, -logits, logits)
-        entries = F.softplus(t)
-        if loss.type == "focal":
-            entries = entries * t.sigmoid().pow(loss.focal_gamma)
-            if loss.focal_alpha >= 0:
-                entries = entries * torch.where(positive, loss.focal_alpha, 1 - loss.focal_alpha)
-        elif loss.type == "grad_libra":
-            g = (t if loss.weight_grad == "full" else t.detach()).sigmoid()
-            sides = [torch.ones_like(g) if alpha in ("off", False) else g - alpha * g.sin() for alpha in (loss.alpha_pos, loss.alpha_neg)]
-            entries = entries * torch.where(positive, *sides)
-        return loss.weight * (entries * (assigned >= 0).unsqueeze(-1)).sum()
 
     def box_loss(self, boxes, assigned, priors, truth):
         """In units of point_base_scale strides, positives only."""
@@ -453,19 +457,29 @@ class Detector(nn.Module):
         self.backbone = ResNet(model.backbone)
         self.neck = Fpn(model.neck, self.backbone.channels)
         self.strides = [4 << (model.neck.start_level + i) for i in range(model.neck.num_outs)]
-        self.bbox_head = RepPointsHead(model.head, model.loss, model.neck.out_channels, classes, self.strides, deform)
+        if model.detector == "reppoints":
+            self.bbox_head = RepPointsHead(model.head, model.loss, model.neck.out_channels, classes, self.strides, deform)
+        elif model.detector == "fcos":
+            head = model.fcos
+            self.bbox_head = FcosHead(
+                head, model.neck.out_channels, classes, self.strides, model.loss.prior_probability,
+                lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias),
+                lambda *rows: class_loss(model.loss, *rows), lambda assigned: divisor(model.loss, assigned, True))
+        else:
+            sys.exit(f"model.detector: {model.detector} is not written in PyTorch here")
 
     def priors(self, height, width, device):
-        """(P, 3): x, y, stride of the cells of all levels."""
+        """(P, 3): x, y of the cells' points, stride of the cells of all levels."""
         rows = []
         H, W = height, width
         for halvings in range(1, int(math.log2(self.strides[-1])) + 1):
             H, W = (H + 1) // 2, (W + 1) // 2
             stride = 1 << halvings
             if stride in self.strides:
-                y, x = torch.meshgrid(torch.arange(H) * stride, torch.arange(W) * stride, indexing="ij")
+                y, x = (stride * (torch.arange(size) + float(self.bbox_head.place)) for size in (H, W))
+                y, x = torch.meshgrid(y, x, indexing="ij")
                 rows.append(torch.stack((x, y, torch.full_like(x, stride)), -1).view(-1, 3))
-        return torch.cat(rows).to(device, self.bbox_head.base.dtype)
+        return torch.cat(rows).to(device, self.backbone.conv1.weight.dtype)
 
     def forward(self, images, priors, truth, see=lambda name, value: value, inspect=None, autocast=False):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
@@ -548,6 +562,8 @@ def deviation(got, want):
 
 
 def kind_of(name):
+    if name in ("targets.centerness", "targets.distances", "targets.box_normalizer"):  # computed, not chosen
+        return "values"
     return {"grad": "gradients", "loss": "losses", "targets": "targets"}.get(name.split("/")[0].split(".")[0], "values")
 
 
@@ -584,8 +600,9 @@ def run_step(detector, images, truth, kink=None):
 def load_detector(options, step):
     """The network of the configuration with the file's weights, in float64."""
     parameters = {name[len("param/"):]: torch.from_numpy(value.copy()) for name, value in step.items() if name.startswith("param/")}
-    classes = parameters["bbox_head.reppoints_cls_out.bias"].numel()
-    detector = Detector(read_config(options.config), classes, choose_deform(options.deform, options.device))
+    config = read_config(options.config)
+    classes = parameters["bbox_head.conv_cls.bias" if config.model.detector == "fcos" else "bbox_head.reppoints_cls_out.bias"].numel()
+    detector = Detector(config, classes, choose_deform(options.deform, options.device))
     mine, theirs = set(detector.state_dict()), set(parameters)
     missing = sorted(name for name in mine - theirs if not name.endswith("num_batches_tracked"))
     if missing or theirs - mine:
@@ -626,16 +643,17 @@ def check(options):
         allowed = BOUNDS[kind_of(name)] + (OWN * own + kinks if kind_of(name) != "targets" else 0)
         if not apart[name] <= allowed:
             failures.append(f"{name}: {apart[name]:.3g}, allowed {allowed:.3g}")
-        if name.endswith("_assigned") and apart[name] != 0:
+        if name.endswith("assigned") and apart[name] != 0:
             cells = np.argwhere(exact[name] != ours[name])
             failures += [f"{name}: image {n}, cell {p}: gradlibra {ours[name][n, p]}, PyTorch {exact[name][n, p]}" for n, p in cells[:8]]
         shown = apart[name] if apart[name] == apart[name] else math.inf
         rows.setdefault(group_of(name, parameters), []).append((shown, name, own, kinks))
 
-    positives = {stage: int((ours[f"targets.{stage}_assigned"] > 0).sum()) for stage in ("init", "refine")}
+    assigned = [ours[name] for name in common if name.endswith("assigned")]
+    positives = " and ".join(str(int((rows > 0).sum())) for rows in assigned)
     print(f"PyTorch {torch.__version__}, {options.device}, deformable convolution by {choose_deform(options.deform, options.device)}; input "
-          f"{' x '.join(map(str, images.shape))}, {int(truth.real.sum())} boxes, {positives['init']} and {positives['refine']} positives, "
-          f"{int((ours['targets.refine_assigned'] < 0).sum())} ignored\nrelative deviation from PyTorch in float64")
+          f"{' x '.join(map(str, images.shape))}, {int(truth.real.sum())} boxes, {positives} positives, "
+          f"{int((assigned[-1] < 0).sum())} ignored\nrelative deviation from PyTorch in float64")
     print(f"{'':<35} {'':>7} {'gradlibra':>17}  {'PyTorch float32':>17} {'ReLU at 0':>9}\n{'':<35} {'tensors':>7} "
           f"{'median':>8} {'largest':>8}  {'median':>8} {'largest':>8} {'largest':>9}  gradlibra's largest")
     for group, found in sorted(rows.items(), key=lambda row: (list(BOUNDS).index(kind_of(row[1][0][1])), row[0])):
@@ -659,6 +677,8 @@ def make_optimizer(config, detector, device):
         norm = any(part in name for part in (".bn", ".gn.", ".downsample.1."))
         decays = options.decay_norm if norm else options.decay_bias or not name.endswith(".bias")
         factor = options.backbone_lr_factor if name.startswith("backbone.") else 1
+        if not norm and name.endswith(".bias"):
+            factor *= options.bias_lr_factor
         groups.setdefault((options.weight_decay if decays else 0, factor), []).append(parameter)
     groups = [{"params": parameters, "weight_decay": decay, "factor": factor} for (decay, factor), parameters in groups.items()]
     if device == "cuda":

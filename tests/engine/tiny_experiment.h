@@ -72,6 +72,7 @@ inline ExperimentConfig tiny_config(const std::filesystem::path& root) {
   config.model.head.stacked_convs = 1;
   config.model.head.norm = "group";
   config.model.head.norm_groups = 4;
+  config.model.fcos = {.feat_channels = 16, .stacked_convs = 1, .norm_groups = 4, .level_bounds = {24, 48}};
   config.schedule.epochs = 3;
   config.schedule.lr = 0.01;
   config.schedule.base_batch = 0;

@@ -27,7 +27,8 @@ inline std::string library_name(const ::testing::TestParamInfo<ConvolutionLibrar
 }
 
 // shape, sum and sum of magnitudes (relative to the latter), first and last four elements.
-inline void expect_summary(const Tensor& tensor, Context& context, const nlohmann::json& want, double tol, const std::string& what) {
+inline void expect_summary(const Tensor& tensor, Context& context, const nlohmann::json& want, double tol,
+                           const std::string& what) {
   SCOPED_TRACE(what);
   const auto shape = want["shape"].get<std::vector<int64_t>>();
   ASSERT_EQ(tensor.shape(), Shape(shape)) << tensor.shape().to_string();

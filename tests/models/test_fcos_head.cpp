@@ -59,11 +59,8 @@ struct SmallFcos {
   FcosHead head;
 };
 
-const FcosConfig kImproved{.conv_bias = true,
-                           .center_radius = 1.5,
-                           .norm_on_bbox = true,
-                           .centerness_on_reg = true,
-                           .box_loss = "giou"};
+const FcosConfig kImproved{
+    .conv_bias = true, .center_radius = 1.5, .norm_on_bbox = true, .centerness_on_reg = true, .box_loss = "giou"};
 
 using Fcos = HeadTest;
 
@@ -135,8 +132,8 @@ TEST_F(Fcos, LossesByTheirDefinition) {
         const double y = (static_cast<double>(cell / side) + 0.5) * static_cast<double>(stride);
         const double T[4] = {(x - b.x1) / unit[level], (y - b.y1) / unit[level], (b.x2 - x) / unit[level],
                              (b.y2 - y) / unit[level]};
-        const double center = std::sqrt(std::min(T[0], T[2]) / std::max(T[0], T[2]) * std::min(T[1], T[3]) /
-                                        std::max(T[1], T[3]));
+        const double center =
+            std::sqrt(std::min(T[0], T[2]) / std::max(T[0], T[2]) * std::min(T[1], T[3]) / std::max(T[1], T[3]));
         EXPECT_NEAR(centerness[80 * n + p], center, 1e-6);
         centers += center;
         const Floats distances = noted(prefix + "distances");

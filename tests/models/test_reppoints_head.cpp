@@ -55,15 +55,15 @@ struct SmallHead {
     Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
     Losses losses;
-    for (const LossTerm& term :
-         head.loss(tape, testing::small_features(context, tape, images), truth, communicator != nullptr ? *communicator : alone))
+    for (const LossTerm& term : head.loss(tape, testing::small_features(context, tape, images), truth,
+                                          communicator != nullptr ? *communicator : alone))
       losses[term.name] = context.download<double>(term.value)[0];
     tape.backward();
     store.finish_backward();
     if (targets != nullptr) {
       for (const char* level : {"0", "1"}) {
-        const Floats of_level = context.download<float>(
-            tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);
+        const Floats of_level =
+            context.download<float>(tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);
         targets->logits.push_back(of_level);
       }
       const auto noted = [&](const char* name) -> const Tensor& { return tape.noted(name).node().value; };

@@ -161,7 +161,9 @@ TEST_F(AssignCuda, LeavesOutPaddingLikeTheHost) {
   for (size_t i = 0; i < valid.size(); ++i) valid[i] = i >= static_cast<size_t>(2 * P) ? 0 : rng() % 3 != 0;
   const auto check = [&](const Ints& assigned) {
     for (size_t i = 0; i < valid.size(); ++i)
-      if (valid[i] == 0) EXPECT_EQ(assigned[i], -1) << i;
+      if (valid[i] == 0) {
+        EXPECT_EQ(assigned[i], -1) << i;
+      }
     EXPECT_GT(std::count_if(assigned.begin(), assigned.end(), [](int32_t a) { return a > 0; }), 0);
   };
   for (const int pos_num : {1, 4})

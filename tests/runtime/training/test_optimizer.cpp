@@ -197,6 +197,20 @@ TEST_F(Optimizers, BackboneHasItsOwnRate) {
   EXPECT_EQ(get(a.node.value), Floats{-0.625f});
 }
 
+TEST_F(Optimizers, BiasesHaveTheirOwnRate) {
+  Parameter& weight = store.add("bbox_head.conv_reg.weight", {1}, {}, Role::other);
+  Parameter& bias = store.add("bbox_head.conv_reg.bias", {1}, {}, Role::bias);
+  Parameter& shift = store.add("bbox_head.cls_convs.0.gn.bias", {1}, {}, Role::norm_shift);
+  store.allocate();
+  store.initialize(0);
+  Optimizer optimizer(store, {.momentum = 0, .weight_decay = 0, .bias_lr_factor = 2});
+  for (Parameter* p : {&weight, &bias, &shift}) set(p->node.grad, {1});
+  take_step(optimizer, 1, alone);
+  EXPECT_EQ(get(weight.node.value), Floats{-1});
+  EXPECT_EQ(get(bias.node.value), Floats{-2});
+  EXPECT_EQ(get(shift.node.value), Floats{-1});
+}
+
 TEST_F(Optimizers, FrozenParametersAndBuffersStay) {
   Parameter& frozen = store.add("backbone.conv1.weight", {2}, {Init::Kind::constant, 3}, Role::other, false);
   Parameter& buffer = store.add_buffer("backbone.bn1.running_var", {2}, {Init::Kind::constant, 1});
