@@ -35,7 +35,7 @@ class DetectionCases {
       const View<float> offsets = m.random(rows), cells = m.upload({P, 3}, priors), moment = m.random({2}),
                         boxes = m.output({N, P, 4});
       return m.work({bytes_of(offsets, boxes)}, [=](auto& device) {
-        kernels::points_to_boxes(device, offsets, cells, moment, kernels::BoxTransform::moment, boxes);
+        kernels::points_to_boxes(device, {offsets, cells, moment, kernels::BoxTransform::moment}, boxes);
       });
     });
     add("points_to_boxes_backward", rows.to_string() + " moment", [=, N = N_, P = P_](CaseMemory& m) {
@@ -43,9 +43,9 @@ class DetectionCases {
                         grad_boxes = m.random({N, P, 4}), grad_offsets = m.output(rows), grad_moment = m.output({2}),
                         workspace = m.output({kernels::points_to_boxes_workspace(N * P)});
       return m.work({bytes_of(offsets, grad_boxes, grad_offsets)}, [=](auto& device) {
-        kernels::points_to_boxes_backward(device, offsets, cells, moment, kernels::BoxTransform::moment, 0.01f,
-                                          grad_boxes, grad_offsets, Accumulate::overwrite, grad_moment,
-                                          Accumulate::overwrite, workspace);
+        kernels::points_to_boxes_backward(device, {offsets, cells, moment, kernels::BoxTransform::moment}, grad_boxes,
+                                          {.offsets = {grad_offsets}, .moment = {grad_moment}, .moment_mul = 0.01f},
+                                          workspace);
       });
     });
   }

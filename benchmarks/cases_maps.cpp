@@ -94,7 +94,12 @@ class MapCases {
                         running_var = m.output({C}),
                         workspace = m.output({kernels::batch_norm_workspace(s.size() / C, C)});
       return m.work({bytes_of(x)}, [=](auto& device) {
-        kernels::batch_norm_statistics<T>(device, x, 1e-5f, 0.1f, mean, rstd, running_mean, running_var, workspace);
+        kernels::batch_norm_statistics<T>(device, {.x = x,
+                                                   .eps = 1e-5f,
+                                                   .mean = mean,
+                                                   .rstd = rstd,
+                                                   .running = {0.1f, running_mean, running_var},
+                                                   .workspace = workspace});
       });
     });
     add("batch_norm", map, " relu", [](CaseMemory& m, const Shape& s) {
@@ -102,7 +107,7 @@ class MapCases {
       const View<T> x = m.random<T>(s), y = m.output<T>(s);
       const View<float> mean = m.random(c), rstd = m.random(c, 0.5, 2), weight = m.random(c), bias = m.random(c);
       return m.work({bytes_of(x, y)}, [=](auto& device) {
-        kernels::batch_norm<T>(device, x, mean, rstd, weight, bias, Activation::relu, y);
+        kernels::batch_norm<T>(device, {x, mean, rstd, weight, bias, Activation::relu, y});
       });
     });
     add("batch_norm_backward", map, " relu, batch", [](CaseMemory& m, const Shape& s) {
@@ -112,9 +117,17 @@ class MapCases {
                         grad_bias = m.output(c),
                         workspace = m.output({kernels::batch_norm_workspace(s.size() / c[0], c[0])});
       return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-        kernels::batch_norm_backward<T>(device, x, y, grad_y, mean, rstd, weight, Activation::relu, grad_x,
-                                        Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
-                                        workspace);
+        kernels::batch_norm_backward<T>(device, {.x = x,
+                                                 .y = y,
+                                                 .grad_y = grad_y,
+                                                 .mean = mean,
+                                                 .rstd = rstd,
+                                                 .weight = weight,
+                                                 .activation = Activation::relu,
+                                                 .grad_x = {grad_x},
+                                                 .grad_weight = {grad_weight},
+                                                 .grad_bias = {grad_bias},
+                                                 .workspace = workspace});
       });
     });
   }
@@ -127,7 +140,7 @@ class MapCases {
       const View<float> weight = m.random(c), bias = m.random(c), mean = m.output(groups), rstd = m.output(groups),
                         workspace = m.output({kernels::group_norm_workspace(s, kGroups)});
       return m.work({bytes_of(x, y)}, [=](auto& device) {
-        kernels::group_norm<T>(device, x, weight, bias, kGroups, 1e-5f, Activation::relu, y, mean, rstd, workspace);
+        kernels::group_norm<T>(device, {x, weight, bias, kGroups, 1e-5f, Activation::relu, y, mean, rstd, workspace});
       });
     });
     add("group_norm_backward", map, " relu", [](CaseMemory& m, const Shape& s) {
@@ -137,9 +150,19 @@ class MapCases {
                         grad_weight = m.output(c), grad_bias = m.output(c),
                         workspace = m.output({kernels::group_norm_workspace(s, kGroups)});
       return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-        kernels::group_norm_backward<T>(device, x, y, grad_y, weight, mean, rstd, kGroups, Activation::relu, grad_x,
-                                        Accumulate::overwrite, grad_weight, grad_bias, Accumulate::overwrite,
-                                        workspace);
+        kernels::group_norm_backward<T>(device,
+                                        {.x = x,
+                                         .y = y,
+                                         .grad_y = grad_y,
+                                         .mean = mean,
+                                         .rstd = rstd,
+                                         .weight = weight,
+                                         .activation = Activation::relu,
+                                         .grad_x = {grad_x},
+                                         .grad_weight = {grad_weight},
+                                         .grad_bias = {grad_bias},
+                                         .workspace = workspace},
+                                        kGroups);
       });
     });
   }

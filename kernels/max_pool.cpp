@@ -24,20 +24,26 @@ namespace {
 
 constexpr int64_t kTile = 256;  // channels whose running values fit the L1 cache
 
-// The maximum over the taps of output cell (i, j) for `channels` channels; x points to the first of them in the image.
+// One image, from its channel `first` on.
 template <MapType T>
-void pool_cell(const T* x, int64_t H, int64_t W, int64_t C, const PoolShape& s, int64_t i, int64_t j, int64_t channels,
-               T* y, uint8_t* taps) {
+struct Image {
+  const T* first;
+  int64_t H, W, C;
+};
+
+// The maximum over the taps of output cell (i, j) for the image's first `channels` channels.
+template <MapType T>
+void pool_cell(const Image<T>& x, const PoolShape& s, int64_t i, int64_t j, int64_t channels, T* y, uint8_t* taps) {
   float best[kTile];
   int32_t winner[kTile];
   bool first = true;
   for (int kr = 0; kr < s.kernel; ++kr) {
     const int64_t h = i * s.stride - s.padding + kr;
-    if (h < 0 || h >= H) continue;
+    if (h < 0 || h >= x.H) continue;
     for (int kc = 0; kc < s.kernel; ++kc) {
       const int64_t w = j * s.stride - s.padding + kc;
-      if (w < 0 || w >= W) continue;
-      const T* v = x + (h * W + w) * C;
+      if (w < 0 || w >= x.W) continue;
+      const T* v = x.first + (h * x.W + w) * x.C;
       const int32_t tap = kr * s.kernel + kc;
       if (first) {
         for (int64_t c = 0; c < channels; ++c) best[c] = to_float(v[c]);
@@ -69,7 +75,7 @@ void max_pool(Cpu& cpu, In<T> x, const PoolShape& shape, View<T> y, View<uint8_t
     for (int64_t j = 0; j < pooled_W; ++j)
       for (int64_t c = 0; c < C; c += kTile) {
         const int64_t out = (row * pooled_W + j) * C + c;
-        pool_cell(image + c, H, W, C, shape, row % pooled_H, j, std::min(kTile, C - c), y.data() + out,
+        pool_cell(Image<T>{image + c, H, W, C}, shape, row % pooled_H, j, std::min(kTile, C - c), y.data() + out,
                   taps.data() + out);
       }
   });

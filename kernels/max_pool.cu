@@ -63,7 +63,8 @@ __global__ void max_pool_kernel(const T* __restrict__ x, T* __restrict__ y, uint
         if (w < 0 || w >= s.W) continue;
         const Pack<V> v = load<V>(x + ((n * s.H + h) * s.W + w) * s.C + c);
         for (int k = 0; k < V; ++k) {
-          if (!first && (v[k] <= best[k] || best[k] != best[k])) continue;  // not greater, and not the first NaN
+          // Not greater, and not the first NaN.
+          if (!first && (v[k] <= best[k] || best[k] != best[k])) continue;  // NOLINT(misc-redundant-expression)
           best[k] = v[k];
           winner[k] = kr * s.window.kernel + kc;
         }

@@ -106,8 +106,9 @@ __global__ void column_totals_kernel(const float* partial, int64_t rows, int64_t
 
 // out[c] (+)= sum over rows of source. Vectors: its addresses are aligned.
 template <MapType T, class Source>
-void row_sums(Cuda& cuda, const Source& source, int64_t rows, int64_t C, bool vectors, View<float> out, Accumulate mode,
+void row_sums(Cuda& cuda, const Source& source, int64_t rows, bool vectors, View<float> out, Accumulate mode,
               View<float> workspace) {
+  const int64_t C = out.size();
   if (C == 0) return;
   const int64_t chunks = row_chunks(rows, C);
   const int V = vectors && C % kPack<T> == 0 ? kPack<T> : 1;
@@ -124,7 +125,7 @@ template <MapType T>
 void plain_row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mode, View<float> workspace) {
   check_sum_rows(x.shape(), out, workspace);
   const int64_t C = x.dim(-1), rows = C == 0 ? 0 : x.size() / C;
-  row_sums<T>(cuda, Rows<T>{x.data()}, rows, C, aligned(x.data()), out, mode, workspace);
+  row_sums<T>(cuda, Rows<T>{x.data()}, rows, aligned(x.data()), out, mode, workspace);
 }
 
 }  // namespace
@@ -147,7 +148,7 @@ void relu_backward_sum_rows(Cuda& cuda, In<T> y, In<T> grad_y, View<T> grad_x, V
                             View<float> workspace) {
   check_relu_backward_sum_rows(y.shape(), grad_y.shape(), grad_x.shape(), out, workspace);
   const int64_t C = y.dim(-1), rows = C == 0 ? 0 : y.size() / C;
-  row_sums<T>(cuda, ReluBackwardRows<T>{y.data(), grad_y.data(), grad_x.data()}, rows, C,
+  row_sums<T>(cuda, ReluBackwardRows<T>{y.data(), grad_y.data(), grad_x.data()}, rows,
               aligned(y.data(), grad_y.data(), grad_x.data()), out, mode, workspace);
 }
 

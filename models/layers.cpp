@@ -61,8 +61,15 @@ Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, NormStatisti
     return y;
   }
   if (mode == NormStatistics::stored) {
-    const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias), statistics, conv.shape,
-                                         residual, activation, folded);
+    const Var y = ops::conv2d_batch_norm(tape, {.x = x,
+                                                .weight = var(conv.weight),
+                                                .gamma = var(weight),
+                                                .beta = var(bias),
+                                                .buffers = statistics,
+                                                .shape = conv.shape,
+                                                .residual = residual,
+                                                .activation = activation,
+                                                .folded = folded});
     conv.add_cost(tape, y);
     return y;
   }

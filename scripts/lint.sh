@@ -8,11 +8,12 @@ usage() {
   cat <<'TEXT'
 usage: scripts/lint.sh [--changed [BASE]] [--fix] [--no-tidy] [--limit SECONDS] [--jobs N] [--build DIR]
   --changed [BASE]   only lines that differ from the commit BASE, in commits or not yet; scripts: whole files. Default: where this
-                     branch left its upstream, or the last ten commits where it is its upstream. Without history, everything but
-                     wide lines and clang-tidy is checked in all files
+                     branch left its upstream or the main branch, or the commit before the last where it is that branch. Without
+                     history, everything but wide lines and clang-tidy is checked in all files
   --fix              mends layout and wraps wide lines first, then checks
   --no-tidy          without clang-tidy, which takes some seconds per source file
-  --limit SECONDS    for clang-tidy: what it has not reached by then is left out, and named; default: no limit
+  --limit SECONDS    for clang-tidy: what it has not reached by then is left out, and named. With --changed, sources come before
+                     those that stand for a header, and small changes first. Default: no limit
   --jobs N           files at a time; default: one per processor
   --build DIR        a build folder configured with Ninja, or with CMAKE_EXPORT_COMPILE_COMMANDS; default build/release
 Exit status: 0 clean, 1 findings, 2 wrong use, 77 no finding, but a tool is missing (scripts/setup.sh --tests installs them).
@@ -67,15 +68,16 @@ all_files() {
   fi | sort -u | while IFS= read -r file; do if [ -f "$file" ]; then printf '%s\n' "$file"; fi; done
 }
 
-# Where to compare with: nothing is printed if there is no such commit.
+# Where to compare with: nothing is printed if there is no such commit. On the main branch itself, all that its last
+# commit brought, which may be a merge.
 default_base() {
-  local upstream fork
-  for upstream in '@{upstream}' origin/HEAD origin/main; do
+  local head upstream fork
+  head=$(git rev-parse --quiet --verify HEAD) || return 0
+  for upstream in '@{upstream}' origin/HEAD origin/main main; do
     fork=$(git merge-base HEAD "$upstream" 2> /dev/null) || continue
-    if [ "$fork" != "$(git rev-parse HEAD)" ]; then echo "$fork" && return; fi
+    if [ "$fork" != "$head" ]; then echo "$fork" && return; fi
   done
-  fork=$(git rev-list --first-parent --max-count=11 HEAD 2> /dev/null | tail -n 1)
-  if [ -n "$fork" ] && [ "$fork" != "$(git rev-parse HEAD)" ]; then echo "$fork"; fi
+  git rev-parse --quiet --verify 'HEAD^' || true
 }
 
 all_files > "$work/files"
@@ -199,15 +201,34 @@ write_commands() {
     END { print "\n]" }' "$build/compile_commands.json" > "$work/compile_commands.json"
 }
 
-# The sources to look at: those that have a command here; for a changed header the source of its name.
+# For a header: the sources of its name, or the shortest one that includes it.
+stand_ins() {
+  local stem=${1%.*} found=false
+  for unit in "$stem.cpp" "$stem.cu"; do
+    if grep -qxF "$unit" "$work/known"; then echo "$unit" && found=true; fi
+  done
+  if $found; then return; fi
+  xargs -d '\n' grep -lF "#include \"$1\"" < "$work/known" | xargs -d '\n' -r wc -l | grep -v ' total$' |
+    sort -n | awk 'NR == 1 { print $2 }'
+}
+
+# The sources to look at, of those that have a command here, in the order in which they are worth the time: changed
+# ones before those that stand for a header, then small changes before large ones.
 units() {
   sed -nE "s|^ *\"file\": \"$PWD/(.*)\"$|\1|p" "$work/compile_commands.json" | sort > "$work/known"
   if $everything; then cat "$work/known" && return; fi
-  {
-    cat "$work/sources"
-    sed -nE 's/\.(h|cuh)$/.cpp/p' "$work/sources"
-    sed -nE 's/\.(h|cuh)$/.cu/p' "$work/sources"
-  } | sort -u | comm -12 - "$work/known"
+  while IFS= read -r file; do
+    # A file that git does not know yet is changed to its end.
+    changed=$(awk -F '\t' -v file="$file" -v length_of="$(wc -l < "$file")" '
+      $1 == file { n += ($3 < length_of ? $3 : length_of) - $2 + 1 } END { print n + 0 }' "$work/lines")
+    if [[ $file != *.h && $file != *.cuh ]]; then
+      printf '0\t%d\t%s\n' "$changed" "$file"
+    else
+      stand_ins "$file" | while IFS= read -r unit; do printf '1\t%d\t%s\n' "$changed" "$unit"; done
+    fi
+  done < "$work/sources" | sort -t $'\t' -k 1,1n -k 2,2n -k 3 | awk -F '\t' '
+    NR == FNR { known[$0]; next }
+    $3 in known && !seen[$3]++ { print $3 }' "$work/known" -
 }
 
 # What of a finding counts: the project's own headers, not the emulator's imitation of CUDA's; with --changed, changed
@@ -259,8 +280,8 @@ if $tidy && [ -s "$work/sources" ] && has clang-tidy; then
     say "clang-tidy: $(wc -l < "$work/units") sources, $count findings"
     finding ".clang-tidy says why each check is on" "$work/tidy.txt"
     if [ -s "$work/left_out" ]; then
-      say "clang-tidy left out, for want of time (--limit $limit): $(wc -l < "$work/left_out") of $(wc -l < "$work/units") sources"
-      sort "$work/left_out" | sed 's/^/  /'
+      say "clang-tidy left out, for want of time (--limit $limit): $(wc -l < "$work/left_out") of $(wc -l < "$work/units") sources:" \
+        "$(sort "$work/left_out" | paste -sd ' ')"
     fi
   fi
 fi

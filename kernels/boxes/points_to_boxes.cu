@@ -160,50 +160,38 @@ __global__ void grad_moment_kernel(const float* __restrict__ partials, int64_t b
   }
 }
 
-Args make_args(const char* op, const View<const float>& offsets, const View<const float>& priors,
-               const View<const float>& moment, BoxTransform transform, const Shape& boxes) {
-  require(offsets.rank() == 3 && offsets.dim(2) % 2 == 0, op,
-          "offsets must be (N, P, 2K), are " + offsets.shape().to_string());
-  const int64_t N = offsets.dim(0), P = offsets.dim(1), K = offsets.dim(2) / 2;
-  require_shape(op, "priors", priors, {P, 3});
-  require(boxes == Shape{N, P, 4}, op, "boxes have shape " + boxes.to_string() + ", expected (N, P, 4)");
-  const bool by_moment = transform == BoxTransform::moment;
-  if (by_moment) require_shape(op, "moment", moment, {2});
-  const int64_t fewest = by_moment ? 2 : transform == BoxTransform::minmax ? 1 : 4;
-  require(K >= fewest, op, "too few points: " + std::to_string(K));
-  const int seen = transform == BoxTransform::partial_minmax ? 4 : static_cast<int>(K);
-  return {offsets.data(), priors.data(), moment.data(), N * P, P, static_cast<int>(K), by_moment, seen};
+Args args_of(const PointSets& sets, const PointSetDims& d) {
+  return {sets.offsets.data(),
+          sets.priors.data(),
+          sets.moment.data(),
+          d.rows,
+          d.P,
+          static_cast<int>(d.K),
+          sets.transform == BoxTransform::moment,
+          static_cast<int>(d.seen)};
 }
 
 }  // namespace
 
-void points_to_boxes(Cuda& cuda, View<const float> offsets, View<const float> priors, View<const float> moment,
-                     BoxTransform transform, View<float> boxes) {
-  const Args args = make_args("points_to_boxes", offsets, priors, moment, transform, boxes.shape());
+void points_to_boxes(Cuda& cuda, const PointSets& sets, View<float> boxes) {
+  const Args args = args_of(sets, check_points_to_boxes("points_to_boxes", sets, boxes.shape()));
   if (args.rows == 0) return;
   launch(points_to_boxes_kernel, blocks_for(args.rows, kBlock), kBlock, 0, cuda.stream(), args, boxes.data());
 }
 
-void points_to_boxes_backward(Cuda& cuda, View<const float> offsets, View<const float> priors, View<const float> moment,
-                              BoxTransform transform, float moment_mul, View<const float> grad_boxes,
-                              View<float> grad_offsets, Accumulate mode, View<float> grad_moment,
-                              Accumulate mode_moment, View<float> workspace) {
-  const char* op = "points_to_boxes_backward";
-  const Args args = make_args(op, offsets, priors, moment, transform, grad_boxes.shape());
-  require_shape(op, "grad_offsets", grad_offsets, offsets.shape());
-  if (grad_moment.data() != nullptr) require_shape(op, "grad_moment", grad_moment, {2});
-  require(workspace.size() >= points_to_boxes_workspace(args.rows), op, "workspace is too small");
-
+void points_to_boxes_backward(Cuda& cuda, const PointSets& sets, View<const float> grad_boxes,
+                              const PointSetGradients& to, View<float> workspace) {
+  const Args args = args_of(sets, check_points_to_boxes_backward(sets, grad_boxes.shape(), to, workspace));
   const unsigned blocks = blocks_for(args.rows, kBlock);
   const size_t shared_bytes = sizeof(float) * kBlock * 2 * static_cast<size_t>(args.K);
   const bool shared = shared_bytes <= kMostShared;
   if (blocks > 0)
     launch(shared ? points_to_boxes_backward_kernel<true> : points_to_boxes_backward_kernel<false>, blocks, kBlock,
-           shared ? shared_bytes : 0, cuda.stream(), args, grad_boxes.data(), mode, grad_offsets.data(),
+           shared ? shared_bytes : 0, cuda.stream(), args, grad_boxes.data(), to.offsets.mode, to.offsets.grad.data(),
            workspace.data());
-  if (grad_moment.data() == nullptr) return;
+  if (!to.moment.wanted()) return;
   launch(grad_moment_kernel, 1, kBlock, 0, cuda.stream(), workspace.data(), args.by_moment ? int64_t{blocks} : 0,
-         moment_mul, mode_moment, grad_moment.data());
+         to.moment_mul, to.moment.mode, to.moment.grad.data());
 }
 
 }  // namespace gradlibra::kernels

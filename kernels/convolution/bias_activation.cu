@@ -13,12 +13,18 @@ __device__ int64_t channel_of(int64_t i, int64_t C, bool small) {
   return small ? static_cast<int64_t>(static_cast<uint32_t>(i) % static_cast<uint32_t>(C)) : i % C;
 }
 
-// bias_vectors: C is a multiple of the pack and bias is aligned, so a pack's channels are a pack of the bias.
+struct Layout {
+  int64_t size, C;
+  bool vectors;       // the maps are aligned
+  bool bias_vectors;  // C is a multiple of the pack and bias is aligned, so a pack's channels are a pack of the bias
+};
+
 template <class T>
 __global__ void bias_activation_kernel(const T* x, const T* __restrict__ bias, const T* residual, bool relu, T* y,
-                                       int64_t size, int64_t C, bool vectors, bool bias_vectors) {
-  const bool small = size <= int64_t{UINT32_MAX};
-  for_each_pack<kPack<T>>(size, vectors, [=](auto width, int64_t i) {
+                                       const Layout map) {
+  const int64_t C = map.C;
+  const bool small = map.size <= int64_t{UINT32_MAX}, bias_vectors = map.bias_vectors;
+  for_each_pack<kPack<T>>(map.size, map.vectors, [=](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     Pack<V> v = load<V>(x + i);
     if (residual != nullptr) {
@@ -51,10 +57,10 @@ void bias_activation(Cuda& cuda, In<T> x, In<T> bias, In<T> residual, Activation
   if (y.size() == 0) return;
   const int64_t C = y.dim(-1);
   // A null residual counts as aligned.
-  const bool vectors = aligned(x.data(), residual.data(), y.data());
+  const Layout map{y.size(), C, aligned(x.data(), residual.data(), y.data()),
+                   C % kPack<T> == 0 && aligned(bias.data())};
   launch(bias_activation_kernel<T>, pack_blocks(y.size(), kPack<T>), kBlock, 0, cuda.stream(), x.data(), bias.data(),
-         residual.data(), activation == Activation::relu, y.data(), y.size(), C, vectors,
-         C % kPack<T> == 0 && aligned(bias.data()));
+         residual.data(), activation == Activation::relu, y.data(), map);
 }
 
 template void bias_activation(Cuda&, View<const float>, View<const float>, View<const float>, Activation, View<float>);

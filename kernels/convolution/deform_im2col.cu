@@ -120,7 +120,7 @@ __global__ void __launch_bounds__(kBlock)
   // All lanes of a warp go round equally often: the shuffles are for whole warps.
   for (int begin = 0; begin < count; begin += kBlock / lanes) {
     const int i = begin + group;
-    float y = 0, x_ = 0;
+    float along_y = 0, along_x = 0;
     if (i < count && taps[i].inside != 0) {
       float both = 0;
 #pragma unroll 2
@@ -129,22 +129,22 @@ __global__ void __launch_bounds__(kBlock)
         const Pack<V> g = load<V>(grad_columns + (first + i) * s.C + c);
         for (int l = 0; l < V; ++l) {
           const float dy = v.at[2][l] - v.at[0][l];
-          y += g[l] * dy;
-          x_ += g[l] * (v.at[1][l] - v.at[0][l]);
+          along_y += g[l] * dy;
+          along_x += g[l] * (v.at[1][l] - v.at[0][l]);
           both += g[l] * ((v.at[3][l] - v.at[1][l]) - dy);
         }
       }
-      y += taps[i].lx * both;
-      x_ += taps[i].ly * both;
+      along_y += taps[i].lx * both;
+      along_x += taps[i].ly * both;
     }
     for (int half = lanes / 2; half > 0; half /= 2) {
-      y += __shfl_down_sync(kAllLanes, y, half, lanes);
-      x_ += __shfl_down_sync(kAllLanes, x_, half, lanes);
+      along_y += __shfl_down_sync(kAllLanes, along_y, half, lanes);
+      along_x += __shfl_down_sync(kAllLanes, along_x, half, lanes);
     }
     if (lane == 0 && i < count) {
       float* out = grad_offsets + 2 * (first + i);
-      out[0] = add ? out[0] + y : y;
-      out[1] = add ? out[1] + x_ : x_;
+      out[0] = add ? out[0] + along_y : along_y;
+      out[1] = add ? out[1] + along_x : along_x;
     }
   }
 }
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 // Exclusive over the block. All threads must call.
-static __device__ int block_scan(int value) {
+__device__ int block_scan(int value) {
   __shared__ int warp_totals[kWarps];
   const int lane = threadIdx.x % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   int sum = value;

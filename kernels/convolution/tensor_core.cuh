@@ -69,6 +69,7 @@ __device__ inline void load_matrices(unsigned (&r)[4], const void* row) {
   for (int m = 0; m < 4; ++m) {
     const auto from =
         __shfl_sync(0xffffffffu, reinterpret_cast<unsigned long>(row), 8 * m + static_cast<int>(lane) / 4);
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): a shuffle knows no pointers
     r[m] = reinterpret_cast<const unsigned*>(from)[lane % 4];
   }
 #endif

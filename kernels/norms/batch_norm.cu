@@ -7,45 +7,29 @@
 namespace gradlibra::kernels {
 
 template <MapType T>
-void batch_norm_statistics(Cuda& cuda, In<T> x, float eps, float momentum, View<float> mean, View<float> rstd,
-                           View<float> running_mean, View<float> running_var, View<float> workspace) {
-  const NormShape shape = batch_norm_shape("batch_norm_statistics", x.shape());
-  require(shape.R >= 1, "batch_norm_statistics", "x has shape " + x.shape().to_string() + ", needs at least one row");
-  norm_statistics<T>(cuda, "batch_norm_statistics", shape, x, eps, mean, rstd, {momentum, running_mean, running_var},
-                     workspace);
+void batch_norm_statistics(Cuda& cuda, const NormStatisticsPass<T>& pass) {
+  constexpr auto op = "batch_norm_statistics";
+  norm_statistics(cuda, op, batch_norm_shape(op, pass.x.shape(), 1), pass);
 }
 
 template <MapType T>
-void batch_norm(Cuda& cuda, In<T> x, View<const float> mean, View<const float> rstd, View<const float> weight,
-                View<const float> bias, Activation activation, View<T> y) {
-  norm_forward(cuda, "batch_norm", batch_norm_shape("batch_norm", x.shape()), x, mean, rstd, weight, bias, activation,
-               y);
+void batch_norm(Cuda& cuda, const NormForwardPass<T>& pass) {
+  constexpr auto op = "batch_norm";
+  norm_forward(cuda, op, batch_norm_shape(op, pass.x.shape()), pass);
 }
 
 template <MapType T>
-void batch_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const float> mean, View<const float> rstd,
-                         View<const float> weight, Activation activation, View<T> grad_x, Accumulate mode_x,
-                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace) {
-  norm_backward<T>(
-      cuda, "batch_norm_backward", batch_norm_shape("batch_norm_backward", grad_y.shape()),
-      {x, y, grad_y, mean, rstd, weight, activation, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace});
+void batch_norm_backward(Cuda& cuda, const NormBackwardPass<T>& pass) {
+  constexpr auto op = "batch_norm_backward";
+  norm_backward(cuda, op, batch_norm_shape(op, pass.grad_y.shape()), pass);
 }
 
-template void batch_norm_statistics<float>(Cuda&, View<const float>, float, float, View<float>, View<float>,
-                                           View<float>, View<float>, View<float>);
-template void batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                         View<const float>, Activation, View<float>);
-template void batch_norm_backward(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                                  View<const float>, View<const float>, Activation, View<float>, Accumulate,
-                                  View<float>, View<float>, Accumulate, View<float>);
+template void batch_norm_statistics(Cuda&, const NormStatisticsPass<float>&);
+template void batch_norm(Cuda&, const NormForwardPass<float>&);
+template void batch_norm_backward(Cuda&, const NormBackwardPass<float>&);
 
-template void batch_norm_statistics<bfloat16>(Cuda&, View<const bfloat16>, float, float, View<float>, View<float>,
-                                              View<float>, View<float>, View<float>);
-template void batch_norm(Cuda&, View<const bfloat16>, View<const float>, View<const float>, View<const float>,
-                         View<const float>, Activation, View<bfloat16>);
-template void batch_norm_backward(Cuda&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
-                                  View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>,
-                                  Accumulate, View<float>, View<float>, Accumulate, View<float>);
+template void batch_norm_statistics(Cuda&, const NormStatisticsPass<bfloat16>&);
+template void batch_norm(Cuda&, const NormForwardPass<bfloat16>&);
+template void batch_norm_backward(Cuda&, const NormBackwardPass<bfloat16>&);
 
 }  // namespace gradlibra::kernels

@@ -70,57 +70,40 @@ __global__ void fold_batch_norm_backward_kernel(const Backward<T> b, const Norm 
   if (b.grad_beta != nullptr) b.grad_beta[k] = bias + (b.add_beta ? b.grad_beta[k] : 0.0f);
 }
 
+Norm norm_of(const StoredNorm& norm) { return {norm.gamma.data(), norm.mean.data(), norm.var.data(), norm.eps}; }
+
 }  // namespace
 
 template <MapType T>
-void fold_batch_norm(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> beta,
-                     View<const float> mean, View<const float> var, float eps, View<T> folded_weight,
+void fold_batch_norm(Cuda& cuda, View<const float> weight, const StoredNorm& norm, View<T> folded_weight,
                      View<T> folded_bias) {
-  const int64_t per_k =
-      check_fold_batch_norm(weight, gamma, beta, mean, var, folded_weight.shape(), folded_bias.shape());
-  if (gamma.size() == 0) return;
+  const int64_t per_k = check_fold_batch_norm(weight, norm, folded_weight, folded_bias);
+  if (norm.gamma.size() == 0) return;
   const bool vectors = per_k % kPack<T> == 0 && aligned(weight.data(), folded_weight.data());
-  launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), weight.data(),
-         Norm{gamma.data(), mean.data(), var.data(), eps}, beta.data(), per_k, vectors, folded_weight.data(),
-         folded_bias.data());
+  launch(fold_batch_norm_kernel<T>, static_cast<unsigned>(norm.gamma.size()), kBlock, 0, cuda.stream(), weight.data(),
+         norm_of(norm), norm.beta.data(), per_k, vectors, folded_weight.data(), folded_bias.data());
 }
 
 template <MapType T>
-void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, View<const float> gamma, View<const float> mean,
-                              View<const float> var, float eps, In<T> grad_folded_weight,
-                              View<const float> grad_folded_bias, View<float> grad_weight, Accumulate mode_weight,
-                              View<float> grad_gamma, Accumulate mode_gamma, View<float> grad_beta,
-                              Accumulate mode_beta) {
-  const int64_t per_k =
-      check_fold_batch_norm_backward(weight, gamma, mean, var, grad_folded_weight.data(), grad_folded_weight.shape(),
-                                     grad_folded_bias, grad_weight, mode_weight, grad_gamma, grad_beta);
-  if (gamma.size() == 0) return;
+void fold_batch_norm_backward(Cuda& cuda, View<const float> weight, const StoredNorm& norm,
+                              const FoldedGradients<T>& from, const UnfoldedGradients& to) {
+  const int64_t per_k = check_fold_batch_norm_backward(weight, norm, from, to);
+  if (norm.gamma.size() == 0) return;
   const bool vectors =
-      per_k % kPack<T> == 0 && aligned(weight.data(), grad_weight.data()) && aligned(grad_folded_weight.data());
-  const Backward<T> backward{weight.data(),
-                             grad_folded_weight.data(),
-                             grad_folded_bias.data(),
-                             grad_weight.data(),
-                             grad_gamma.data(),
-                             grad_beta.data(),
-                             mode_weight == Accumulate::add,
-                             mode_gamma == Accumulate::add,
-                             mode_beta == Accumulate::add};
-  launch(fold_batch_norm_backward_kernel<T>, static_cast<unsigned>(gamma.size()), kBlock, 0, cuda.stream(), backward,
-         Norm{gamma.data(), mean.data(), var.data(), eps}, per_k, vectors);
+      per_k % kPack<T> == 0 && aligned(weight.data(), to.weight.grad.data()) && aligned(from.weight.data());
+  const Backward<T> backward{weight.data(),         from.weight.data(),   from.bias.data(),
+                             to.weight.grad.data(), to.gamma.grad.data(), to.beta.grad.data(),
+                             to.weight.adds(),      to.gamma.adds(),      to.beta.adds()};
+  launch(fold_batch_norm_backward_kernel<T>, static_cast<unsigned>(norm.gamma.size()), kBlock, 0, cuda.stream(),
+         backward, norm_of(norm), per_k, vectors);
 }
 
-template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                              View<const float>, float, View<float>, View<float>);
-template void fold_batch_norm(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                              View<const float>, float, View<bfloat16>, View<bfloat16>);
-template void fold_batch_norm_backward<float>(Cuda&, View<const float>, View<const float>, View<const float>,
-                                              View<const float>, float, View<const float>, View<const float>,
-                                              View<float>, Accumulate, View<float>, Accumulate, View<float>,
-                                              Accumulate);
-template void fold_batch_norm_backward<bfloat16>(Cuda&, View<const float>, View<const float>, View<const float>,
-                                                 View<const float>, float, View<const bfloat16>, View<const float>,
-                                                 View<float>, Accumulate, View<float>, Accumulate, View<float>,
-                                                 Accumulate);
+template void fold_batch_norm(Cuda&, View<const float>, const StoredNorm&, View<float>, View<float>);
+template void fold_batch_norm_backward(Cuda&, View<const float>, const StoredNorm&, const FoldedGradients<float>&,
+                                       const UnfoldedGradients&);
+
+template void fold_batch_norm(Cuda&, View<const float>, const StoredNorm&, View<bfloat16>, View<bfloat16>);
+template void fold_batch_norm_backward(Cuda&, View<const float>, const StoredNorm&, const FoldedGradients<bfloat16>&,
+                                       const UnfoldedGradients&);
 
 }  // namespace gradlibra::kernels

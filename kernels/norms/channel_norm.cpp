@@ -5,6 +5,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "kernels/norms/norm_checks.h"
 #include "kernels/parallel.h"
 
 namespace gradlibra::kernels {
@@ -48,68 +49,15 @@ void with_flag(bool flag, Body&& body) {
     body(std::false_type{});
 }
 
-void require_size(const char* op, const char* name, int64_t size, int64_t expected) {
-  require(size == expected, op,
-          std::string(name) + " has " + std::to_string(size) + " elements, expected " + std::to_string(expected));
-}
-
-void require_workspace(const char* op, const NormShape& s, View<float> workspace) {
-  require(s.R * s.N == 0 || (workspace.data() != nullptr && workspace.size() >= s.workspace()), op,
-          "workspace has " + workspace.shape().to_string() + " floats, needs " + std::to_string(s.workspace()));
-}
-
 }  // namespace
 
 template <MapType T>
-void check_norm_statistics(const char* op, const NormShape& s, In<T> x, View<float> mean, View<float> rstd,
-                           const RunningStatistics& running, View<float> workspace) {
-  require_size(op, "x", x.size(), s.N * s.R * s.C);
-  require_size(op, "mean", mean.size(), s.N * s.G);
-  require_size(op, "rstd", rstd.size(), s.N * s.G);
-  if (running.mean.data() != nullptr || running.var.data() != nullptr) {
-    require_size(op, "running_mean", running.mean.size(), s.G);
-    require_size(op, "running_var", running.var.size(), s.G);
-  }
-  require_workspace(op, s, workspace);
-}
-
-template <MapType T>
-void check_norm_forward(const char* op, const NormShape& s, In<T> x, View<const float> mean, View<const float> rstd,
-                        View<const float> weight, View<const float> bias, View<T> y) {
-  require_size(op, "x", x.size(), s.N * s.R * s.C);
-  require_shape(op, "y", y, x.shape());
-  require_size(op, "mean", mean.size(), s.N * s.G);
-  require_size(op, "rstd", rstd.size(), s.N * s.G);
-  require_shape(op, "weight", weight, {s.C});
-  require_shape(op, "bias", bias, {s.C});
-}
-
-template <MapType T>
-void check_norm_backward(const char* op, const NormShape& s, const NormBackward<T>& b) {
-  require_size(op, "grad_y", b.grad_y.size(), s.N * s.R * s.C);
-  require_size(op, "mean", b.mean.size(), s.N * s.G);
-  require_size(op, "rstd", b.rstd.size(), s.N * s.G);
-  require_shape(op, "weight", b.weight, {s.C});
-  if (b.relu()) require_shape(op, "y", b.y, b.grad_y.shape());
-  if (b.wants_x()) require_shape(op, "grad_x", b.grad_x, b.grad_y.shape());
-  if (b.wants_params() || b.grad_bias.data() != nullptr) {
-    require_shape(op, "grad_weight", b.grad_weight, {s.C});
-    require_shape(op, "grad_bias", b.grad_bias, {s.C});
-  }
-  if (b.needs_sums()) {
-    require_shape(op, "x", b.x, b.grad_y.shape());
-    require_workspace(op, s, b.workspace);
-  }
-}
-
-template <MapType T>
-void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
-                     View<float> rstd, const RunningStatistics& running, View<float> workspace) {
-  check_norm_statistics<T>(op, s, x, mean, rstd, running, workspace);
-  float* chunk_mean = workspace.data();               // [n][chunk][c]
-  float* chunk_m2 = workspace.data() + s.partials();  // sum of squared distances from chunk_mean
+void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, const NormStatisticsPass<T>& pass) {
+  check_norm_statistics(op, s, pass);
+  float* chunk_mean = pass.workspace.data();               // [n][chunk][c]
+  float* chunk_m2 = pass.workspace.data() + s.partials();  // sum of squared distances from chunk_mean
   for_each_piece(cpu, s, [&](const Piece& p) {
-    const T* rows = x.data() + (p.n * s.R + p.begin) * s.C + p.first;
+    const T* rows = pass.x.data() + (p.n * s.R + p.begin) * s.C + p.first;
     float shift[kTile], sum[kTile] = {}, squares[kTile] = {};
     std::transform(rows, rows + p.width, shift, [](T v) { return to_float(v); });
     for (int64_t r = 0; r < p.end - p.begin; ++r) {
@@ -147,8 +95,9 @@ void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, In<T> x, floa
       m2 += static_cast<double>(chunk_m2[j]) + rows * d * d;
     });
     const double variance = m2 / std::max(count, 1.0);
-    mean[i] = static_cast<float>(average);
-    rstd[i] = static_cast<float>(1 / std::sqrt(variance + static_cast<double>(eps)));
+    pass.mean[i] = static_cast<float>(average);
+    pass.rstd[i] = static_cast<float>(1 / std::sqrt(variance + static_cast<double>(pass.eps)));
+    const RunningStatistics& running = pass.running;
     if (running.mean.data() == nullptr) return;
     const auto unbiased = static_cast<float>(count > 1 ? m2 / (count - 1) : variance);
     running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * static_cast<float>(average);
@@ -157,21 +106,20 @@ void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, In<T> x, floa
 }
 
 template <MapType T>
-void norm_forward(Cpu& cpu, const char* op, const NormShape& s, In<T> x, View<const float> mean, View<const float> rstd,
-                  View<const float> weight, View<const float> bias, Activation activation, View<T> y) {
-  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  with_flag(activation == Activation::relu, [&](auto relu) {
+void norm_forward(Cpu& cpu, const char* op, const NormShape& s, const NormForwardPass<T>& pass) {
+  check_norm_forward(op, s, pass);
+  with_flag(pass.relu(), [&](auto relu) {
     for_each_piece(cpu, s, [&](const Piece& p) {
       float center[kTile], slope[kTile], offset[kTile];
       for_each_channel(s, p, [&](int64_t c, int64_t group) {
-        center[c] = mean[group];
-        slope[c] = weight[p.first + c] * rstd[group];
-        offset[c] = bias[p.first + c];
+        center[c] = pass.mean[group];
+        slope[c] = pass.weight[p.first + c] * pass.rstd[group];
+        offset[c] = pass.bias[p.first + c];
       });
       for (int64_t r = p.begin; r < p.end; ++r) {
         const int64_t at = (p.n * s.R + r) * s.C + p.first;
-        const T* from = x.data() + at;
-        T* to = y.data() + at;
+        const T* from = pass.x.data() + at;
+        T* to = pass.y.data() + at;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
           const float v = slope[c] * (to_float(from[c]) - center[c]) + offset[c];
@@ -186,7 +134,7 @@ namespace {
 
 // Per chunk and channel: sum g and sum g * x_hat.
 template <MapType T>
-void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackward<T>& b) {
+void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackwardPass<T>& b) {
   float* sum_g = b.workspace.data();
   float* sum_g_x_hat = b.workspace.data() + s.partials();
   with_flag(b.relu(), [&](auto relu) {
@@ -217,19 +165,21 @@ void gradient_sums(Cpu& cpu, const NormShape& s, const NormBackward<T>& b) {
 }
 
 // grad[c] (+)= sum over images and chunks of partial[.][c].
-void parameter_gradient(Cpu& cpu, const NormShape& s, const float* partial, View<float> grad, Accumulate mode) {
+void parameter_gradient(Cpu& cpu, const NormShape& s, const float* partial, const GradTarget<>& to) {
+  if (!to.wanted()) return;
   parallel_chunks(cpu, s.C, kTile, [&](int64_t, int64_t begin, int64_t end) {
     double total[kTile] = {};
     for (int64_t i = 0; i < s.N * s.chunks(); ++i)
       for (int64_t c = begin; c < end; ++c) total[c - begin] += static_cast<double>(partial[i * s.C + c]);
     for (int64_t c = begin; c < end; ++c)
-      grad[c] = static_cast<float>(total[c - begin] + (mode == Accumulate::add ? static_cast<double>(grad[c]) : 0.0));
+      to.grad[c] = static_cast<float>(total[c - begin] + (to.adds() ? static_cast<double>(to.grad[c]) : 0.0));
   });
 }
 
 // Per image and group: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat).
 template <MapType T>
-void group_averages(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, float* average_g, float* average_g_x_hat) {
+void group_averages(Cpu& cpu, const NormShape& s, const NormBackwardPass<T>& b, float* average_g,
+                    float* average_g_x_hat) {
   const int64_t size = s.channels_per_group();
   parallel_for(cpu, s.N * s.G, 16, [&](int64_t i) {
     double sum_g = 0, sum_g_x_hat = 0;
@@ -246,7 +196,7 @@ void group_averages(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, floa
 
 // grad_x (+)= slope * g - level - tilt * (x - mean), the coefficients constant per image and channel.
 template <MapType T>
-void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, const float* average_g,
+void input_gradient(Cpu& cpu, const NormShape& s, const NormBackwardPass<T>& b, const float* average_g,
                     const float* average_g_x_hat) {
   const auto run = [&](auto relu, auto add) {
     for_each_piece(cpu, s, [&](const Piece& p) {
@@ -262,7 +212,7 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, cons
         const T* grad_y = b.grad_y.data() + at;
         const T* x = b.x.data() + at;
         const T* y = relu ? b.y.data() + at : grad_y;
-        T* grad_x = b.grad_x.data() + at;
+        T* grad_x = b.grad_x.grad.data() + at;
 #pragma omp simd
         for (int64_t c = 0; c < p.width; ++c) {
           const float g = !relu || to_float(y[c]) > 0 ? to_float(grad_y[c]) : 0;
@@ -273,47 +223,31 @@ void input_gradient(Cpu& cpu, const NormShape& s, const NormBackward<T>& b, cons
       }
     });
   };
-  with_flag(b.relu(), [&](auto relu) { with_flag(b.mode_x == Accumulate::add, [&](auto add) { run(relu, add); }); });
+  with_flag(b.relu(), [&](auto relu) { with_flag(b.grad_x.adds(), [&](auto add) { run(relu, add); }); });
 }
 
 }  // namespace
 
 template <MapType T>
-void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackward<T>& b) {
+void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackwardPass<T>& b) {
   check_norm_backward(op, s, b);
   const bool empty = s.N * s.R == 0;
   if (b.needs_sums() && !empty) gradient_sums(cpu, s, b);
-  if (b.wants_params()) {
-    parameter_gradient(cpu, s, b.workspace.data(), b.grad_bias, b.mode_params);
-    parameter_gradient(cpu, s, b.workspace.data() + s.partials(), b.grad_weight, b.mode_params);
-  }
-  if (!b.wants_x() || empty) return;
+  parameter_gradient(cpu, s, b.workspace.data(), b.grad_bias);
+  parameter_gradient(cpu, s, b.workspace.data() + s.partials(), b.grad_weight);
+  if (!b.grad_x.wanted() || empty) return;
   float* average_g = b.workspace.data() + 2 * s.partials();
   float* average_g_x_hat = average_g + s.N * s.G;
   group_averages(cpu, s, b, average_g, average_g_x_hat);
   input_gradient(cpu, s, b, average_g, average_g_x_hat);
 }
 
-template void check_norm_statistics<float>(const char*, const NormShape&, View<const float>, View<float>, View<float>,
-                                           const RunningStatistics&, View<float>);
-template void check_norm_forward(const char*, const NormShape&, View<const float>, View<const float>, View<const float>,
-                                 View<const float>, View<const float>, View<float>);
-template void check_norm_backward(const char*, const NormShape&, const NormBackward<float>&);
-template void norm_statistics<float>(Cpu&, const char*, const NormShape&, View<const float>, float, View<float>,
-                                     View<float>, const RunningStatistics&, View<float>);
-template void norm_forward(Cpu&, const char*, const NormShape&, View<const float>, View<const float>, View<const float>,
-                           View<const float>, View<const float>, Activation, View<float>);
-template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackward<float>&);
+template void norm_statistics(Cpu&, const char*, const NormShape&, const NormStatisticsPass<float>&);
+template void norm_forward(Cpu&, const char*, const NormShape&, const NormForwardPass<float>&);
+template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackwardPass<float>&);
 
-template void check_norm_statistics<bfloat16>(const char*, const NormShape&, View<const bfloat16>, View<float>,
-                                              View<float>, const RunningStatistics&, View<float>);
-template void check_norm_forward(const char*, const NormShape&, View<const bfloat16>, View<const float>,
-                                 View<const float>, View<const float>, View<const float>, View<bfloat16>);
-template void check_norm_backward(const char*, const NormShape&, const NormBackward<bfloat16>&);
-template void norm_statistics<bfloat16>(Cpu&, const char*, const NormShape&, View<const bfloat16>, float, View<float>,
-                                        View<float>, const RunningStatistics&, View<float>);
-template void norm_forward(Cpu&, const char*, const NormShape&, View<const bfloat16>, View<const float>,
-                           View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>);
-template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackward<bfloat16>&);
+template void norm_statistics(Cpu&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&);
+template void norm_forward(Cpu&, const char*, const NormShape&, const NormForwardPass<bfloat16>&);
+template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&);
 
 }  // namespace gradlibra::kernels

@@ -94,65 +94,57 @@ struct Running {
   float *mean, *var;
 };
 
-// blockIdx.x: kMomentLanes groups; blockIdx.y: image. count: elements of a group, or 1 if it has none.
-__global__ void __launch_bounds__(kBlock) join_moments_kernel(const ChunkMoments m, int G, double count, float eps,
-                                                              float* mean, float* rstd, const Running running) {
+// blockIdx.x: kMomentLanes groups; blockIdx.y: image.
+__global__ void __launch_bounds__(kBlock)
+    join_moments_kernel(const ChunkMoments m, int G, const GroupStatistics to, const Running running) {
   const int first = static_cast<int>(blockIdx.x) * kMomentLanes;
   const int groups = G - first < kMomentLanes ? G - first : kMomentLanes;
   join_chunks<kJoinAhead>(m, blockIdx.y, first, groups, kMomentLanes, [&](int group, const JoinedMoments& joined) {
     const int g = first + group;
-    const double average = joined.mean(count), m2 = joined.m2(count);
-    mean[int64_t{blockIdx.y} * G + g] = static_cast<float>(average);
-    rstd[int64_t{blockIdx.y} * G + g] = reciprocal_std_of(m2, count, eps);
+    const float mean = to.mean_of(joined);
+    to.mean[int64_t{blockIdx.y} * G + g] = mean;
+    to.rstd[int64_t{blockIdx.y} * G + g] = to.rstd_of(joined);
     if (running.mean == nullptr) return;
-    const auto unbiased = static_cast<float>(count > 1 ? m2 / (count - 1) : m2 / count);
-    running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * static_cast<float>(average);
+    const double m2 = joined.m2(to.count);
+    const auto unbiased = static_cast<float>(to.count > 1 ? m2 / (to.count - 1) : m2 / to.count);
+    running.mean[g] = (1 - running.momentum) * running.mean[g] + running.momentum * mean;
     running.var[g] = (1 - running.momentum) * running.var[g] + running.momentum * unbiased;
   });
 }
 
-// y may be x.
 template <class T, int V>
-__global__ void __launch_bounds__(kBlock)
-    forward_kernel(const T* x, const float* __restrict__ mean, const float* __restrict__ rstd,
-                   const float* __restrict__ weight, const float* __restrict__ bias, const Tiling t, bool relu, T* y) {
+__global__ void __launch_bounds__(kBlock) forward_kernel(const Normalization<T> norm, const float* __restrict__ mean,
+                                                         const float* __restrict__ rstd, const Tiling t) {
   const Share p = share_of<V>(t);
-  normalize_rows<V>(
-      x, p, relu,
-      [&] {
-        if (!p.any) return Affine<V>{};
-        const int c = p.first + p.c;
-        return affine<V>(mean + p.n * t.G, rstd + p.n * t.G, c, t.size, weight + c, bias + c);
-      },
-      y);
+  normalize_rows<V>(norm, p, [&] {
+    if (!p.any) return Affine<V>{};
+    const int c = p.first + p.c;
+    return affine<V>(mean + p.n * t.G, rstd + p.n * t.G, c, t.size, norm.weight + c, norm.bias + c);
+  });
 }
 
-// As forward_kernel, after joining the moments of the tile's groups; the first block of an image keeps them for the
-// backward pass.
+// As forward_kernel, after joining the moments of the tile's groups, `join_lanes` side by side; the first block of an
+// image keeps them for the backward pass.
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
-    join_and_forward_kernel(const T* x, const ChunkMoments m, int join_lanes, double count, float eps, float* mean,
-                            float* rstd, const float* __restrict__ weight, const float* __restrict__ bias,
-                            const Tiling t, bool relu, T* y) {
+    join_and_forward_kernel(const Normalization<T> norm, const ChunkMoments m, int join_lanes, const GroupStatistics to,
+                            const Tiling t) {
   const Share p = share_of<V>(t);
   const int first = p.first / t.size, groups = p.channels / t.size;
   float *group_mean = dynamic_shared<float>(), *group_rstd = group_mean + groups;
-  normalize_rows<V>(
-      x, p, relu,
-      [&] {
-        join_chunks<kJoinAheadInPlace>(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
-          group_mean[group] = static_cast<float>(joined.mean(count));
-          group_rstd[group] = reciprocal_std_of(joined.m2(count), count, eps);
-          if (p.block != 0) return;
-          mean[p.n * t.G + first + group] = group_mean[group];
-          rstd[p.n * t.G + first + group] = group_rstd[group];
-        });
-        __syncthreads();
-        if (!p.any) return Affine<V>{};
-        const int c = p.first + p.c;
-        return affine<V>(group_mean, group_rstd, p.c, t.size, weight + c, bias + c);
-      },
-      y);
+  normalize_rows<V>(norm, p, [&] {
+    join_chunks<kJoinAheadInPlace>(m, p.n, first, groups, join_lanes, [&](int group, const JoinedMoments& joined) {
+      group_mean[group] = to.mean_of(joined);
+      group_rstd[group] = to.rstd_of(joined);
+      if (p.block != 0) return;
+      to.mean[p.n * t.G + first + group] = group_mean[group];
+      to.rstd[p.n * t.G + first + group] = group_rstd[group];
+    });
+    __syncthreads();
+    if (!p.any) return Affine<V>{};
+    const int c = p.first + p.c;
+    return affine<V>(group_mean, group_rstd, p.c, t.size, norm.weight + c, norm.bias + c);
+  });
 }
 
 // Per chunk and channel: sum g and sum g * x_hat.
@@ -186,7 +178,8 @@ __global__ void __launch_bounds__(kBlock)
                            const GradientTotals to) {
   if (blockIdx.y < 2) {
     float* out = blockIdx.y == 0 ? to.grad_bias : to.grad_weight;
-    if (out != nullptr) column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, to.add);
+    const bool add = blockIdx.y == 0 ? to.add_bias : to.add_weight;
+    if (out != nullptr) column_totals(blockIdx.y == 0 ? sum_g : sum_g_x_hat, s.N * chunks, s.C, out, add);
     return;
   }
   const int slot = static_cast<int>(threadIdx.x) / kJoinLanes, size = static_cast<int>(s.C / s.G);
@@ -264,18 +257,15 @@ void launch_moments(Cuda& cuda, const char* op, const NormShape& s, In<T> x, con
   });
 }
 
-// Elements of a group in an image, 1 if there are none: what sums are divided by.
-double group_count(const NormShape& s) { return s.R > 0 ? static_cast<double>(s.R * s.channels_per_group()) : 1.0; }
-
 void require_images(const char* op, const NormShape& s) {
   require(s.N <= 65533, op, std::to_string(s.N) + " images of this size do not fit a grid");
 }
 
-void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMoments& m, float eps, View<float> mean,
-                 View<float> rstd, const Running& running) {
+void launch_join(Cuda& cuda, const char* op, const NormShape& s, const ChunkMoments& m, const GroupStatistics& to,
+                 const RunningStatistics& running) {
   require_images(op, s);
   launch(join_moments_kernel, dim3(blocks_for(s.G, kMomentLanes), static_cast<unsigned>(s.N)), kBlock, 0, cuda.stream(),
-         m, static_cast<int>(s.G), group_count(s), eps, mean.data(), rstd.data(), running);
+         m, static_cast<int>(s.G), to, Running{running.momentum, running.mean.data(), running.var.data()});
 }
 
 }  // namespace
@@ -290,59 +280,54 @@ void launch_gradient_totals(Cuda& cuda, const char* op, const NormShape& s, int 
 }
 
 template <MapType T>
-void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
-                     View<float> rstd, const RunningStatistics& running, View<float> workspace) {
-  check_norm_statistics<T>(op, s, x, mean, rstd, running, workspace);
+void norm_statistics(Cuda& cuda, const char* op, const NormShape& s, const NormStatisticsPass<T>& pass) {
+  check_norm_statistics(op, s, pass);
   if (s.N == 0) return;
-  const ChunkMoments moments(s, workspace);
-  if (s.R > 0) launch_moments<T>(cuda, op, s, x, moments);
-  launch_join(cuda, op, s, moments, eps, mean, rstd, {running.momentum, running.mean.data(), running.var.data()});
+  const ChunkMoments moments(s, pass.workspace);
+  if (s.R > 0) launch_moments<T>(cuda, op, s, pass.x, moments);
+  launch_join(cuda, op, s, moments, group_statistics(s, pass), pass.running);
 }
 
 template <MapType T>
-void norm_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, View<const float> mean,
-                  View<const float> rstd, View<const float> weight, View<const float> bias, Activation activation,
-                  View<T> y) {
-  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  if (x.size() == 0) return;
-  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
+void norm_forward(Cuda& cuda, const char* op, const NormShape& s, const NormForwardPass<T>& pass) {
+  check_norm_forward(op, s, pass);
+  if (pass.x.size() == 0) return;
+  with_pack<T>(s.C, aligned(pass.x.data(), pass.y.data()), [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadOne);
-    launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), x.data(), mean.data(), rstd.data(),
-           weight.data(), bias.data(), t, activation == Activation::relu, y.data());
+    launch(forward_kernel<T, V>, t.grid(op), kBlock, 0, cuda.stream(), normalization_of(pass), pass.mean.data(),
+           pass.rstd.data(), t);
   });
 }
 
 template <MapType T>
-void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s, In<T> x, float eps, View<float> mean,
-                                 View<float> rstd, View<const float> weight, View<const float> bias,
-                                 Activation activation, View<T> y, View<float> workspace) {
-  check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
-  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  const ChunkMoments moments(s, workspace);
-  if (x.size() == 0 || !moments.joined_in_place()) {
-    norm_statistics<T>(cuda, op, s, x, eps, mean, rstd, {}, workspace);
-    norm_forward<T>(cuda, op, s, x, mean, rstd, weight, bias, activation, y);
+void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s,
+                                 const NormStatisticsPass<T>& statistics, const NormForwardPass<T>& forward) {
+  check_norm_statistics(op, s, statistics);
+  check_norm_forward(op, s, forward);
+  const ChunkMoments moments(s, statistics.workspace);
+  if (forward.x.size() == 0 || !moments.joined_in_place()) {
+    norm_statistics(cuda, op, s, statistics);
+    norm_forward(cuda, op, s, forward);
     return;
   }
-  launch_moments<T>(cuda, op, s, x, moments);
-  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
+  launch_moments<T>(cuda, op, s, statistics.x, moments);
+  with_pack<T>(s.C, aligned(forward.x.data(), forward.y.data()), [&](auto V) {
     // Twice the rows of forward_kernel: each block reads the moments of its tile first.
     const Tiling t = row_tiling(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 2 * kAheadOne);
     const int groups = t.width / t.size;
-    launch(join_and_forward_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * groups, cuda.stream(), x.data(),
-           moments, lanes_over(groups), group_count(s), eps, mean.data(), rstd.data(), weight.data(), bias.data(), t,
-           activation == Activation::relu, y.data());
+    launch(join_and_forward_kernel<T, V>, t.grid(op), kBlock, 2 * sizeof(float) * groups, cuda.stream(),
+           normalization_of(forward), moments, lanes_over(groups), group_statistics(s, statistics), t);
   });
 }
 
 template <MapType T>
-void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackward<T>& b) {
+void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackwardPass<T>& b) {
   check_norm_backward<T>(op, s, b);
   const bool empty = s.N * s.R == 0;
   const Gradient<T> gradient = gradient_of(b);
   float* const sum_g = b.workspace.data();  // null where no sums are needed
   float* const sum_g_x_hat = sum_g + (b.needs_sums() ? s.partials() : 0);
-  const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.data());
+  const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.grad.data());
 
   if (b.needs_sums() && !empty)
     with_pack<T>(s.C, packs, [&](auto V) {
@@ -352,14 +337,14 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
     });
 
   GradientTotals totals = parameter_totals(b);
-  if (b.wants_x() && !empty) {
+  if (b.grad_x.wanted() && !empty) {
     totals.average_g = sum_g + 2 * s.partials();
     totals.average_g_x_hat = totals.average_g + s.N * s.G;
   }
   if (b.wants_params() || totals.average_g != nullptr)
     launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
-  if (!b.wants_x() || empty) return;
+  if (!b.grad_x.wanted() || empty) return;
   with_pack<T>(s.C, packs, [&](auto V) {
     const Tiling t = row_tiling(s, V, V, kAheadThree);
     const auto kernel = b.relu() ? input_gradient_kernel<T, V, true> : input_gradient_kernel<T, V, false>;
@@ -367,22 +352,16 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   });
 }
 
-template void norm_statistics<float>(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
-                                     View<float>, const RunningStatistics&, View<float>);
-template void norm_forward(Cuda&, const char*, const NormShape&, View<const float>, View<const float>,
-                           View<const float>, View<const float>, View<const float>, Activation, View<float>);
-template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const float>, float, View<float>,
-                                          View<float>, View<const float>, View<const float>, Activation, View<float>,
-                                          View<float>);
-template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<float>&);
+template void norm_statistics(Cuda&, const char*, const NormShape&, const NormStatisticsPass<float>&);
+template void norm_forward(Cuda&, const char*, const NormShape&, const NormForwardPass<float>&);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, const NormStatisticsPass<float>&,
+                                          const NormForwardPass<float>&);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackwardPass<float>&);
 
-template void norm_statistics<bfloat16>(Cuda&, const char*, const NormShape&, View<const bfloat16>, float, View<float>,
-                                        View<float>, const RunningStatistics&, View<float>);
-template void norm_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, View<const float>,
-                           View<const float>, View<const float>, View<const float>, Activation, View<bfloat16>);
-template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, View<const bfloat16>, float,
-                                          View<float>, View<float>, View<const float>, View<const float>, Activation,
-                                          View<bfloat16>, View<float>);
-template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackward<bfloat16>&);
+template void norm_statistics(Cuda&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&);
+template void norm_forward(Cuda&, const char*, const NormShape&, const NormForwardPass<bfloat16>&);
+template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&,
+                                          const NormForwardPass<bfloat16>&);
+template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&);
 
 }  // namespace gradlibra::kernels

@@ -22,7 +22,7 @@
 
 #include "kernels/block_sum.cuh"
 #include "kernels/launch.h"
-#include "kernels/norms/channel_norm.h"
+#include "kernels/norms/norm_checks.h"
 
 namespace gradlibra::kernels {
 
@@ -168,8 +168,25 @@ struct JoinedMoments {
   }
 };
 
-__device__ inline float reciprocal_std_of(double m2, double count, float eps) {
-  return static_cast<float>(1 / sqrt(m2 / count + static_cast<double>(eps)));
+// Of `count` elements each: what becomes of the moments of a group.
+struct GroupStatistics {
+  double count;
+  float eps;
+  float *mean, *rstd;  // [n][group], for the backward pass
+  __device__ float mean_of(const JoinedMoments& joined) const { return static_cast<float>(joined.mean(count)); }
+  __device__ float rstd_of(const JoinedMoments& joined) const {
+    return static_cast<float>(1 / sqrt(joined.m2(count) / count + static_cast<double>(eps)));
+  }
+};
+
+// Elements of a group in an image, 1 if there are none: what sums are divided by.
+inline double group_count(const NormShape& s) {
+  return s.R > 0 ? static_cast<double>(s.R * s.channels_per_group()) : 1.0;
+}
+
+template <MapType T>
+GroupStatistics group_statistics(const NormShape& s, const NormStatisticsPass<T>& pass) {
+  return {group_count(s), pass.eps, pass.mean.data(), pass.rstd.data()};
 }
 
 // mean[c] and m2[c], in shared memory, of the block's channels: the mean over the block's rows, and the sum of squared
@@ -231,19 +248,33 @@ __device__ Affine<V> affine(const float* mean, const float* rstd, int channel, i
   return a;
 }
 
-// coefficients() gives the Affine; it is called behind the first loads and may hold barriers. y may be x.
+// A norm's map, parameters and result. y may be x.
+template <class T>
+struct Normalization {
+  const T* x;
+  const float *weight, *bias;
+  bool relu;
+  T* y;
+};
+
+template <MapType T>
+Normalization<T> normalization_of(const NormForwardPass<T>& pass) {
+  return {pass.x.data(), pass.weight.data(), pass.bias.data(), pass.relu(), pass.y.data()};
+}
+
+// coefficients() gives the Affine; it is called behind the first loads and may hold barriers.
 template <int V, class T, class Coefficients>
-__device__ void normalize_rows(const T* x, const Share& p, bool relu, Coefficients coefficients, T* y) {
+__device__ void normalize_rows(const Normalization<T>& norm, const Share& p, Coefficients coefficients) {
   Affine<V> a{};
   for_each_row<kAheadOne>(
-      p, [&](int offset) { return hold<V>(x + p.at + offset); }, [&] { a = coefficients(); },
+      p, [&](int offset) { return hold<V>(norm.x + p.at + offset); }, [&] { a = coefficients(); },
       [&](int offset, const Held<T, V>& held) {
         Pack<V> v = widened(held);
         for (int k = 0; k < V; ++k) {
           v[k] = a.slope[k] * (v[k] - a.center[k]) + a.offset[k];
-          if (relu && v[k] < 0) v[k] = 0;
+          if (norm.relu && v[k] < 0) v[k] = 0;
         }
-        store<V>(y + p.at + offset, v);
+        store<V>(norm.y + p.at + offset, v);
       });
 }
 
@@ -256,9 +287,9 @@ struct Gradient {
 };
 
 template <MapType T>
-Gradient<T> gradient_of(const NormBackward<T>& b) {
-  return {b.x.data(),    b.y.data(),      b.grad_y.data(), b.mean.data(),
-          b.rstd.data(), b.weight.data(), b.grad_x.data(), b.mode_x == Accumulate::add};
+Gradient<T> gradient_of(const NormBackwardPass<T>& b) {
+  return {b.x.data(),    b.y.data(),      b.grad_y.data(),      b.mean.data(),
+          b.rstd.data(), b.weight.data(), b.grad_x.grad.data(), b.grad_x.adds()};
 }
 
 // What the backward passes read of one row; y as far as it is needed.
@@ -328,15 +359,15 @@ __device__ void store_gradient(const Gradient<T>& b, int64_t at, const GradientR
 // What the sums of g and g * x_hat per (image, chunk, channel) are joined to. What is not wanted is null.
 struct GradientTotals {
   float *grad_bias, *grad_weight;
-  bool add;
+  bool add_bias, add_weight;
   const float* weight;
   float *average_g, *average_g_x_hat;  // [n][group]: (1/m) sum(weight*g) and (1/m) sum(weight*g*x_hat)
 };
 
 template <MapType T>
-GradientTotals parameter_totals(const NormBackward<T>& b) {
-  return {
-      b.grad_bias.data(), b.grad_weight.data(), b.mode_params == Accumulate::add, b.weight.data(), nullptr, nullptr};
+GradientTotals parameter_totals(const NormBackwardPass<T>& b) {
+  const GradTarget<>&bias = b.grad_bias, &weight = b.grad_weight;
+  return {bias.grad.data(), weight.grad.data(), bias.adds(), weight.adds(), b.weight.data(), nullptr, nullptr};
 }
 
 void launch_gradient_totals(Cuda&, const char* op, const NormShape&, int chunks, const float* sum_g,

@@ -20,11 +20,9 @@
 
 #include <cstdint>
 
-#include "kernels/activation.h"
 #include "kernels/executor.h"
-#include "kernels/map_type.h"
+#include "kernels/norms/norm_passes.h"
 #include "kernels/row_chunks.h"
-#include "kernels/view.h"
 
 namespace gradlibra::kernels {
 
@@ -40,76 +38,36 @@ struct NormShape {
   [[nodiscard]] constexpr int64_t workspace() const { return 2 * (partials() + N * G); }
 };
 
-// With momentum, running = (1 - momentum) * running + momentum * batch; without data, left out.
-struct RunningStatistics {
-  float momentum = 0;
-  View<float> mean, var;
-};
-
-// Feature maps (x, y and their gradients) are stored as T, everything else as float; sums are those of the stored
-// values.
-
 // mean and rstd (N * G elements) of x; 0 and 1 / sqrt(eps) for groups without elements. In each chunk, sums of x - s
 // and (x - s)^2 with s the chunk's first row: s is one of the n values, so cancellation costs at most a factor n of
 // float's precision, n <= 1024, whatever the mean. Chunks are joined by m*var = sum_i M2_i + n_i (mean_i - mean)^2, in
-// double.
+// double. Running statistics (one image): G elements, the variance with divisor m - 1.
 template <MapType T>
-void norm_statistics(Cpu&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
-                     const RunningStatistics&, View<float> workspace);
+void norm_statistics(Cpu&, const char* op, const NormShape&, const NormStatisticsPass<T>&);
 template <MapType T>
-void norm_statistics(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean, View<float> rstd,
-                     const RunningStatistics&, View<float> workspace);
+void norm_statistics(Cuda&, const char* op, const NormShape&, const NormStatisticsPass<T>&);
 
 // y = weight * (x - mean) * rstd + bias, then max(y, 0) if relu. y may be x.
 template <MapType T>
-void norm_forward(Cpu&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
-                  View<const float> weight, View<const float> bias, Activation, View<T> y);
+void norm_forward(Cpu&, const char* op, const NormShape&, const NormForwardPass<T>&);
 template <MapType T>
-void norm_forward(Cuda&, const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
-                  View<const float> weight, View<const float> bias, Activation, View<T> y);
+void norm_forward(Cuda&, const char* op, const NormShape&, const NormForwardPass<T>&);
 
-// norm_statistics and norm_forward in two launches where norm_forward can join the chunks itself, else in three.
+// norm_statistics and norm_forward, of the same x, mean and rstd and without running statistics, in two launches where
+// norm_forward can join the chunks itself, else in three.
 template <MapType T>
-void norm_statistics_and_forward(Cuda&, const char* op, const NormShape&, In<T> x, float eps, View<float> mean,
-                                 View<float> rstd, View<const float> weight, View<const float> bias, Activation,
-                                 View<T> y, View<float> workspace);
-
-template <MapType T>
-struct NormBackward {
-  In<T> x, y, grad_y;
-  View<const float> mean, rstd, weight;
-  Activation activation;
-  View<T> grad_x;
-  Accumulate mode_x;
-  View<float> grad_weight, grad_bias;
-  Accumulate mode_params;
-  View<float> workspace;
-
-  [[nodiscard]] bool relu() const { return activation == Activation::relu; }
-  [[nodiscard]] bool wants_x() const { return grad_x.data() != nullptr; }
-  [[nodiscard]] bool wants_params() const { return grad_weight.data() != nullptr; }
-  [[nodiscard]] bool needs_sums() const { return wants_params() || wants_x(); }
-};
+void norm_statistics_and_forward(Cuda&, const char* op, const NormShape&, const NormStatisticsPass<T>&,
+                                 const NormForwardPass<T>&);
 
 // With g = grad_y where y > 0 (everywhere without relu) and x_hat = (x - mean) * rstd:
 //   grad_bias (+)= sum g,   grad_weight (+)= sum g * x_hat   over images and rows,
 //   grad_x (+)= rstd * (weight*g - (1/m) sum(weight*g) - x_hat * (1/m) sum(weight*g*x_hat))  sums over the group.
 template <MapType T>
-void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackward<T>&);
+void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackwardPass<T>&);
 template <MapType T>
-void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackward<T>&);
+void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackwardPass<T>&);
 
-NormShape batch_norm_shape(const char* op, const Shape& x);              // x (..., C)
-NormShape group_norm_shape(const char* op, const Shape& x, int groups);  // x (N, H, W, C)
-
-// What both versions check first.
-template <MapType T>
-void check_norm_statistics(const char* op, const NormShape&, In<T> x, View<float> mean, View<float> rstd,
-                           const RunningStatistics&, View<float> workspace);
-template <MapType T>
-void check_norm_forward(const char* op, const NormShape&, In<T> x, View<const float> mean, View<const float> rstd,
-                        View<const float> weight, View<const float> bias, View<T> y);
-template <MapType T>
-void check_norm_backward(const char* op, const NormShape&, const NormBackward<T>&);
+NormShape batch_norm_shape(const char* op, const Shape& x, int64_t fewest_rows = 0);  // x (..., C)
+NormShape group_norm_shape(const char* op, const Shape& x, int groups);               // x (N, H, W, C)
 
 }  // namespace gradlibra::kernels

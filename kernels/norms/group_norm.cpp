@@ -18,33 +18,23 @@ int64_t group_norm_workspace(const Shape& x, int groups) {
 }
 
 template <MapType T>
-void group_norm(Cpu& cpu, In<T> x, View<const float> weight, View<const float> bias, int groups, float eps,
-                Activation activation, View<T> y, View<float> mean, View<float> rstd, View<float> workspace) {
-  const NormShape shape = group_norm_shape("group_norm", x.shape(), groups);
-  norm_statistics<T>(cpu, "group_norm", shape, x, eps, mean, rstd, {}, workspace);
-  norm_forward(cpu, "group_norm", shape, x, mean, rstd, weight, bias, activation, y);
+void group_norm(Cpu& cpu, const GroupNorm<T>& norm) {
+  constexpr auto op = "group_norm";
+  const NormShape shape = group_norm_shape(op, norm.x.shape(), norm.groups);
+  norm_statistics(cpu, op, shape, norm.statistics());
+  norm_forward(cpu, op, shape, norm.forward());
 }
 
 template <MapType T>
-void group_norm_backward(Cpu& cpu, In<T> x, In<T> y, In<T> grad_y, View<const float> weight, View<const float> mean,
-                         View<const float> rstd, int groups, Activation activation, View<T> grad_x, Accumulate mode_x,
-                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace) {
-  norm_backward<T>(
-      cpu, "group_norm_backward", group_norm_shape("group_norm_backward", grad_y.shape(), groups),
-      {x, y, grad_y, mean, rstd, weight, activation, grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace});
+void group_norm_backward(Cpu& cpu, const NormBackwardPass<T>& pass, int groups) {
+  constexpr auto op = "group_norm_backward";
+  norm_backward(cpu, op, group_norm_shape(op, pass.grad_y.shape(), groups), pass);
 }
 
-template void group_norm(Cpu&, View<const float>, View<const float>, View<const float>, int, float, Activation,
-                         View<float>, View<float>, View<float>, View<float>);
-template void group_norm_backward(Cpu&, View<const float>, View<const float>, View<const float>, View<const float>,
-                                  View<const float>, View<const float>, int, Activation, View<float>, Accumulate,
-                                  View<float>, View<float>, Accumulate, View<float>);
+template void group_norm(Cpu&, const GroupNorm<float>&);
+template void group_norm_backward(Cpu&, const NormBackwardPass<float>&, int);
 
-template void group_norm(Cpu&, View<const bfloat16>, View<const float>, View<const float>, int, float, Activation,
-                         View<bfloat16>, View<float>, View<float>, View<float>);
-template void group_norm_backward(Cpu&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
-                                  View<const float>, View<const float>, View<const float>, int, Activation,
-                                  View<bfloat16>, Accumulate, View<float>, View<float>, Accumulate, View<float>);
+template void group_norm(Cpu&, const GroupNorm<bfloat16>&);
+template void group_norm_backward(Cpu&, const NormBackwardPass<bfloat16>&, int);
 
 }  // namespace gradlibra::kernels

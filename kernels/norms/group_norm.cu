@@ -18,30 +18,25 @@ constexpr int64_t kPartRows = 1024;  // the bound of a chunk's rows (kernels/row
 
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
-    small_forward_kernel(const T* x, const Tiling t, float eps, float* mean, float* rstd,
-                         const float* __restrict__ weight, const float* __restrict__ bias, bool relu, T* y) {
+    small_forward_kernel(const Normalization<T> norm, const Tiling t, const GroupStatistics to) {
   const Share p = share_of<V>(t);
   const int groups = p.channels / t.size;
   float *channel_mean = dynamic_shared<float>(), *channel_m2 = channel_mean + t.width;
   float *group_mean = channel_m2 + t.width, *group_rstd = group_mean + t.width / t.size;
-  channel_moments<V>(x, p, t.lanes, channel_mean, channel_m2);
-  const double count = static_cast<double>(p.rows) * t.size;
+  channel_moments<V>(norm.x, p, t.lanes, channel_mean, channel_m2);
   for (int g = static_cast<int>(threadIdx.x); g < groups; g += kBlock) {
     const JoinedMoments joined = join_channels(channel_mean + g * t.size, channel_m2 + g * t.size, t.size, p.rows);
-    group_mean[g] = static_cast<float>(joined.mean(count));
-    group_rstd[g] = reciprocal_std_of(joined.m2(count), count, eps);
-    mean[p.n * t.G + p.first / t.size + g] = group_mean[g];
-    rstd[p.n * t.G + p.first / t.size + g] = group_rstd[g];
+    group_mean[g] = to.mean_of(joined);
+    group_rstd[g] = to.rstd_of(joined);
+    to.mean[p.n * t.G + p.first / t.size + g] = group_mean[g];
+    to.rstd[p.n * t.G + p.first / t.size + g] = group_rstd[g];
   }
   __syncthreads();
-  normalize_rows<V>(
-      x, p, relu,
-      [&] {
-        if (!p.any) return Affine<V>{};
-        const int c = p.first + p.c;
-        return affine<V>(group_mean, group_rstd, p.c, t.size, weight + c, bias + c);
-      },
-      y);
+  normalize_rows<V>(norm, p, [&] {
+    if (!p.any) return Affine<V>{};
+    const int c = p.first + p.c;
+    return affine<V>(group_mean, group_rstd, p.c, t.size, norm.weight + c, norm.bias + c);
+  });
 }
 
 // Also writes sum g and sum g * x_hat per image and channel.
@@ -114,54 +109,44 @@ size_t shared_bytes(const Tiling& t) { return 2 * sizeof(float) * static_cast<si
 }  // namespace
 
 template <MapType T>
-void group_norm(Cuda& cuda, In<T> x, View<const float> weight, View<const float> bias, int groups, float eps,
-                Activation activation, View<T> y, View<float> mean, View<float> rstd, View<float> workspace) {
+void group_norm(Cuda& cuda, const GroupNorm<T>& norm) {
   constexpr auto op = "group_norm";
-  const NormShape s = group_norm_shape(op, x.shape(), groups);
-  check_norm_statistics<T>(op, s, x, mean, rstd, {}, workspace);
-  check_norm_forward<T>(op, s, x, mean, rstd, weight, bias, y);
-  with_pack<T>(s.C, aligned(x.data(), y.data()), [&](auto V) {
+  const NormShape s = group_norm_shape(op, norm.x.shape(), norm.groups);
+  const NormStatisticsPass<T> statistics = norm.statistics();
+  const NormForwardPass<T> forward = norm.forward();
+  check_norm_statistics(op, s, statistics);
+  check_norm_forward(op, s, forward);
+  with_pack<T>(s.C, aligned(norm.x.data(), norm.y.data()), [&](auto V) {
     if (const auto t = small_tiling<T>(s, V))
-      launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(), x.data(), *t, eps,
-             mean.data(), rstd.data(), weight.data(), bias.data(), activation == Activation::relu, y.data());
+      launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(),
+             normalization_of(forward), *t, group_statistics(s, statistics));
     else
-      norm_statistics_and_forward<T>(cuda, op, s, x, eps, mean, rstd, weight, bias, activation, y, workspace);
+      norm_statistics_and_forward(cuda, op, s, statistics, forward);
   });
 }
 
 template <MapType T>
-void group_norm_backward(Cuda& cuda, In<T> x, In<T> y, In<T> grad_y, View<const float> weight, View<const float> mean,
-                         View<const float> rstd, int groups, Activation activation, View<T> grad_x, Accumulate mode_x,
-                         View<float> grad_weight, View<float> grad_bias, Accumulate mode_params,
-                         View<float> workspace) {
+void group_norm_backward(Cuda& cuda, const NormBackwardPass<T>& b, int groups) {
   constexpr auto op = "group_norm_backward";
-  const NormShape s = group_norm_shape(op, grad_y.shape(), groups);
-  const NormBackward<T> b{x,      y,      grad_y,      mean,      rstd,        weight,   activation,
-                          grad_x, mode_x, grad_weight, grad_bias, mode_params, workspace};
+  const NormShape s = group_norm_shape(op, b.grad_y.shape(), groups);
   check_norm_backward(op, s, b);
-  with_pack<T>(s.C, aligned(x.data(), y.data(), grad_y.data(), grad_x.data()), [&](auto V) {
-    const auto t = b.wants_x() ? small_tiling<T>(s, V) : std::nullopt;
+  with_pack<T>(s.C, aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.grad.data()), [&](auto V) {
+    const auto t = b.grad_x.wanted() ? small_tiling<T>(s, V) : std::nullopt;
     if (!t) {
       norm_backward(cuda, op, s, b);
       return;
     }
-    float *sum_g = workspace.data(), *sum_g_x_hat = sum_g + s.N * s.C;
+    float *sum_g = b.workspace.data(), *sum_g_x_hat = sum_g + s.N * s.C;
     launch(b.relu() ? small_backward_kernel<T, V, true> : small_backward_kernel<T, V, false>, t->grid(op), kBlock,
            shared_bytes(*t), cuda.stream(), gradient_of(b), *t, sum_g, sum_g_x_hat);
     if (b.wants_params()) launch_gradient_totals(cuda, op, s, 1, sum_g, sum_g_x_hat, parameter_totals(b));
   });
 }
 
-template void group_norm(Cuda&, View<const float>, View<const float>, View<const float>, int, float, Activation,
-                         View<float>, View<float>, View<float>, View<float>);
-template void group_norm_backward(Cuda&, View<const float>, View<const float>, View<const float>, View<const float>,
-                                  View<const float>, View<const float>, int, Activation, View<float>, Accumulate,
-                                  View<float>, View<float>, Accumulate, View<float>);
+template void group_norm(Cuda&, const GroupNorm<float>&);
+template void group_norm_backward(Cuda&, const NormBackwardPass<float>&, int);
 
-template void group_norm(Cuda&, View<const bfloat16>, View<const float>, View<const float>, int, float, Activation,
-                         View<bfloat16>, View<float>, View<float>, View<float>);
-template void group_norm_backward(Cuda&, View<const bfloat16>, View<const bfloat16>, View<const bfloat16>,
-                                  View<const float>, View<const float>, View<const float>, int, Activation,
-                                  View<bfloat16>, Accumulate, View<float>, View<float>, Accumulate, View<float>);
+template void group_norm(Cuda&, const GroupNorm<bfloat16>&);
+template void group_norm_backward(Cuda&, const NormBackwardPass<bfloat16>&, int);
 
 }  // namespace gradlibra::kernels

@@ -26,18 +26,17 @@ Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, k
                     float moment_mul) {
   const int64_t N = offsets.dim(0), P = offsets.dim(1);
   Var boxes = tape.make({N, P, 4}, offsets.requires_grad());
-  const View<const float> m = moment ? moment.view() : View<const float>();
-  tape.run([&](auto& device) {
-    kernels::points_to_boxes(device, offsets.view(), priors.view(), m, transform, boxes.out());
-  });
-  tape.on_backward(boxes, {offsets, moment}, [=, &tape, &priors] {
-    const auto target = tape.grad_of(offsets);
-    const auto grad_moment = tape.grad_if_wanted(moment);
+  const kernels::PointSets sets{.offsets = offsets.view(),
+                                .priors = priors.view(),
+                                .moment = moment ? moment.view() : View<const float>(),
+                                .transform = transform};
+  tape.run([&](auto& device) { kernels::points_to_boxes(device, sets, boxes.out()); });
+  tape.on_backward(boxes, {offsets, moment}, [=, &tape] {
+    const kernels::PointSetGradients gradients{
+        .offsets = tape.grad_of(offsets), .moment = tape.grad_if_wanted(moment), .moment_mul = moment_mul};
     Tensor workspace = tape.context().empty({kernels::points_to_boxes_workspace(N * P)});
     tape.run([&](auto& device) {
-      kernels::points_to_boxes_backward(device, offsets.view(), priors.view(), m, transform, moment_mul,
-                                        Tape::grad(boxes), target.grad, target.mode, grad_moment.grad, grad_moment.mode,
-                                        workspace.view());
+      kernels::points_to_boxes_backward(device, sets, Tape::grad(boxes), gradients, workspace.view());
     });
   });
   return boxes;

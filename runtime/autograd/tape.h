@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/grad_target.h"
 #include "runtime/device/context.h"
 #include "runtime/device/map.h"
 
@@ -130,12 +131,9 @@ class Tape {
   // comes after the join, still in parts (ParameterStore::finish_backward). A gradient may be unwritten then.
   void on_grad_ready(std::function<void(Node&)> ready);
 
-  // Where an op adds the gradient of an input: the memory, and whether to overwrite (first contribution) or to add.
-  template <class T>
-  struct GradTarget {
-    View<T> grad;
-    Accumulate mode = Accumulate::overwrite;
-  };
+  // Where an op adds the gradient of an input: it overwrites what nobody has written yet (first contribution).
+  template <class T = float>
+  using GradTarget = gradlibra::GradTarget<T>;
   template <class T = float>
   [[nodiscard]] GradTarget<T> grad_of(Var input) {
     const auto [grad, mode] = claim_grad(input.node());

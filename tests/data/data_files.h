@@ -13,6 +13,7 @@
 #include "data/datasets/dataset.h"
 #include "data/images/image.h"
 #include "tests/files.h"
+#include "tests/messages.h"
 
 namespace gradlibra {
 
@@ -126,18 +127,5 @@ inline std::string spelled(const std::vector<Finding>& findings) {
   }
   return out;
 }
-
-// The message of the std::exception that `run` throws; empty if it throws none.
-template <class Run>
-std::string message_of(Run&& run) {
-  try {
-    run();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "";
-}
-
-#define EXPECT_HAS(text, part) EXPECT_NE(std::string(text).find(part), std::string::npos) << "in: " << (text)
 
 }  // namespace gradlibra

@@ -139,8 +139,62 @@ sleep 30
 TEXT
 chmod +x "$work/clang-tidy"
 PATH=$work:$PATH lint 0 --changed --limit 1
-wants 'left out, for want of time \(--limit 1\): 1 of 1'
+wants 'left out, for want of time \(--limit 1\): 1 of 1 sources: kernels/a.cpp$'
 git_here checkout -- . || fail "git"
+
+# In which order: small changes of sources, large ones, then what stands for a header: its own source, or one that
+# includes it.
+cat > "$work/clang-tidy" <<'TEXT'
+#!/bin/bash
+if [ "$1" = --version ]; then echo "LLVM version 14.0.6" && exit; fi
+echo "${@: -1}" >> "$TIDY_ORDER"
+TEXT
+export TIDY_ORDER=$work/order.txt
+printf 'int value();\n' > kernels/c.h
+printf 'int constant();\n' > kernels/d.h
+printf '#include "kernels/c.h"\n#include "kernels/d.h"\nint value() { return 1; }\n' > kernels/c.cpp
+printf '#include "kernels/d.h"\nint user() { return 1; }\n' > kernels/user.cpp
+git_here add -A
+{
+  echo '['
+  for name in a c user; do
+    printf '{\n  "directory": "%s",\n' "$project"
+    printf '  "command": "/usr/bin/c++ -std=c++20 -I%s -o x.o -c %s/kernels/%s.cpp",\n' "$project" "$project" $name
+    printf '  "file": "%s/kernels/%s.cpp"\n}' "$project" $name
+    if [ $name = user ]; then printf '\n'; else printf ',\n'; fi
+  done
+  echo ']'
+} > build/release/compile_commands.json
+git_here commit -m "More files" || fail "git"
+printf 'int more();\n' | tee -a kernels/c.h >> kernels/d.h
+printf 'int one();\nint two();\n' >> kernels/a.cpp
+PATH=$work:$PATH lint 0 --changed HEAD --jobs 1
+[ "$(paste -sd ' ' "$TIDY_ORDER")" = "kernels/a.cpp kernels/c.cpp kernels/user.cpp" ] || fail "order: $(cat "$TIDY_ORDER")"
+printf 'int one();\n' >> kernels/user.cpp
+rm "$TIDY_ORDER"
+PATH=$work:$PATH lint 0 --changed HEAD --jobs 1
+[ "$(paste -sd ' ' "$TIDY_ORDER")" = "kernels/user.cpp kernels/a.cpp kernels/c.cpp" ] || fail "order: $(cat "$TIDY_ORDER")"
+git_here checkout -- . || fail "git"
+
+# What a change is compared with: on the main branch the commit before, on another where it left the main branch; the
+# same in a clone, on a branch that the clone has and without one.
+base_is() { # base_is SUBJECT FOLDER
+  (cd "$2" && scripts/lint.sh --changed --no-tidy > "$work/out.txt" 2>&1)
+  wants "lines changed since [0-9a-f]+ \($1\)"
+}
+base_is "Between" .
+git_here checkout -b side || fail "git"
+for i in 1 2; do git_here commit --allow-empty -m "Side $i" || fail "git"; done
+base_is "More files" .
+git_here clone "file://$project" "$work/clone" || fail "git clone"
+base_is "More files" "$work/clone" # on the branch `side`, of which the clone has no main branch but origin's
+git_here -C "$work/clone" checkout --detach || fail "git"
+base_is "More files" "$work/clone"
+git_here -C "$work/clone" checkout --detach origin/main || fail "git"
+base_is "Between" "$work/clone"
+git_here checkout main || fail "git"
+git_here merge --no-ff -m "Merge of side" side || fail "git"
+base_is "More files" .
 
 # A clone without history, and no repository at all.
 git_here clone --depth 1 "file://$project" "$work/shallow" || fail "git clone"

@@ -16,8 +16,7 @@ namespace {
 // The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under
 // inspection, where the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be
 // had in the same pass over the map is computed here, and `bias` is then empty.
-ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch,
-                                Tape::GradTarget<float>& bias) {
+ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch, GradTarget<>& bias) {
   Tensor* grad = &y.node().grad;
   if (activation == Activation::none) return *grad;
   tape.await_readers(grad->data());
@@ -59,6 +58,14 @@ Shape conv_output(const char* op, Var x, Var weight, const kernels::ConvShape& s
           kernels::conv_size(x.dim(2), weight.dim(2), shape), weight.dim(0)};
 }
 
+kernels::StoredNorm stored_norm(Var gamma, Var beta, const BatchNormBuffers& buffers) {
+  return {.gamma = gamma.view(),
+          .beta = beta.view(),
+          .mean = std::as_const(buffers.running_mean->value).view(),
+          .var = std::as_const(buffers.running_var->value).view(),
+          .eps = buffers.eps};
+}
+
 }  // namespace
 
 Var conv2d(Tape& tape, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation) {
@@ -95,9 +102,7 @@ FoldedNorm fold_batch_norm(Tape& tape, Var weight, Var gamma, Var beta, const Ba
   if (!tape.computes()) return folded;
   const auto fold = [&]<class T>(T) {
     tape.run([&](auto& device) {
-      kernels::fold_batch_norm<T>(device, weight.view(), gamma.view(), beta.view(),
-                                  std::as_const(buffers.running_mean->value).view(),
-                                  std::as_const(buffers.running_var->value).view(), buffers.eps,
+      kernels::fold_batch_norm<T>(device, weight.view(), stored_norm(gamma, beta, buffers),
                                   folded.weight->template view<T>(), folded.bias->template view<T>());
     });
   };
@@ -106,45 +111,43 @@ FoldedNorm fold_batch_norm(Tape& tape, Var weight, Var gamma, Var beta, const Ba
   return folded;
 }
 
-Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
-                      const kernels::ConvShape& shape, Var residual, Activation activation, FoldedNorm folded) {
-  Var y = tape.make(conv_output("conv2d_batch_norm", x, weight, shape),
+Var conv2d_batch_norm(Tape& tape, ConvBatchNorm layer) {
+  const Var x = layer.x, weight = layer.weight, gamma = layer.gamma, beta = layer.beta, residual = layer.residual;
+  Var y = tape.make(conv_output("conv2d_batch_norm", x, weight, layer.shape),
                     x.requires_grad() || weight.requires_grad() || gamma.requires_grad() || residual.requires_grad(),
                     x.dtype());
   Convolution& library = tape.context().convolution();
-  const Node &mean = *buffers.running_mean, &var = *buffers.running_var;
-  const float eps = buffers.eps;
-  if (folded.weight == nullptr) folded = fold_batch_norm(tape, weight, gamma, beta, buffers, x.dtype());
+  FoldedNorm folded = std::move(layer.folded);
+  if (folded.weight == nullptr) folded = fold_batch_norm(tape, weight, gamma, beta, layer.buffers, x.dtype());
   const std::shared_ptr<Tensor> folded_weight = folded.weight;
   if (tape.computes()) {
     library.forward({.x = x.node().value,
                      .weight = *folded_weight,
                      .bias = *folded.bias,
                      .residual = residual ? ConstMap(residual.node().value) : ConstMap(),
-                     .shape = shape,
-                     .activation = activation,
+                     .shape = layer.shape,
+                     .activation = layer.activation,
                      .y = y.node().value});
   }
   folded = {};  // the bias is not needed any more
-  tape.on_backward(y, {x, weight, gamma, beta, residual}, [=, &tape, &library, &mean, &var] {
+  tape.on_backward(y, {x, weight, gamma, beta, residual}, [=, &tape, &library] {
     Tensor scratch, grad_folded_bias;
-    Tape::GradTarget<float> grad_bias;
+    GradTarget<> grad_bias;
     const bool trains = weight.requires_grad() || gamma.requires_grad();
     if (trains) {
       grad_folded_bias = tape.context().empty(gamma.shape());
       grad_bias.grad = grad_folded_bias.view();
     }
-    const ConstMap grad_y = grad_before_activation(tape, y, activation, scratch, grad_bias);
+    const ConstMap grad_y = grad_before_activation(tape, y, layer.activation, scratch, grad_bias);
     const auto train = [&] {
       Tensor grad_folded = tape.context().empty(weight.shape(), x.dtype());
-      library.backward_weight(x.node().value, grad_y, shape, grad_folded, grad_bias.grad, Accumulate::overwrite);
+      library.backward_weight(x.node().value, grad_y, layer.shape, grad_folded, grad_bias.grad, Accumulate::overwrite);
       const auto grad_weight = tape.grad_if_wanted(weight), grad_gamma = tape.grad_if_wanted(gamma),
                  grad_beta = tape.grad_if_wanted(beta);
       tape.run_map(x, [&]<class T>(auto& device) {
-        kernels::fold_batch_norm_backward<T>(device, weight.view(), gamma.view(), mean.value.view(), var.value.view(),
-                                             eps, grad_folded.view<T>(), grad_folded_bias.view(), grad_weight.grad,
-                                             grad_weight.mode, grad_gamma.grad, grad_gamma.mode, grad_beta.grad,
-                                             grad_beta.mode);
+        kernels::fold_batch_norm_backward<T>(device, weight.view(), stored_norm(gamma, beta, layer.buffers),
+                                             {.weight = grad_folded.view<T>(), .bias = grad_folded_bias.view()},
+                                             {.weight = grad_weight, .gamma = grad_gamma, .beta = grad_beta});
       });
     };
     if (trains) {
@@ -153,7 +156,7 @@ Var conv2d_batch_norm(Tape& tape, Var x, Var weight, Var gamma, Var beta, const 
     }
     if (x.requires_grad()) {
       const auto grad_x = tape.grad_map_of(x);
-      library.backward_data(grad_y, *folded_weight, shape, grad_x.grad, grad_x.mode);
+      library.backward_data(grad_y, *folded_weight, layer.shape, grad_x.grad, grad_x.mode);
     }
     // Last: the gradient's own memory may be handed on.
     if (!residual.requires_grad()) return;
@@ -194,7 +197,7 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
   }
   tape.on_backward(y, {x, offsets, weight}, [=, &tape, &context, &library] {
     Tensor scratch, scratch_weight;
-    Tape::GradTarget<float> no_bias;
+    GradTarget<> no_bias;
     const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch, no_bias);
     const bool sampled = !kept->empty();
     Tensor cols = sampled ? std::move(*kept) : context.empty(columns_shape, x.dtype());

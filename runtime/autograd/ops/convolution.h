@@ -29,8 +29,14 @@ struct FoldedNorm {
 
 // Convolution without a bias, batch norm with stored statistics, + residual (may be empty), then activation: one pass
 // over the map. `folded` is what fold_batch_norm made of the same parameters for x's type; an empty one is made here.
-[[nodiscard]] Var conv2d_batch_norm(Tape&, Var x, Var weight, Var gamma, Var beta, const BatchNormBuffers& buffers,
-                                    const kernels::ConvShape& shape, Var residual, Activation activation,
-                                    FoldedNorm folded = {});
+struct ConvBatchNorm {
+  Var x, weight, gamma, beta;
+  BatchNormBuffers buffers;
+  kernels::ConvShape shape{};
+  Var residual{};
+  Activation activation = Activation::none;
+  FoldedNorm folded{};
+};
+[[nodiscard]] Var conv2d_batch_norm(Tape&, ConvBatchNorm layer);
 
 }  // namespace gradlibra::ops

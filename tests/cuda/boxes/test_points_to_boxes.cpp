@@ -24,29 +24,35 @@ class PointsToBoxesCuda : public CudaTest {
     Cpu cpu(2);
     std::vector<float> want_boxes(static_cast<size_t>(N * P * 4)), want_grad = before, want_moment = moment_before;
     std::vector<float> host_workspace(static_cast<size_t>(points_to_boxes_workspace(N * P)));
-    const View<const float> host_offsets(offsets.data(), {N, P, 2 * K}), host_priors(priors.data(), {P, 3}),
-        host_m(moment.data(), {2});
-    points_to_boxes(cpu, host_offsets, host_priors, host_m, transform, View<float>(want_boxes.data(), {N, P, 4}));
-    points_to_boxes_backward(cpu, host_offsets, host_priors, host_m, transform, moment_mul,
-                             View<const float>(grad_boxes.data(), {N, P, 4}),
-                             View<float>(want_grad.data(), {N, P, 2 * K}), mode, View<float>(want_moment.data(), {2}),
-                             mode, View<float>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+    const PointSets host{.offsets = {offsets.data(), {N, P, 2 * K}},
+                         .priors = {priors.data(), {P, 3}},
+                         .moment = {moment.data(), {2}},
+                         .transform = transform};
+    points_to_boxes(cpu, host, {want_boxes.data(), {N, P, 4}});
+    points_to_boxes_backward(cpu, host, {grad_boxes.data(), {N, P, 4}},
+                             {.offsets = {{want_grad.data(), {N, P, 2 * K}}, mode},
+                              .moment = {{want_moment.data(), {2}}, mode},
+                              .moment_mul = moment_mul},
+                             {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}});
 
     const DeviceArray<float> o({N, P, 2 * K}, offsets), pr({P, 3}, priors), m({2}, moment), gb({N, P, 4}, grad_boxes);
     DeviceArray<float> boxes({N, P, 4}), workspace({points_to_boxes_workspace(N * P)});
     const bool add = mode == Accumulate::add;  // else the outputs start as NaN
     DeviceArray<float> grad = add ? DeviceArray<float>({N, P, 2 * K}, before) : DeviceArray<float>({N, P, 2 * K});
     DeviceArray<float> grad_moment = add ? DeviceArray<float>({2}, moment_before) : DeviceArray<float>({2});
-    points_to_boxes(cuda, o.view(), pr.view(), m.view(), transform, boxes.view());
-    points_to_boxes_backward(cuda, o.view(), pr.view(), m.view(), transform, moment_mul, gb.view(), grad.view(), mode,
-                             grad_moment.view(), mode, workspace.view());
+    const PointSets sets{o.view(), pr.view(), m.view(), transform};
+    points_to_boxes(cuda, sets, boxes.view());
+    points_to_boxes_backward(
+        cuda, sets, gb.view(),
+        {.offsets = {grad.view(), mode}, .moment = {grad_moment.view(), mode}, .moment_mul = moment_mul},
+        workspace.view());
     expect_near_or_nan(boxes.to_host(), want_boxes, 1e-5, 1e-6);
     expect_near_or_nan(grad.to_host(), want_grad, 1e-5, 1e-5);
     expect_near_or_nan(grad_moment.to_host(), want_moment, 1e-5, 1e-5);
 
     // A null view skips the gradient by m.
-    points_to_boxes_backward(cuda, o.view(), pr.view(), m.view(), transform, moment_mul, gb.view(), grad.view(),
-                             Accumulate::overwrite, {}, mode, workspace.view());
+    points_to_boxes_backward(cuda, sets, gb.view(), {.offsets = {grad.view()}, .moment_mul = moment_mul},
+                             workspace.view());
     expect_near_or_nan(grad_moment.to_host(), want_moment, 1e-5, 1e-5);
   }
 };
@@ -78,7 +84,7 @@ TEST_F(PointsToBoxesCuda, NaNShows) {
       values[2 * k] = kNaN;
       const DeviceArray<float> offsets({1, 1, 8}, values), priors({1, 3}, {0, 0, 1}), moment({2}, {0, 0});
       DeviceArray<float> boxes({1, 1, 4});
-      points_to_boxes(cuda, offsets.view(), priors.view(), moment.view(), transform, boxes.view());
+      points_to_boxes(cuda, {offsets.view(), priors.view(), moment.view(), transform}, boxes.view());
       const auto box = boxes.to_host();
       EXPECT_TRUE(std::isfinite(box[0]) && std::isnan(box[1]) && std::isfinite(box[2]) && std::isnan(box[3])) << k;
     }

@@ -23,52 +23,60 @@ class GroupNormCuda : public CudaTest {
     SCOPED_TRACE(shape.to_string() + " in " + std::to_string(groups) + " groups");
     const int64_t C = shape.dim(-1);
     const Shape channels{C}, statistics{shape[0], groups}, workspace_shape{group_norm_workspace(shape, groups)};
-    const std::vector<T> x = stored<T>(random_floats(shape.size(), rng, 4, 6)),
-                         grad_y = stored<T>(random_floats(shape.size(), rng));
-    const std::vector<float> weight = random_floats(C, rng, 0.5f, 1.5f), bias = random_floats(C, rng);
-    std::vector<float> mean(static_cast<size_t>(statistics.size())), rstd(mean.size()),
-        workspace(static_cast<size_t>(workspace_shape[0]));
-    const DeviceArray<T> dev_x(shape, x), dev_grad_y(shape, grad_y);
-    const DeviceArray<float> dev_weight(channels, weight), dev_bias(channels, bias);
-    std::vector<T> y(x.size());
-    DeviceArray<T> dev_y(shape);
-    DeviceArray<float> dev_mean(statistics), dev_rstd(statistics), dev_workspace(workspace_shape);
-    group_norm<T>(cpu, {x.data(), shape}, {weight.data(), channels}, {bias.data(), channels}, groups, 1e-5f, activation,
-                  {y.data(), shape}, {mean.data(), statistics}, {rstd.data(), statistics},
-                  {workspace.data(), workspace_shape});
-    group_norm(cuda, dev_x.view(), dev_weight.view(), dev_bias.view(), groups, 1e-5f, activation, dev_y.view(),
-               dev_mean.view(), dev_rstd.view(), dev_workspace.view());
-    expect_near_or_nan(dev_mean.to_host(), mean, 0, 1e-6);
-    expect_near_or_nan(dev_rstd.to_host(), rstd, 0, 2e-5);
-    expect_near_or_nan(widened(dev_y.to_host()), widened(y), 3e-5, 1e-5 + step);
+    Both<T> x(shape, stored<T>(random_floats(shape.size(), rng, 4, 6))),
+        grad_y(shape, stored<T>(random_floats(shape.size(), rng))), y = unwritten<T>(shape);
+    Both<> weight(channels, random_floats(C, rng, 0.5f, 1.5f)), bias(channels, random_floats(C, rng)),
+        mean = unwritten<float>(statistics), rstd = unwritten<float>(statistics),
+        workspace = unwritten<float>(workspace_shape);
+    on_both([&](auto& device) {
+      group_norm<T>(device, {.x = x.on(device),
+                             .weight = weight.on(device),
+                             .bias = bias.on(device),
+                             .groups = groups,
+                             .eps = 1e-5f,
+                             .activation = activation,
+                             .y = y.on(device),
+                             .mean = mean.on(device),
+                             .rstd = rstd.on(device),
+                             .workspace = workspace.on(device)});
+    });
+    expect_near(mean.device(), mean.host(), 0, 1e-6);
+    expect_near(rstd.device(), rstd.host(), 0, 2e-5);
+    expect_near(widened(y.device()), widened(y.host()), 3e-5, 1e-5 + step);
 
     // Both backward passes start from the host's results.
-    const DeviceArray<T> same_y(shape, y);
-    const DeviceArray<float> same_mean(statistics, mean), same_rstd(statistics, rstd);
+    y.share();
+    mean.share();
+    rstd.share();
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
-      const bool add = mode == Accumulate::add;
-      std::vector<T> grad_x = stored<T>(random_floats(shape.size(), rng));
-      std::vector<float> grad_weight = random_floats(C, rng), grad_bias = random_floats(C, rng);
-      const auto start = [add](const auto& v) {
-        using V = std::decay_t<decltype(v)>;
-        return add ? v : V(v.size(), from_float<typename V::value_type>(NAN));
-      };
-      DeviceArray<T> dev_grad_x(shape, start(grad_x));
-      DeviceArray<float> dev_grad_weight(channels, start(grad_weight)), dev_grad_bias(channels, start(grad_bias));
-      group_norm_backward<T>(cpu, {x.data(), shape}, {y.data(), shape}, {grad_y.data(), shape},
-                             {weight.data(), channels}, {mean.data(), statistics}, {rstd.data(), statistics}, groups,
-                             activation, {grad_x.data(), shape}, mode, {grad_weight.data(), channels},
-                             {grad_bias.data(), channels}, mode, {workspace.data(), workspace_shape});
-      group_norm_backward(cuda, dev_x.view(), same_y.view(), dev_grad_y.view(), dev_weight.view(), same_mean.view(),
-                          same_rstd.view(), groups, activation, dev_grad_x.view(), mode, dev_grad_weight.view(),
-                          dev_grad_bias.view(), mode, dev_workspace.view());
-      expect_near_or_nan(dev_grad_bias.to_host(), grad_bias, 2e-5, 1e-5);
-      expect_near_or_nan(dev_grad_weight.to_host(), grad_weight, 2e-5, 1e-5);
-      expect_near_or_nan(widened(dev_grad_x.to_host()), widened(grad_x), 1e-5, 1e-5 + step);
+      Both<T> grad_x(shape, stored<T>(random_floats(shape.size(), rng)));
+      Both<> grad_weight(channels, random_floats(C, rng)), grad_bias(channels, random_floats(C, rng));
+      if (mode == Accumulate::overwrite) {
+        grad_x.spoil_device();
+        grad_weight.spoil_device();
+        grad_bias.spoil_device();
+      }
+      on_both([&](auto& device) {
+        group_norm_backward<T>(device,
+                               {.x = x.on(device),
+                                .y = y.on(device),
+                                .grad_y = grad_y.on(device),
+                                .mean = mean.on(device),
+                                .rstd = rstd.on(device),
+                                .weight = weight.on(device),
+                                .activation = activation,
+                                .grad_x = {grad_x.on(device), mode},
+                                .grad_weight = {grad_weight.on(device), mode},
+                                .grad_bias = {grad_bias.on(device), mode},
+                                .workspace = workspace.on(device)},
+                               groups);
+      });
+      expect_near(grad_bias.device(), grad_bias.host(), 2e-5, 1e-5);
+      expect_near(grad_weight.device(), grad_weight.host(), 2e-5, 1e-5);
+      expect_near(widened(grad_x.device()), widened(grad_x.host()), 1e-5, 1e-5 + step);
     }
   }
   std::mt19937 rng{1};
-  Cpu cpu{1};
 };
 
 TEST_F(GroupNormCuda, EqualsHost) {
@@ -109,8 +117,15 @@ TEST_F(GroupNormCuda, VarianceSurvivesALargeMean) {
     const DeviceArray<float> one({16}, std::vector<float>(16, 1.0f));
     DeviceArray<bfloat16> y(shape);
     DeviceArray<float> mean({1, 2}), rstd({1, 2}), workspace({group_norm_workspace(shape, 2)});
-    group_norm(cuda, dev_x.view(), one.view(), one.view(), 2, 1e-5f, Activation::none, y.view(), mean.view(),
-               rstd.view(), workspace.view());
+    group_norm<bfloat16>(cuda, {.x = dev_x.view(),
+                                .weight = one.view(),
+                                .bias = one.view(),
+                                .groups = 2,
+                                .eps = 1e-5f,
+                                .y = y.view(),
+                                .mean = mean.view(),
+                                .rstd = rstd.view(),
+                                .workspace = workspace.view()});
     expect_near_or_nan(mean.to_host(), std::vector<float>(average.begin(), average.end()), 0, 1e-6);
     expect_near_or_nan(rstd.to_host(), std::vector<float>(scale.begin(), scale.end()), 0, 1e-4);
   }

@@ -25,8 +25,10 @@ std::vector<float> forward(const std::vector<float>& offsets, const std::vector<
   Cpu cpu(threads);
   const auto P = static_cast<int64_t>(priors.size()) / 3;
   std::vector<float> boxes(static_cast<size_t>(N * P * 4), kNaN);
-  points_to_boxes(cpu, view(offsets, {N, P, 2 * K}), view(priors, {P, 3}),
-                  view(moment, {static_cast<int64_t>(moment.size())}), transform, view(boxes, {N, P, 4}));
+  points_to_boxes(cpu,
+                  {view(offsets, {N, P, 2 * K}), view(priors, {P, 3}),
+                   view(moment, {static_cast<int64_t>(moment.size())}), transform},
+                  view(boxes, {N, P, 4}));
   return boxes;
 }
 
@@ -44,9 +46,13 @@ Gradients backward(const std::vector<float>& offsets, const std::vector<float>& 
   if (mode == Accumulate::overwrite) before = kNaN;
   Gradients g{std::vector<float>(offsets.size(), before), {before, before}};
   std::vector<float> workspace(static_cast<size_t>(points_to_boxes_workspace(N * P)), kNaN);
-  points_to_boxes_backward(cpu, view(offsets, {N, P, 2 * K}), view(priors, {P, 3}),
-                           view(moment, {static_cast<int64_t>(moment.size())}), transform, moment_mul,
-                           view(grad_boxes, {N, P, 4}), view(g.offsets, {N, P, 2 * K}), mode, view(g.moment, {2}), mode,
+  points_to_boxes_backward(cpu,
+                           {view(offsets, {N, P, 2 * K}), view(priors, {P, 3}),
+                            view(moment, {static_cast<int64_t>(moment.size())}), transform},
+                           view(grad_boxes, {N, P, 4}),
+                           {.offsets = {view(g.offsets, {N, P, 2 * K}), mode},
+                            .moment = {view(g.moment, {2}), mode},
+                            .moment_mul = moment_mul},
                            view(workspace, {static_cast<int64_t>(workspace.size())}));
   return g;
 }

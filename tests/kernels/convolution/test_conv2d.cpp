@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "tests/messages.h"
 #include "tests/support.h"
 
 namespace gradlibra::kernels {
@@ -47,9 +48,8 @@ void for_products(const Case& t, Body&& body) {
 double tolerance(int64_t terms) { return 1e-7 * static_cast<double>(terms + 4); }
 
 void expect_close(const std::vector<float>& got, const std::vector<double>& want, double atol, const char* what) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_TRUE(std::abs(got[i] - want[i]) <= atol) << what << " " << i << ": got " << got[i] << ", want " << want[i];
+  SCOPED_TRACE(what);
+  testing::expect_near(got, want, atol);
 }
 
 class Conv2d : public ::testing::Test {
@@ -223,21 +223,17 @@ TEST_F(Conv2d, InfiniteWeightMeetsNoPadding) {
 
 TEST_F(Conv2d, WrongShapesThrowWithTheNumbers) {
   std::vector<float> a(1000), b(1000), c(1000);
-  const auto message = [&](const Shape& x, const Shape& weight, const Shape& y, const ConvShape& shape) -> std::string {
-    try {
+  const auto message = [&](const Shape& x, const Shape& weight, const Shape& y, const ConvShape& shape) {
+    return message_of<std::invalid_argument>([&] {
       conv2d(cpu, {a.data(), x}, {b.data(), weight}, {}, shape, {c.data(), y});
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "accepted";
+    });
   };
   EXPECT_EQ(message({1, 4, 4, 3}, {2, 3, 3, 5}, {1, 2, 2, 2}, {}), "conv2d: x has 3 channels, weight expects 5");
-  EXPECT_NE(message({1, 4, 4, 3}, {2, 3, 3, 3}, {1, 4, 4, 2}, {}).find("(1, 2, 2, 2)"), std::string::npos);
-  EXPECT_NE(message({1, 2, 2, 3}, {2, 3, 3, 3}, {1, 0, 0, 2}, {}).find("larger than the padded map"),
-            std::string::npos);
-  EXPECT_NE(message({1, 2, 2, 3}, {2, 3, 3, 3}, {1, 1, 1, 2}, {.stride = 2}).find("larger"), std::string::npos);
-  EXPECT_NE(message({1, 4, 4, 3}, {2, 3, 3, 3}, {1, 2, 2, 2}, {.stride = 0}).find("stride 0"), std::string::npos);
-  EXPECT_NE(message({4, 4, 3}, {2, 3, 3, 3}, {1, 2, 2, 2}, {}).find("four dimensions"), std::string::npos);
+  EXPECT_HAS(message({1, 4, 4, 3}, {2, 3, 3, 3}, {1, 4, 4, 2}, {}), "(1, 2, 2, 2)");
+  EXPECT_HAS(message({1, 2, 2, 3}, {2, 3, 3, 3}, {1, 0, 0, 2}, {}), "larger than the padded map");
+  EXPECT_HAS(message({1, 2, 2, 3}, {2, 3, 3, 3}, {1, 1, 1, 2}, {.stride = 2}), "larger");
+  EXPECT_HAS(message({1, 4, 4, 3}, {2, 3, 3, 3}, {1, 2, 2, 2}, {.stride = 0}), "stride 0");
+  EXPECT_HAS(message({4, 4, 3}, {2, 3, 3, 3}, {1, 2, 2, 2}, {}), "four dimensions");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/messages.h"
 #include "tests/support.h"
 
 namespace gradlibra::kernels {
@@ -116,12 +117,7 @@ TEST(DeformConv2d, EmptyInput) {
 
 TEST(DeformConv2d, WrongShapesThrowWithTheNumbers) {
   const auto message = [](const Shape& x, const Shape& offsets, const Shape& weight, int kernel, const Shape& y) {
-    try {
-      (void)deform_conv2d_dims(x, offsets, weight, kernel, y);
-    } catch (const std::invalid_argument& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return message_of<std::invalid_argument>([&] { (void)deform_conv2d_dims(x, offsets, weight, kernel, y); });
   };
   const Shape x{1, 2, 3, 16}, offsets{1, 2, 3, 18}, weight{5, 3, 3, 16}, y{1, 2, 3, 5};
   EXPECT_EQ(message(x, offsets, weight, 3, y), "");

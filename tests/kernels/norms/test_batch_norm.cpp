@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "kernels/norms/batch_norm.h"
 
+#include <array>
+#include <functional>
+
 #include "tests/kernels/map_values.h"
 #include "tests/kernels/norms/norm_oracle.h"
 
@@ -11,42 +14,75 @@ using namespace kernels;
 
 struct Statistics {
   Floats mean, rstd, running_mean, running_var;
+  explicit Statistics(int64_t C) : mean({C}), rstd({C}), running_mean({C}, 0.0f), running_var({C}, 1.0f) {}
+
+  template <class T>
+  void of(const Array<T>& x, float eps, float momentum, int threads = 1) {
+    Cpu cpu(threads);
+    const int64_t C = mean.size();
+    Floats workspace({batch_norm_workspace(x.size() / C, C)});
+    batch_norm_statistics<T>(cpu, {.x = x.view(),
+                                   .eps = eps,
+                                   .mean = mean.view(),
+                                   .rstd = rstd.view(),
+                                   .running = {momentum, running_mean.view(), running_var.view()},
+                                   .workspace = workspace.view()});
+  }
 };
 
-Statistics statistics(const Floats& x, float eps = 1e-5f, float momentum = 0.1f, int threads = 1) {
-  Cpu cpu(threads);
-  const int64_t C = x.shape.dim(-1);
-  Statistics s{Floats({C}), Floats({C}), Floats({C}, 0.0f), Floats({C}, 1.0f)};
-  Floats workspace({batch_norm_workspace(x.size() / C, C)});
-  batch_norm_statistics(cpu, x.view(), eps, momentum, s.mean.view(), s.rstd.view(), s.running_mean.view(),
-                        s.running_var.view(), workspace.view());
+template <class T>
+Statistics statistics(const Array<T>& x, float eps = 1e-5f, float momentum = 0.1f, int threads = 1) {
+  Statistics s(x.shape.dim(-1));
+  s.of(x, eps, momentum, threads);
   return s;
 }
 
-Floats normalize(const Floats& x, const Floats& mean, const Floats& rstd, const Floats& weight, const Floats& bias,
-                 Activation activation, int threads = 1) {
+template <class T>
+Array<T> normalize(const Array<T>& x, const Floats& mean, const Floats& rstd, const Floats& weight, const Floats& bias,
+                   Activation activation, int threads = 1) {
   Cpu cpu(threads);
-  Floats y(x.shape);
-  batch_norm(cpu, x.view(), mean.view(), rstd.view(), weight.view(), bias.view(), activation, y.view());
+  Array<T> y(x.shape);
+  batch_norm<T>(cpu, {x.view(), mean.view(), rstd.view(), weight.view(), bias.view(), activation, y.view()});
   return y;
 }
 
+template <class T>
 struct Gradients {
-  Floats x, weight, bias;
+  Array<T> x;
+  Floats weight, bias;
 };
 
-// Adds to gradients that hold `before`, or overwrites NaN.
-Gradients backward(const Floats& x, const Floats& y, const Floats& grad_y, const Floats& mean, const Floats& rstd,
-                   const Floats& weight, Activation activation, Accumulate accumulate, int threads = 1) {
-  Cpu cpu(threads);
-  const int64_t C = weight.size();
-  const float before = accumulate == Accumulate::add ? 0.5f : kNaN;
-  Gradients g{Floats(x.shape, before), Floats({C}, before), Floats({C}, before)};
-  Floats workspace({batch_norm_workspace(x.size() / C, C)});
-  batch_norm_backward(cpu, x.view(), y.view(), grad_y.view(), mean.view(), rstd.view(), weight.view(), activation,
-                      g.x.view(), accumulate, g.weight.view(), g.bias.view(), accumulate, workspace.view());
-  return g;
-}
+// One layer's backward pass.
+template <class T>
+struct Backward {
+  const Array<T>&x, &y, &grad_y;
+  const Floats &mean, &rstd, &weight;
+  Activation activation = Activation::none;
+  Accumulate mode = Accumulate::overwrite;
+  std::array<bool, 3> wanted{true, true, true};  // the gradients of x, weight and bias
+
+  // Adds to gradients that hold 0.5, or overwrites NaN.
+  [[nodiscard]] Gradients<T> run(int threads = 1) const {
+    Cpu cpu(threads);
+    const int64_t C = weight.size();
+    const float before = mode == Accumulate::add ? 0.5f : kNaN;
+    Gradients<T> g{Array<T>(x.shape, from_float<T>(before)), Floats({C}, before), Floats({C}, before)};
+    Floats workspace({batch_norm_workspace(x.size() / C, C)});
+    NormBackwardPass<T> pass{.x = x.view(),
+                             .y = y.view(),
+                             .grad_y = grad_y.view(),
+                             .mean = mean.view(),
+                             .rstd = rstd.view(),
+                             .weight = weight.view(),
+                             .activation = activation,
+                             .workspace = workspace.view()};
+    if (wanted[0]) pass.grad_x = {g.x.view(), mode};
+    if (wanted[1]) pass.grad_weight = {g.weight.view(), mode};
+    if (wanted[2]) pass.grad_bias = {g.bias.view(), mode};
+    batch_norm_backward<T>(cpu, pass);
+    return g;
+  }
+};
 
 // (2, 2, 2, 2), NHWC.
 const Floats kX({2, 2, 2, 2}, {1.37097677f, -0.172464229f, 1.81600692f, 0.687925642f, -0.379371409f, 1.13765945f,
@@ -65,11 +101,10 @@ TEST(BatchNorm, WorkedExampleWithStoredStatistics) {
 }
 
 TEST(BatchNorm, WorkedExampleWithBatchStatistics) {
-  Cpu cpu(1);
-  Statistics s{Floats({2}), Floats({2}), Floats({2}, {0.1f, -0.2f}), Floats({2}, {1, 2})};
-  Floats workspace({batch_norm_workspace(8, 2)});
-  batch_norm_statistics(cpu, kX.view(), 1e-5f, 0.1f, s.mean.view(), s.rstd.view(), s.running_mean.view(),
-                        s.running_var.view(), workspace.view());
+  Statistics s(2);
+  s.running_mean.values = {0.1f, -0.2f};
+  s.running_var.values = {1, 2};
+  s.of(kX, 1e-5f, 0.1f);
   expect_near(s.running_mean.values, std::vector<double>{0.1355733, -0.160860996}, 1e-6);
   expect_near(s.running_var.values, std::vector<double>{1.00368883, 1.86666657}, 1e-6);
   Floats y = normalize(kX, s.mean, s.rstd, kWeight, kBias, Activation::none);
@@ -125,7 +160,7 @@ TEST(BatchNorm, GradientsAgainstCentralDifferences) {
                         .bias = as_doubles(bias.values)};
       const Statistics s = statistics(x);
       const Floats y = normalize(x, s.mean, s.rstd, weight, bias, activation);
-      const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, activation, accumulate);
+      const auto g = Backward<float>{x, y, grad_y, s.mean, s.rstd, weight, activation, accumulate}.run();
       const std::vector<double> dy = as_doubles(grad_y.values);
       const double before = accumulate == Accumulate::add ? 0.5 : 0;
       const auto want = [&](std::vector<double> NormOracle::*values) {
@@ -161,10 +196,8 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
     const Floats y = normalize(x, one.mean, one.rstd, weight, bias, Activation::relu, 1);
     expect_near(y.values, oracle.forward(), 5e-6);
     EXPECT_EQ(y.values, normalize(x, one.mean, one.rstd, weight, bias, Activation::relu, 3).values);
-    const auto run = [&](int threads) {
-      return backward(x, y, grad_y, one.mean, one.rstd, weight, Activation::relu, Accumulate::overwrite, threads);
-    };
-    const Gradients g = run(1), again = run(3);
+    const Backward<float> backward{x, y, grad_y, one.mean, one.rstd, weight, Activation::relu};
+    const auto g = backward.run(1), again = backward.run(3);
     EXPECT_EQ(g.x.values, again.x.values);
     EXPECT_EQ(g.weight.values, again.weight.values);
     EXPECT_EQ(g.bias.values, again.bias.values);
@@ -182,9 +215,8 @@ TEST(BatchNorm, ChunksTilesAndThreads) {
 
 // The same float arithmetic on the same values, and one rounding as they are stored.
 TEST(BatchNorm, Bfloat16MapsAreTheFloatResultsRounded) {
-  Cpu cpu(1);
   for (const Shape& shape : {Shape{3, 41, 17, 20}, Shape{70, 300}, Shape{1, 7}})
-    for (const Accumulate accumulate : {Accumulate::overwrite, Accumulate::add}) {
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
       SCOPED_TRACE(shape.to_string());
       const int64_t C = shape.dim(-1);
       const Floats x(shape, rounded(random_array(shape, 11, 250, 260).values)),
@@ -192,64 +224,77 @@ TEST(BatchNorm, Bfloat16MapsAreTheFloatResultsRounded) {
           bias = random_array({C}, 14);
       const Array<bfloat16> x_stored(shape, stored<bfloat16>(x.values)),
           grad_y_stored(shape, stored<bfloat16>(grad_y.values));
-      Statistics s = statistics(x), again = statistics(x);
-      Floats workspace({batch_norm_workspace(x.size() / C, C)});
-      batch_norm_statistics<bfloat16>(cpu, x_stored.view(), 1e-5f, 0.1f, again.mean.view(), again.rstd.view(), {}, {},
-                                      workspace.view());
+      const Statistics s = statistics(x), again = statistics(x_stored);
       EXPECT_EQ(again.mean.values, s.mean.values);
       EXPECT_EQ(again.rstd.values, s.rstd.values);
       Floats y = normalize(x, s.mean, s.rstd, weight, bias, Activation::relu);
-      Array<bfloat16> y_stored(shape), grad_x(shape, to_bfloat16(0.5f));
-      batch_norm(cpu, x_stored.view(), s.mean.view(), s.rstd.view(), weight.view(), bias.view(), Activation::relu,
-                 y_stored.view());
+      const auto y_stored = normalize(x_stored, s.mean, s.rstd, weight, bias, Activation::relu);
       EXPECT_EQ(widened(y_stored.values), rounded(y.values));
       y.values = widened(y_stored.values);
-      const Gradients g = backward(x, y, grad_y, s.mean, s.rstd, weight, Activation::relu, accumulate);
-      Floats grad_weight({C}, 0.5f), grad_bias({C}, 0.5f);
-      batch_norm_backward(cpu, x_stored.view(), y_stored.view(), grad_y_stored.view(), s.mean.view(), s.rstd.view(),
-                          weight.view(), Activation::relu, grad_x.view(), accumulate, grad_weight.view(),
-                          grad_bias.view(), accumulate, workspace.view());
-      EXPECT_EQ(widened(grad_x.values), rounded(g.x.values));
-      EXPECT_EQ(grad_weight.values, g.weight.values);
-      EXPECT_EQ(grad_bias.values, g.bias.values);
+      const auto want = Backward<float>{x, y, grad_y, s.mean, s.rstd, weight, Activation::relu, mode}.run();
+      const auto got =
+          Backward<bfloat16>{x_stored, y_stored, grad_y_stored, s.mean, s.rstd, weight, Activation::relu, mode}.run();
+      EXPECT_EQ(widened(got.x.values), rounded(want.x.values));
+      EXPECT_EQ(got.weight.values, want.weight.values);
+      EXPECT_EQ(got.bias.values, want.bias.values);
     }
 }
 
+// Each gradient by itself: what is asked for has the bits that it has beside the others, the rest stays as it was.
 TEST(BatchNorm, LeavesOutWhatIsNotAskedFor) {
-  Cpu cpu(1);
   const Floats grad_y = random_array({5, 2}, 10), mean({2}, 0.0f), rstd({2}, 2.0f), weight({2}, {1, 3});
-  // Parameters only.
-  Floats grad_weight({2}), grad_bias({2}), workspace({batch_norm_workspace(5, 2)});
-  batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      {}, Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite,
-                      workspace.view());
-  // The map only.
-  Floats grad_x({5, 2}), grad_x_alone({5, 2});
-  batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      grad_x.view(), Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite,
-                      workspace.view());
-  batch_norm_backward(cpu, grad_y.view(), {}, grad_y.view(), mean.view(), rstd.view(), weight.view(), Activation::none,
-                      grad_x_alone.view(), Accumulate::overwrite, {}, {}, Accumulate::overwrite, workspace.view());
-  EXPECT_EQ(grad_x_alone.values, grad_x.values);
+  Backward<float> backward{grad_y, grad_y, grad_y, mean, rstd, weight};
+  const auto all = backward.run();
   double squares = 0;
   for (int64_t r = 0; r < 5; ++r)
     squares += 2.0 * static_cast<double>(grad_y[2 * r]) * static_cast<double>(grad_y[2 * r]);
-  EXPECT_TRUE(near(grad_weight[0], squares, 1e-6));
+  EXPECT_TRUE(near(all.weight[0], squares, 1e-6));
+  for (int asked = 0; asked < 8; ++asked) {
+    backward.wanted = {(asked & 1) != 0, (asked & 2) != 0, (asked & 4) != 0};
+    const auto got = backward.run();
+    const auto expect = [](bool wanted, const Floats& values, const Floats& want) {
+      expect_same(values.values, wanted ? want.values : std::vector<float>(values.values.size(), kNaN));
+    };
+    expect(backward.wanted[0], got.x, all.x);
+    expect(backward.wanted[1], got.weight, all.weight);
+    expect(backward.wanted[2], got.bias, all.bias);
+  }
 }
 
 TEST(BatchNorm, EmptyAndWrongShapes) {
   Cpu cpu(1);
-  Floats x({0, 4, 4, 2}, std::vector<float>{}), two({2}, 1.0f), three({3}, 1.0f);
-  batch_norm(cpu, x.view(), two.view(), two.view(), two.view(), two.view(), Activation::relu, x.view());
+  Floats none({0, 4, 4, 2}, std::vector<float>{}), map({4, 2}, 1.0f), two({2}, 1.0f), three({3}, 1.0f);
+  normalize(none, two, two, two, two, Activation::relu);
+  EXPECT_THROW(statistics(none), std::invalid_argument);
+  EXPECT_THROW(normalize(none, two, two, three, two, Activation::none), std::invalid_argument);
+
+  NormBackwardPass<float> pass{.x = none.view(),
+                               .y = none.view(),
+                               .grad_y = none.view(),
+                               .mean = two.view(),
+                               .rstd = two.view(),
+                               .weight = two.view(),
+                               .activation = Activation::relu};
   Floats grad_weight({2}), grad_bias({2});
-  batch_norm_backward(cpu, x.view(), x.view(), x.view(), two.view(), two.view(), two.view(), Activation::relu, x.view(),
-                      Accumulate::overwrite, grad_weight.view(), grad_bias.view(), Accumulate::overwrite, {});
+  pass.grad_weight = {grad_weight.view()};
+  pass.grad_bias = {grad_bias.view()};
+  batch_norm_backward(cpu, pass);  // needs no workspace
   EXPECT_EQ(grad_weight.values, (std::vector<float>{0, 0}));
   EXPECT_EQ(grad_bias.values, (std::vector<float>{0, 0}));
-  EXPECT_THROW(batch_norm_statistics(cpu, x.view(), 1e-5f, 0.1f, two.view(), two.view(), {}, {}, {}),
-               std::invalid_argument);
-  EXPECT_THROW(batch_norm(cpu, x.view(), two.view(), two.view(), three.view(), two.view(), Activation::none, x.view()),
-               std::invalid_argument);
+
+  pass.x = pass.y = pass.grad_y = map.view();
+  EXPECT_THROW(batch_norm_backward(cpu, pass), std::invalid_argument);  // but here it does
+  Floats workspace({batch_norm_workspace(4, 2)});
+  pass.workspace = workspace.view();
+  batch_norm_backward(cpu, pass);
+  for (const auto& spoil : std::vector<std::function<void(NormBackwardPass<float>&)>>{
+           [&](auto& b) { b.grad_bias = {three.view()}; }, [&](auto& b) { b.grad_weight = {three.view()}; },
+           [&](auto& b) { b.grad_x = {two.view()}; }, [&](auto& b) { b.weight = three.view(); },
+           [&](auto& b) { b.mean = three.view(); }, [&](auto& b) { b.y = {}; }, [&](auto& b) { b.x = {}; }}) {
+    NormBackwardPass<float> spoilt = pass;
+    spoil(spoilt);
+    EXPECT_THROW(batch_norm_backward(cpu, spoilt), std::invalid_argument);
+  }
 }
 
 }  // namespace

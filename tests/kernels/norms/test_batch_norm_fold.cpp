@@ -20,6 +20,7 @@ struct Layer {
         beta(random_array({K}, 3)),
         mean(random_array({K}, 4, -3, 3)),
         var(random_array({K}, 5, 0.1f, 4)) {}
+  [[nodiscard]] StoredNorm norm() const { return {gamma.view(), beta.view(), mean.view(), var.view(), kEps}; }
 };
 
 struct Folded {
@@ -29,8 +30,7 @@ struct Folded {
 Folded fold(const Layer& l, int threads = 1) {
   Cpu cpu(threads);
   Folded f{Floats(l.weight.shape), Floats(l.gamma.shape)};
-  fold_batch_norm(cpu, l.weight.view(), l.gamma.view(), l.beta.view(), l.mean.view(), l.var.view(), kEps,
-                  f.weight.view(), f.bias.view());
+  fold_batch_norm(cpu, l.weight.view(), l.norm(), f.weight.view(), f.bias.view());
   return f;
 }
 
@@ -43,9 +43,9 @@ struct Gradients {
 void fold_backward(const Layer& l, const Floats& grad_weight, const Floats& grad_bias, Gradients& out, Accumulate mode,
                    int threads = 1) {
   Cpu cpu(threads);
-  fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
-                                  grad_weight.view(), grad_bias.view(), out.weight.view(), mode, out.gamma.view(), mode,
-                                  out.beta.view(), mode);
+  fold_batch_norm_backward<float>(
+      cpu, l.weight.view(), l.norm(), {grad_weight.view(), grad_bias.view()},
+      {.weight = {out.weight.view(), mode}, .gamma = {out.gamma.view(), mode}, .beta = {out.beta.view(), mode}});
 }
 
 TEST(BatchNormFold, WorkedExample) {
@@ -54,17 +54,16 @@ TEST(BatchNormFold, WorkedExample) {
       var({2}, {3, 0});
   // eps 1: rstd = 1/2, 1;   s = 3, -3
   Floats folded_weight(weight.shape), folded_bias({2});
-  fold_batch_norm(cpu, weight.view(), gamma.view(), beta.view(), mean.view(), var.view(), 1, folded_weight.view(),
-                  folded_bias.view());
+  const StoredNorm norm{gamma.view(), beta.view(), mean.view(), var.view(), 1};
+  fold_batch_norm(cpu, weight.view(), norm, folded_weight.view(), folded_bias.view());
   EXPECT_EQ(folded_weight.values, (std::vector<float>{3, 6, -9, -12}));
   EXPECT_EQ(folded_bias.values, (std::vector<float>{10 - 4 * 3, 20 + 5 * 3}));
 
   const Floats grad_folded_weight(weight.shape, {1, -1, 0.5f, 2}), grad_folded_bias({2}, {7, 8});
   Floats grad_weight(weight.shape), grad_gamma({2}), grad_beta({2});
-  fold_batch_norm_backward<float>(cpu, weight.view(), gamma.view(), mean.view(), var.view(), 1,
-                                  grad_folded_weight.view(), grad_folded_bias.view(), grad_weight.view(),
-                                  Accumulate::overwrite, grad_gamma.view(), Accumulate::overwrite, grad_beta.view(),
-                                  Accumulate::overwrite);
+  fold_batch_norm_backward<float>(
+      cpu, weight.view(), norm, {grad_folded_weight.view(), grad_folded_bias.view()},
+      {.weight = {grad_weight.view()}, .gamma = {grad_gamma.view()}, .beta = {grad_beta.view()}});
   EXPECT_EQ(grad_weight.values, (std::vector<float>{3, -3, -1.5f, -6}));
   EXPECT_EQ(grad_gamma.values, (std::vector<float>{(1 - 2 - 4 * 7) / 2.0f, 1.5f + 8 - 5 * 8}));
   EXPECT_EQ(grad_beta.values, (std::vector<float>{7, 8}));
@@ -184,11 +183,12 @@ TEST(BatchNormFold, EachOutputHasItsModeAndMayBeLeftOut) {
 
   for (int left_out = 0; left_out < 3; ++left_out) {  // and one is added where the others are overwritten
     Gradients got(l, 0.5f);
-    const auto view = [&](Floats& a, int which) { return which == left_out ? View<float>() : a.view(); };
     const auto mode = [&](int which) { return which == (left_out + 1) % 3 ? Accumulate::add : Accumulate::overwrite; };
-    fold_batch_norm_backward<float>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
-                                    grad_weight.view(), grad_bias.view(), view(got.weight, 0), mode(0),
-                                    view(got.gamma, 1), mode(1), view(got.beta, 2), mode(2));
+    UnfoldedGradients to{.weight = {got.weight.view(), mode(0)},
+                         .gamma = {got.gamma.view(), mode(1)},
+                         .beta = {got.beta.view(), mode(2)}};
+    (left_out == 0 ? to.weight : left_out == 1 ? to.gamma : to.beta) = {};
+    fold_batch_norm_backward<float>(cpu, l.weight.view(), l.norm(), {grad_weight.view(), grad_bias.view()}, to);
     const Gradients untouched(l, 0.5f);
     const auto want = [&](int which, const Floats& kept, const Floats& overwritten, const Floats& sum) {
       return which == left_out ? kept.values : mode(which) == Accumulate::add ? sum.values : overwritten.values;
@@ -216,8 +216,7 @@ TEST(BatchNormFold, Bfloat16IsTheFloatResultRounded) {
   const Layer l(7, 13);
   const Folded want = fold(l);
   Array<bfloat16> weight(l.weight.shape, to_bfloat16(kNaN)), bias(l.gamma.shape, to_bfloat16(kNaN));
-  fold_batch_norm(cpu, l.weight.view(), l.gamma.view(), l.beta.view(), l.mean.view(), l.var.view(), kEps, weight.view(),
-                  bias.view());
+  fold_batch_norm(cpu, l.weight.view(), l.norm(), weight.view(), bias.view());
   EXPECT_EQ(widened(weight.values), rounded(want.weight.values));
   EXPECT_EQ(widened(bias.values), rounded(want.bias.values));
 }
@@ -230,10 +229,11 @@ TEST(BatchNormFold, BackwardOfABfloat16Gradient) {
   Gradients want(l), got(l);
   fold_backward(l, grad_weight, grad_bias, want, Accumulate::overwrite);
   Cpu cpu(1);
-  fold_batch_norm_backward<bfloat16>(cpu, l.weight.view(), l.gamma.view(), l.mean.view(), l.var.view(), kEps,
-                                     {stored_grad.data(), l.weight.shape}, grad_bias.view(), got.weight.view(),
-                                     Accumulate::overwrite, got.gamma.view(), Accumulate::overwrite, got.beta.view(),
-                                     Accumulate::overwrite);
+  StoredNorm without_beta = l.norm();
+  without_beta.beta = {};
+  fold_batch_norm_backward<bfloat16>(
+      cpu, l.weight.view(), without_beta, {{stored_grad.data(), l.weight.shape}, grad_bias.view()},
+      {.weight = {got.weight.view()}, .gamma = {got.gamma.view()}, .beta = {got.beta.view()}});
   EXPECT_EQ(got.weight.values, want.weight.values);
   EXPECT_EQ(got.gamma.values, want.gamma.values);
   EXPECT_EQ(got.beta.values, want.beta.values);
@@ -269,11 +269,10 @@ TEST(BatchNormFold, EmptyAndWrongShapes) {
   Cpu cpu(1);
   const Layer l(3, 5), wrong(4, 5);
   Folded f = fold(l);
-  EXPECT_THROW(fold_batch_norm(cpu, l.weight.view(), wrong.gamma.view(), l.beta.view(), l.mean.view(), l.var.view(),
-                               kEps, f.weight.view(), f.bias.view()),
-               std::invalid_argument);
-  EXPECT_THROW(fold_batch_norm(cpu, wrong.weight.view(), l.gamma.view(), l.beta.view(), l.mean.view(), l.var.view(),
-                               kEps, f.weight.view(), f.bias.view()),
+  StoredNorm norm = l.norm();
+  norm.gamma = wrong.gamma.view();
+  EXPECT_THROW(fold_batch_norm(cpu, l.weight.view(), norm, f.weight.view(), f.bias.view()), std::invalid_argument);
+  EXPECT_THROW(fold_batch_norm(cpu, wrong.weight.view(), l.norm(), f.weight.view(), f.bias.view()),
                std::invalid_argument);
   Gradients got(wrong);
   EXPECT_THROW(fold_backward(l, Floats({3, 5}), Floats({3}), got, Accumulate::overwrite), std::invalid_argument);

@@ -10,27 +10,51 @@ namespace {
 using namespace kernels;
 
 // One layer with everything its two passes write.
-struct Layer {
-  Floats x, weight, bias;
+template <class T>
+struct LayerOf {
+  Array<T> x;
+  Floats weight, bias;
   int groups;
   Activation activation = Activation::none;
   float eps = 1e-5f;
-  Floats y{x.shape}, mean{Shape{x.shape[0], groups}}, rstd{Shape{x.shape[0], groups}};
-  Floats grad_x{x.shape}, grad_weight{weight.shape}, grad_bias{bias.shape};
+  Array<T> y{x.shape}, grad_x{x.shape};
+  Floats mean{Shape{x.shape[0], groups}}, rstd{Shape{x.shape[0], groups}};
+  Floats grad_weight{weight.shape}, grad_bias{bias.shape};
 
   void forward(int threads = 1) {
     Cpu cpu(threads);
     Floats workspace({group_norm_workspace(x.shape, groups)});
-    group_norm(cpu, x.view(), weight.view(), bias.view(), groups, eps, activation, y.view(), mean.view(), rstd.view(),
-               workspace.view());
+    group_norm<T>(cpu, {.x = x.view(),
+                        .weight = weight.view(),
+                        .bias = bias.view(),
+                        .groups = groups,
+                        .eps = eps,
+                        .activation = activation,
+                        .y = y.view(),
+                        .mean = mean.view(),
+                        .rstd = rstd.view(),
+                        .workspace = workspace.view()});
   }
-  void backward(const Floats& grad_y, Accumulate mode, int threads = 1) {
+  void backward(const Array<T>& grad_y, Accumulate mode, int threads = 1) {
     Cpu cpu(threads);
     Floats workspace({group_norm_workspace(x.shape, groups)});
-    if (mode == Accumulate::add)
-      for (Floats* g : {&grad_x, &grad_weight, &grad_bias}) std::fill(g->values.begin(), g->values.end(), 0.5f);
-    group_norm_backward(cpu, x.view(), y.view(), grad_y.view(), weight.view(), mean.view(), rstd.view(), groups,
-                        activation, grad_x.view(), mode, grad_weight.view(), grad_bias.view(), mode, workspace.view());
+    if (mode == Accumulate::add) {
+      grad_x = Array<T>(x.shape, from_float<T>(0.5f));
+      for (Floats* g : {&grad_weight, &grad_bias}) std::fill(g->values.begin(), g->values.end(), 0.5f);
+    }
+    group_norm_backward<T>(cpu,
+                           {.x = x.view(),
+                            .y = y.view(),
+                            .grad_y = grad_y.view(),
+                            .mean = mean.view(),
+                            .rstd = rstd.view(),
+                            .weight = weight.view(),
+                            .activation = activation,
+                            .grad_x = {grad_x.view(), mode},
+                            .grad_weight = {grad_weight.view(), mode},
+                            .grad_bias = {grad_bias.view(), mode},
+                            .workspace = workspace.view()},
+                           groups);
   }
   [[nodiscard]] NormOracle oracle() const {
     return {.N = x.shape[0],
@@ -44,6 +68,7 @@ struct Layer {
             .bias = as_doubles(bias.values)};
   }
 };
+using Layer = LayerOf<float>;
 
 Layer random_layer(const Shape& shape, int groups, Activation activation, uint32_t seed) {
   return {random_array(shape, seed, -1, 2), random_array({shape[3]}, seed + 1, 0.5f, 1.5f),
@@ -155,28 +180,24 @@ TEST(GroupNorm, Bfloat16MapsAreTheFloatResultsRounded) {
         Layer layer = random_layer(c.shape, c.groups, activation, 70);
         for (float& v : layer.x.values) v = to_float(to_bfloat16(v + c.mean));
         layer.forward();
-        const Array<bfloat16> x(c.shape, stored<bfloat16>(layer.x.values));
-        Array<bfloat16> y(c.shape);
-        Floats mean(layer.mean.shape), rstd(layer.mean.shape), workspace({group_norm_workspace(c.shape, c.groups)});
-        Cpu cpu(1);
-        group_norm(cpu, x.view(), layer.weight.view(), layer.bias.view(), c.groups, layer.eps, activation, y.view(),
-                   mean.view(), rstd.view(), workspace.view());
-        EXPECT_EQ(mean.values, layer.mean.values);
-        EXPECT_EQ(rstd.values, layer.rstd.values);
-        EXPECT_EQ(widened(y.values), rounded(layer.y.values));
+        LayerOf<bfloat16> got{Array<bfloat16>(c.shape, stored<bfloat16>(layer.x.values)),
+                              layer.weight,
+                              layer.bias,
+                              c.groups,
+                              activation,
+                              layer.eps};
+        got.forward();
+        EXPECT_EQ(got.mean.values, layer.mean.values);
+        EXPECT_EQ(got.rstd.values, layer.rstd.values);
+        EXPECT_EQ(widened(got.y.values), rounded(layer.y.values));
 
-        layer.y.values = widened(y.values);
+        layer.y.values = widened(got.y.values);
         const Floats grad_y(c.shape, rounded(random_array(c.shape, 71).values));
         layer.backward(grad_y, mode);
-        const Array<bfloat16> grad_y_stored(c.shape, stored<bfloat16>(grad_y.values));
-        Array<bfloat16> grad_x(c.shape, to_bfloat16(0.5f));
-        Floats grad_weight(layer.weight.shape, 0.5f), grad_bias(layer.weight.shape, 0.5f);
-        group_norm_backward(cpu, x.view(), y.view(), grad_y_stored.view(), layer.weight.view(), mean.view(),
-                            rstd.view(), c.groups, activation, grad_x.view(), mode, grad_weight.view(),
-                            grad_bias.view(), mode, workspace.view());
-        EXPECT_EQ(grad_weight.values, layer.grad_weight.values);
-        EXPECT_EQ(grad_bias.values, layer.grad_bias.values);
-        EXPECT_EQ(widened(grad_x.values), rounded(layer.grad_x.values));
+        got.backward(Array<bfloat16>(c.shape, stored<bfloat16>(grad_y.values)), mode);
+        EXPECT_EQ(got.grad_weight.values, layer.grad_weight.values);
+        EXPECT_EQ(got.grad_bias.values, layer.grad_bias.values);
+        EXPECT_EQ(widened(got.grad_x.values), rounded(layer.grad_x.values));
       }
 }
 

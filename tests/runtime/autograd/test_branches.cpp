@@ -180,8 +180,14 @@ TEST_F(Branches, WeightsAsideHaveTheGradientsOfWeightsInTurn) {
     for (Layer& l : layers) {
       for (Node* trained : {&l.weight, &l.gamma, &l.beta}) trained->grad_written = false;
       const Var residual = y;
-      y = ops::conv2d_batch_norm(tape, y, Var(&l.weight), Var(&l.gamma), Var(&l.beta), {&l.mean, &l.var},
-                                 {.padding = 1}, skip, ops::Activation::relu, {});
+      y = ops::conv2d_batch_norm(tape, {.x = y,
+                                        .weight = Var(&l.weight),
+                                        .gamma = Var(&l.gamma),
+                                        .beta = Var(&l.beta),
+                                        .buffers = {&l.mean, &l.var},
+                                        .shape = {.padding = 1},
+                                        .residual = skip,
+                                        .activation = ops::Activation::relu});
       skip = residual;
     }
     y.node().grad = context_->empty(maps);

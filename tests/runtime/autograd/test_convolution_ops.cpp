@@ -174,8 +174,14 @@ TEST_P(ConvolutionOps, GradientsOfConv2dWithBatchNorm) {
                       random_input({4}, 4)};
       if (with_residual) check.inputs.push_back(random_input({2, 3, 2, 4}, 5));
       check.op = [&](Tape& tape, const std::vector<Var>& v) {
-        return ops::conv2d_batch_norm(tape, v[0], v[1], v[2], v[3], statistics.buffers(), {.stride = 2, .padding = 1},
-                                      with_residual ? v[4] : Var(), activation);
+        return ops::conv2d_batch_norm(tape, {.x = v[0],
+                                             .weight = v[1],
+                                             .gamma = v[2],
+                                             .beta = v[3],
+                                             .buffers = statistics.buffers(),
+                                             .shape = {.stride = 2, .padding = 1},
+                                             .residual = with_residual ? v[4] : Var(),
+                                             .activation = activation});
       };
       check.oracle = [=](const std::vector<Doubles>& v) {
         Doubles y = convolve(v[0], m, v[1], 4, 3, 3, {}, {.stride = 2, .padding = 1}, Activation::none);
@@ -204,8 +210,14 @@ TEST_P(ConvolutionOps, FoldsMadeBeforehandGiveTheSameBits) {
     const auto v = leaves.vars();
     ops::FoldedNorm folded;
     if (beforehand) folded = ops::fold_batch_norm(tape, v[1], v[2], v[3], statistics.buffers(), v[0].dtype());
-    const Var y = ops::conv2d_batch_norm(tape, v[0], v[1], v[2], v[3], statistics.buffers(), {.padding = 1}, Var(),
-                                         Activation::relu, folded);
+    const Var y = ops::conv2d_batch_norm(tape, {.x = v[0],
+                                                .weight = v[1],
+                                                .gamma = v[2],
+                                                .beta = v[3],
+                                                .buffers = statistics.buffers(),
+                                                .shape = {.padding = 1},
+                                                .activation = Activation::relu,
+                                                .folded = folded});
     std::vector<std::vector<float>> all{context.download<float>(y.node().value)};
     seed_gradient(tape, y, random_input({2, 5, 4, 4}, 5).values);
     tape.backward();
@@ -229,11 +241,14 @@ TEST_P(ConvolutionOps, FoldedWeightsOfOneLayerAreNotTakenForAnother) {
     Tape tape(context, Tape::Mode::inference);
     std::vector<std::vector<float>> values;
     for (const int w : weights)
-      values.push_back(
-          context.download<float>(ops::conv2d_batch_norm(tape, v[0], v[static_cast<size_t>(w)], v[3], v[4],
-                                                         statistics.buffers(), {.padding = 1}, Var(), Activation::none)
-                                      .node()
-                                      .value));
+      values.push_back(context.download<float>(ops::conv2d_batch_norm(tape, {.x = v[0],
+                                                                             .weight = v[static_cast<size_t>(w)],
+                                                                             .gamma = v[3],
+                                                                             .beta = v[4],
+                                                                             .buffers = statistics.buffers(),
+                                                                             .shape = {.padding = 1}})
+                                                   .node()
+                                                   .value));
     return values;
   };
   const auto alone = outputs({2});

@@ -253,10 +253,8 @@ TEST_F(Tapes, ShapesModeAllocatesNothing) {
   Var x = ops::conv2d(tape, image, w, b, {.stride = 2, .padding = 3}, ops::Activation::none);
   EXPECT_EQ(x.shape(), (Shape{8, 667, 400, 18}));
   x = ops::batch_norm(tape, x, g, b, {&mean, &var}, ops::Activation::relu);
-  EXPECT_EQ(
-      ops::conv2d_batch_norm(tape, image, w, g, b, {&mean, &var}, {.stride = 2, .padding = 3}, x, ops::Activation::relu)
-          .shape(),
-      x.shape());
+  EXPECT_EQ(ops::conv2d_batch_norm(tape, {image, w, g, b, {&mean, &var}, {.stride = 2, .padding = 3}, x}).shape(),
+            x.shape());
   x = ops::max_pool(tape, x, {.kernel = 3, .stride = 2, .padding = 1});
   EXPECT_EQ(x.shape(), (Shape{8, 334, 200, 18}));
   x = ops::group_norm(tape, x, g, b, 2, 1e-5f, ops::Activation::relu);

@@ -6,13 +6,17 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <random>
 
 #include "tests/files.h"
+#include "tests/messages.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
+
+using testing::kInfinity;
+using testing::kNaN;
 
 std::vector<std::byte> bytes_of(const std::string& text) {
   const auto raw = std::as_bytes(std::span(text));
@@ -33,18 +37,11 @@ std::string make(const std::string& json, size_t data_bytes = 0) {
 SafetensorsFile parse(const std::string& file) { return parse_safetensors(bytes_of(file), "test.safetensors"); }
 
 std::string parse_error(const std::string& file) {
-  try {
-    (void)parse(file);
-  } catch (const SafetensorsError& error) {
-    EXPECT_EQ(std::string(error.what()).rfind("test.safetensors: ", 0), 0u) << error.what();
-    return error.what();
-  }
-  return "no error";
+  const std::string message = message_of<SafetensorsError>([&] { (void)parse(file); });
+  EXPECT_TRUE(message.empty() || message.rfind("test.safetensors: ", 0) == 0) << message;
+  return message;
 }
-void expect_error(const std::string& file, const std::string& part) {
-  const std::string message = parse_error(file);
-  EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
-}
+void expect_error(const std::string& file, const std::string& part) { EXPECT_HAS(parse_error(file), part); }
 std::string tensor(const std::string& name, const std::string& shape, const std::string& offsets,
                    const std::string& dtype = "F32") {
   return "\"" + name + "\":{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
@@ -89,8 +86,8 @@ TEST(Safetensors, WritesWideTypesFirstThenByName) {
 
 TEST(Safetensors, RoundTripsEverything) {
   SafetensorsFile file;
-  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  file.tensors["floats"] = make_file_tensor(std::vector<float>{nan, inf, -inf, -0.0f, 1e-45f, 3.0f}, {2, 3});
+  file.tensors["floats"] =
+      make_file_tensor(std::vector<float>{kNaN, kInfinity, -kInfinity, -0.0f, 1e-45f, 3.0f}, {2, 3});
   file.tensors["doubles"] = make_file_tensor(std::vector<double>{0.1, -1e300}, {2, 1});
   file.tensors["longs"] = make_file_tensor(std::vector<int64_t>{INT64_MIN, INT64_MAX}, {2});
   file.tensors["ints"] = make_file_tensor(std::vector<int32_t>{-1}, {1, 1, 1});
@@ -125,8 +122,8 @@ TEST(Safetensors, ReadsShorterFloats) {
   EXPECT_EQ((std::vector<float>(half.begin(), half.begin() + 6)),
             (std::vector<float>{1, -2, 65504, 0x1p-24f, -0x1p-14f, 1023 * 0x1p-24f}));
   EXPECT_TRUE(half[6] == 0 && std::signbit(half[6]));
-  EXPECT_EQ(half[7], std::numeric_limits<float>::infinity());
-  EXPECT_EQ(half[8], -std::numeric_limits<float>::infinity());
+  EXPECT_EQ(half[7], kInfinity);
+  EXPECT_EQ(half[8], -kInfinity);
   EXPECT_TRUE(std::isnan(half[9]));
   EXPECT_EQ(half[10], 0.333251953125f);
   EXPECT_EQ(sixteen(FileDType::bf16, {0x3F80, 0xC000, 0x0001}), (std::vector<float>{1, -2, 0x1p-133f}));
@@ -310,23 +307,12 @@ TEST(Safetensors, FilesOnDisk) {
   write_safetensors(folder / "a.safetensors", {});  // over an existing file
   EXPECT_EQ(read_safetensors(folder / "a.safetensors"), SafetensorsFile());
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);  // no temporary file is left
-  const auto error_of = [](const auto& action) {
-    try {
-      action();
-    } catch (const SafetensorsError& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
-  };
-  EXPECT_NE(error_of([&] {
-              (void)read_safetensors(folder / "none.safetensors");
-            }).find("none.safetensors: cannot read: No such file"),
-            std::string::npos);
-  EXPECT_NE(error_of([&] { (void)read_safetensors(folder); }).find(folder.string()), std::string::npos);
-  EXPECT_NE(error_of([&] {
-              write_safetensors(folder / "a.safetensors" / "no" / "b.safetensors", file);
-            }).find("b.safetensors: cannot make its folder: Not a directory"),
-            std::string::npos);
+  const auto failure = [](const auto& action) { return message_of<SafetensorsError>(action); };
+  EXPECT_HAS(failure([&] { (void)read_safetensors(folder / "none.safetensors"); }),
+             "none.safetensors: cannot read: No such file");
+  EXPECT_HAS(failure([&] { (void)read_safetensors(folder); }), folder.string());
+  EXPECT_HAS(failure([&] { write_safetensors(folder / "a.safetensors" / "no" / "b.safetensors", file); }),
+             "b.safetensors: cannot make its folder: Not a directory");
   file.tensors["bad"] = {FileDType::f32, {2}, {}};
   EXPECT_THROW(write_safetensors(folder / "b.safetensors", file), SafetensorsError);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);

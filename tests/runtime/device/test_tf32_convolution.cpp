@@ -7,10 +7,13 @@
 #include <random>
 
 #include "runtime/device/context.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
 
+using testing::kInfinity;
+using testing::kNaN;
 using Floats = std::vector<float>;
 
 // Ten bits of mantissa, by arithmetic instead of bits; ties to even.
@@ -61,10 +64,7 @@ class Tf32Convolutions : public ::testing::TestWithParam<ConvolutionLibrary> {
     return {context.download<float>(y), context.download<float>(grad_x), context.download<float>(grad_weight),
             context.download<float>(grad_bias)};
   }
-  static void expect_near(const Floats& got, const Floats& want) {
-    ASSERT_EQ(got.size(), want.size());
-    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 2e-6 * (1 + std::abs(want[i]))) << i;
-  }
+  static void expect_near(const Floats& got, const Floats& want) { testing::expect_near(got, want, 2e-6, 2e-6); }
 
   const Shape x_shape{2, 7, 6, 3}, weight_shape{5, 3, 3, 3}, y_shape{2, 4, 3, 5};
   const kernels::ConvShape shape{.stride = 2, .padding = 1};
@@ -105,16 +105,15 @@ TEST_P(Tf32Convolutions, ChangesNothingThatFits) {
 }
 
 TEST_P(Tf32Convolutions, KeepsInfinityAndNaN) {
-  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  const Floats x{inf, -inf, nan, std::numeric_limits<float>::max()};
+  const Floats x{kInfinity, -kInfinity, kNaN, std::numeric_limits<float>::max()};
   const Tensor dev_x = tf32.upload<float>(x, {1, 4, 1, 1}), one = tf32.upload<float>(Floats{1}, {1, 1, 1, 1});
   Tensor y = tf32.zeros({1, 4, 1, 1});
   tf32.convolution().forward({.x = dev_x, .weight = one, .y = y});
   const Floats got = tf32.download<float>(y);
-  EXPECT_EQ(got[0], inf);
-  EXPECT_EQ(got[1], -inf);
+  EXPECT_EQ(got[0], kInfinity);
+  EXPECT_EQ(got[1], -kInfinity);
   EXPECT_TRUE(std::isnan(got[2]));
-  EXPECT_EQ(got[3], inf);  // rounds up, beyond what TF32 holds
+  EXPECT_EQ(got[3], kInfinity);  // rounds up, beyond what TF32 holds
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "tests/messages.h"
+
 namespace gradlibra {
 namespace {
 
@@ -41,17 +43,7 @@ class Weights : public ::testing::Test {
   }
   // The message of the error that loading gives.
   std::string failure(const SafetensorsFile& file, WeightScope scope) {
-    try {
-      (void)load_weights(store, file, "given.safetensors", scope);
-    } catch (const std::runtime_error& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "loaded";
-    return "";
-  }
-  static void expect_mentions(const std::string& text, const std::vector<std::string>& parts) {
-    for (const std::string& part : parts)
-      EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' in\n" << text;
+    return message_of<std::runtime_error>([&] { (void)load_weights(store, file, "given.safetensors", scope); });
   }
 
   static SafetensorsFile detector_file() {
