@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include "engine/tables/experiment.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "engine/tables/table_report.h"
+#include "runtime/base/files.h"
+
+namespace gradlibra {
+namespace fs = std::filesystem;
+namespace {
+
+fs::path find_configs(const fs::path& given, const fs::path& programs) {
+  std::vector<fs::path> places{given};
+  if (given.empty())
+    places = {"configs/paper", programs / "../../../configs/paper", programs / "../share/gradlibra/configs/paper"};
+  std::string tried;
+  for (const fs::path& place : places) {
+    if (fs::exists(place / "base.yaml")) return place;
+    tried += (tried.empty() ? "" : ", ") + place.string();
+  }
+  throw std::invalid_argument("--configs: no base.yaml in " + tried);
+}
+
+void complete(TableOptions& options) {
+  TablePlan& plan = options.plan;
+  plan.programs = fs::canonical("/proc/self/exe").parent_path();
+  for (const char* name : {"train", "evaluate", "synthesize"})
+    if (!fs::exists(plan.programs / name))
+      throw std::runtime_error((plan.programs / name).string() + ": not there, and experiment runs it");
+  const fs::path configs = find_configs(options.configs, plan.programs);
+  plan.config = configs / (options.scale == "paper" ? "base.yaml" : options.scale + ".yaml");
+  // At the paper's scale the start is weights from elsewhere: train.pretrained of the configuration.
+  if (options.scale == "small") plan.start = configs / "../head_classes.yaml";
+  if (!plan.data.empty() && !fs::exists(plan.data))
+    throw std::runtime_error("--data: " + plan.data.string() + " is not there");
+  if (!options.settings.empty()) plan.settings = read_settings(options.settings);
+  for (int i = 0; i < options.seeds; ++i) plan.seeds.push_back(options.first_seed + i);
+}
+
+// Tables that share a run share its folder: every run once, seeds outermost, so that an interrupted experiment has
+// compared like with like.
+std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<PaperTable>& tables) {
+  std::vector<ExperimentRun> runs;
+  std::vector<std::string> names;
+  for (const int64_t seed : plan.seeds)
+    for (const PaperTable& table : tables)
+      for (const PaperRow& row : table.rows) {
+        ExperimentRun run(plan, row.run, seed);
+        if (std::find(names.begin(), names.end(), run.name()) != names.end()) continue;
+        names.push_back(run.name());
+        runs.push_back(std::move(run));
+      }
+  for (const auto& [name, unused] : plan.settings) {
+    const auto named = [&, wanted = name + "/"](const std::string& run) { return run.starts_with(wanted); };
+    if (std::none_of(names.begin(), names.end(), named))
+      fmt::print(stderr, "settings: '{}' is no run of these tables\n", name);
+  }
+  return runs;
+}
+
+std::vector<RowResults> results_of(const TablePlan& plan, const PaperTable& table) {
+  std::vector<RowResults> rows(table.rows.size());
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (const int64_t seed : plan.seeds) {
+      const ExperimentRun run(plan, table.rows[i].run, seed);
+      if (const auto values = run.result())
+        rows[i].by_seed[seed] = *values;
+      else
+        rows[i].missing[seed] = run.failure().empty() ? "not run yet" : "failed: " + run.failure();
+    }
+  return rows;
+}
+
+bool is_complete(const std::vector<RowResults>& rows) {
+  return std::all_of(rows.begin(), rows.end(), [](const RowResults& row) { return row.missing.empty(); });
+}
+
+// False: one failed or was stopped. What is missing is then said.
+bool prepare(const TablePlan& plan, const std::vector<Slot>& slots, const std::atomic<int>& signal) {
+  for (const Job& job : preparations(plan)) {
+    bool well = false;
+    fmt::print("{} ..\n", job.name);
+    std::fflush(stdout);
+    // One slot with the whole machine's processors: nothing else runs yet.
+    Slot all = slots.front();
+    all.processors.clear();
+    for (const Slot& slot : slots)
+      for (const int processor : slot.processors)
+        if (std::find(all.processors.begin(), all.processors.end(), processor) == all.processors.end())
+          all.processors.push_back(processor);
+    run_jobs({job}, {all}, signal, [&](size_t, const JobResult& result) {
+      well = result.end == JobResult::End::done;
+      if (result.end == JobResult::End::failed)
+        throw std::runtime_error(job.name + ": " + result.why + " (all of it: " + job.output.string() + ")");
+    });
+    if (!well) return false;
+  }
+  finish_preparations(plan);
+  return true;
+}
+
+void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& slots, const std::atomic<int>& signal) {
+  std::vector<const ExperimentRun*> todo;
+  for (const ExperimentRun& run : runs)
+    if (!run.result()) todo.push_back(&run);
+  fmt::print("{} of {} runs to do, {} side by side\n", todo.size(), runs.size(), slots.size());
+  std::fflush(stdout);
+  std::vector<Job> jobs;
+  for (const ExperimentRun* run : todo) jobs.push_back(run->job());
+  size_t ended = 0;
+  run_jobs(jobs, slots, signal, [&](size_t index, const JobResult& result) {
+    if (result.end == JobResult::End::stopped) return;
+    const ExperimentRun& run = *todo[index];
+    run.finish(result);
+    const std::string place = fmt::format("[{}/{}] {}", ++ended, todo.size(), run.name());
+    if (result.end == JobResult::End::done)
+      fmt::print("{}: mAP {:.1f} in {:.0f} s\n", place, run.result()->at("mAP"), result.seconds);
+    else
+      fmt::print("{}: failed: {}\n", place, result.why);
+    std::fflush(stdout);
+  });
+}
+
+std::vector<std::string> how(const TableOptions& options) {
+  const TablePlan& plan = options.plan;
+  std::string sets;
+  for (const std::string& one : plan.overrides) sets += " " + one;
+  std::vector<std::string> lines{
+      fmt::format("Scale {}, seeds {} to {}, data {}, settings {}.", options.scale, plan.seeds.front(),
+                  plan.seeds.back(), plan.data.empty() ? "drawn by `synthesize`" : plan.data.filename().string(),
+                  options.settings.empty() ? "the same for all" : options.settings.filename().string())};
+  if (!sets.empty()) lines.push_back("For every run:" + sets + ".");
+  return lines;
+}
+
+}  // namespace
+
+TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
+  complete(options);
+  const TablePlan& plan = options.plan;
+  std::vector<PaperTable> tables;
+  for (const std::string& name : options.tables) tables.push_back(paper_table(name));
+  const std::vector<ExperimentRun> runs = all_runs(plan, tables);
+  if (!options.only_tables) {
+    const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
+    if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
+  }
+  bool all = true;
+  for (const PaperTable& table : tables) {
+    const std::vector<RowResults> rows = results_of(plan, table);
+    all = all && is_complete(rows);
+    const std::string text = table_markdown(table, rows, how(options));
+    write_file(plan.folder / (table.name + ".md"), text);
+    write_file(plan.folder / (table.name + ".json"), table_json(table, rows, how(options)));
+    fmt::print("\n{}", text);
+  }
+  if (signal != 0) {
+    fmt::print("\ninterrupted; the same command goes on from here\n");
+    return TableOutcome::interrupted;
+  }
+  return all ? TableOutcome::complete : TableOutcome::incomplete;
+}
+
+}  // namespace gradlibra

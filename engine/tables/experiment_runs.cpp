@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+#include "engine/tables/experiment_runs.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <stdexcept>
+
+#include "engine/checkpoint.h"
+#include "runtime/base/files.h"
+
+namespace gradlibra {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
+constexpr const char* kStartFile = "start.safetensors";  // under the plan's folder
+
+ExperimentConfig read_config(const fs::path& file, const std::vector<std::string>& overrides) {
+  ExperimentConfig config;
+  ConfigSource(file, overrides).read_into(config);
+  return config;
+}
+
+// "model.loss.type" of each line of a resolved configuration, with the line.
+std::vector<std::pair<std::string, std::string>> keys_of(const std::string& yaml) {
+  std::vector<std::pair<std::string, std::string>> keys;
+  std::vector<std::pair<size_t, std::string>> path;  // indentation and key
+  size_t begin = 0;
+  while (begin < yaml.size()) {
+    const size_t end = std::min(yaml.find('\n', begin), yaml.size());
+    const std::string line = yaml.substr(begin, end - begin);
+    begin = end + 1;
+    const size_t indent = line.find_first_not_of(' ');
+    const size_t colon = line.find(':');
+    if (indent == std::string::npos || colon == std::string::npos || line[indent] == '#') continue;
+    while (!path.empty() && path.back().first >= indent) path.pop_back();
+    path.emplace_back(indent, line.substr(indent, colon - indent));
+    std::string key;
+    for (const auto& [unused, part] : path) key += (key.empty() ? "" : ".") + part;
+    keys.emplace_back(key, line.substr(colon + 1));
+  }
+  return keys;
+}
+
+std::string difference(const std::string& was, const std::string& is) {
+  constexpr size_t kMost = 5;
+  const auto before = keys_of(was), after = keys_of(is);
+  std::vector<std::string> names;
+  for (const auto& one : before)
+    if (std::find(after.begin(), after.end(), one) == after.end()) names.push_back(one.first);
+  for (const auto& one : after)
+    if (std::find(before.begin(), before.end(), one) == before.end() &&
+        std::find(names.begin(), names.end(), one.first) == names.end())
+      names.push_back(one.first);
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i > 0 ? ", " : "") + names[i];
+  if (names.size() > kMost) text += " and " + std::to_string(names.size() - kMost) + " more";
+  return text;
+}
+
+// Moves a file if it is there.
+void move_if_there(const fs::path& from, const fs::path& to) {
+  if (fs::exists(from)) fs::rename(from, to);
+}
+
+std::vector<std::string> program(const TablePlan& plan, const std::string& name, std::vector<std::string> arguments,
+                                 bool computes) {
+  arguments.insert(arguments.begin(), (plan.programs / name).string());
+  if (computes) arguments.insert(arguments.end(), {"--device", plan.device, "--threads", "{threads}"});
+  return arguments;
+}
+
+struct SettingsFile {
+  std::map<std::string, std::vector<std::string>> settings;
+  void describe(ConfigVisitor& v) {
+    v.field("settings", settings, "name of a run to overrides of its configuration, key.path=value");
+  }
+};
+
+}  // namespace
+
+std::map<std::string, std::vector<std::string>> read_settings(const fs::path& file) {
+  SettingsFile read;
+  ConfigSource(file, {}).read_into(read);
+  return read.settings;
+}
+
+ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t seed)
+    : plan_(&plan), name_(run.name + "/seed_" + std::to_string(seed)), seed_(seed) {
+  std::vector<std::string> overrides = run.overrides;
+  if (const auto chosen = plan.settings.find(run.name); chosen != plan.settings.end())
+    overrides.insert(overrides.end(), chosen->second.begin(), chosen->second.end());
+  overrides.insert(overrides.end(), plan.overrides.begin(), plan.overrides.end());
+  config_ = read_config(plan.config, overrides);
+  config_.train.seed = seed;
+  config_.data.root = plan.data.empty() ? "data" : fs::absolute(plan.data).string();
+  if (!plan.start.empty()) {
+    config_.train.pretrained = kStartFile;
+    config_.train.pretrained_scope = "backbone";
+  }
+
+  const fs::path file = folder() / "run.yaml";
+  if (!fs::exists(file)) return;
+  // Read and written again, so that keys that have come to be since have their defaults on both sides.
+  ExperimentConfig stored;
+  ConfigSource::from_text(read_file(file, kMaxTextBytes), file.string()).read_into(stored);
+  stored.data.root = config_.data.root;  // the same data may have moved
+  const std::string was = to_yaml(stored), is = to_yaml(config_);
+  if (was == is) return;
+  throw std::runtime_error(file.string() + ": the folder has this run with another configuration (" +
+                           difference(was, is) + " differ); take another --output, or remove " + folder().string());
+}
+
+std::optional<Values> ExperimentRun::result() const {
+  const fs::path file = folder() / "metrics.json";
+  if (!fs::exists(file)) return {};
+  try {
+    const auto json = nlohmann::json::parse(read_file(file, kMaxTextBytes));
+    Values values;
+    const auto take = [&values](const std::string& name, const nlohmann::json& value) {
+      if (!value.is_null()) values[name] = 100 * value.get<double>();
+    };
+    take("mAP", json.at("mAP"));
+    for (const auto& [name, value] : json.at("groups").items()) take(name, value);
+    double detections = 0;
+    for (const auto& one : json.at("classes")) {
+      take(one.at("name").get<std::string>(), one.at("AP"));
+      detections += one.at("detections").get<double>();
+    }
+    values["detections"] = detections;
+    return values;
+  } catch (const nlohmann::json::exception& error) {
+    throw std::runtime_error(file.string() + ": not a result of evaluate (" + error.what() +
+                             "); remove it to have the run repeated");
+  }
+}
+
+std::string ExperimentRun::failure() const {
+  const fs::path file = folder() / "failed.txt";
+  return fs::exists(file) ? read_file(file, kMaxTextBytes) : "";
+}
+
+Job ExperimentRun::job() const {
+  fs::create_directories(folder());
+  fs::remove(folder() / "failed.txt");
+  write_file(folder() / "run.yaml", to_yaml(config_));
+  const std::string at = "runs/" + name_;
+  Job job{.name = name_, .folder = plan_->folder, .output = folder() / "output.txt"};
+  job.commands = {
+      program(*plan_, "train", {"--config", at + "/run.yaml", "--work-dir", at + "/train", "--resume"}, true),
+      program(*plan_, "evaluate", {"--checkpoint", at + "/train", "--output", at + "/evaluation"}, true)};
+  return job;
+}
+
+void ExperimentRun::finish(const JobResult& result) const {
+  if (result.end == JobResult::End::stopped) return;
+  if (result.end == JobResult::End::failed) {
+    write_file(folder() / "failed.txt", result.why);
+    return;
+  }
+  move_if_there(folder() / "train/log.jsonl", folder() / "log.jsonl");
+  move_if_there(folder() / "evaluation/detections.json", folder() / "detections.json");
+  if (plan_->keep_checkpoints) {
+    std::string used;
+    { const SafetensorsFile newest = open_checkpoint(folder() / "train", used); }
+    fs::rename(used, folder() / "model.safetensors");
+  }
+  // The result comes last: with it the run counts as done.
+  fs::rename(folder() / "evaluation/metrics.json", folder() / "metrics.json");
+  fs::remove_all(folder() / "train");
+  fs::remove_all(folder() / "evaluation");
+}
+
+std::vector<Job> preparations(const TablePlan& plan) {
+  std::vector<Job> jobs;
+  fs::create_directories(plan.folder);
+  const auto add = [&](const std::string& name, std::vector<std::vector<std::string>> commands) {
+    jobs.push_back({.name = name,
+                    .commands = std::move(commands),
+                    .folder = plan.folder,
+                    .output = plan.folder / (name + ".txt")});
+  };
+  // synthesize leaves a complete set alone.
+  if (plan.data.empty()) {
+    std::vector<std::string> draw{"--config", fs::absolute(plan.config).string(), "--output", "data"};
+    for (const std::string& one : plan.overrides)
+      if (one.starts_with("synthesize.")) draw.push_back(one);
+    add("data", {program(plan, "synthesize", draw, false)});
+  }
+  if (!plan.start.empty() && !fs::exists(plan.folder / kStartFile)) {
+    const std::string config = fs::absolute(plan.start).string();
+    add("start",
+        {program(plan, "synthesize", {"--config", config, "--output", "start/data"}, false),
+         program(plan, "train", {"--config", config, "--work-dir", "start/train", "--resume", "data.root=start/data"},
+                 true)});
+  }
+  return jobs;
+}
+
+void finish_preparations(const TablePlan& plan) {
+  if (plan.start.empty() || fs::exists(plan.folder / kStartFile)) return;
+  std::string used;
+  { const SafetensorsFile newest = open_checkpoint(plan.folder / "start/train", used); }
+  const fs::path partial = plan.folder / (std::string(kStartFile) + ".partial");
+  fs::copy_file(used, partial, fs::copy_options::overwrite_existing);
+  fs::rename(partial, plan.folder / kStartFile);
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#include "engine/tables/table_report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <stdexcept>
+
+namespace gradlibra {
+namespace {
+
+// 97.5 % quantiles of Student's t by degrees of freedom, from 1.
+constexpr double kStudent[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+                               2.201,  2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+                               2.080,  2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042};
+
+double student(int freedom) { return freedom <= static_cast<int>(std::size(kStudent)) ? kStudent[freedom - 1] : 1.96; }
+
+Spread spread_of(const std::vector<double>& values) {
+  Spread result{.count = static_cast<int>(values.size())};
+  if (values.empty()) return result;
+  result.mean = std::accumulate(values.begin(), values.end(), 0.0) / result.count;
+  double squares = 0;
+  for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+  if (result.count > 1) result.deviation = std::sqrt(squares / (result.count - 1));
+  return result;
+}
+
+std::vector<double> ranks_of(const std::vector<double>& values) {
+  std::vector<double> ranks;
+  for (const double value : values) {
+    const auto below = std::count_if(values.begin(), values.end(), [&](double other) { return other < value; });
+    const auto equal = std::count(values.begin(), values.end(), value);
+    ranks.push_back(static_cast<double>(below) + static_cast<double>(equal + 1) / 2);
+  }
+  return ranks;
+}
+
+std::string cell(const Spread& here, const Values& printed, const std::string& name) {
+  std::string text = here.count == 0   ? "-"
+                     : here.count == 1 ? fmt::format("{:.1f}", here.mean)
+                                       : fmt::format("{:.1f} ± {:.1f}", here.mean, here.deviation);
+  if (const auto found = printed.find(name); found != printed.end()) text += fmt::format(" ({:.1f})", found->second);
+  return text;
+}
+
+void add_row(std::string& text, const std::vector<std::string>& cells) {
+  text += "|";
+  for (const std::string& one : cells) text += " " + one + " |";
+  text += "\n";
+}
+
+void add_header(std::string& text, const std::vector<std::string>& cells) {
+  add_row(text, cells);
+  add_row(text, std::vector<std::string>(cells.size(), "---"));
+}
+
+// A failure's text as one cell of a Markdown table.
+std::string plain(std::string text) {
+  for (char& c : text)
+    if (c == '|' || c == '\n' || c == '\r') c = ' ';
+  return text;
+}
+
+std::string missing_lines(const PaperTable& table, const std::vector<RowResults>& rows) {
+  std::string text;
+  for (size_t i = 0; i < rows.size(); ++i)
+    for (const auto& [seed, why] : rows[i].missing)
+      text += fmt::format("- {}, seed {}: {}\n", table.rows[i].label, seed, plain(why));
+  return text.empty() ? "" : "\nMissing, and in no mean above:\n\n" + text;
+}
+
+std::string differences(const PaperTable& table, const std::vector<RowResults>& rows) {
+  const std::vector<std::string> names{"mAP", "AP_f", "AP_c", "AP_r", "mR_r"};
+  const RowResults& base = rows[table.baseline];
+  std::string text;
+  std::vector<std::string> header{"minus " + table.rows[table.baseline].label, "seeds"};
+  header.insert(header.end(), names.begin(), names.end());
+  add_header(text, header);
+  bool any = false;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (i == table.baseline) continue;
+    const int seeds = paired_difference(rows[i], base, "mAP").count;
+    if (seeds < 2) continue;
+    any = true;
+    std::vector<std::string> cells{table.rows[i].label, std::to_string(seeds)};
+    for (const std::string& name : names) {
+      const PairedDifference d = paired_difference(rows[i], base, name);
+      cells.push_back(
+          d.count < 2 ? "-" : fmt::format("{:+.1f} ({:+.1f} to {:+.1f})", d.mean, d.mean - d.half, d.mean + d.half));
+    }
+    add_row(text, cells);
+  }
+  if (!any) return "";
+  return "\nDifferences, paired by seed, with 95 % intervals (Student's t):\n\n" + text;
+}
+
+// How far the order of the rows by mAP is the paper's.
+std::string order_line(const PaperTable& table, const std::vector<RowResults>& rows) {
+  std::vector<double> here, paper;
+  std::vector<std::pair<double, std::string>> order;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Spread mean = spread_of(rows[i], "mAP");
+    const auto printed = table.rows[i].printed.find("mAP");
+    if (mean.count == 0 || printed == table.rows[i].printed.end()) continue;
+    here.push_back(mean.mean);
+    paper.push_back(printed->second);
+    order.emplace_back(mean.mean, table.rows[i].label);
+  }
+  const double correlation = rank_correlation(here, paper);
+  if (!std::isfinite(correlation)) return "";
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string names;
+  for (const auto& [value, label] : order) names += (names.empty() ? "" : ", ") + label;
+  return fmt::format("\nOrder by mAP, best first: {}. Rank correlation with the paper's order: {:.2f}.\n", names,
+                     correlation);
+}
+
+}  // namespace
+
+Spread spread_of(const RowResults& row, const std::string& name) {
+  std::vector<double> values;
+  for (const auto& [seed, result] : row.by_seed)
+    if (const auto found = result.find(name); found != result.end()) values.push_back(found->second);
+  return spread_of(values);
+}
+
+PairedDifference paired_difference(const RowResults& row, const RowResults& baseline, const std::string& name) {
+  std::vector<double> values;
+  for (const auto& [seed, result] : row.by_seed) {
+    const auto other = baseline.by_seed.find(seed);
+    if (other == baseline.by_seed.end() || !result.contains(name) || !other->second.contains(name)) continue;
+    values.push_back(result.at(name) - other->second.at(name));
+  }
+  const Spread spread = spread_of(values);
+  PairedDifference result{.count = spread.count, .mean = spread.mean, .half = std::numeric_limits<double>::infinity()};
+  if (spread.count > 1) result.half = student(spread.count - 1) * spread.deviation / std::sqrt(spread.count);
+  return result;
+}
+
+double rank_correlation(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size()) throw std::invalid_argument("rank_correlation: lists of different lengths");
+  const std::vector<double> x = ranks_of(a), y = ranks_of(b);
+  const Spread mean_x = spread_of(x), mean_y = spread_of(y);
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) sum += (x[i] - mean_x.mean) * (y[i] - mean_y.mean);
+  if (x.size() < 3) return std::numeric_limits<double>::quiet_NaN();
+  return sum / (static_cast<double>(x.size() - 1) * mean_x.deviation * mean_y.deviation);
+}
+
+std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows,
+                           const std::vector<std::string>& how) {
+  std::string text = "# " + table.title + "\n\n";
+  for (const std::string& line : how) text += line + "\n";
+  text += "\nPer cent: mean ± standard deviation over seeds; in brackets what the paper printed.\n\n";
+  std::vector<std::string> header{"method", "seeds"};
+  header.insert(header.end(), table.columns.begin(), table.columns.end());
+  add_header(text, header);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    std::vector<std::string> cells{table.rows[i].label, std::to_string(rows[i].by_seed.size())};
+    for (const std::string& column : table.columns)
+      cells.push_back(cell(spread_of(rows[i], column), table.rows[i].printed, column));
+    add_row(text, cells);
+  }
+  text += differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);
+  if (!table.note.empty()) text += "\n" + table.note + "\n";
+  return text;
+}
+
+std::string table_json(const PaperTable& table, const std::vector<RowResults>& rows,
+                       const std::vector<std::string>& how) {
+  using Json = nlohmann::ordered_json;
+  Json json{
+      {"table", table.name}, {"title", table.title}, {"how", how}, {"baseline", table.rows[table.baseline].label}};
+  json["rows"] = Json::array();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Json row{
+        {"label", table.rows[i].label}, {"run", table.rows[i].run.name}, {"overrides", table.rows[i].run.overrides}};
+    row["mean"] = row["deviation"] = row["minus_baseline"] = Json::object();
+    for (const std::string& column : table.columns) {
+      const Spread spread = spread_of(rows[i], column);
+      row["mean"][column] = spread.count > 0 ? Json(spread.mean) : Json();
+      row["deviation"][column] = spread.count > 1 ? Json(spread.deviation) : Json();
+      const PairedDifference d = paired_difference(rows[i], rows[table.baseline], column);
+      if (i != table.baseline && d.count > 1)
+        row["minus_baseline"][column] = {{"mean", d.mean}, {"low", d.mean - d.half}, {"high", d.mean + d.half}};
+    }
+    row["printed"] = table.rows[i].printed;
+    row["seeds"] = Json::array();
+    for (const auto& [seed, values] : rows[i].by_seed) row["seeds"].push_back({{"seed", seed}, {"values", values}});
+    row["missing"] = Json::array();
+    for (const auto& [seed, why] : rows[i].missing) row["missing"].push_back({{"seed", seed}, {"why", why}});
+    json["rows"].push_back(row);
+  }
+  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Results of a table's runs over seeds, in the paper's layout and beside what it printed.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "engine/tables/paper_tables.h"
+
+namespace gradlibra {
+
+// What there is of a row: results by seed, and why others are missing.
+struct RowResults {
+  std::map<int64_t, Values> by_seed;
+  std::map<int64_t, std::string> missing;  // "not run yet", or why the run failed
+};
+
+// Over those seeds that have the value.
+struct Spread {
+  int count = 0;
+  double mean = 0;
+  double deviation = 0;  // sample standard deviation; 0 for a single value
+};
+[[nodiscard]] Spread spread_of(const RowResults& row, const std::string& name);
+
+// Of the differences row - baseline, over the seeds that both have: mean and half the width of the 95 % interval
+// (Student's t). Half is infinite with fewer than two seeds.
+struct PairedDifference {
+  int count = 0;
+  double mean = 0, half = 0;
+};
+[[nodiscard]] PairedDifference paired_difference(const RowResults& row, const RowResults& baseline,
+                                                 const std::string& name);
+
+// Spearman's rank correlation of two lists of equal length, ties with their mean rank; NaN for fewer than three values
+// or without any spread.
+[[nodiscard]] double rank_correlation(const std::vector<double>& a, const std::vector<double>& b);
+
+// `rows` in the order of the table's. `how`: lines on how the runs were made, for the reader.
+[[nodiscard]] std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows,
+                                         const std::vector<std::string>& how);
+[[nodiscard]] std::string table_json(const PaperTable& table, const std::vector<RowResults>& rows,
+                                     const std::vector<std::string>& how);
+
+}  // namespace gradlibra

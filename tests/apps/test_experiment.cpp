@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// experiment: whole tables at the tiny scale, interrupted, failing, moved, and asked for twice.
+#include <nlohmann/json.hpp>
+
+#include "tests/apps/run_programs.h"
+
+namespace gradlibra {
+namespace {
+
+namespace fs = std::filesystem;
+
+class ExperimentProgram : public ProgramTest {
+ protected:
+  [[nodiscard]] std::vector<std::string> command(const std::string& table, std::vector<std::string> more = {}) const {
+    std::vector<std::string> argv{
+        "experiment", table,      "--scale", "tiny",      "--seeds",
+        "1",          "--device", "cpu",     "--configs", std::string(GRADLIBRA_CONFIGS) + "/paper",
+        "--output",   path("out")};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return argv;
+  }
+  [[nodiscard]] nlohmann::json table(const std::string& name) const {
+    return nlohmann::json::parse(get(folder_ / ("out/" + name + ".json")));
+  }
+};
+
+TEST_F(ExperimentProgram, RunsATableAndNothingTwiceAlsoWhereTheFolderHasMoved) {
+  const Ran first = run(command("table2", {"--jobs", "2"}));
+  ASSERT_EQ(first.code, 0) << first.out << first.err;
+  EXPECT_NE(first.out.find("4 of 4 runs to do, 2 side by side"), std::string::npos) << first.out;
+  EXPECT_EQ(get(folder_ / "out/table2.md").find("# Table 2"), 0U);
+  for (const auto& row : table("table2")["rows"]) {
+    EXPECT_EQ(row["seeds"].size(), 1U) << row;
+    EXPECT_TRUE(row["missing"].empty()) << row;
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "out/runs/cross_entropy/seed_1/log.jsonl"));
+  EXPECT_FALSE(fs::exists(folder_ / "out/runs/cross_entropy/seed_1/train")) << "checkpoints are kept on request only";
+
+  fs::rename(folder_ / "out", folder_ / "elsewhere");
+  auto again = command("fig3");
+  again.back() = path("elsewhere");
+  const Ran shared = run(again);
+  ASSERT_EQ(shared.code, 0) << shared.err;
+  EXPECT_NE(shared.out.find("0 of 2 runs to do"), std::string::npos) << "both are rows of Table 2: " << shared.out;
+}
+
+TEST_F(ExperimentProgram, AnotherConfigurationInTheSameFolderIsRefusedByItsKeys) {
+  ASSERT_EQ(run(command("fig3")).code, 0);
+  const Ran other = run(command("fig3", {"--set", "schedule.lr=0.02", "--set", "model.loss.weight=2"}));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_NE(other.err.find("another configuration (model.loss.weight, schedule.lr differ)"), std::string::npos)
+      << other.err;
+  const Ran typing_error = run(command("fig3", {"--set", "schedule.lrr=0.02"}));
+  EXPECT_EQ(typing_error.code, 2);
+  EXPECT_NE(typing_error.err.find("schedule.lr"), std::string::npos) << typing_error.err;
+}
+
+TEST_F(ExperimentProgram, ARunThatFailsCostsNoOtherAndIsTriedAgain) {
+  put(folder_ / "settings.yaml", "settings: {grad_libra: [train.pretrained=missing.safetensors]}\n");
+  const Ran ran = run(command("fig3", {"--settings", path("settings.yaml")}));
+  EXPECT_EQ(ran.code, 1);
+  const auto rows = table("fig3")["rows"];
+  EXPECT_EQ(rows[0]["seeds"].size(), 1U);
+  ASSERT_EQ(rows[1]["missing"].size(), 1U);
+  EXPECT_NE(rows[1]["missing"][0]["why"].get<std::string>().find("missing.safetensors"), std::string::npos) << rows[1];
+  EXPECT_NE(get(folder_ / "out/fig3.md").find("- Grad-Libra, seed 1: failed: exit code 1: train: missing.safetensors"),
+            std::string::npos)
+      << get(folder_ / "out/fig3.md");
+
+  // The cause mended: the settings file names weights that are there by now.
+  fs::remove_all(folder_ / "out/runs/grad_libra");
+  EXPECT_EQ(run(command("fig3")).code, 0);
+  EXPECT_EQ(table("fig3")["rows"][1]["seeds"].size(), 1U);
+}
+
+TEST_F(ExperimentProgram, AnInterruptionLeavesCheckpointsAndTheSameCommandGoesOn) {
+  const auto longer = command("fig3", {"--set", "schedule.epochs=8", "--set", "train.keep_checkpoints=1"});
+  Process process(folder_, longer);
+  const fs::path log = folder_ / "out/runs/cross_entropy/seed_1/train/log.jsonl";
+  for (int i = 0; i < 6000 && !(fs::exists(log) && fs::file_size(log) > 0); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  process.send(SIGTERM);
+  const Ran stopped = process.wait();
+  EXPECT_EQ(stopped.code, 130) << stopped.out << stopped.err;
+  EXPECT_NE(stopped.out.find("the same command goes on from here"), std::string::npos) << stopped.out;
+  EXPECT_NE(get(folder_ / "out/fig3.md").find("seed 1: not run yet"), std::string::npos);
+  ASSERT_TRUE(fs::exists(folder_ / "out/runs/cross_entropy/seed_1/train/checkpoints"));
+
+  EXPECT_EQ(run(longer).code, 0);
+  EXPECT_NE(get(folder_ / "out/runs/cross_entropy/seed_1/output.txt").find("resum"), std::string::npos)
+      << get(folder_ / "out/runs/cross_entropy/seed_1/output.txt");
+}
+
+TEST_F(ExperimentProgram, NamesWhatIsWrongBeforeItRunsAnything) {
+  EXPECT_EQ(run({"experiment", "table7", "--output", path("out")}).code, 2);
+  const Ran no_data = run(command("table2", {"--data", path("nowhere")}));
+  EXPECT_EQ(no_data.code, 1);
+  EXPECT_NE(no_data.err.find("nowhere is not there"), std::string::npos) << no_data.err;
+  const Ran no_configs = run({"experiment", "table2", "--configs", path("nowhere"), "--output", path("out")});
+  EXPECT_EQ(no_configs.code, 2);
+  EXPECT_NE(no_configs.err.find("--configs: no base.yaml in"), std::string::npos) << no_configs.err;
+}
+
+}  // namespace
+}  // namespace gradlibra
