@@ -1,22 +1,43 @@
 // SPDX-License-Identifier: MIT
-// One thread: the value is needed by the next kernel on the stream, not by the host.
+// One block: the values are few, and needed by the next kernel on the stream, not by the host.
 #include "kernels/launch.h"
 #include "kernels/scalar.h"
+#include "kernels/vector_access.cuh"
 
 namespace gradlibra::kernels {
 
 namespace {
 
-__global__ void scaled_maximum_kernel(const double* x, double factor, double minimum, double plus, double* y) {
-  const double scaled = factor * x[0];
-  y[0] = (scaled > minimum ? scaled : minimum) + plus;
+__global__ void scaled_maximum_kernel(const double* x, int64_t size, double factor, double minimum, double plus,
+                                      double* y) {
+  for (int64_t i = threadIdx.x; i < size; i += blockDim.x) {
+    const double scaled = factor * x[i];
+    y[i] = (scaled > minimum ? scaled : minimum) + plus;
+  }
 }
+
+__global__ void add_if_finite_kernel(const double* x, int64_t size, const float* ok, double* y) {
+  if (!isfinite(ok[0])) return;
+  for (int64_t i = threadIdx.x; i < size; i += blockDim.x) y[i] += x[i];
+}
+
+unsigned threads_for(int64_t size) { return size < kBlock ? static_cast<unsigned>(size) : kBlock; }
 
 }  // namespace
 
 void scaled_maximum(Cuda& cuda, View<const double> x, double factor, double minimum, View<double> y, double plus) {
-  require(x.size() == 1 && y.size() == 1, "scaled_maximum", "x and y hold one element each");
-  launch(scaled_maximum_kernel, dim3(1), dim3(1), 0, cuda.stream(), x.data(), factor, minimum, plus, y.data());
+  require(x.size() == y.size(), "scaled_maximum", "x and y are of one size");
+  if (x.size() == 0) return;
+  launch(scaled_maximum_kernel, dim3(1), dim3(threads_for(x.size())), 0, cuda.stream(), x.data(), x.size(), factor,
+         minimum, plus, y.data());
+}
+
+void add_if_finite(Cuda& cuda, View<const double> x, View<const float> ok, View<double> y) {
+  require(x.size() == y.size(), "add_if_finite", "x and y are of one size");
+  require_shape("add_if_finite", "ok", ok, {1});
+  if (x.size() == 0) return;
+  launch(add_if_finite_kernel, dim3(1), dim3(threads_for(x.size())), 0, cuda.stream(), x.data(), x.size(), ok.data(),
+         y.data());
 }
 
 }  // namespace gradlibra::kernels

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Arithmetic on single values that must stay on the device: loss normalisers.
+// Arithmetic on a few values that must stay on the device: loss normalisers, what losses accumulate.
 #pragma once
 
 #include "kernels/executor.h"
@@ -7,8 +7,12 @@
 
 namespace gradlibra::kernels {
 
-// y[0] = max(factor * x[0], minimum) + plus. Views of one element (x may be a part of a larger array).
+// y[i] = max(factor * x[i], minimum) + plus. Views of one size, a few elements (x may be a part of a larger array).
 void scaled_maximum(Cpu&, View<const double> x, double factor, double minimum, View<double> y, double plus = 0);
 void scaled_maximum(Cuda&, View<const double> x, double factor, double minimum, View<double> y, double plus = 0);
+
+// y[i] += x[i] if ok[0] is finite, else y stays as it is. Views of one size, a few elements; ok (1).
+void add_if_finite(Cpu&, View<const double> x, View<const float> ok, View<double> y);
+void add_if_finite(Cuda&, View<const double> x, View<const float> ok, View<double> y);
 
 }  // namespace gradlibra::kernels

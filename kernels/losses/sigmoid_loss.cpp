@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <string>
 
+#include "kernels/losses/class_balanced.h"
 #include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/eqlv2.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
 #include "kernels/losses/loss_total.h"
@@ -69,6 +71,13 @@ template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<co
 template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const Focal&, double,
                            View<const double>, View<double>, View<float>, View<double>);
 template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&, double,
+                           View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>,
+                           const ClassBalanced<CrossEntropy>&, double, View<const double>, View<double>, View<float>,
+                           View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const ClassBalanced<Focal>&,
+                           double, View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const EqlV2&, double,
                            View<const double>, View<double>, View<float>, View<double>);
 
 }  // namespace gradlibra::kernels

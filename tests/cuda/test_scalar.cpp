@@ -20,5 +20,18 @@ TEST_F(ScalarCuda, EqualsHost) {
   }
 }
 
+TEST_F(ScalarCuda, AddsIfFinite) {
+  const DeviceArray<double> x({300}, std::vector<double>(300, 2));
+  DeviceArray<double> y({300}, std::vector<double>(300, 1));
+  for (const auto& [ok, want] : {std::pair{kNaN, 1.0}, {kInfinity, 1.0}, {0.5f, 3.0}}) {
+    const DeviceArray<float> flag({1}, {ok});
+    kernels::add_if_finite(cuda, x.view(), flag.view(), y.view());
+    EXPECT_EQ(y.to_host(), std::vector<double>(300, want));
+  }
+  DeviceArray<double> maxima({300});
+  kernels::scaled_maximum(cuda, y.view(), 0.25, 0.5, maxima.view());
+  EXPECT_EQ(maxima.to_host(), std::vector<double>(300, 0.75));
+}
+
 }  // namespace
 }  // namespace gradlibra::testing

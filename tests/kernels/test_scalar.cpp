@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 namespace gradlibra::kernels {
 namespace {
@@ -27,11 +28,35 @@ TEST(ScaledMaximum, IsTheMeanCountButAtLeastTheMinimum) {
 
 TEST(ScaledMaximum, KeepsCountsBeyondFloatExact) { EXPECT_EQ(scaled_maximum_of(16777217, 1, 1), 16777217); }
 
-TEST(ScaledMaximum, RefusesMoreThanOneElement) {
+TEST(ScaledMaximum, OfSeveral) {
+  Cpu cpu(1);
+  const double x[3] = {1, 2, 8};
+  double y[3] = {7, 7, 7};
+  scaled_maximum(cpu, {x, {3}}, 0.5, 1, {y, {3}});
+  EXPECT_EQ(std::vector<double>(y, y + 3), (std::vector<double>{1, 1, 4}));
+}
+
+TEST(ScaledMaximum, RefusesSizesThatDiffer) {
   Cpu cpu(1);
   const double x[2] = {1, 2};
   double y = 0;
   EXPECT_THROW(scaled_maximum(cpu, {x, {2}}, 1, 1, {&y, {1}}), std::invalid_argument);
+}
+
+TEST(AddIfFinite, AddsOrLeavesNoTrace) {
+  Cpu cpu(1);
+  const double x[2] = {1, std::numeric_limits<double>::quiet_NaN()};
+  double y[2] = {5, 6};
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    add_if_finite(cpu, {x, {2}}, {&bad, {1}}, {y, {2}});
+    EXPECT_EQ(y[0], 5);
+    EXPECT_EQ(y[1], 6);
+  }
+  const float ok = 0;
+  add_if_finite(cpu, {x, {2}}, {&ok, {1}}, {y, {2}});
+  EXPECT_EQ(y[0], 6);
+  EXPECT_TRUE(std::isnan(y[1]));
+  EXPECT_THROW(add_if_finite(cpu, {x, {2}}, {&ok, {1}}, {y, {1}}), std::invalid_argument);
 }
 
 }  // namespace
