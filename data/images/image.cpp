@@ -17,6 +17,8 @@
 #include <string_view>
 
 #include "data/images/jpeg_structure.h"
+#include "data/images/more_formats.h"
+#include "data/images/png_structure.h"
 #include "runtime/base/files.h"
 
 namespace gradlibra {
@@ -38,7 +40,30 @@ std::optional<ImageFormat> format_of(Bytes bytes) {
   if (bytes.size() >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff) return ImageFormat::jpeg;
   if (bytes.size() >= 8 && std::memcmp(bytes.data(), kPng, 8) == 0) return ImageFormat::png;
   if (bytes.size() >= 2 && bytes[0] == 'B' && bytes[1] == 'M') return ImageFormat::bmp;
+  if (bytes.size() >= 4 && (std::memcmp(bytes.data(), "II*\0", 4) == 0 || std::memcmp(bytes.data(), "MM\0*", 4) == 0))
+    return ImageFormat::tiff;
+  if (bytes.size() >= 12 && std::memcmp(bytes.data(), "RIFF", 4) == 0 && std::memcmp(bytes.data() + 8, "WEBP", 4) == 0)
+    return ImageFormat::webp;
   return std::nullopt;
+}
+
+// What a file that is none of ours seems to be, for messages.
+const char* other_format(Bytes bytes) {
+  const auto starts = [&](size_t at, std::string_view with) {
+    return bytes.size() >= at + with.size() && std::memcmp(bytes.data() + at, with.data(), with.size()) == 0;
+  };
+  if (starts(0, "GIF8")) return "a GIF";
+  if (starts(0, "RIFF")) return "a RIFF file that is no WebP";
+  if (starts(4, "ftypavif")) return "an AVIF";
+  if (starts(4, "ftyphei") || starts(4, "ftypmif1")) return "a HEIF";
+  if (starts(4, "jP  ") || starts(0, "\xff\x4f\xff\x51")) return "a JPEG 2000";
+  if (starts(0, "%PDF")) return "a PDF";
+  if (starts(0, "<") || starts(0, "\xef\xbb\xbf<")) return "XML or HTML text (a download that failed?)";
+  if (starts(0, "version https://git-lfs")) return "a Git LFS pointer: the picture itself was not fetched";
+  if (starts(0, "PK\x03\x04")) return "a zip archive";
+  if (starts(128, "DICM")) return "a DICOM";
+  if (starts(0, std::string_view("II+\0", 4)) || starts(0, std::string_view("MM\0+", 4))) return "a BigTIFF";
+  return nullptr;
 }
 
 // Format and size out of a header; empty if `bytes` (maybe only the file's beginning) do not reach far enough or are
@@ -50,7 +75,17 @@ std::optional<ImageInfo> header_of(Bytes bytes, ImageFormat format) {
     const JpegStructure structure = jpeg_structure(bytes, /*header_only=*/true);
     if (!structure.complete || !structure.sound) return std::nullopt;
     info.exif_orientation = structure.exif_orientation;
+    info.cmyk = structure.components == 4;
+    info.bits = structure.bits;
   }
+  if (format == ImageFormat::png) {
+    const PngStructure structure = png_structure(bytes, /*header_only=*/true);
+    info.exif_orientation = structure.exif_orientation;
+    info.bits = structure.bits;
+    info.frames = structure.frames;
+  }
+  if (format == ImageFormat::tiff) return tiff_info(bytes);
+  if (format == ImageFormat::webp) return webp_info(bytes);
   if (!stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &info.width, &info.height, &channels))
     return std::nullopt;
   info.format = format;
@@ -59,7 +94,20 @@ std::optional<ImageInfo> header_of(Bytes bytes, ImageFormat format) {
 
 void check_format(const fs::path& file, Bytes bytes) {
   if (bytes.empty()) fail(file, "is empty");
-  if (!format_of(bytes)) fail(file, "is not an image (neither JPEG, PNG nor BMP by its first bytes)");
+  const std::optional<ImageFormat> format = format_of(bytes);
+  if (!format) {
+    const char* other = other_format(bytes);
+    const std::string readable = fmt::format("JPEG, PNG{} BMP", can_decode(ImageFormat::tiff)   ? ", TIFF, WebP or"
+                                                                : can_decode(ImageFormat::webp) ? ", WebP or"
+                                                                                                : " or");
+    if (other) fail(file, fmt::format("is not an image that can be read, but {}; readable are {}", other, readable));
+    const bool zeros = std::all_of(bytes.begin(), bytes.end(), [](unsigned char c) { return c == 0; });
+    if (zeros) fail(file, fmt::format("holds {} zero bytes and nothing else: not an image", bytes.size()));
+    fail(file, fmt::format("is not an image (by its first bytes neither {})", readable));
+  }
+  if (!can_decode(*format))
+    fail(file, fmt::format("is a {}, which this program was built without (lib{}-dev): convert it to PNG",
+                           to_string(*format), *format == ImageFormat::tiff ? "tiff" : "webp"));
 }
 
 void check_limits(const fs::path& file, const ImageInfo& info) {
@@ -103,22 +151,56 @@ Image upright(Image image, int orientation) {
   return out;
 }
 
+// Why stb_image gave up, in words that say what to do.
+std::string decoder_problem(ImageFormat format) {
+  const std::string why = stbi_failure_reason() ? stbi_failure_reason() : "";
+  if (why == "BMP RLE") return "is a run-length encoded BMP, which is not decoded: save it uncompressed, or as PNG";
+  if (format == ImageFormat::bmp && (why == "bad BMP" || why == "unknown BMP" || why == "bad masks"))
+    return "is a BMP of a rare kind (" + why + "), which is not decoded: save it as PNG";
+  if (why == "only 8-bit") return "is a JPEG of 12 bits a sample, which is not decoded: save it as PNG";
+  if (why.find("arith") != std::string::npos)
+    return "is a JPEG with arithmetic coding, which is not decoded: save it as PNG";
+  return fmt::format("cannot be decoded ({}): truncated or corrupt", why);
+}
+
 struct StbFree {
   void operator()(unsigned char* pixels) const noexcept { stbi_image_free(pixels); }
 };
 
 }  // namespace
 
+const char* to_string(ImageFormat format) {
+  switch (format) {
+    case ImageFormat::jpeg:
+      return "JPEG";
+    case ImageFormat::png:
+      return "PNG";
+    case ImageFormat::bmp:
+      return "BMP";
+    case ImageFormat::tiff:
+      return "TIFF";
+    case ImageFormat::webp:
+      return "WebP";
+  }
+  return "";
+}
+
+bool can_decode(ImageFormat format) {
+  return format == ImageFormat::tiff ? kHaveTiff : format == ImageFormat::webp ? kHaveWebp : true;
+}
+
 ImageInfo read_image_info(const fs::path& file) {
-  // Headers are short, but comments, colour profiles and previews may come before the size: then the whole file is
-  // read.
+  // Headers are short, but comments, colour profiles and previews may come before the size, the orientation of a PNG
+  // behind the pixels, and a TIFF's directories anywhere: then the whole file is read.
   constexpr int64_t kUsualHeader = 64 << 10;
   std::string text = read_file(file, kMaxImageBytes, kUsualHeader);
   check_format(file, as_bytes(text));
   const ImageFormat format = *format_of(as_bytes(text));
-  std::optional<ImageInfo> info = header_of(as_bytes(text), format);
-  if (!info && static_cast<int64_t>(text.size()) == kUsualHeader) {
-    text = read_file(file, kMaxImageBytes);
+  std::optional<ImageInfo> info;
+  const bool header_suffices = format == ImageFormat::jpeg || format == ImageFormat::bmp;
+  if (header_suffices) info = header_of(as_bytes(text), format);
+  if (!info && (!header_suffices || static_cast<int64_t>(text.size()) == kUsualHeader)) {
+    if (static_cast<int64_t>(text.size()) == kUsualHeader) text = read_file(file, kMaxImageBytes);
     info = header_of(as_bytes(text), format);
   }
   if (!info) fail(file, kBadHeader);
@@ -127,31 +209,45 @@ ImageInfo read_image_info(const fs::path& file) {
 }
 
 Image read_image(const fs::path& file, bool apply_exif) {
+  ImageInfo info;
+  return read_image(file, apply_exif, info);
+}
+
+Image read_image(const fs::path& file, bool apply_exif, ImageInfo& info) {
   const std::string text = read_file(file, kMaxImageBytes);
   const Bytes bytes = as_bytes(text);
   check_format(file, bytes);
-  if (*format_of(bytes) == ImageFormat::jpeg) {
+  const ImageFormat format = *format_of(bytes);
+  if (format == ImageFormat::jpeg) {
     const JpegStructure structure = jpeg_structure(bytes);
     if (!structure.sound) fail(file, "is corrupt: a Huffman table with more than 256 codes");
     if (!structure.complete)
       fail(file, fmt::format("is truncated: no end-of-image marker in its {} bytes", bytes.size()));
   }
-  const std::optional<ImageInfo> info = header_of(bytes, *format_of(bytes));
-  if (!info) fail(file, kBadHeader);
-  check_limits(file, *info);
-  if (info->format == ImageFormat::bmp && !bmp_complete(bytes, *info)) {
-    fail(file,
-         fmt::format("is truncated: {} bytes do not hold {} x {} pixels", bytes.size(), info->width, info->height));
+  const std::optional<ImageInfo> header = header_of(bytes, format);
+  if (!header) fail(file, kBadHeader);
+  check_limits(file, *header);
+  info = *header;
+  if (format == ImageFormat::png) {
+    if (const std::string problem = png_structure(bytes).problem; !problem.empty()) fail(file, problem);
   }
-
-  int width = 0, height = 0, channels = 0;
-  const std::unique_ptr<unsigned char, StbFree> pixels(
-      stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, 3));
-  if (!pixels) fail(file, fmt::format("cannot be decoded ({}): truncated or corrupt", stbi_failure_reason()));
-  if (width != info->width || height != info->height) fail(file, "decodes to another size than its header states");
-  Image image{width, height, {}};
-  image.pixels.assign(pixels.get(), pixels.get() + static_cast<size_t>(width) * height * 3);
-  return apply_exif ? upright(std::move(image), info->exif_orientation) : image;
+  if (format == ImageFormat::bmp && !bmp_complete(bytes, info)) {
+    fail(file, fmt::format("is truncated: {} bytes do not hold {} x {} pixels", bytes.size(), info.width, info.height));
+  }
+  Image image{info.width, info.height, {}};
+  if (format == ImageFormat::tiff || format == ImageFormat::webp) {
+    std::string problem;
+    image.pixels = format == ImageFormat::tiff ? decode_tiff(bytes, info, problem) : decode_webp(bytes, info, problem);
+    if (!problem.empty()) fail(file, fmt::format("cannot be decoded ({}): truncated or corrupt", problem));
+  } else {
+    int width = 0, height = 0, channels = 0;
+    const std::unique_ptr<unsigned char, StbFree> pixels(
+        stbi_load_from_memory(bytes.data(), static_cast<int>(bytes.size()), &width, &height, &channels, 3));
+    if (!pixels) fail(file, decoder_problem(format));
+    if (width != info.width || height != info.height) fail(file, "decodes to another size than its header states");
+    image.pixels.assign(pixels.get(), pixels.get() + static_cast<size_t>(width) * height * 3);
+  }
+  return apply_exif ? upright(std::move(image), info.exif_orientation) : image;
 }
 
 std::optional<ImageFormat> format_by_name(const fs::path& file) {

@@ -20,35 +20,47 @@ struct Image {
   }
 };
 
-enum class ImageFormat { jpeg, png, bmp };
+enum class ImageFormat { jpeg, png, bmp, tiff, webp };
+[[nodiscard]] const char* to_string(ImageFormat format);  // "JPEG"
 
 struct ImageInfo {
   int width = 0, height = 0;               // of the pixels as stored
-  int exif_orientation = 1;                // JPEG: 1..8; 1 if there is no tag
+  int exif_orientation = 1;                // JPEG, PNG, TIFF, WebP: 1..8; 1 if there is no tag
   ImageFormat format = ImageFormat::jpeg;  // by content, whatever the file is called
+  int bits = 8;                            // per sample; of 16 the upper 8 are used
+  int frames = 1;                          // of an animation or a TIFF of several pages; the first is used
+  bool cmyk = false;                       // JPEG in four colours, converted
 };
 
 inline constexpr int64_t kMaxImageBytes = 512LL << 20;  // encoded
 inline constexpr int kMaxImageSide = 1 << 15;
 inline constexpr int64_t kMaxImagePixels = 1LL << 28;
 
-// JPEG or PNG or BMP, told by content. std::runtime_error names the file and why: missing, not an image, over the
-// limits, and (read_image only, the other reads no further than the header) truncated: a JPEG without its
-// end-of-image marker and a BMP with fewer bytes than its pixels need count, although decoders accept them. Grey
-// becomes R = G = B, transparency is ignored, 16 bits become 8. With `apply_exif` the pixels of a JPEG are turned
-// upright by its orientation tag.
+// JPEG, PNG or BMP, and TIFF and WebP where the program was built with their libraries, told by content.
+// std::runtime_error names the file and why: missing, not an image (other formats are named), over the limits, and
+// (read_image only, the other does not look at the pixels) truncated or corrupt: a JPEG without its end-of-image
+// marker, a PNG with a wrong check sum or without its last chunk, and a BMP with fewer bytes than its pixels need
+// count, although decoders accept them. Grey becomes R = G = B, transparency is ignored, 16 bits become 8. With
+// `apply_exif` the pixels are turned upright by the orientation tag.
 [[nodiscard]] ImageInfo read_image_info(const std::filesystem::path& file);
 [[nodiscard]] Image read_image(const std::filesystem::path& file, bool apply_exif = false);
+// Both with one reading of the file.
+[[nodiscard]] Image read_image(const std::filesystem::path& file, bool apply_exif, ImageInfo& info);
 
 // Names of images end in one of these, in small letters or capitals; what a file holds is told by its content.
 struct ImageExtension {
   const char* text;
   ImageFormat format;
 };
-inline constexpr std::array<ImageExtension, 4> kImageExtensions{{{".jpg", ImageFormat::jpeg},
+inline constexpr std::array<ImageExtension, 7> kImageExtensions{{{".jpg", ImageFormat::jpeg},
                                                                  {".jpeg", ImageFormat::jpeg},
                                                                  {".png", ImageFormat::png},
-                                                                 {".bmp", ImageFormat::bmp}}};
+                                                                 {".bmp", ImageFormat::bmp},
+                                                                 {".tif", ImageFormat::tiff},
+                                                                 {".tiff", ImageFormat::tiff},
+                                                                 {".webp", ImageFormat::webp}}};
+// Whether this build decodes the format: TIFF and WebP want libtiff and libwebp.
+[[nodiscard]] bool can_decode(ImageFormat format);
 // What a file should hold by its name's extension.
 [[nodiscard]] std::optional<ImageFormat> format_by_name(const std::filesystem::path& file);
 

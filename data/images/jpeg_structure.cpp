@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "data/images/exif.h"
+
 namespace gradlibra {
 namespace {
 
@@ -14,52 +16,11 @@ using Bytes = std::span<const unsigned char>;
 constexpr int kStartOfImage = 0xd8, kEndOfImage = 0xd9, kApp1 = 0xe1, kHuffmanTables = 0xc4;
 constexpr int kTemporary = 0x01, kRestart0 = 0xd0, kRestart7 = 0xd7;
 
-// Integers of a TIFF block in the byte order that its first two bytes state. Reads outside the block give 0.
-class Tiff {
- public:
-  explicit Tiff(Bytes block) : block_(block), big_endian_(block.size() >= 2 && block[0] == 'M') {}
-
-  [[nodiscard]] uint32_t u16(size_t at) const { return integer(at, 2); }
-  [[nodiscard]] uint32_t u32(size_t at) const { return integer(at, 4); }
-  [[nodiscard]] bool valid() const {
-    if (block_.size() < 8) return false;
-    const bool order = (block_[0] == 'I' && block_[1] == 'I') || (block_[0] == 'M' && block_[1] == 'M');
-    return order && u16(2) == 42;
-  }
-  [[nodiscard]] size_t size() const { return block_.size(); }
-
- private:
-  [[nodiscard]] uint32_t integer(size_t at, size_t count) const {
-    if (at > block_.size() || block_.size() - at < count) return 0;
-    uint32_t value = 0;
-    for (size_t i = 0; i < count; ++i) {
-      const size_t place = big_endian_ ? i : count - 1 - i;
-      value = (value << 8) | block_[at + place];
-    }
-    return value;
-  }
-  Bytes block_;
-  bool big_endian_;
-};
-
 // 0 if the segment holds no orientation.
 int orientation_of(Bytes segment) {
   static constexpr unsigned char kSignature[6] = {'E', 'x', 'i', 'f', 0, 0};
   if (segment.size() < sizeof kSignature || std::memcmp(segment.data(), kSignature, sizeof kSignature) != 0) return 0;
-  const Tiff tiff(segment.subspan(sizeof kSignature));
-  if (!tiff.valid()) return 0;
-  const size_t directory = tiff.u32(4);
-  const uint32_t entries = tiff.u16(directory);
-  constexpr size_t kEntryBytes = 12;
-  constexpr uint32_t kOrientationTag = 0x0112, kShort = 3;
-  for (uint32_t i = 0; i < entries; ++i) {
-    const size_t entry = directory + 2 + i * kEntryBytes;
-    if (entry + kEntryBytes > tiff.size()) return 0;
-    if (tiff.u16(entry) != kOrientationTag || tiff.u16(entry + 2) != kShort) continue;
-    const uint32_t value = tiff.u16(entry + 8);
-    return value >= 1 && value <= 8 ? static_cast<int>(value) : 0;
-  }
-  return 0;
+  return exif_orientation(segment.subspan(sizeof kSignature));
 }
 
 // SOF0 to SOF15; three codes of that range mean something else.
@@ -132,6 +93,10 @@ JpegStructure jpeg_structure(Bytes bytes, bool header_only) {
       const int orientation = orientation_of(bytes.subspan(at + 2, length - 2));
       oriented = orientation != 0;
       if (oriented) result.exif_orientation = orientation;
+    }
+    if (is_frame_header(marker.code) && length >= 8) {
+      result.bits = bytes[at + 2];
+      result.components = bytes[at + 7];
     }
     if (header_only && is_frame_header(marker.code)) {
       result.complete = true;

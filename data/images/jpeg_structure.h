@@ -12,6 +12,8 @@ struct JpegStructure {
   // False: a Huffman table states more codes than bytes exist, which stb_image 2.27 would write past its table.
   bool sound = true;
   int exif_orientation = 1;  // tag 0x0112 of the first EXIF directory, 1..8; 1 if there is none or it is not valid
+  int bits = 8;              // per sample, by the frame header
+  int components = 3;        // 1 grey, 3 colour, 4 CMYK or YCCK
 };
 
 // Walks the marker segments of ITU-T T.81, Annex B, through entropy-coded data too (so an end-of-image marker of an

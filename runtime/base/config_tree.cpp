@@ -10,6 +10,8 @@
 #include <sstream>
 #include <unordered_map>
 
+#include "runtime/base/utf8.h"
+
 namespace gradlibra {
 namespace {
 
@@ -153,9 +155,23 @@ void config_error(const ConfigPlace& place, const std::string& message) {
   throw ConfigError(to_string(place) + ": " + message);
 }
 
+namespace {
+
+// yaml-cpp does not say that it stumbled over a tab.
+std::string tab_hint(std::string_view text, int line) {
+  for (int i = 1; i < line && !text.empty(); ++i) text.remove_prefix(std::min(text.find('\n'), text.size() - 1) + 1);
+  const std::string_view indentation = text.substr(0, std::min(text.find_first_not_of(" \t"), text.size()));
+  return indentation.find('\t') == std::string_view::npos ? ""
+                                                          : " (the line is indented with a tab; YAML wants spaces)";
+}
+
+}  // namespace
+
 ConfigNode::Ptr parse_config(std::string_view text, const std::shared_ptr<const std::string>& file, bool with_lines) {
   if (static_cast<int64_t>(text.size()) > kMaxConfigBytes)
     config_error({file, 0}, "larger than 1 MB; is it a configuration?");
+  // yaml-cpp would let bytes of any encoding through as text.
+  if (const std::string problem = encoding_problem(text); !problem.empty()) config_error({file, 0}, problem);
   TreeBuilder builder(file, with_lines);
   try {
     // The end-of-document mark makes yaml-cpp see a double quote that is never closed, which it would otherwise accept.
@@ -164,7 +180,8 @@ ConfigNode::Ptr parse_config(std::string_view text, const std::shared_ptr<const 
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const YAML::Exception& error) {
-    config_error({file, with_lines && !error.mark.is_null() ? error.mark.line + 1 : 0}, "not valid YAML: " + error.msg);
+    const int line = error.mark.is_null() ? 0 : error.mark.line + 1;
+    config_error({file, with_lines ? line : 0}, "not valid YAML: " + error.msg + tab_hint(text, line));
   }
   if (builder.root()) return builder.root();
   auto empty = std::make_shared<ConfigNode>();

@@ -21,8 +21,18 @@ std::string little_endian(uint32_t v) {
   return {static_cast<char>(v), static_cast<char>(v >> 8), static_cast<char>(v >> 16), static_cast<char>(v >> 24)};
 }
 
+// CRC-32 of ISO 3309, bit by bit.
+uint32_t crc32(const std::string& bytes) {
+  uint32_t c = 0xffffffffu;
+  for (const char byte : bytes) {
+    c ^= static_cast<uint8_t>(byte);
+    for (int k = 0; k < 8; ++k) c = c & 1 ? 0xedb88320u ^ (c >> 1) : c >> 1;
+  }
+  return ~c;
+}
+
 std::string png_chunk(const std::string& type, const std::string& body) {
-  return big_endian(static_cast<uint32_t>(body.size())) + type + body + "crc?";  // not verified by the decoder
+  return big_endian(static_cast<uint32_t>(body.size())) + type + body + big_endian(crc32(type + body));
 }
 
 std::string png_header(uint32_t width, uint32_t height, int depth, int color) {

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// TIFF out of memory through libtiff, which never sees a file.
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+#include "data/images/more_formats.h"
+
+#ifdef GRADLIBRA_HAVE_TIFF
+#include <tiffio.h>
+#endif
+
+namespace gradlibra {
+
+#ifdef GRADLIBRA_HAVE_TIFF
+namespace {
+
+using Bytes = std::span<const unsigned char>;
+
+struct Memory {
+  Bytes bytes;
+  uint64_t at = 0;
+};
+
+tsize_t read_bytes(thandle_t handle, tdata_t to, tsize_t size) {
+  auto& memory = *static_cast<Memory*>(handle);
+  if (memory.at >= memory.bytes.size() || size <= 0) return 0;
+  const size_t count = std::min<size_t>(static_cast<size_t>(size), memory.bytes.size() - memory.at);
+  std::memcpy(to, memory.bytes.data() + memory.at, count);
+  memory.at += count;
+  return static_cast<tsize_t>(count);
+}
+tsize_t write_bytes(thandle_t, tdata_t, tsize_t) { return 0; }
+toff_t seek(thandle_t handle, toff_t offset, int whence) {
+  auto& memory = *static_cast<Memory*>(handle);
+  const uint64_t from = whence == SEEK_SET ? 0 : whence == SEEK_CUR ? memory.at : memory.bytes.size();
+  memory.at = from + offset;
+  return memory.at;
+}
+int close_memory(thandle_t) { return 0; }
+toff_t size_of(thandle_t handle) { return static_cast<Memory*>(handle)->bytes.size(); }
+// Not mapped: libtiff would then trust offsets into the mapping.
+int map_file(thandle_t, tdata_t*, toff_t*) { return 0; }
+void unmap_file(thandle_t, tdata_t, toff_t) {}
+
+// The library's sentence about what is wrong, into the std::string behind `to`. 1: handled, nothing goes to stderr.
+int keep_error(TIFF*, void* to, const char*, const char* format, va_list arguments) {
+  char text[512];
+  static_cast<void>(std::vsnprintf(text, sizeof text, format, arguments));
+  auto& message = *static_cast<std::string*>(to);
+  if (message.empty()) message = text;
+  return 1;
+}
+int ignore_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
+
+struct Closer {
+  void operator()(TIFF* tiff) const noexcept { TIFFClose(tiff); }
+};
+using Handle = std::unique_ptr<TIFF, Closer>;
+
+Handle open(Memory& memory, std::string& problem) {
+  const std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)> options(TIFFOpenOptionsAlloc(),
+                                                                                 &TIFFOpenOptionsFree);
+  TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), kMaxImagePixels * 8);
+  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &problem);
+  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), ignore_warning, nullptr);
+  return Handle(TIFFClientOpenExt("memory", "rm", &memory, read_bytes, write_bytes, seek, close_memory, size_of,
+                                  map_file, unmap_file, options.get()));
+}
+
+}  // namespace
+
+std::optional<ImageInfo> tiff_info(Bytes bytes) {
+  Memory memory{bytes};
+  std::string unheard;
+  const Handle tiff = open(memory, unheard);
+  uint32_t width = 0, height = 0;
+  if (!tiff || !TIFFGetField(tiff.get(), TIFFTAG_IMAGEWIDTH, &width) ||
+      !TIFFGetField(tiff.get(), TIFFTAG_IMAGELENGTH, &height) || width > INT32_MAX || height > INT32_MAX)
+    return std::nullopt;
+  uint16_t bits = 1, orientation = 1;
+  TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_BITSPERSAMPLE, &bits);
+  TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_ORIENTATION, &orientation);
+  ImageInfo info{.width = static_cast<int>(width), .height = static_cast<int>(height)};
+  info.format = ImageFormat::tiff;
+  info.bits = bits;
+  info.exif_orientation = orientation >= 1 && orientation <= 8 ? orientation : 1;
+  constexpr int kManyPages = 1000;
+  while (info.frames < kManyPages && TIFFReadDirectory(tiff.get())) ++info.frames;
+  return info;
+}
+
+std::vector<uint8_t> decode_tiff(Bytes bytes, const ImageInfo& info, std::string& problem) {
+  Memory memory{bytes};
+  std::string said;
+  const auto give_up = [&](const std::string& why) {
+    problem = said.empty() ? why : said;
+    return std::vector<uint8_t>();
+  };
+  const Handle tiff = open(memory, said);
+  char why[1024] = "";
+  if (!tiff) return give_up("libtiff does not open it");
+  if (!TIFFRGBAImageOK(tiff.get(), why)) return give_up(why);
+  const auto width = static_cast<size_t>(info.width), height = static_cast<size_t>(info.height);
+  std::vector<uint32_t> rgba(width * height);
+  // Asked for in the orientation that the file has, libtiff does not turn the picture: that is for who called.
+  if (!TIFFReadRGBAImageOriented(tiff.get(), static_cast<uint32_t>(width), static_cast<uint32_t>(height), rgba.data(),
+                                 info.exif_orientation, /*stopOnError=*/1))
+    return give_up("libtiff");
+  std::vector<uint8_t> pixels(width * height * 3);
+  for (size_t i = 0; i < rgba.size(); ++i) {
+    pixels[3 * i] = static_cast<uint8_t>(TIFFGetR(rgba[i]));
+    pixels[3 * i + 1] = static_cast<uint8_t>(TIFFGetG(rgba[i]));
+    pixels[3 * i + 2] = static_cast<uint8_t>(TIFFGetB(rgba[i]));
+  }
+  return pixels;
+}
+#else
+std::optional<ImageInfo> tiff_info(std::span<const unsigned char>) { return std::nullopt; }
+std::vector<uint8_t> decode_tiff(std::span<const unsigned char>, const ImageInfo&, std::string& problem) {
+  problem = "built without libtiff";
+  return {};
+}
+#endif
+
+}  // namespace gradlibra
