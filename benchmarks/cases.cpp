@@ -43,6 +43,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
   }
   add_detection_cases(sizes, cases);
   add_dense_cases(sizes, cases);
+  add_anchor_cases(sizes, cases);
   return cases;
 }
 

@@ -129,7 +129,7 @@ inline constexpr int kLevels = 5;
 // (cells, 3): x, y of every cell's corner and the stride of its level.
 [[nodiscard]] std::vector<float> cell_priors(const CaseSizes& sizes);
 
-// In four files by what the kernels work on. T: storage of feature maps.
+// In five files by what the kernels work on. T: storage of feature maps.
 template <class T>
 void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 template <class T>
@@ -138,6 +138,8 @@ void add_convolution_cases(const CaseSizes& sizes, std::vector<KernelCase>& case
 void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 // What heads with one prediction per cell have beside that: FCOS.
 void add_dense_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
+// With anchors: ATSS and YOLOF.
+void add_anchor_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 
 // All of them; with `mixed` for maps of either type.
 [[nodiscard]] std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed);

@@ -233,7 +233,8 @@ class YolofHead(nn.Module):
                     if truth.real[n, m]:
                         assigned[n, chosen[n, place, m]] = m + 1 if kept[n, place, m] else -1
         pairs = torch.where(kept, chosen, -1 - chosen)
-        return assigned, torch.where(truth.real.unsqueeze(1), pairs, -2 ** 31)
+        pairs = torch.where(truth.real.unsqueeze(1), pairs, -2 ** 31)
+        return assigned, F.pad(pairs, (0, truth.places - pairs.shape[2]), value=-2 ** 31)
 
     def losses(self, outputs, priors, truth, see, inspect=None):
         config, (logits, deltas) = self.config, outputs

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""RepPoints or FCOS on ResNet and FPN in PyTorch: the opponent that gradlibra is checked against and timed against.
+"""RepPoints, FCOS, ATSS or YOLOF on ResNet in PyTorch: the opponent that gradlibra is checked against and timed against.
 
 The network, targets, losses, gradient clipping and SGD step of a resolved configuration (`inspect config`, or the config.yaml of a
 training), written for speed as a PyTorch user would: vectorised assigners without a loop over images, channels-last maps, autocast,
@@ -32,6 +32,7 @@ import traceback
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pytorch_anchors import AtssHead, DilatedEncoder, YolofHead
 from pytorch_fcos import FcosHead
 from torch import nn
 
@@ -445,7 +446,7 @@ class Truth:
     """boxes (N, M, 4), labels (N, M), real (N, M): padded ground truth, M at least 1 so that nothing has to ask whether there is any."""
 
     def __init__(self, boxes, labels, counts):
-        M = max(1, int(counts.max()))
+        M, self.places = max(1, int(counts.max())), boxes.shape[1]
         self.boxes, self.labels = boxes[:, :M], labels[:, :M].long()
         self.real = torch.arange(M, device=boxes.device) < counts[:, None]
 
@@ -455,8 +456,11 @@ class Detector(nn.Module):
         super().__init__()
         model = config.model
         self.backbone = ResNet(model.backbone)
-        self.neck = Fpn(model.neck, self.backbone.channels)
-        self.strides = [4 << (model.neck.start_level + i) for i in range(model.neck.num_outs)]
+        if model.detector == "yolof":
+            self.neck, self.strides = DilatedEncoder(model.yolof.encoder, self.backbone.channels, relu), [32]
+        else:
+            self.neck = Fpn(model.neck, self.backbone.channels)
+            self.strides = [4 << (model.neck.start_level + i) for i in range(model.neck.num_outs)]
         if model.detector == "reppoints":
             self.bbox_head = RepPointsHead(model.head, model.loss, model.neck.out_channels, classes, self.strides, deform)
         elif model.detector == "fcos":
@@ -465,6 +469,16 @@ class Detector(nn.Module):
                 head, model.neck.out_channels, classes, self.strides, model.loss.prior_probability,
                 lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias),
                 lambda *rows: class_loss(model.loss, *rows), lambda assigned: divisor(model.loss, assigned, True))
+        elif model.detector == "atss":
+            head = model.atss
+            self.bbox_head = AtssHead(
+                head, model.neck.out_channels, classes, self.strides, model.loss.prior_probability,
+                lambda inputs, outputs: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True),
+                lambda *rows: class_loss(model.loss, *rows), lambda *rows: divisor(model.loss, *rows))
+        elif model.detector == "yolof":
+            self.bbox_head = YolofHead(
+                model.yolof, model.yolof.encoder.channels, classes, self.strides, model.loss.prior_probability, relu,
+                lambda *rows: class_loss(model.loss, *rows), lambda *rows: divisor(model.loss, *rows))
         else:
             sys.exit(f"model.detector: {model.detector} is not written in PyTorch here")
 
@@ -601,7 +615,10 @@ def load_detector(options, step):
     """The network of the configuration with the file's weights, in float64."""
     parameters = {name[len("param/"):]: torch.from_numpy(value.copy()) for name, value in step.items() if name.startswith("param/")}
     config = read_config(options.config)
-    classes = parameters["bbox_head.conv_cls.bias" if config.model.detector == "fcos" else "bbox_head.reppoints_cls_out.bias"].numel()
+    classifier = {"reppoints": "reppoints_cls_out", "fcos": "conv_cls", "atss": "atss_cls", "yolof": "cls_score"}[config.model.detector]
+    classes = parameters[f"bbox_head.{classifier}.bias"].numel()
+    if config.model.detector == "yolof":
+        classes //= len(config.model.yolof.anchor_scales) * len(config.model.yolof.anchor_ratios)
     detector = Detector(config, classes, choose_deform(options.deform, options.device))
     mine, theirs = set(detector.state_dict()), set(parameters)
     missing = sorted(name for name in mine - theirs if not name.endswith("num_batches_tracked"))

@@ -35,15 +35,18 @@ ModelConfig tiny_model(const std::string& detector = "reppoints") {
   return model;
 }
 
-Batch random_batch(uint32_t seed) {
+// YOLOF's batch norms see the cells of one level of stride 32: four an image.
+int64_t side_of(const ModelConfig& model) { return model.detector == "yolof" ? 2 * kSide : kSide; }
+
+Batch random_batch(uint32_t seed, int64_t side = kSide) {
   std::mt19937 rng(seed);
   const auto below = [&](uint32_t n) { return static_cast<float>(rng() % n); };
   Batch batch;
-  batch.N = kImages, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
-  batch.images.resize(kImages * kSide * kSide * 3);
+  batch.N = kImages, batch.H = side, batch.W = side, batch.max_boxes = kMaxBoxes;
+  batch.images.resize(static_cast<size_t>(kImages * side * side * 3));
   for (uint8_t& v : batch.images) v = static_cast<uint8_t>(rng());
   batch.orientations = {0, 5};
-  batch.sizes = {kSide, kSide, kSide, kSide};
+  batch.sizes.assign(2 * kImages, static_cast<int32_t>(side));
   batch.gt_boxes.assign(kImages * kMaxBoxes * 4, 0);
   batch.gt_labels.assign(kImages * kMaxBoxes, -1);
   batch.gt_counts = {3, static_cast<int32_t>(seed % 2)};  // an image without boxes now and then
@@ -89,7 +92,7 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
   Training run;
   std::vector<Tensor> later;
   for (int i = 0; i < kSteps; ++i) {
-    step.stage(random_batch(static_cast<uint32_t>(i)));
+    step.stage(random_batch(static_cast<uint32_t>(i), side_of(model)));
     step.enqueue(0.01);
     if (step.uses_graph() && later.empty())  // memory of every size that is taken beside a recorded step
       for (int64_t size = 64; size <= 1 << 17; size += std::max<int64_t>(64, size / 16))

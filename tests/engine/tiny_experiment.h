@@ -73,6 +73,11 @@ inline ExperimentConfig tiny_config(const std::filesystem::path& root) {
   config.model.head.norm = "group";
   config.model.head.norm_groups = 4;
   config.model.fcos = {.feat_channels = 16, .stacked_convs = 1, .norm_groups = 4, .level_bounds = {24, 48}};
+  config.model.atss = {.feat_channels = 16, .stacked_convs = 1, .norm_groups = 4, .anchor_scale = 3};
+  config.model.yolof = {.encoder = {.channels = 16, .block_channels = 8, .dilations = {1, 2}},
+                        .cls_convs = 1,
+                        .reg_convs = 1,
+                        .anchor_scales = {0.5, 1, 2}};
   config.schedule.epochs = 3;
   config.schedule.lr = 0.01;
   config.schedule.base_batch = 0;

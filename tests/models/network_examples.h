@@ -93,18 +93,18 @@ inline void expect_losses(const Detector& detector, Tape& tape, const nlohmann::
   EXPECT_TRUE(near(total, want["total"], 1e-4 * want["total"].get<double>()));
 }
 
-// Backwards from there: norms of all and of named gradients, to 2e-3. One that is listed as 0 is 0 by the mathematics.
-inline void expect_gradients(Detector& detector, Tape& tape, const nlohmann::json& want) {
+// Backwards from there: norms of all and of named gradients. One that is listed as 0 is 0 by the mathematics.
+inline void expect_gradients(Detector& detector, Tape& tape, const nlohmann::json& want, double tolerance = 2e-3) {
   Context& context = tape.context();
   tape.backward();
   detector.parameters().finish_backward();
   const double all = norm_of(context, detector.parameters().flat_grads()), wanted = want["grad_norm_all"];
-  EXPECT_TRUE(near(all, wanted, 2e-3 * wanted));
+  EXPECT_TRUE(near(all, wanted, tolerance * wanted));
   for (const auto& [parameter, norm] : want["grad_norms"].items()) {
     const Parameter* p = detector.parameters().find(parameter);
     ASSERT_NE(p, nullptr) << parameter;
     ASSERT_TRUE(p->trainable) << parameter;
-    const double allowed = norm == 0 ? 1e-6 * wanted : 2e-3 * norm.get<double>();
+    const double allowed = norm == 0 ? 1e-6 * wanted : tolerance * norm.get<double>();
     EXPECT_TRUE(near(norm_of(context, p->node.grad), norm, allowed)) << parameter;
   }
 }

@@ -19,7 +19,10 @@ const json& vectors() {
   return all;
 }
 
-using AnchorNetworks = NetworkTest;
+class AnchorNetworks : public NetworkTest {
+ protected:
+  static bool every_loss() { return GetParam() == ConvolutionLibrary::best; }
+};
 INSTANTIATE_TEST_SUITE_P(Libraries, AnchorNetworks,
                          ::testing::Values(ConvolutionLibrary::best, ConvolutionLibrary::plain), library_name);
 
@@ -50,11 +53,13 @@ std::vector<int> of_all_images(const json& images) {
   return rows;
 }
 
-// Losses and gradients of every loss of the example; check(tape, info) in between.
+// Losses and gradients of the example, of every loss of it where the library is fast; check(tape, info) in between.
 template <class Check>
-void train(Context& context, const std::string& key, ModelConfig config, Check&& check) {
+void train(Context& context, const std::string& key, ModelConfig config, double tolerance, bool every_loss,
+           Check&& check) {
   const json& example = vectors()[key];
   for (const auto& [name, want] : example["expected"]["train"].items()) {
+    if (!every_loss && name != "focal") continue;
     SCOPED_TRACE(key + " " + name);
     config.loss = reference_loss(name);
     Detector detector(context, config, example["inputs"]["num_classes"]);
@@ -66,26 +71,24 @@ void train(Context& context, const std::string& key, ModelConfig config, Check&&
     const double positives = want["info"]["avg_factor"];
     EXPECT_EQ(context.download<double>(tape.noted("targets.class_normalizer").node().value)[0], positives);
     check(tape, want["info"]);
-    expect_gradients(detector, tape, want);
+    expect_gradients(detector, tape, want, tolerance);
   }
 }
 
-void detect(Context& context, const std::string& key, ModelConfig config) {
-  config.test.keep_empty_boxes = true;  // the examples follow MMDetection 2.x
-  const json& example = vectors()[key];
-  const Detector detector(context, config, example["inputs"]["num_classes"]);
-  fill_parameters(const_cast<Detector&>(detector).parameters());
-  expect_detections(detector, example["inputs"], example["expected"]["detections_image0"], key);
+// The examples of detections follow MMDetection 2.x.
+ModelConfig keeping_empty_boxes(ModelConfig config) {
+  config.test.keep_empty_boxes = true;
+  return config;
 }
 
 TEST_P(AnchorNetworks, AtssR50) {
   const std::string key = "net_atss_r50";
-  train(context, key, atss_r50(), [&](Tape& tape, const json& info) {
+  train(context, key, atss_r50(), 2e-3, every_loss(), [&](Tape& tape, const json& info) {
     EXPECT_TRUE(near(context.download<double>(tape.noted("targets.box_normalizer").node().value)[0],
                      info["centerness_sum"], 0, 1e-6));
   });
   const json& example = vectors()[key];
-  Detector detector(context, atss_r50(), example["inputs"]["num_classes"]);
+  Detector detector(context, keeping_empty_boxes(atss_r50()), example["inputs"]["num_classes"]);
   fill_parameters(detector.parameters());
   Tape tape(context, Tape::Mode::inspection);
   const Predictions predicted = detector.predict(tape, input_of(tape, example["inputs"]["image"]));
@@ -97,12 +100,15 @@ TEST_P(AnchorNetworks, AtssR50) {
                      key + " output " + std::to_string(i));
       ++i;
     }
-  detect(context, key, atss_r50());
+  expect_detections(detector, example["inputs"], example["expected"]["detections_image0"], key);
 }
 
 TEST_P(AnchorNetworks, YolofR50) {
   const std::string key = "net_yolof_r50";
-  train(context, key, yolof_r50(), [&](Tape& tape, const json& info) {
+  // Batch norms over twelve cells magnify rounding: with oneDNN's, two values of the last box convolution that are zero
+  // but for 3e-5 lie on the other side of their ReLU.
+  const double tolerance = GetParam() == ConvolutionLibrary::plain ? 2e-3 : 1e-2;
+  train(context, key, yolof_r50(), tolerance, every_loss(), [&](Tape& tape, const json& info) {
     const Tensor& pairs = tape.noted("targets.pairs").node().value;
     const auto places = context.download<int32_t>(pairs);
     const auto per_image = static_cast<size_t>(pairs.dim(1) * pairs.dim(2)), M = static_cast<size_t>(pairs.dim(2));
@@ -142,7 +148,9 @@ TEST_P(AnchorNetworks, YolofR50) {
   const json& outputs = example["expected"]["eval_outputs"];
   expect_summary(as_map(found.scores, 15), context, outputs[0], example["tol"], key + " joint logits");
   expect_summary(as_map(found.boxes.node().value, 20), context, outputs[1], example["tol"], key + " deltas");
-  detect(context, key, yolof_r50());
+  Detector detecting(context, keeping_empty_boxes(yolof_r50()), example["inputs"]["num_classes"]);
+  fill_parameters(detecting.parameters());
+  expect_detections(detecting, example["inputs"], example["expected"]["detections_image0"], key);
 }
 
 TEST(Costs, OfDetectorsWithAnchorsMatchTheLiterature) {
