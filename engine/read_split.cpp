@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <set>
 
@@ -31,6 +32,15 @@ class Progress {
   Clock::time_point next_ = Clock::now() + std::chrono::seconds(5);
 };
 
+// "4 tiny_box, 1 no_objects".
+std::string by_kind(const std::vector<Finding>& findings) {
+  std::map<std::string, int64_t> counts;
+  for (const Finding& finding : findings) ++counts[to_string(finding.kind)];
+  std::string text;
+  for (const auto& [kind, count] : counts) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, kind);
+  return text;
+}
+
 Dataset read(const ExperimentConfig& config, Split split, bool evaluation, std::vector<Finding>& findings,
              const Say& say) {
   Progress progress(fmt::format("the {} split", to_string(split)), say);
@@ -40,7 +50,9 @@ Dataset read(const ExperimentConfig& config, Split split, bool evaluation, std::
                             .progress = [&](int64_t done, int64_t total) { progress(done, total); }};
   Dataset dataset = read_dataset(config.data, split, findings, options);
   say(fmt::format("data: {} split: {}", to_string(split), dataset.summary.text()));
-  if (!findings.empty()) say(fmt::format("data: {} findings; `inspect data` lists them", findings.size()));
+  if (!findings.empty())
+    say(fmt::format("data: {} finding{} ({}); `inspect data` lists them", findings.size(), findings.size() == 1 ? "" : "s",
+                    by_kind(findings)));
   return dataset;
 }
 

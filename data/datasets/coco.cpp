@@ -65,8 +65,12 @@ Json parse(const fs::path& file, bool categories_only) {
   Json document;
   try {
     document = Json::parse(text.begin(), text.end(), keep);
-  } catch (const Json::exception& error) {  // message: "... parse error at line 3, column 14: ..."
-    throw std::runtime_error(fmt::format("{}: is not JSON: {}", file.string(), error.what()));
+  } catch (const Json::exception& error) {  // message: "[json.exception..] parse error at line 3, column 14: ..."
+    const std::string_view what = error.what();
+    const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
+    const bool at_end = parsed && parsed->byte + 1 >= text.size();
+    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(), at_end ? ", for it ends too early (cut off?)" : "",
+                                         what.substr(std::min(what.find("] ") + 2, what.size()))));
   }
   if (!document.is_object())
     throw std::runtime_error(file.string() + ": is not a COCO file: no JSON object at the top");
@@ -141,6 +145,21 @@ std::string spell(const Json& value) {
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > 100) text = text.substr(0, 100) + "...";
   return text;
+}
+
+// A box as the file has it: what quote_non_finite() changed is put back.
+std::string spell_box(const Json& box) {
+  if (!box.is_array()) return spell(box);
+  std::string text;
+  for (const Json& value : box) {
+    const std::string plain = value == "a"          ? "NaN"
+                              : value == "nfinit"   ? "Infinity"
+                              : value == "Infinit" ? "-Infinity"
+                                                    : spell(value);
+    text += (text.empty() ? "" : ",") + plain;
+  }
+  if (text.size() > 100) text = text.substr(0, 100) + "...";
+  return "[" + text + "]";
 }
 
 struct Categories {
@@ -408,7 +427,7 @@ class CocoReader {
     RawObject object;
     object.class_name = class_name;
     object.where = std::move(where);
-    object.spelled = spell(box);
+    object.spelled = spell_box(box);
     const Json& crowd = member(entry, "iscrowd");
     const std::optional<bool> flag = crowd.is_null()            ? std::optional(false)
                                      : crowd.is_boolean()       ? std::optional(crowd.get<bool>())
@@ -425,7 +444,7 @@ class CocoReader {
       ++result_.refused_boxes;
       object.unreadable =
           judge_unreadable(reading_, finding(Kind::bad_annotation, Action::object_dropped, object.where,
-                                             fmt::format("{} is not [x, y, width, height]", spell(box))));
+                                             fmt::format("{} is not [x, y, width, height]", object.spelled)));
       if (object.unreadable) image.objects.push_back(std::move(object));
       return;
     }
@@ -433,7 +452,8 @@ class CocoReader {
       return box[i].is_number() ? box[i].get<double>() : std::numeric_limits<double>::quiet_NaN();
     };
     for (const Json& value : box)
-      if (value.is_string() && value != "NaN") object.hint = ": text in quotes where a number belongs";
+      if (value.is_string() && spell_box(Json::array({value})).find('"') != std::string::npos)
+        object.hint = ": text in quotes where a number belongs";
     object.unit = std::all_of(box.begin(), box.end(), [](const Json& value) {
       return value.is_number() && value.get<double>() >= 0 && value.get<double>() <= 1;
     });

@@ -108,7 +108,8 @@ std::string ImageFinder::suggestion(const fs::path& folder, const std::string& n
     return "; there is " + listing + ", with another extension or other capitals";
   }
   std::error_code error;
-  if (!fs::is_directory(folder, error)) return "; there is no such folder: is data.image_dir right?";
+  const bool is_there = fs::is_directory(folder, error);
+  const std::string no_folder = is_there ? "" : "; there is no such folder";
   // Exports write the path of another machine, and data.image_dir may be the wrong folder.
   const std::string last = fs::path(spelled).filename().string();
   if (is_file(folder / last))
@@ -116,10 +117,10 @@ std::string ImageFinder::suggestion(const fs::path& folder, const std::string& n
   for (const ImageExtension& known : kImageExtensions) {
     const fs::path elsewhere = below(root, format_by_name(last) ? last : last + known.text);
     if (elsewhere.empty()) continue;
-    return fmt::format("; one of that name lies in {}: set data.image_dir to '{}'?", elsewhere.parent_path().string(),
+    return fmt::format("{}; one of that name lies in {}: set data.image_dir to '{}'?", no_folder, elsewhere.parent_path().string(),
                        elsewhere.parent_path().lexically_relative(root).string());
   }
-  return "";
+  return is_there ? "" : no_folder + ": is data.image_dir right?";
 }
 
 }  // namespace gradlibra
