@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 
+#include "data/datasets/image_folder.h"
 #include "data/images/image.h"
 #include "engine/checkpoint.h"
 #include "engine/evaluation.h"
@@ -15,30 +15,15 @@ using namespace gradlibra;
 
 namespace {
 
-std::vector<std::filesystem::path> images_of(const std::filesystem::path& input) {
-  if (!std::filesystem::exists(input)) throw std::runtime_error(input.string() + ": no such file or folder");
-  if (!std::filesystem::is_directory(input)) return {input};
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(input))
-    if (format_by_name(entry.path())) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  if (files.empty()) throw std::runtime_error(input.string() + ": holds no .jpg, .jpeg, .png or .bmp image");
-  return files;
-}
-
-// The folder as a data set without annotations. Images that cannot be read are named; the others go on.
-Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& classes,
-                   bool apply_exif, int64_t& bad) {
+// The pictures as a data set without annotations. Images that cannot be read are named; the others go on.
+Dataset as_dataset(const std::vector<FolderImage>& images, const std::vector<std::string>& classes, bool apply_exif,
+                   int64_t& bad) {
   Dataset dataset;
   dataset.classes = classes;
-  std::map<std::string, int> stems;
-  for (const auto& file : files) ++stems[file.stem().string()];
-  for (const auto& file : files) {
+  for (const auto& [id, file] : images) {
     try {
       const Image image = read_image(file, apply_exif);
-      const bool unique = stems[file.stem().string()] == 1;  // a.jpg beside a.png: both keep their extension
-      dataset.images.push_back(
-          {(unique ? file.stem() : file.filename()).string(), file, image.width, image.height, {}});
+      dataset.images.push_back({id, file, image.width, image.height, {}});
     } catch (const std::exception& e) {
       fmt::print(stderr, "detect: skipped: {}\n", e.what());
       ++bad;
@@ -59,10 +44,12 @@ int main(int argc, char** argv) {
   std::string checkpoint, input, output;
   double min_score = 0.3;
   int limit = 0;
+  bool recursive = false;
   app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
       ->required()
       ->type_name("PATH");
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
+  app.add_flag("--recursive", recursive, "also the images in all folders below --input");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
   app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
       ->capture_default_str();
@@ -87,7 +74,10 @@ int main(int argc, char** argv) {
     LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
     const bool apply_exif = loaded.config.data.exif == "apply";
     int64_t bad = 0;
-    std::vector<std::filesystem::path> files = images_of(input);
+    ImageFolder found_images = list_images(input, recursive);
+    std::vector<FolderImage>& files = found_images.images;
+    if (const std::string left_out = found_images.left_out(); !left_out.empty())
+      fmt::print(stderr, "detect: {}: {}\n", input, left_out);
     if (limit > 0 && files.size() > static_cast<size_t>(limit)) files.resize(static_cast<size_t>(limit));
     const Dataset dataset = as_dataset(files, loaded.classes, apply_exif, bad);
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");

@@ -6,6 +6,7 @@
 #include "engine/checkpoint.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
+#include "engine/read_split.h"
 #include "runtime/base/files.h"
 
 using namespace gradlibra;
@@ -43,8 +44,8 @@ int main(int argc, char** argv) {
     loaded.config.data.classes = loaded.classes;
     if (loaded.config.data.groups.empty()) loaded.config.data.groups = loaded.groups;
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
-    std::vector<Finding> findings;
-    const Dataset dataset = read_dataset(loaded.config.data, split, findings);
+    const Dataset dataset =
+        read_evaluation_split(loaded.config, split, [](const std::string& line) { fmt::print("{}\n", line); });
     fmt::print("{} (step {}) on {} images of the {} split\n", used, loaded.step, dataset.images.size(), split_name);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     const Detections detections =

@@ -2,6 +2,7 @@
 // inspect: looks at a configuration, a data set, a model, or one training step, without training.
 #include <fmt/format.h>
 
+#include "data/datasets/split_dataset.h"
 #include "data/images/image.h"
 #include "engine/batches.h"
 #include "engine/checkpoint.h"
@@ -25,6 +26,7 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   std::vector<Finding> findings;
   DatasetConfig lenient = config.data;
   lenient.unknown_class = lenient.bad_box = lenient.bad_image = "drop";
+  lenient.missing_class = "allow";
   const Dataset dataset =
       read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
   std::filesystem::create_directories(folder);
@@ -38,18 +40,34 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   }
 }
 
-int inspect_data(const CommonOptions& common, const std::string& output, int pictures) {
+int inspect_data(const CommonOptions& common, const std::string& output, int pictures, int shown) {
   const ExperimentConfig config = read_experiment(common);
-  const DatasetReport report = inspect_dataset(config.data);
+  const DatasetReport report = inspect_dataset(config.data, {.limits = input_limits(config.loader), .shown = shown});
   fmt::print("{}", report.text);
   if (!output.empty()) {
     write_file(std::filesystem::path(output) / "data.txt", report.text);
     write_file(std::filesystem::path(output) / "data.json", report.json);
-    if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
+    try {
+      if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
+    } catch (const std::exception& e) {  // the report stands
+      fmt::print(stderr, "inspect: no pictures: {}\n", e.what());
+    }
   }
   // What is only worth knowing is no defect.
   for (const Finding& finding : report.findings)
     if (finding.action != Finding::Action::none) return kFindings;
+  return kSuccess;
+}
+
+int inspect_split(const CommonOptions& common, const DivideOptions& options, const std::string& output) {
+  const ExperimentConfig config = read_experiment(common);
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(config.data, Split::train, findings);
+  fmt::print("data: {}\n", dataset.summary.text());
+  const Division division = divide(dataset, options);
+  fmt::print("{}", division_text(dataset, division));
+  for (const std::filesystem::path& file : write_division(config.data, dataset, division, output))
+    fmt::print("{}\n", file.string());
   return kSuccess;
 }
 
@@ -104,6 +122,32 @@ int main(int argc, char** argv) {
   data->add_option("--output", data_output, "folder for data.txt and data.json")->type_name("DIR");
   data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")
       ->type_name("N");
+  int shown = 10;
+  data->add_option("--findings", shown, "how many findings of each kind to print; 0: all (data.json always has all)")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+
+  DivideOptions division;
+  std::string split_output;
+  CLI::App* split = app.add_subcommand(
+      "split",
+      "divide the images of data.train into training, validation and test splits, rare classes shared out first; "
+      "data.train=\"*\" takes all of a VOC set without lists");
+  add_config_options(*split, common, false);
+  split
+      ->add_option("--output", split_output,
+                   "folder for the lists or annotation files; data.root to use them as they are")
+      ->required()
+      ->type_name("DIR");
+  split->add_option("--val", division.val, "share of the validation split")->capture_default_str();
+  split->add_option("--test", division.test, "share of the test split")->capture_default_str();
+  split
+      ->add_option("--group-by", division.group_by,
+                   "regular expression whose first group in an image's id names its slide or patient; images of one "
+                   "stay together")
+      ->type_name("REGEX");
+  split->add_option("--seed", division.seed, "another seed, another division")->capture_default_str();
 
   bool json = false;
   CLI::App* model = app.add_subcommand("model", "parameters and multiply-adds of every part");
@@ -131,10 +175,13 @@ int main(int argc, char** argv) {
 
   app.footer(
       "Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
-      "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
+      "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"\n"
+      "  inspect split --output path/to/data --group-by \"^([^_]+)_\" data.root=path/to/data \"data.train=*\" "
+      "\"data.classes=[cell, nucleus]\"");
   return run_program(app, argc, argv, [&] {
     if (*config) return inspect_config(common);
-    if (*data) return inspect_data(common, data_output, pictures);
+    if (*data) return inspect_data(common, data_output, pictures, shown);
+    if (*split) return inspect_split(common, division, split_output);
     if (*model) return inspect_model(common, json);
     if (*device) {
       fmt::print("{}\n", open_device(common)->device_name());

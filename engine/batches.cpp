@@ -52,7 +52,8 @@ SafetensorsFile batch_file(const Batch& batch) {
   file.tensors["gt_boxes"] = make_file_tensor(batch.gt_boxes, {N, M, 4});
   file.tensors["gt_labels"] = make_file_tensor(batch.gt_labels, {N, M});
   file.tensors["gt_counts"] = make_file_tensor(batch.gt_counts, {N});
-  file.metadata = {{"format", "gradlibra batch 1"}, {"ids", nlohmann::json(batch.ids).dump()}};
+  file.metadata = {{"format", "gradlibra batch 1"},
+                   {"ids", nlohmann::json(batch.ids).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)}};
   return file;
 }
 

@@ -49,11 +49,16 @@ void draw_detections(const ImageRecord& record, const std::vector<Detection>& de
 
 std::string coco_results_json(const Dataset& dataset, const Detections& detections) {
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
+  // A stem such as "007" is not a number: it would come back as 7.
+  const auto is_number = [](const ImageRecord& image) {
+    const std::string_view id = std::string_view(image.id).substr(image.id.starts_with('-') ? 1 : 0);
+    return !id.empty() && id.size() < 18 && (image.id == "0" || id[0] != '0') &&
+           std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
+  };
+  // All of one type, or a reader that holds them together by equality finds no picture for some.
+  const bool numeric = !dataset.text_ids && std::all_of(dataset.images.begin(), dataset.images.end(), is_number);
   for (size_t i = 0; i < detections.size(); ++i) {
     const std::string& id = dataset.images[i].id;
-    // A stem such as "007" is not a number: it would come back as 7.
-    const bool numeric = !id.empty() && id.size() < 18 && (id == "0" || id[0] != '0') &&
-                         std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
     for (const Detection& d : detections[i]) {
       nlohmann::ordered_json entry;
       if (numeric) {
@@ -70,7 +75,8 @@ std::string coco_results_json(const Dataset& dataset, const Detections& detectio
       results.push_back(std::move(entry));
     }
   }
-  return results.dump(1) + "\n";
+  // Names are checked to be UTF-8 when they are read; whatever comes otherwise must not lose what was computed.
+  return results.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace gradlibra

@@ -19,9 +19,9 @@ void draw_detections(const ImageRecord& record, const std::vector<Detection>& de
                      const std::vector<std::string>& classes, double min_score, bool apply_exif,
                      const std::filesystem::path& to);
 
-// Detections as COCO result entries [{image_id, category_id, bbox: [x, y, w, h], score, category}]. Image ids that are
-// whole numbers are written as numbers, others (VOC stems) as strings; category_id is the annotation file's id of the
-// class, or its index in the class list where there is no such file.
+// Detections as COCO result entries [{image_id, category_id, bbox: [x, y, w, h], score, category}]. Image ids are
+// written as numbers where all of them are whole numbers (and were no text in the annotation file), else as strings;
+// category_id is the annotation file's id of the class, or its index in the class list where there is no such file.
 [[nodiscard]] std::string coco_results_json(const Dataset& dataset, const Detections& detections);
 
 }  // namespace gradlibra

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/evaluation.h"
+#include "engine/read_split.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"
 #include "runtime/training/weights.h"
@@ -66,17 +67,17 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
       config_(config),
       options_(std::move(options)),
       log_file_(nullptr, &std::fclose) {
-  std::vector<Finding> findings;
-  dataset_ = read_dataset(config_.data, Split::train, findings);
-  if (dataset_.images.empty()) throw std::runtime_error(config_.data.root + ": the training split has no images");
+  const auto tell = [&](const std::string& line) { say(line); };
+  dataset_ = read_training_split(config_, tell);
   say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(),
                   config_.data.root));
-  if (!findings.empty()) say(fmt::format("data: {} findings; `inspect data` lists them", findings.size()));
   if (config_.train.evaluate_every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
-    val_ = read_dataset(config_.data, Split::val, findings);
-    if (val_.images.empty())
-      throw std::runtime_error(config_.data.root +
-                               ": train.evaluate_every is set, but the validation split (data.val) has no images");
+    ExperimentConfig validation = config_;
+    validation.data.classes = dataset_.classes;
+    val_ = read_evaluation_split(validation, Split::val, tell);
+    if (const int64_t shared = shared_images(dataset_, val_); shared > 0)
+      say(fmt::format("warning: {} of {} validation images are in the training split, too", shared,
+                      val_.images.size()));
   }
 
   context_.configure(config_.runtime);
@@ -199,6 +200,8 @@ Trainer::Outcome Trainer::run() {
     const double waited = loader.seconds_waited();
     profiled("data", [&] { loader.next(batches_[step.batch]); });
     step.data_wait = loader.seconds_waited() - waited;
+    for (const std::string& skipped : batches_[step.batch].skipped)
+      say(fmt::format("warning: left out from now on (data.bad_image is 'drop'): {}", skipped));
     step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
     profiled("upload", [&] { train_step_->stage(batches_[step.batch]); });
     profiled("step", [&] { train_step_->enqueue(step.lr); });

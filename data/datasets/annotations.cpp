@@ -6,9 +6,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cctype>
+#include <stdexcept>
 
-#include "data/images/image.h"
+#include "data/datasets/did_you_mean.h"
+#include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -39,23 +41,38 @@ std::string listing(const fs::path& folder, const std::string& extension) {
 }  // namespace
 
 void DatasetConfig::describe(ConfigVisitor& v) {
-  v.choice("format", format, {"voc", "coco"}, "voc: one XML file per image; coco: one JSON file per split");
+  v.choice("format", format, {"voc", "coco", "yolo"},
+           "voc: one XML file per image; coco: one JSON file per split; yolo: one text file per image");
   v.field("root", root, "folder of the data set");
-  v.field("classes", classes, "class names in label order; empty: the categories of a COCO training file");
+  v.field("classes", classes,
+          "class names in label order; empty: the categories of a COCO training file, the names in YOLO's data.yaml");
   v.field("groups", groups, "group name to class names (frequent, common, rare), for the group means of the metrics");
   v.field("train", train,
-          "training split; VOC: ImageSets/Main/<name>.txt, COCO: annotation file under root; empty: none");
+          "training split; VOC: ImageSets/Main/<name>.txt, a folder of XML files, or \"*\" for all; COCO: annotation "
+          "file under root; YOLO: folder of images or list; empty: none");
   v.field("val", val, "validation split, as train");
   v.field("test", test, "test split, as train");
-  v.field("image_dir", image_dir, "folder of the images under root; empty: JPEGImages (voc), images (coco)");
+  v.field("image_dir", image_dir,
+          "folder of the images under root; empty: JPEGImages (voc), images (coco); COCO looks beside the annotation "
+          "file, too");
+  v.field("train_image_dir", train_image_dir, "image_dir of the training split; empty: image_dir");
+  v.field("val_image_dir", val_image_dir, "image_dir of the validation split; empty: image_dir");
+  v.field("test_image_dir", test_image_dir, "image_dir of the test split; empty: image_dir");
   v.field("annotation_dir", annotation_dir, "folder of the XML files under root; empty: Annotations (voc only)");
   v.field("voc_one_based", voc_one_based, "VOC coordinates count pixels from 1: subtract 1 from all four");
   v.choice("unknown_class", unknown_class, {"error", "drop"}, "objects of a class that is not in the list");
   v.choice("bad_box", bad_box, {"error", "drop"},
            "boxes that are empty, not finite, or wholly outside (partly outside: clipped; swapped corners: put right)");
+  v.choice("bad_truth", bad_truth, {"error", "miss", "drop"},
+           "evaluation: boxes that cannot be read (miss: counted as missed; drop: also those empty or outside, which "
+           "are counted as missed otherwise); bad_box=error comes first");
   v.choice(
       "bad_image", bad_image, {"error", "drop"},
-      "training images that are missing, unreadable or not of the annotated size (in val and test: always an error)");
+      "training images that are missing, unreadable or not of the annotated size (in an evaluation: always an error)");
+  v.choice("missing_class", missing_class, {"error", "allow"},
+           "training without a usable box of a class that data.classes names");
+  v.choice("check_images", check_images, {"full", "header"},
+           "before training: decode every image to its end, or read headers alone (truncated files are met later)");
   v.choice("exif", exif, {"ignore", "apply"}, "EXIF orientation: pixels as stored, or turned upright");
   v.field("filter_empty", filter_empty, "leave images without boxes out of training");
 }
@@ -101,6 +118,30 @@ const char* to_string(Finding::Kind kind) {
       return "wrong_extension";
     case Kind::class_missing_from_image:
       return "class_missing_from_image";
+    case Kind::tiny_box:
+      return "tiny_box";
+    case Kind::normalised_boxes:
+      return "normalised_boxes";
+    case Kind::ambiguous_image:
+      return "ambiguous_image";
+    case Kind::file_name_mismatch:
+      return "file_name_mismatch";
+    case Kind::pixel_format:
+      return "pixel_format";
+    case Kind::several_frames:
+      return "several_frames";
+    case Kind::id_type:
+      return "id_type";
+    case Kind::tag_case:
+      return "tag_case";
+    case Kind::not_utf8:
+      return "not_utf8";
+    case Kind::missing_class:
+      return "missing_class";
+    case Kind::too_large_image:
+      return "too_large_image";
+    case Kind::too_many_boxes:
+      return "too_many_boxes";
   }
   return "unknown";
 }
@@ -114,6 +155,8 @@ const char* to_string(Finding::Action action) {
       return "fixed";
     case Action::clipped:
       return "clipped";
+    case Action::counted:
+      return "counted";
     case Action::object_dropped:
       return "object_dropped";
     case Action::image_dropped:
@@ -131,20 +174,65 @@ std::string describe(const Finding& finding) {
 }
 
 void FindingLog::judge(Finding finding, const char* key, const std::string& policy) {
-  const bool evaluation = policy == kAlwaysError;
-  if (evaluation && collecting()) finding.action = Finding::Action::fatal;
-  if (policy == "drop" || collecting()) return note(std::move(finding));
-  throw std::runtime_error(
-      fmt::format("{} [{}]\n  {}", describe(finding), to_string(finding.kind),
-                  evaluation ? "an evaluation never drops images: mend the file or take the image off the split"
-                             : fmt::format("data.{} is '{}'; set it to 'drop' to go on without it, after a look at "
-                                           "`inspect data`",
-                                           key, policy)));
+  if (policy == "miss") {
+    finding.action = Finding::Action::counted;
+  } else if (policy != "drop") {
+    finding.action = Finding::Action::fatal;
+    fatal_.push_back({findings_.size(), key, policy});
+  }
+  note(std::move(finding));
 }
 
-fs::path image_folder(const DatasetConfig& config) {
-  const char* usual = config.format == "coco" ? "images" : "JPEGImages";
-  return fs::path(config.root) / (config.image_dir.empty() ? usual : config.image_dir);
+void FindingLog::stop_if_fatal(int64_t images, int64_t boxes) const {
+  if (fatal_.empty() || on_error_ == OnError::collect) return;
+  std::map<Finding::Kind, std::vector<const Fatal*>> kinds;
+  std::vector<Finding::Kind> order;
+  for (const Fatal& fatal : fatal_) {
+    const Finding::Kind kind = findings_[fatal.finding].kind;
+    if (!kinds.contains(kind)) order.push_back(kind);
+    kinds[kind].push_back(&fatal);
+  }
+  std::string message;
+  constexpr size_t kShownKinds = 4;
+  for (size_t k = 0; k < std::min(order.size(), kShownKinds); ++k) {
+    const std::vector<const Fatal*>& alike = kinds[order[k]];
+    const Fatal& first = *alike.front();
+    const auto count = static_cast<int64_t>(alike.size());
+    const bool of_images = first.key == "bad_image" || first.policy == kAlwaysError;
+    const int64_t total = of_images ? images : boxes;
+    const char* what = of_images ? "images" : "boxes";
+    message += fmt::format("{}{} [{}]", k > 0 ? "\n" : "", describe(findings_[first.finding]), to_string(order[k]));
+    if (count > 1) message += fmt::format("\n  and {} more like it, of {} {}", count - 1, total, what);
+    if (first.key.empty()) continue;  // the message says what to do
+    if (first.policy == kAlwaysError) {
+      message += "\n  an evaluation never drops images: mend the file or take the image off the split";
+    } else if (first.key == "bad_truth") {
+      message +=
+          "\n  an evaluation never drops truths in silence: mend the file, or set data.bad_truth to 'miss' (counted as "
+          "missed) or 'drop' (left out of the figures)";
+    } else if (count >= total && total > 0) {
+      message +=
+          fmt::format("\n  data.{} is '{}', and without {} nothing would be left: mend what they have in common",
+                      first.key, first.policy,
+                      total == 1 ? fmt::format("the only one of the {}", what) : fmt::format("all {} {}", total, what));
+    } else {
+      message +=
+          fmt::format("\n  data.{} is '{}'; set it to 'drop' to go on without {}, after a look at `inspect data`",
+                      first.key, first.policy, count == 1 ? "it" : fmt::format("these {}", count));
+    }
+  }
+  if (order.size() > kShownKinds)
+    message += fmt::format("\nand {} more kinds; `inspect data` has them all", order.size() - kShownKinds);
+  throw std::runtime_error(message);
+}
+
+fs::path image_folder(const DatasetConfig& config, Split split) {
+  const char* usual = config.format == "coco" ? "images" : config.format == "yolo" ? "" : "JPEGImages";
+  const std::string& own = split == Split::train ? config.train_image_dir
+                           : split == Split::val ? config.val_image_dir
+                                                 : config.test_image_dir;
+  const std::string& chosen = own.empty() ? config.image_dir : own;
+  return fs::path(config.root) / (chosen.empty() ? usual : chosen);
 }
 
 fs::path annotation_folder(const DatasetConfig& config) {
@@ -158,48 +246,103 @@ const std::string& split_name(const DatasetConfig& config, Split split) {
 fs::path split_file(const DatasetConfig& config, Split split) {
   const fs::path root(config.root);
   const std::string& name = split_name(config, split);
+  const char* key = to_string(split);
   std::error_code error;
   if (config.root.empty()) throw std::runtime_error("data.root is empty: give the folder of the data set");
   if (!fs::is_directory(root, error))
     throw std::runtime_error(fmt::format("data.root: {} is not a folder", root.string()));
-  if (name.empty()) throw std::runtime_error(fmt::format("data.{0} is empty: there is no {0} split", to_string(split)));
+  if (name.empty()) throw std::runtime_error(fmt::format("data.{0} is empty: there is no {0} split", key));
+  const auto first_of = [&](const std::vector<fs::path>& candidates, const auto& good) {
+    const auto found = std::find_if(candidates.begin(), candidates.end(), good);
+    return found == candidates.end() ? fs::path() : *found;
+  };
+  const auto is_folder = [](const fs::path& folder) {
+    std::error_code status;
+    return fs::is_directory(folder, status);
+  };
   if (config.format == "voc") {
+    if (name == "*") {
+      if (is_folder(annotation_folder(config))) return annotation_folder(config);
+      throw std::runtime_error(fmt::format("data.{} is '*', but there is no folder {} (data.annotation_dir)", key,
+                                           annotation_folder(config).string()));
+    }
     const fs::path lists = root / "ImageSets" / "Main", file = lists / (name + ".txt");
-    if (is_file(file)) return file;
+    if (const fs::path found = first_of({file, root / (name + ".txt"), root / name}, is_file); !found.empty())
+      return found;
+    if (is_folder(root / name)) return root / name;
+    const std::string hint = is_folder(lists)
+                                 ? ""
+                                 : fmt::format(
+                                       "; for a set without ImageSets, data.{}=* takes all of {}, and `inspect split` "
+                                       "makes lists",
+                                       key, annotation_folder(config).string());
     throw std::runtime_error(
-        fmt::format("data.{}: no file {}; {}", to_string(split), file.string(), listing(lists, ".txt")));
+        fmt::format("data.{}: no file {}; {}{}", key, file.string(), listing(lists, ".txt"), hint));
+  }
+  if (config.format == "yolo") {
+    if (const fs::path found = first_of({root / name, root / (name + ".txt")}, is_file); !found.empty()) return found;
+    const fs::path found = first_of({root / "images" / name, root / name / "images", root / name}, is_folder);
+    if (!found.empty()) return found;
+    throw std::runtime_error(
+        fmt::format("data.{0}: neither a list {1}.txt nor a folder images/{1}, {1}/images or {1} in {2}", key, name,
+                    root.string()));
   }
   const fs::path annotations = root / "annotations";
-  const std::array<fs::path, 5> candidates{root / name, root / (name + ".json"), annotations / name,
-                                           annotations / (name + ".json"),
-                                           annotations / ("instances_" + name + ".json")};
-  for (const fs::path& file : candidates) {
-    if (is_file(file)) return file;
+  const std::vector<fs::path> candidates{root / name,
+                                         root / (name + ".json"),
+                                         annotations / name,
+                                         annotations / (name + ".json"),
+                                         annotations / ("instances_" + name + ".json"),
+                                         root / name / "_annotations.coco.json"};
+  if (const fs::path found = first_of(candidates, is_file); !found.empty()) return found;
+  throw std::runtime_error(fmt::format("data.{}: no annotation file {} (nor annotations/instances_{}.json); {}", key,
+                                       candidates[0].string(), name, listing(annotations, ".json")));
+}
+
+std::vector<std::string> files_below(const fs::path& folder, const std::function<bool(const fs::path&)>& wanted) {
+  std::vector<std::string> files;
+  std::error_code error;
+  const auto options = fs::directory_options::skip_permission_denied;
+  for (fs::recursive_directory_iterator file(folder, options, error), end; !error && file != end;
+       file.increment(error)) {
+    if (wanted(file->path()) && is_file(file->path()))
+      files.push_back(file->path().lexically_relative(folder).string());
   }
-  throw std::runtime_error(fmt::format("data.{}: no annotation file {} (nor annotations/instances_{}.json); {}",
-                                       to_string(split), candidates[0].string(), name, listing(annotations, ".json")));
+  if (error) throw std::runtime_error(fmt::format("{}: {}", folder.string(), error.message()));
+  std::sort(files.begin(), files.end());
+  return files;
 }
 
-fs::path find_image(const fs::path& folder, const std::string& name, bool& guessed) {
-  guessed = false;
-  if (name.empty()) return {};
-  if (is_file(folder / name)) return folder / name;
-  for (const bool capitals : {false, true})
-    for (const ImageExtension& known : kImageExtensions) {
-      std::string extension = known.text;
-      if (capitals)
-        std::transform(extension.begin(), extension.end(), extension.begin(),
-                       [](unsigned char c) { return std::toupper(c); });
-      fs::path file = folder / (name + extension);
-      if (!is_file(file)) continue;
-      guessed = true;
-      return file;
-    }
-  return {};
+std::string read_text(const fs::path& file, int64_t max_bytes) {
+  std::string text = read_file(file, max_bytes);
+  if (const std::string problem = encoding_problem(text); !problem.empty())
+    throw std::runtime_error(file.string() + ": " + problem);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+  return text;
 }
 
-std::string bad_image_policy(const DatasetConfig& config, Split split) {
-  return split == Split::train ? config.bad_image : std::string(kAlwaysError);
+std::optional<bool> flag_of(std::string_view text) {
+  const std::string word = lower_case(trim(text));
+  for (const char* yes : {"1", "true", "yes", "t", "y"})
+    if (word == yes) return true;
+  for (const char* no : {"", "0", "false", "no", "f", "n"})
+    if (word == no) return false;
+  return std::nullopt;
+}
+
+std::string bad_image_policy(const DatasetConfig& config, bool evaluation) {
+  return evaluation ? std::string(kAlwaysError) : config.bad_image;
+}
+
+BoxPolicy box_policy(const DatasetConfig& config, bool evaluation) {
+  if (!evaluation || config.bad_box == "error") return {"bad_box", config.bad_box};
+  return {"bad_truth", config.bad_truth};
+}
+
+bool judge_unreadable(Reading& reading, Finding finding) {
+  const BoxPolicy policy = box_policy(reading.config, reading.evaluation);
+  reading.log.judge(std::move(finding), policy.key, policy.policy);
+  return policy.policy == "miss";
 }
 
 }  // namespace gradlibra

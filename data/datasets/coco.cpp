@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -10,7 +13,9 @@
 #include <unordered_map>
 
 #include "data/datasets/annotations.h"
+#include "data/datasets/did_you_mean.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -43,7 +48,7 @@ void quote_non_finite(std::string& text) {
 // The file with only the fields that are used: polygons and other bulk are dropped while parsing. Throws
 // std::runtime_error with line and column.
 Json parse(const fs::path& file, bool categories_only) {
-  std::string text = read_file(file, kMaxAnnotationBytes);
+  std::string text = read_text(file, kMaxAnnotationBytes);
   quote_non_finite(text);
   static const std::set<std::string> kTop{"images", "annotations", "categories"};
   static const std::set<std::string> kFields{"id",   "file_name", "width",       "height", "name",
@@ -60,8 +65,12 @@ Json parse(const fs::path& file, bool categories_only) {
   Json document;
   try {
     document = Json::parse(text.begin(), text.end(), keep);
-  } catch (const Json::exception& error) {  // message: "... parse error at line 3, column 14: ..."
-    throw std::runtime_error(fmt::format("{}: is not JSON: {}", file.string(), error.what()));
+  } catch (const Json::exception& error) {  // message: "[json.exception..] parse error at line 3, column 14: ..."
+    const std::string_view what = error.what();
+    const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
+    const bool at_end = parsed && parsed->byte + 1 >= text.size();
+    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(), at_end ? ", for it ends too early (cut off?)" : "",
+                                         what.substr(std::min(what.find("] ") + 2, what.size()))));
   }
   if (!document.is_object())
     throw std::runtime_error(file.string() + ": is not a COCO file: no JSON object at the top");
@@ -89,12 +98,68 @@ std::optional<int64_t> integer(const Json& value) {
   return value.get<int64_t>();
 }
 
+// An id as people write it: 1, 1.0 and "1" are one; other text stands for itself. Empty: no id.
+enum class IdType { number, fraction, text };
+struct Id {
+  std::string text;
+  IdType type = IdType::number;
+  bool numeric = true;  // the text is that of a whole number
+};
+std::optional<Id> id_of(const Json& value) {
+  if (const std::optional<int64_t> whole = integer(value)) return Id{std::to_string(*whole)};
+  if (value.is_number_float()) {
+    constexpr double kExact = 9007199254740992.0;  // 2^53
+    const double number = value.get<double>();
+    if (number != std::floor(number) || std::abs(number) > kExact) return std::nullopt;
+    return Id{std::to_string(static_cast<int64_t>(number)), IdType::fraction};
+  }
+  if (!value.is_string()) return std::nullopt;
+  const std::string text(trim(value.get_ref<const std::string&>()));
+  if (text.empty()) return std::nullopt;
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool numeric = error == std::errc{} && end == text.data() + text.size() && std::to_string(number) == text;
+  return Id{escaped(text), IdType::text, numeric};
+}
+int64_t number_of(const Id& id) { return std::stoll(id.text); }
+
+// Which types of id a list has, for one finding where there are several.
+struct IdTypes {
+  std::array<int64_t, 3> counts{};
+  void add(const Id& id) { ++counts[static_cast<size_t>(id.type)]; }
+  [[nodiscard]] int several() const {
+    return static_cast<int>(std::count_if(counts.begin(), counts.end(), [](int64_t c) { return c > 0; }));
+  }
+  [[nodiscard]] std::string text() const {
+    std::string result;
+    const char* names[3] = {"whole numbers", "numbers with a point", "text"};
+    for (size_t i = 0; i < counts.size(); ++i)
+      if (counts[i] > 0) result += fmt::format("{}{} {}", result.empty() ? "" : ", ", counts[i], names[i]);
+    return result;
+  }
+};
+
 // For messages: short, whatever the file holds.
 std::string spell(const Json& value) {
   if (value.is_null()) return "missing or null";
   std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
   if (text.size() > 100) text = text.substr(0, 100) + "...";
   return text;
+}
+
+// A box as the file has it: what quote_non_finite() changed is put back.
+std::string spell_box(const Json& box) {
+  if (!box.is_array()) return spell(box);
+  std::string text;
+  for (const Json& value : box) {
+    const std::string plain = value == "a"          ? "NaN"
+                              : value == "nfinit"   ? "Infinity"
+                              : value == "Infinit" ? "-Infinity"
+                                                    : spell(value);
+    text += (text.empty() ? "" : ",") + plain;
+  }
+  if (text.size() > 100) text = text.substr(0, 100) + "...";
+  return "[" + text + "]";
 }
 
 struct Categories {
@@ -109,7 +174,8 @@ Categories read_categories(const Json& document, const fs::path& file, FindingLo
   };
   const Json& categories = array_of(document, "categories", file);
   for (size_t i = 0; i < categories.size(); ++i) {
-    const std::optional<int64_t> id = integer(member(categories[i], "id"));
+    const std::optional<Id> id_text = id_of(member(categories[i], "id"));
+    const std::optional<int64_t> id = id_text && id_text->numeric ? std::optional(number_of(*id_text)) : std::nullopt;
     const Json& name = member(categories[i], "name");
     if (!id || !name.is_string()) {
       note(Kind::bad_annotation, Action::none, i,
@@ -142,8 +208,13 @@ std::vector<std::string> class_names(const Categories& categories) {
 // One pass over `images`, one over `annotations`.
 class CocoReader {
  public:
-  CocoReader(const DatasetConfig& config, Split split, const fs::path& file, const Json& document, FindingLog& log)
-      : config_(config), policy_(bad_image_policy(config, split)), file_(file), document_(document), log_(log) {}
+  CocoReader(Reading& reading, const fs::path& file, const Json& document)
+      : reading_(reading),
+        config_(reading.config),
+        policy_(bad_image_policy(reading.config, reading.evaluation)),
+        file_(file),
+        document_(document),
+        log_(reading.log) {}
 
   RawSplit read() {
     categories_ = read_categories(document_, file_, &log_);
@@ -151,17 +222,21 @@ class CocoReader {
     read_annotations();
     std::vector<size_t> order(images_.size());
     std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return ids_[a] < ids_[b]; });
-    RawSplit result;
-    for (const size_t i : order) result.images.push_back(std::move(images_[i]));
-    result.classes = class_names(categories_);
-    for (const auto& [id, name] : categories_.names) result.category_ids.emplace(name, id);  // of two ids the first
-    return result;
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return before(ids_[a], ids_[b]); });
+    for (const size_t i : order) result_.images.push_back(std::move(images_[i]));
+    result_.classes = class_names(categories_);
+    for (const auto& [id, name] : categories_.names) result_.category_ids.emplace(name, id);  // of two ids the first
+    return std::move(result_);
   }
 
  private:
   [[nodiscard]] Finding finding(Kind kind, Action action, std::string where, std::string message) const {
     return {kind, action, file_.string(), std::move(where), std::move(message)};
+  }
+  // Numbers by value, before text.
+  static bool before(const Id& a, const Id& b) {
+    if (a.numeric != b.numeric) return a.numeric;
+    return a.numeric ? number_of(a) < number_of(b) : a.text < b.text;
   }
 
   void read_images() {
@@ -169,22 +244,25 @@ class CocoReader {
     std::map<std::string, std::string> listed;  // file name to its first place
     for (size_t i = 0; i < images.size(); ++i) {
       const std::string where = fmt::format("images[{}]", i);
-      const std::optional<int64_t> id = integer(member(images[i], "id"));
+      ++result_.images_listed;
+      const std::optional<Id> id = id_of(member(images[i], "id"));
       const Json& name = member(images[i], "file_name");
-      if (!id || !name.is_string()) {
+      if (!id || !name.is_string() || trim(name.get_ref<const std::string&>()).empty()) {
         log_.judge(finding(Kind::bad_annotation, Action::image_dropped, where,
-                           fmt::format("an image needs an integer id ({}) and a file_name ({})",
+                           fmt::format("an image needs a whole number or text as id ({}) and a file_name ({})",
                                        spell(member(images[i], "id")), spell(name))),
                    "bad_image", policy_);
         continue;
       }
-      const auto [entry, inserted] = index_.emplace(*id, images_.size());
+      image_types_.add(*id);
+      result_.text_ids = result_.text_ids || id->type == IdType::text;
+      const auto [entry, inserted] = index_.emplace(id->text, images_.size());
       const auto [first, fresh] = listed.emplace(name.get<std::string>(), where);
       if (!inserted) {
         const bool same_file = !fresh && first->second == images_[entry->second].where;
-        const Finding found = finding(
-            Kind::duplicate_id, Action::image_dropped, where + ".id",
-            fmt::format("id {} is taken by {}; the annotations go to that one", *id, images_[entry->second].where));
+        const Finding found = finding(Kind::duplicate_id, Action::image_dropped, where + ".id",
+                                      fmt::format("id {} is taken by {}; the annotations go to that one", id->text,
+                                                  images_[entry->second].where));
         if (same_file)
           log_.note(found);  // nothing is lost
         else
@@ -200,11 +278,12 @@ class CocoReader {
     }
   }
 
-  void add_image(const Json& entry, int64_t id, const std::string& name, const std::string& where) {
+  void add_image(const Json& entry, const Id& id, const std::string& name, const std::string& where) {
     RawImage image;
-    image.id = std::to_string(id);
+    image.id = id.text;
     image.annotation_file = file_.string();
     image.where = where;
+    image.image_name = name;
     const std::optional<int64_t> width = integer(member(entry, "width")), height = integer(member(entry, "height"));
     if (width.value_or(0) >= 1 && height.value_or(0) >= 1) {
       image.width = *width;
@@ -214,98 +293,197 @@ class CocoReader {
                         fmt::format("width {}, height {}: the image's own size is used", spell(member(entry, "width")),
                                     spell(member(entry, "height")))));
     }
-    bool guessed = false;
-    image.path = find_image(image_folder(config_), name, guessed);
-    if (guessed) {
-      log_.note(finding(Kind::guessed_file_name, Action::fixed, where + ".file_name",
-                        fmt::format("there is no '{}'; it is taken to be {}", name, image.path.filename().string())));
-    }
-    if (image.path.empty()) image.where = fmt::format("{}.file_name ('{}')", where, name);
+    find(image, name, where + ".file_name");
+    if (image.path.empty()) image.where = fmt::format("{}.file_name ('{}')", where, escaped(name));
     ids_.push_back(id);
     images_.push_back(std::move(image));
   }
 
+  // In the folder of images, or beside the annotation file, as exports with a folder per split have it. Two pictures of
+  // one name in both are never chosen between: they would be those of another split.
+  void find(RawImage& image, const std::string& name, const std::string& where) {
+    const fs::path folder = image_folder(config_, reading_.split), beside = file_.parent_path();
+    FoundImage found = reading_.finder.find(folder, name);
+    const FoundImage other = reading_.finder.find(beside, name);
+    std::error_code error;
+    if (!found.path.empty() && !other.path.empty() && !fs::equivalent(found.path, other.path, error) &&
+        !same_content(found.path, other.path)) {
+      image.path = found.path;
+      image.usable = false;
+      log_.judge(finding(Kind::ambiguous_image, Action::image_dropped, where,
+                         fmt::format("'{}' is both {} and {}: say which with data.{}_image_dir", escaped(name),
+                                     found.path.string(), other.path.string(), to_string(reading_.split))),
+                 "bad_image", policy_);
+      return;
+    }
+    if (found.path.empty()) found = other;
+    if (found.path.empty()) found = reading_.finder.find(config_.root, name);
+    image.path = found.path;
+    if (!found.guessed) return;
+    log_.note(
+        finding(Kind::guessed_file_name, Action::fixed, where,
+                fmt::format("there is no '{}'; it is taken to be {}", escaped(name), image.path.filename().string())));
+    if (!found.others.empty())
+      log_.note(finding(Kind::ambiguous_image, Action::none, where,
+                        fmt::format("{} answers to '{}' as well", found.others.front().string(), escaped(name))));
+  }
+
+  static bool same_content(const fs::path& a, const fs::path& b) {
+    std::error_code error;
+    if (fs::file_size(a, error) != fs::file_size(b, error) || error) return false;
+    return read_file(a, kMaxImageBytes) == read_file(b, kMaxImageBytes);
+  }
+
   void read_annotations() {
     const Json& annotations = array_of(document_, "annotations", file_);
-    std::unordered_map<int64_t, size_t> seen;
+    std::unordered_map<std::string, size_t> seen;
+    IdTypes types = image_types_;
     int64_t without_area = 0;
     for (size_t i = 0; i < annotations.size(); ++i) {
       const Json& entry = annotations[i];
       const std::string where = fmt::format("annotations[{}]", i);
-      if (const std::optional<int64_t> id = integer(member(entry, "id"))) {
-        if (const auto [first, fresh] = seen.emplace(*id, i); !fresh) {
-          log_.note(finding(Kind::duplicate_id, Action::none, where + ".id",
-                            fmt::format("id {} is that of annotations[{}] too; both are kept", *id, first->second)));
+      if (const std::optional<Id> id = id_of(member(entry, "id"))) {
+        if (const auto [first, fresh] = seen.emplace(id->text, i); !fresh) {
+          log_.note(
+              finding(Kind::duplicate_id, Action::none, where + ".id",
+                      fmt::format("id {} is that of annotations[{}] too; both are kept", id->text, first->second)));
         }
       }
-      const std::optional<int64_t> image_id = integer(member(entry, "image_id"));
-      const auto image = image_id ? index_.find(*image_id) : index_.end();
+      const std::optional<Id> image_id = id_of(member(entry, "image_id"));
+      const auto image = image_id ? index_.find(image_id->text) : index_.end();
+      if (image_id) types.add(*image_id);
       if (image == index_.end()) {
+        ++result_.refused_boxes;
+        // Nothing can be missed on a picture that is not there: "miss" drops it as well.
+        const BoxPolicy policy = box_policy(config_, reading_.evaluation);
         log_.judge(finding(Kind::bad_annotation, Action::object_dropped, where + ".image_id",
                            fmt::format("{} is not the id of any entry of `images`", spell(member(entry, "image_id")))),
-                   "bad_box", config_.bad_box);
+                   policy.key, policy.policy == "miss" ? "drop" : policy.policy);
         continue;
       }
-      const std::optional<int64_t> category_id = integer(member(entry, "category_id"));
-      const auto category = category_id ? categories_.names.find(*category_id) : categories_.names.end();
+      const std::optional<Id> category_id = id_of(member(entry, "category_id"));
+      const auto category = category_id && category_id->numeric ? categories_.names.find(number_of(*category_id))
+                                                                : categories_.names.end();
       if (category == categories_.names.end()) {
-        log_.judge(
-            finding(Kind::unknown_class, Action::object_dropped, where + ".category_id",
-                    fmt::format("{} is not the id of any entry of `categories`", spell(member(entry, "category_id")))),
-            "unknown_class", config_.unknown_class);
+        ++result_.refused_boxes;
+        log_.judge(finding(Kind::unknown_class, Action::object_dropped, where + ".category_id",
+                           fmt::format("{} is not the id of any entry of `categories` ({})",
+                                       spell(member(entry, "category_id")), known_categories())),
+                   "unknown_class", config_.unknown_class);
         continue;
       }
       without_area += !member(entry, "area").is_number();
       add_object(entry, category->second, images_[image->second], where + ".bbox");
     }
+    check_corners();
     if (without_area > 0) {
       log_.note(finding(Kind::bad_annotation, Action::fixed, "annotations[*].area",
                         fmt::format("{} annotations have no area; width * height of the box is used", without_area)));
     }
+    if (types.several() > 1) {
+      log_.note(finding(
+          Kind::id_type, Action::none, "images[*].id, annotations[*].image_id",
+          fmt::format("ids of images are of several types ({}): \"1\", 1 and 1.0 are taken as one", types.text())));
+    }
+  }
+
+  // Corners where COCO has width and height: most boxes then leave their pictures, and none does when read as corners.
+  void check_corners() {
+    int64_t boxes = 0, leaving = 0;
+    for (const RawImage& image : images_) {
+      if (image.width == 0) continue;
+      const auto width = static_cast<double>(image.width), height = static_cast<double>(image.height);
+      for (const RawObject& object : image.objects) {
+        if (object.unreadable || std::isnan(object.x2 + object.y2)) continue;
+        const double x2 = object.x2 - object.x1, y2 = object.y2 - object.y1;  // the file's third and fourth number
+        if (x2 <= object.x1 || y2 <= object.y1 || x2 > width || y2 > height) return;
+        ++boxes;
+        leaving += object.x2 > width || object.y2 > height;
+      }
+    }
+    constexpr int64_t kEnough = 4;
+    if (boxes < kEnough || 2 * leaving < boxes) return;
+    log_.note(
+        finding(Kind::outside_box, Action::none, "annotations[*].bbox",
+                fmt::format("{} of {} boxes leave their pictures, and all fit if they are x1, y1, x2, y2: COCO has "
+                            "x, y, width, height",
+                            leaving, boxes)));
+  }
+
+  // "1 cell, 2 nucleus, ..".
+  [[nodiscard]] std::string known_categories() const {
+    std::string text;
+    int shown = 0;
+    constexpr int kShown = 8;
+    for (const auto& [id, name] : categories_.names) {
+      if (shown++ == kShown) return text + ", ..";
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", id, name);
+    }
+    return text;
   }
 
   void add_object(const Json& entry, const std::string& class_name, RawImage& image, std::string where) {
     const Json& box = member(entry, "bbox");
+    RawObject object;
+    object.class_name = class_name;
+    object.where = std::move(where);
+    object.spelled = spell_box(box);
+    const Json& crowd = member(entry, "iscrowd");
+    const std::optional<bool> flag = crowd.is_null()            ? std::optional(false)
+                                     : crowd.is_boolean()       ? std::optional(crowd.get<bool>())
+                                     : crowd.is_string()        ? flag_of(crowd.get_ref<const std::string&>())
+                                     : crowd == 0 || crowd == 1 ? std::optional(crowd == 1)
+                                                                : std::nullopt;
+    if (!flag) {
+      log_.note(finding(Kind::bad_annotation, Action::none, object.where,
+                        fmt::format("iscrowd is {}, neither 0 nor 1: taken as 0", spell(crowd))));
+    }
+    object.crowd = flag.value_or(false);
+    if (const Json& area = member(entry, "area"); area.is_number()) object.area = area.get<double>();
     if (!box.is_array() || box.size() != 4) {
-      log_.judge(finding(Kind::bad_annotation, Action::object_dropped, std::move(where),
-                         fmt::format("{} is not [x, y, width, height]", spell(box))),
-                 "bad_box", config_.bad_box);
+      ++result_.refused_boxes;
+      object.unreadable =
+          judge_unreadable(reading_, finding(Kind::bad_annotation, Action::object_dropped, object.where,
+                                             fmt::format("{} is not [x, y, width, height]", object.spelled)));
+      if (object.unreadable) image.objects.push_back(std::move(object));
       return;
     }
     const auto side = [&](size_t i) {
       return box[i].is_number() ? box[i].get<double>() : std::numeric_limits<double>::quiet_NaN();
     };
-    RawObject object;
-    object.class_name = class_name;
+    for (const Json& value : box)
+      if (value.is_string() && spell_box(Json::array({value})).find('"') != std::string::npos)
+        object.hint = ": text in quotes where a number belongs";
+    object.unit = std::all_of(box.begin(), box.end(), [](const Json& value) {
+      return value.is_number() && value.get<double>() >= 0 && value.get<double>() <= 1;
+    });
     object.x1 = side(0);
     object.y1 = side(1);
     object.x2 = side(0) + side(2);
     object.y2 = side(1) + side(3);
-    object.spelled = spell(box);
-    const Json& crowd = member(entry, "iscrowd");
-    object.crowd = crowd.is_boolean() ? crowd.get<bool>() : integer(crowd).value_or(0) != 0;
-    if (const Json& area = member(entry, "area"); area.is_number()) object.area = area.get<double>();
-    object.where = std::move(where);
     image.objects.push_back(std::move(object));
   }
 
+  Reading& reading_;
   const DatasetConfig& config_;
   const std::string policy_;
   const fs::path& file_;
   const Json& document_;
   FindingLog& log_;
+  RawSplit result_;
   Categories categories_;
   std::vector<RawImage> images_;
-  std::vector<int64_t> ids_;                   // of images_
-  std::unordered_map<int64_t, size_t> index_;  // image id to its place in images_
+  std::vector<Id> ids_;  // of images_
+  IdTypes image_types_;
+  std::unordered_map<std::string, size_t> index_;  // image id to its place in images_
 };
 
 }  // namespace
 
-RawSplit read_coco(const DatasetConfig& config, Split split, FindingLog& log) {
-  const fs::path file = split_file(config, split);
+RawSplit read_coco(Reading& reading) {
+  const fs::path file = split_file(reading.config, reading.split);
   const Json document = parse(file, /*categories_only=*/false);
-  return CocoReader(config, split, file, document, log).read();
+  return CocoReader(reading, file, document).read();
 }
 
 std::vector<std::string> read_coco_classes(const fs::path& file) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// From what annotation files say to a dataset: images and boxes are checked, put right or dropped, and every case is
-// reported.
+// From what annotation files say to a dataset.
 #include "data/datasets/dataset.h"
 
 #include <fmt/format.h>
@@ -11,10 +10,10 @@
 #include <cmath>
 #include <set>
 #include <thread>
-#include <tuple>
 
 #include "data/datasets/annotations.h"
-#include "data/images/image.h"
+#include "data/datasets/did_you_mean.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -29,18 +28,23 @@ struct Probe {
   std::string error;
 };
 
-std::vector<Probe> probe_images(const std::vector<RawImage>& images, bool decode) {
+std::vector<Probe> probe_images(const std::vector<RawImage>& images, const ReadOptions& options) {
   std::vector<Probe> probes(images.size());
-  std::atomic<size_t> next{0};
+  std::atomic<size_t> next{0}, done{0};
   const auto work = [&] {
     for (size_t i = next++; i < images.size(); i = next++) {
-      if (!images[i].usable || images[i].path.empty()) continue;
-      try {
-        probes[i].info = read_image_info(images[i].path);
-        if (decode) static_cast<void>(read_image(images[i].path));
-      } catch (const std::exception& error) {
-        probes[i].error = error.what();
+      if (images[i].usable && !images[i].path.empty()) {
+        try {
+          if (options.decode)
+            static_cast<void>(read_image(images[i].path, false, probes[i].info));
+          else
+            probes[i].info = read_image_info(images[i].path);
+        } catch (const std::exception& error) {
+          probes[i].error = error.what();
+        }
       }
+      const size_t finished = ++done;
+      if (options.progress) options.progress(static_cast<int64_t>(finished), static_cast<int64_t>(images.size()));
     }
   };
   const size_t threads = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()), images.size() / 8 + 1);
@@ -51,142 +55,6 @@ std::vector<Probe> probe_images(const std::vector<RawImage>& images, bool decode
   return probes;
 }
 
-const char* extension_of(ImageFormat format) {
-  switch (format) {
-    case ImageFormat::jpeg:
-      return "JPEG";
-    case ImageFormat::png:
-      return "PNG";
-    case ImageFormat::bmp:
-      return "BMP";
-  }
-  return "";
-}
-
-class Checker {
- public:
-  Checker(const DatasetConfig& config, Split split, const std::vector<std::string>& classes, FindingLog& log)
-      : config_(config), policy_(bad_image_policy(config, split)), log_(log) {
-    for (size_t c = 0; c < classes.size(); ++c) labels_.emplace(classes[c], static_cast<int>(c));
-  }
-
-  // False: the image is dropped.
-  bool check_image(const RawImage& raw, const Probe& probe, ImageRecord& record) {
-    if (!raw.usable) return false;
-    if (raw.path.empty()) {
-      log_.judge({Kind::missing_image, Action::image_dropped, raw.annotation_file, raw.where,
-                  fmt::format("no image for id '{}' in {}", raw.id, image_folder(config_).string())},
-                 "bad_image", policy_);
-      return false;
-    }
-    const std::string file = raw.path.string();
-    if (!probe.error.empty()) {
-      std::string why = probe.error;
-      if (why.starts_with(file + ": ")) why.erase(0, file.size() + 2);
-      log_.judge({Kind::unreadable_image, Action::image_dropped, file, "", why}, "bad_image", policy_);
-      return false;
-    }
-    const ImageInfo& info = probe.info;
-    if (format_by_name(raw.path) != info.format) {
-      log_.note({Kind::wrong_extension, Action::none, file, "",
-                 fmt::format("holds a {}; it is read as that", extension_of(info.format))});
-    }
-    const bool apply = config_.exif == "apply", quarter_turn = info.exif_orientation >= 5;
-    if (info.exif_orientation != 1) {
-      log_.note({Kind::exif_rotation, apply ? Action::fixed : Action::none, file, "",
-                 fmt::format("EXIF orientation {}: {} (data.exif = {})", info.exif_orientation,
-                             apply ? "the pixels are turned upright" : "ignored, pixels as stored", config_.exif)});
-    }
-    record.id = raw.id;
-    record.path = raw.path;
-    record.width = apply && quarter_turn ? info.height : info.width;
-    record.height = apply && quarter_turn ? info.width : info.height;
-    if (raw.width != 0 && (raw.width != record.width || raw.height != record.height)) {
-      std::string message = fmt::format("annotated as {} x {}, but {} is {} x {}", raw.width, raw.height, file,
-                                        record.width, record.height);
-      if (quarter_turn && raw.width == record.height && raw.height == record.width) {
-        message += fmt::format("; the boxes were drawn with the EXIF orientation {}: set data.exif to '{}'",
-                               apply ? "ignored" : "applied", apply ? "ignore" : "apply");
-      }
-      const std::string& where = raw.size_where.empty() ? raw.where : raw.size_where;
-      log_.judge({Kind::size_mismatch, Action::image_dropped, raw.annotation_file, where, message}, "bad_image",
-                 policy_);
-      return false;
-    }
-    return true;
-  }
-
-  void check_objects(const RawImage& raw, ImageRecord& record) {
-    std::set<std::tuple<int, float, float, float, float>> seen;
-    for (const RawObject& object : raw.objects) {
-      const auto label = labels_.find(object.class_name);
-      if (label == labels_.end()) {
-        log_.judge({Kind::unknown_class, Action::object_dropped, raw.annotation_file, object.where,
-                    fmt::format("class '{}' is not in data.classes", object.class_name)},
-                   "unknown_class", config_.unknown_class);
-        continue;
-      }
-      Object out;
-      if (!check_box(raw, object, record, out.box)) continue;
-      out.label = label->second;
-      out.difficult = object.difficult;
-      out.crowd = object.crowd;
-      out.area = object.area.value_or(static_cast<double>(out.box.x2 - out.box.x1) * (out.box.y2 - out.box.y1));
-      if (!seen.insert({out.label, out.box.x1, out.box.y1, out.box.x2, out.box.y2}).second) {
-        log_.note({Kind::duplicate_box, Action::none, raw.annotation_file, object.where,
-                   fmt::format("'{}' {} is there already; both are kept", object.class_name, object.spelled)});
-      }
-      record.objects.push_back(out);
-    }
-  }
-
- private:
-  // Finite, right way round, inside the image, not empty; in this order. False: the object is dropped.
-  bool check_box(const RawImage& raw, const RawObject& object, const ImageRecord& record, Box& box) {
-    const std::string name = fmt::format("'{}' {}", object.class_name, object.spelled);
-    const auto drop = [&](Kind kind, const char* what) {
-      log_.judge({kind, Action::object_dropped, raw.annotation_file, object.where, name + what}, "bad_box",
-                 config_.bad_box);
-      return false;
-    };
-    double x1 = object.x1, y1 = object.y1, x2 = object.x2, y2 = object.y2;
-    if (!std::isfinite(x1) || !std::isfinite(y1) || !std::isfinite(x2) || !std::isfinite(y2)) {
-      return drop(Kind::not_finite, " has a coordinate that is not a finite number");
-    }
-    if (x1 > x2 || y1 > y2) {
-      log_.note(
-          {Kind::swapped_box, Action::fixed, raw.annotation_file, object.where, name + " has its corners swapped"});
-      if (x1 > x2) std::swap(x1, x2);
-      if (y1 > y2) std::swap(y1, y2);
-    }
-    if (x1 == x2 || y1 == y2)
-      return drop(Kind::empty_box, x1 == x2 && y1 == y2 ? " has no width and no height"
-                                   : x1 == x2           ? " has no width"
-                                                        : " has no height");
-    const double right = record.width - raw.inset, bottom = record.height - raw.inset;
-    if (x1 >= right || y1 >= bottom || x2 <= 0 || y2 <= 0) {
-      return drop(Kind::outside_box,
-                  fmt::format(" lies outside the image of {} x {}", record.width, record.height).c_str());
-    }
-    constexpr double kRounding = 1e-6;  // relative: x + width of decimal fractions misses the border by some last bits
-    const double slack_x = kRounding * record.width, slack_y = kRounding * record.height;
-    if (x1 < -slack_x || y1 < -slack_y || x2 > right + slack_x || y2 > bottom + slack_y) {
-      log_.note({Kind::outside_box, Action::clipped, raw.annotation_file, object.where,
-                 name + fmt::format(" leaves the image of {} x {}", record.width, record.height)});
-    }
-    box = {static_cast<float>(std::max(x1, 0.0)), static_cast<float>(std::max(y1, 0.0)),
-           static_cast<float>(std::min(x2, right)), static_cast<float>(std::min(y2, bottom))};
-    if (!(box.x1 < box.x2 && box.y1 < box.y2))
-      return drop(Kind::empty_box, " is thinner than single precision can tell");
-    return true;
-  }
-
-  const DatasetConfig& config_;
-  const std::string policy_;
-  FindingLog& log_;
-  std::map<std::string, int> labels_;
-};
-
 bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
 
 // The class list of a run. A COCO file of another split might lack a category, which would shift every label: the
@@ -196,6 +64,13 @@ std::vector<std::string> class_list(const DatasetConfig& config, Split split, co
   if (config.format == "voc") {
     throw std::runtime_error(fmt::format("data.classes is empty: a VOC data set needs its class list. {} names: [{}]",
                                          split_file(config, split).string(), fmt::join(raw.classes, ", ")));
+  }
+  if (config.format == "yolo") {
+    std::vector<std::string> classes = read_yolo_classes(config);
+    if (!classes.empty()) return classes;
+    throw std::runtime_error(fmt::format(
+        "data.classes is empty: a YOLO data set needs its class list, in the configuration or as `names` of {}",
+        (fs::path(config.root) / "data.yaml").string()));
   }
   if (split != Split::train && !config.train.empty()) {
     try {
@@ -210,15 +85,24 @@ std::vector<std::string> class_list(const DatasetConfig& config, Split split, co
 }
 
 void check_classes(const DatasetConfig& config, const std::vector<std::string>& classes) {
-  const std::set<std::string> known(classes.begin(), classes.end());
-  if (known.size() != classes.size())
-    throw std::runtime_error(fmt::format("data.classes names a class twice: [{}]", fmt::join(classes, ", ")));
+  std::set<std::string> known;
+  for (const std::string& name : classes) {
+    if (find_invalid_utf8(name) != std::string::npos)
+      throw std::runtime_error(
+          fmt::format("data.classes: '{}' is not UTF-8: save the file that has it as UTF-8", escaped(name)));
+    if (trim(name).empty()) throw std::runtime_error("data.classes: a name is empty");
+    if (escaped(name) != name)
+      throw std::runtime_error(fmt::format("data.classes: '{}' holds a control character", escaped(name)));
+    if (!known.insert(std::string(trim(name))).second)
+      throw std::runtime_error(
+          fmt::format("data.classes names '{}' twice: [{}]", trim(name), fmt::join(classes, ", ")));
+  }
   std::map<std::string, std::string> group_of;
   for (const auto& [group, members] : config.groups) {
     for (const std::string& name : members) {
-      if (!known.contains(name)) {
-        throw std::runtime_error(fmt::format("data.groups.{}: class '{}' is not among the classes [{}]", group, name,
-                                             fmt::join(classes, ", ")));
+      if (!known.contains(std::string(trim(name)))) {
+        throw std::runtime_error(fmt::format("data.groups.{}: class '{}' is not among the classes [{}]{}", group, name,
+                                             fmt::join(classes, ", "), did_you_mean(name, classes)));
       }
       if (const auto [other, fresh] = group_of.emplace(name, group); !fresh) {
         throw std::runtime_error(
@@ -231,36 +115,67 @@ void check_classes(const DatasetConfig& config, const std::vector<std::string>& 
 void note_unused_classes(const DatasetConfig& config, Split split, const RawSplit& raw,
                          const std::vector<std::string>& classes, FindingLog& log) {
   for (const std::string& name : classes) {
-    if (std::find(raw.classes.begin(), raw.classes.end(), name) != raw.classes.end()) continue;
+    const auto same = [&](const std::string& other) { return trim(other) == trim(name); };
+    if (std::any_of(raw.classes.begin(), raw.classes.end(), same)) continue;
     log.note({Kind::unknown_class, Action::none, split_file(config, split).string(), "",
-              fmt::format("class '{}' of data.classes {}; the file knows [{}]", name,
+              fmt::format("class '{}' of data.classes {}; the file knows [{}]{}", name,
                           config.format == "coco" ? "is not among the categories" : "has no object in this split",
-                          fmt::join(raw.classes, ", "))});
+                          escaped(fmt::format("{}", fmt::join(raw.classes, ", "))), did_you_mean(name, raw.classes))});
   }
+}
+
+// Fractions of the picture where the format has pixels, or the other way round: not one box would be where it should.
+void check_units(const Reading& reading, const RawSplit& raw, const fs::path& file) {
+  const bool fractions = reading.config.format == "yolo";
+  int64_t boxes = 0;
+  double largest = 0;
+  for (const RawImage& image : raw.images) {
+    for (const RawObject& object : image.objects) {
+      if (object.unreadable) continue;
+      if (object.unit == fractions) return;
+      ++boxes;
+      largest = std::max({largest, std::abs(object.x2 - object.x1), std::abs(object.y2 - object.y1)});
+    }
+  }
+  if (boxes == 0 || !(largest > 0)) return;
+  const std::string message =
+      fractions
+          ? fmt::format("all numbers of all {} boxes are beyond 1: pixels? YOLO wants fractions of the picture", boxes)
+          : fmt::format(
+                "all {} boxes lie within 0..1: normalised? {} wants pixels; multiply by the picture's width "
+                "and height",
+                boxes, reading.config.format == "coco" ? "COCO" : "VOC");
+  reading.log.judge({Kind::normalised_boxes, Action::fatal, file.string(), "", message}, "", kAlwaysError);
 }
 
 }  // namespace
 
-Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, bool decode) {
-  if (config.format != "voc" && config.format != "coco") {
-    throw std::runtime_error(fmt::format("data.format is '{}', expected voc or coco", config.format));
+Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, const ReadOptions& options) {
+  if (config.format != "voc" && config.format != "coco" && config.format != "yolo") {
+    throw std::runtime_error(fmt::format("data.format is '{}', expected voc, coco or yolo", config.format));
   }
-  RawSplit raw = config.format == "coco" ? read_coco(config, split, log) : read_voc(config, split, log);
+  const bool evaluation = options.evaluation || split != Split::train;
+  Reading reading{config, split, evaluation, log};
+  RawSplit raw = config.format == "coco"   ? read_coco(reading)
+                 : config.format == "yolo" ? read_yolo(reading)
+                                           : read_voc(reading);
   Dataset dataset;
   dataset.classes = class_list(config, split, raw);
   dataset.category_ids = raw.category_ids;
+  dataset.text_ids = raw.text_ids;
   dataset.groups = config.groups;
   check_classes(config, dataset.classes);
   note_unused_classes(config, split, raw, dataset.classes, log);
+  check_units(reading, raw, split_file(config, split));
 
-  const std::vector<Probe> probes = probe_images(raw.images, decode);
-  Checker checker(config, split, dataset.classes, log);
+  const std::vector<Probe> probes = probe_images(raw.images, options);
+  Checker checker(reading, options.limits, dataset.classes);
   for (size_t i = 0; i < raw.images.size(); ++i) {
     ImageRecord record;
-    if (!checker.check_image(raw.images[i], probes[i], record)) continue;
+    if (!checker.check_image(raw.images[i], probes[i].info, probes[i].error, record)) continue;
     checker.check_objects(raw.images[i], record);
     if (std::none_of(record.objects.begin(), record.objects.end(), is_target)) {
-      const bool drop = split == Split::train && config.filter_empty;
+      const bool drop = !evaluation && config.filter_empty;
       log.note({Kind::no_objects, drop ? Action::image_dropped : Action::none, raw.images[i].annotation_file,
                 raw.images[i].where,
                 fmt::format("image '{}' has no boxes to train on{}", record.id, drop ? " (data.filter_empty)" : "")});
@@ -268,12 +183,17 @@ Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, 
     }
     dataset.images.push_back(std::move(record));
   }
+  int64_t boxes = raw.refused_boxes;
+  for (const RawImage& image : raw.images) boxes += static_cast<int64_t>(image.objects.size());
+  log.stop_if_fatal(raw.images_listed, boxes);
+  dataset.summary = summarize(dataset, raw, log.findings(), evaluation);
   return dataset;
 }
 
-Dataset read_dataset(const DatasetConfig& config, Split split, std::vector<Finding>& findings, bool decode) {
+Dataset read_dataset(const DatasetConfig& config, Split split, std::vector<Finding>& findings,
+                     const ReadOptions& options) {
   FindingLog log(findings, FindingLog::OnError::raise);
-  return read_dataset(config, split, log, decode);
+  return read_dataset(config, split, log, options);
 }
 
 }  // namespace gradlibra

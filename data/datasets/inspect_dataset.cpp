@@ -68,11 +68,12 @@ Json to_json(const std::optional<Quantiles>& q) {
 
 class Inspection {
  public:
-  explicit Inspection(const DatasetConfig& config)
-      : config_(config), log_(report_.findings, FindingLog::OnError::collect) {}
+  Inspection(const DatasetConfig& config, const InspectOptions& options)
+      : config_(config), options_(options), log_(report_.findings, FindingLog::OnError::collect) {}
 
   DatasetReport run() {
-    if (config_.classes.empty()) find_classes();
+    classes_given_ = !config_.classes.empty();
+    if (!classes_given_) find_classes();
     for (const Split split : kSplits) {
       if (!split_name(config_, split).empty()) read(split);
     }
@@ -96,9 +97,11 @@ class Inspection {
     for (const Split split : kSplits) {
       if (split_name(config_, split).empty()) continue;
       try {
-        const RawSplit raw = config_.format == "coco" ? RawSplit{{}, read_coco_classes(split_file(config_, split))}
-                                                      : read_voc(config_, split, quiet);
-        for (const std::string& name : raw.classes) {
+        Reading reading{config_, split, false, quiet};
+        const std::vector<std::string> names = config_.format == "coco" ? read_coco_classes(split_file(config_, split))
+                                               : config_.format == "yolo" ? read_yolo_classes(config_)
+                                                                          : read_voc(reading).classes;
+        for (const std::string& name : names) {
           if (std::find(config_.classes.begin(), config_.classes.end(), name) == config_.classes.end())
             config_.classes.push_back(name);
         }
@@ -124,10 +127,21 @@ class Inspection {
                          other.split == Split::train ? ": results on it say nothing about images never seen" : "")});
         return;
       }
-      splits_.push_back({split, file, read_dataset(config_, split, log_, /*decode=*/true)});
+      FindingLog log(report_.findings, FindingLog::OnError::collect);  // counts its own
+      const ReadOptions options{.decode = true, .limits = options_.limits, .progress = {}};
+      splits_.push_back({split, file, read_dataset(config_, split, log, options)});
+      if (split == Split::train) check_trainable(splits_.back().dataset);
     } catch (const std::exception& error) {
       fatal(fmt::format("{} split", to_string(split)), error.what());
     }
+  }
+
+  // Every training would stop here.
+  void check_trainable(const Dataset& dataset) {
+    DatasetConfig asked = config_;
+    if (!classes_given_) asked.classes.clear();
+    const std::string problem = training_problem(asked, dataset, report_.findings);
+    if (!problem.empty()) log_.note({Kind::missing_class, Action::fatal, config_.root, "", problem});
   }
 
   void check_overlaps() {
@@ -162,11 +176,15 @@ class Inspection {
     };
     std::vector<fs::path> unused;
     std::error_code error;
-    for (fs::recursive_directory_iterator entry(image_folder(config_), error), end; !error && entry != end;
-         entry.increment(error)) {
-      if (format_by_name(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
+    std::set<fs::path> folders;
+    for (const SplitResult& result : splits_) folders.insert(image_folder(config_, result.split));
+    for (const fs::path& folder : folders) {
+      for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+        if (format_by_name(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
+      }
     }
     std::sort(unused.begin(), unused.end());
+    unused.erase(std::unique(unused.begin(), unused.end()), unused.end());
     for (const fs::path& file : unused) {
       const bool annotated =
           config_.format == "voc" && fs::exists(annotation_folder(config_) / (file.stem().string() + ".xml"), error);
@@ -345,17 +363,31 @@ class Inspection {
   }
 
   void write_findings(std::string& out) const {
+    for (const SplitResult& result : splits_)
+      out += fmt::format("{}: {}\n", to_string(result.split), result.dataset.summary.text());
     if (report_.findings.empty()) {
       out += "Findings: none\n";
       return;
     }
-    out += "Findings by kind and what is done (under policies of 'drop')\n";
+    out += "\nFindings by kind and what is done (fatal: training or an evaluation stops there)\n";
     for (const auto& [kind, actions] : finding_counts()) {
       for (const auto& [action, count] : actions) out += fmt::format("  {:<26} {:<16} {:>8}\n", kind, action, count);
     }
-    out += "\n";
-    for (const Finding& finding : report_.findings) {
-      out += fmt::format("  {} [{}, {}]\n", describe(finding), to_string(finding.kind), to_string(finding.action));
+    // Of each kind and action the first few, the worst first: thousands of one kind would hide the others.
+    std::map<std::pair<int, Kind>, std::vector<const Finding*>> groups;
+    for (const Finding& finding : report_.findings)
+      groups[{-static_cast<int>(finding.action), finding.kind}].push_back(&finding);
+    for (const auto& [key, alike] : groups) {
+      out += "\n";
+      size_t shown = 0;
+      for (const Finding* finding : alike) {
+        if (options_.shown > 0 && shown == static_cast<size_t>(options_.shown)) break;
+        out += fmt::format("  {} [{}, {}]\n", describe(*finding), to_string(finding->kind), to_string(finding->action));
+        ++shown;
+      }
+      if (shown < alike.size())
+        out += fmt::format("  and {} more [{}, {}]\n", alike.size() - shown, to_string(key.second),
+                           to_string(alike.front()->action));
     }
   }
 
@@ -371,8 +403,10 @@ class Inspection {
         const ClassCount& count = result.counts[c];
         classes[result.dataset.classes[c]] = {{"boxes", count.objects}, {"images", count.images}};
       }
-      json["splits"][to_string(result.split)] = {
-          {"file", result.file.string()}, {"images", result.dataset.images.size()}, {"classes", std::move(classes)}};
+      json["splits"][to_string(result.split)] = {{"file", result.file.string()},
+                                                 {"images", result.dataset.images.size()},
+                                                 {"summary", Json::parse(result.dataset.summary.json())},
+                                                 {"classes", std::move(classes)}};
     }
     Json sides = Json::object();
     for (size_t c = 0; c < config_.classes.size(); ++c)
@@ -399,6 +433,8 @@ class Inspection {
   }
 
   DatasetConfig config_;
+  InspectOptions options_;
+  bool classes_given_ = true;
   DatasetReport report_;
   FindingLog log_;
   std::vector<SplitResult> splits_;
@@ -406,6 +442,8 @@ class Inspection {
 
 }  // namespace
 
-DatasetReport inspect_dataset(const DatasetConfig& config) { return Inspection(config).run(); }
+DatasetReport inspect_dataset(const DatasetConfig& config, const InspectOptions& options) {
+  return Inspection(config, options).run();
+}
 
 }  // namespace gradlibra

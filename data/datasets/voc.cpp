@@ -10,7 +10,9 @@
 #include <string_view>
 
 #include "data/datasets/annotations.h"
+#include "data/datasets/did_you_mean.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -19,26 +21,49 @@ namespace fs = std::filesystem;
 using Kind = Finding::Kind;
 using Action = Finding::Action;
 
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\n\f\v";
-  const size_t first = text.find_first_not_of(kBlank);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kBlank) - first + 1);
-}
+// The entries of a split: name as its list has it, and where it stands.
+struct Entry {
+  std::string name, where;
+};
 
-// The lines of a split file: name and 1-based line number. Blank lines and a byte order mark are skipped.
-std::vector<std::pair<std::string, int>> read_list(const fs::path& file) {
+// The lines of a list. Blank lines and a byte order mark are skipped. Names are those of files, so any bytes but NUL.
+std::vector<Entry> read_list(const fs::path& file) {
   const std::string text = read_file(file, kMaxListBytes);
   std::string_view rest = text;
+  if (const std::string problem = encoding_problem(text.substr(0, 64)); problem.find("UTF-16") != std::string::npos)
+    throw std::runtime_error(file.string() + ": " + problem);
   if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);
-  std::vector<std::pair<std::string, int>> names;
+  std::vector<Entry> entries;
   for (int line = 1; !rest.empty(); ++line) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view name = trim(rest.substr(0, end));
-    if (!name.empty()) names.emplace_back(name, line);
+    if (!name.empty()) entries.push_back({std::string(name), fmt::format("line {}", line)});
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
-  return names;
+  return entries;
+}
+
+// What a split lists: the lines of its file, or all XML files of its folder.
+struct Listing {
+  fs::path file;  // for findings
+  fs::path annotations;
+  fs::path images;  // empty: data.image_dir
+  std::vector<Entry> entries;
+};
+Listing list_split(const DatasetConfig& config, Split split) {
+  Listing listing{split_file(config, split), annotation_folder(config), {}, {}};
+  if (!fs::is_directory(listing.file)) {
+    listing.entries = read_list(listing.file);
+    return listing;
+  }
+  listing.annotations = listing.file;
+  if (split_name(config, split) != "*") listing.images = listing.file;  // a folder per split holds its pictures, too
+  const auto is_xml = [](const fs::path& file) { return lower_case(file.extension().string()) == ".xml"; };
+  for (const std::string& file : files_below(listing.file, is_xml))
+    listing.entries.push_back({fs::path(file).replace_extension().string(), ""});
+  if (listing.entries.empty())
+    throw std::runtime_error(fmt::format("data.{}: {} holds no XML file", to_string(split), listing.file.string()));
+  return listing;
 }
 
 // A number as people write it; NaN for anything else.
@@ -54,8 +79,8 @@ double number(std::string_view text) {
 
 class AnnotationReader {
  public:
-  AnnotationReader(const DatasetConfig& config, FindingLog& log, RawImage& image, std::set<std::string>& names)
-      : config_(config), log_(log), image_(image), names_(names) {}
+  AnnotationReader(Reading& reading, RawImage& image, std::set<std::string>& names)
+      : reading_(reading), config_(reading.config), log_(reading.log), image_(image), names_(names) {}
 
   // False if the file cannot be used at all; `why` and `where` then say what to report.
   bool read(const std::string& text, std::string& where, std::string& why) {
@@ -67,19 +92,28 @@ class AnnotationReader {
       why = fmt::format("is not XML: {}", parsed.description());
       return false;
     }
-    const pugi::xml_node root = document.child("annotation");
+    const pugi::xml_node root = child(document, "annotation");
     if (!root) {
-      why = "has no <annotation> element";
+      const pugi::xml_node first = document.document_element();
+      why = fmt::format("has no <annotation> element{}", first ? fmt::format(", but <{}>", escaped(first.name())) : "");
       return false;
     }
-    file_name_ = trim(root.child_value("filename"));
-    read_size(root.child("size"));
+    file_name_ = trim(child(root, "filename").child_value());
+    read_size(child(root, "size"));
     int index = 0;
-    for (const pugi::xml_node object : root.children("object")) read_object(object, index++);
+    for (const pugi::xml_node node : root.children())
+      if (is(node, "object")) read_object(node, index++);
+    if (!other_case_.empty()) {
+      log_.note(
+          {Kind::tag_case, Action::none, image_.annotation_file, "",
+           fmt::format("has <{}> where VOC has <{}>: capitals are overlooked", other_case_, lower_case(other_case_))});
+    }
     return true;
   }
 
   [[nodiscard]] const std::string& file_name() const { return file_name_; }
+  // Objects that could not be read as such.
+  [[nodiscard]] int64_t refused() const { return refused_; }
 
  private:
   [[nodiscard]] std::ptrdiff_t line(std::ptrdiff_t offset) const {
@@ -87,8 +121,29 @@ class AnnotationReader {
     return 1 + std::count(text_->begin(), text_->begin() + end, '\n');
   }
 
+  // Whether a node is the element of that (small-letter) name, in whatever capitals.
+  bool is(const pugi::xml_node node, std::string_view name) {
+    if (node.type() != pugi::node_element) return false;
+    if (node.name() == name) return true;
+    if (lower_case(node.name()) != name) return false;
+    if (other_case_.empty()) other_case_ = node.name();
+    return true;
+  }
+  pugi::xml_node child(const pugi::xml_node parent, const char* name) {
+    if (const pugi::xml_node exact = parent.child(name)) return exact;
+    for (const pugi::xml_node node : parent.children())
+      if (is(node, name)) return node;
+    return {};
+  }
+  // A number as text stands in an element; attributes (<bndbox xmin="3" ..>) are what some writers have instead.
+  std::string_view text_of(const pugi::xml_node parent, const char* name) {
+    if (const pugi::xml_node node = child(parent, name)) return trim(node.child_value());
+    return trim(parent.attribute(name).value());
+  }
+
   void read_size(const pugi::xml_node size) {
-    const double width = number(size.child_value("width")), height = number(size.child_value("height"));
+    const std::string_view width_text = text_of(size, "width"), height_text = text_of(size, "height");
+    const double width = number(width_text), height = number(height_text);
     if (width >= 1 && height >= 1 && width <= kMaxSide && height <= kMaxSide) {
       image_.width = static_cast<int64_t>(width);
       image_.height = static_cast<int64_t>(height);
@@ -97,34 +152,39 @@ class AnnotationReader {
     }
     log_.note({Kind::bad_annotation, Action::none, image_.annotation_file,
                size ? fmt::format("line {}", line(size.offset_debug())) : "",
-               size ? fmt::format("<size> is {} x {}: the image's own size is used", trim(size.child_value("width")),
-                                  trim(size.child_value("height")))
+               size ? fmt::format("<size> is {} x {}: the image's own size is used", width_text, height_text)
                     : "has no <size>: the image's own size is used"});
   }
 
   void read_object(const pugi::xml_node node, int index) {
     RawObject object;
     object.where = fmt::format("line {} (object {})", line(node.offset_debug()), index);
-    object.class_name = trim(node.child_value("name"));
-    object.difficult = number(node.child_value("difficult")) == 1;
-    const pugi::xml_node box = node.child("bndbox");
+    object.class_name = trim(child(node, "name").child_value());
+    object.difficult = read_flag(node, "difficult", object.where);
+    const pugi::xml_node box = child(node, "bndbox");
     if (!box || object.class_name.empty()) {
-      log_.judge({Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
-                  box ? "object without a <name>" : fmt::format("object '{}' without a <bndbox>", object.class_name)},
-                 "bad_box", config_.bad_box);
+      const Finding finding{
+          Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
+          box ? "object without a <name>" : fmt::format("object '{}' without a <bndbox>", object.class_name)};
+      ++refused_;
+      object.unreadable = judge_unreadable(reading_, finding) && !object.class_name.empty();
+      if (object.unreadable) image_.objects.push_back(std::move(object));
       return;
     }
     names_.insert(object.class_name);
     object.where = fmt::format("line {} (object {})", line(box.offset_debug()), index);
     const char* keys[4] = {"xmin", "ymin", "xmax", "ymax"};
     double side[4];
+    object.unit = true;
     for (int i = 0; i < 4; ++i) {
-      const std::string_view text = trim(box.child_value(keys[i]));
-      object.spelled += fmt::format("{}{}", i ? ", " : "(", text.empty() ? "missing" : text);
+      const std::string_view text = text_of(box, keys[i]);
+      object.spelled += fmt::format("{}{}", i ? ", " : "(", text.empty() ? "missing" : escaped(text));
       side[i] = number(text);
+      object.unit = object.unit && side[i] >= 0 && side[i] <= 1;
+      if (text.find(',') != std::string_view::npos) object.hint = ": a decimal comma? write 12.5 for 12,5";
     }
     object.spelled += ")";
-    if (config_.voc_one_based) {
+    if (config_.voc_one_based && !object.unit) {
       if (side[0] == 0 || side[1] == 0) {
         log_.note({Kind::zero_based, Action::clipped, image_.annotation_file, object.where,
                    fmt::format("'{}' {} has a coordinate 0 although voc_one_based is true: if all files count from 0, "
@@ -143,61 +203,128 @@ class AnnotationReader {
     image_.objects.push_back(std::move(object));
   }
 
+  bool read_flag(const pugi::xml_node node, const char* name, const std::string& where) {
+    const std::string_view text = text_of(node, name);
+    const std::optional<bool> flag = flag_of(text);
+    if (!flag) {
+      log_.note({Kind::bad_annotation, Action::none, image_.annotation_file, where,
+                 fmt::format("<{}> is '{}', neither 0 nor 1: taken as 0", name, escaped(text))});
+    }
+    return flag.value_or(false);
+  }
+
   static constexpr double kMaxSide = 1e9;
+  Reading& reading_;
   const DatasetConfig& config_;
   FindingLog& log_;
   RawImage& image_;
   std::set<std::string>& names_;
   const std::string* text_ = nullptr;
   std::string file_name_;
+  std::string other_case_;  // the first tag that is written in other capitals
+  int64_t refused_ = 0;
 };
+
+// What a name without annotation may be: a list of another kind, or other capitals.
+std::string why_missing(const std::string& name, const fs::path& file) {
+  std::error_code error;
+  if (name.find('\0') != std::string::npos) return "; the name holds a NUL byte";
+  if (!fs::is_directory(file.parent_path(), error)) return "; there is no such folder: is data.annotation_dir right?";
+  if (format_by_name(name) && fs::exists(fs::path(file).replace_extension().replace_extension(".xml"), error))
+    return "; VOC lists have names without extension";
+  if (const size_t blank = name.find_first_of(" \t"); blank != std::string::npos) {
+    if (fs::exists(file.parent_path() / (name.substr(0, blank) + ".xml"), error))
+      return "; the list has a second column: is it that of one class?";
+  }
+  for (fs::directory_iterator entry(file.parent_path(), error), end; !error && entry != end; entry.increment(error)) {
+    const std::string other = entry->path().filename().string();
+    if (lower_case(other) == lower_case(file.filename().string()))
+      return fmt::format("; there is '{}', in other capitals", escaped(other));
+  }
+  return "";
+}
+
+// The picture of an annotation: by the name in the split; where several files answer to that, the one that <filename>
+// names; and by <filename> alone where none does.
+void find_picture(Reading& reading, const fs::path& folder, const std::string& name, const std::string& file_name,
+                  RawImage& image) {
+  FindingLog& log = reading.log;
+  const std::string& file = image.annotation_file;
+  image.image_name = name;
+  const std::vector<fs::path> candidates = reading.finder.of_stem(folder, name);
+  if (!candidates.empty()) {
+    image.path = reading.finder.find(folder, name).path;
+    const fs::path named = fs::path(file_name).filename();
+    const auto chosen = std::find_if(candidates.begin(), candidates.end(),
+                                     [&](const fs::path& candidate) { return candidate.filename() == named; });
+    if (chosen != candidates.end()) image.path = *chosen;
+    if (candidates.size() > 1) {
+      std::string all;
+      for (const fs::path& candidate : candidates)
+        all += fmt::format("{}{}", all.empty() ? "" : ", ", escaped(candidate.filename().string()));
+      log.note({Kind::ambiguous_image, Action::none, file, "",
+                fmt::format("several pictures answer to '{}' ({}): {} is used{}", image.id, all,
+                            escaped(image.path.filename().string()),
+                            chosen != candidates.end() ? ", which <filename> names" : ", for <filename> names none")});
+    }
+    const std::string stem = format_by_name(named) ? named.stem().string() : named.string();
+    if (!stem.empty() && chosen == candidates.end() && stem != fs::path(name).filename().string()) {
+      log.note({Kind::file_name_mismatch, Action::none, file, "",
+                fmt::format("<filename> is '{}', but the split lists '{}': {} is used", escaped(file_name), image.id,
+                            escaped(image.path.filename().string()))});
+    }
+    return;
+  }
+  if (file_name.empty()) return;
+  image.path = reading.finder.find(folder, file_name).path;
+  if (image.path.empty()) return;
+  log.note({Kind::guessed_file_name, Action::fixed, file, "",
+            fmt::format("no image '{}.*'; <filename> leads to {}", image.id, escaped(image.path.string()))});
+}
 
 }  // namespace
 
-RawSplit read_voc(const DatasetConfig& config, Split split, FindingLog& log) {
+RawSplit read_voc(Reading& reading) {
   RawSplit result;
-  const fs::path list = split_file(config, split);
-  const std::string policy = bad_image_policy(config, split);
+  FindingLog& log = reading.log;
+  const Listing listing = list_split(reading.config, reading.split);
+  const fs::path images = listing.images.empty() ? image_folder(reading.config, reading.split) : listing.images;
+  const std::string policy = bad_image_policy(reading.config, reading.evaluation);
   std::set<std::string> seen, names;
-  for (const auto& [name, line] : read_list(list)) {
-    const std::string listed = fmt::format("line {}", line);
+  for (const auto& [name, where] : listing.entries) {
     if (!seen.insert(name).second) {
-      log.note({Kind::duplicate_id, Action::image_dropped, list.string(), listed,
-                fmt::format("'{}' is listed twice; it counts once", name)});
+      log.note({Kind::duplicate_id, Action::image_dropped, listing.file.string(), where,
+                fmt::format("'{}' is listed twice; it counts once", escaped(name))});
       continue;
     }
+    ++result.images_listed;
     RawImage image;
-    image.id = name;
-    const fs::path file = annotation_folder(config) / (name + ".xml");
+    image.id = escaped(name);  // goes into JSON and file names
+    const fs::path file = listing.annotations / (name + ".xml");
     image.annotation_file = file.string();
-    AnnotationReader reader(config, log, image, names);
-    if (std::error_code status; !fs::exists(file, status)) {
-      log.judge({Kind::missing_annotation, Action::image_dropped, list.string(), listed,
-                 fmt::format("'{}' has no annotation {}", name, file.string())},
+    AnnotationReader reader(reading, image, names);
+    std::error_code status;
+    if (name.find('\0') != std::string::npos || !fs::exists(file, status)) {
+      log.judge({Kind::missing_annotation, Action::image_dropped, listing.file.string(), where,
+                 fmt::format("'{}' has no annotation {}{}", image.id, escaped(file.string()), why_missing(name, file))},
                 "bad_image", policy);
       image.usable = false;
     } else {
-      std::string text, where, why;
+      std::string text, place, why;
       try {
         text = read_file(file, kMaxXmlBytes);
       } catch (const std::runtime_error& error) {
         why = error.what();
       }
-      image.usable = why.empty() && reader.read(text, where, why);
+      image.usable = why.empty() && reader.read(text, place, why);
       if (!image.usable)
-        log.judge({Kind::bad_annotation, Action::image_dropped, file.string(), where, why}, "bad_image", policy);
+        log.judge({Kind::bad_annotation, Action::image_dropped, file.string(), place, why}, "bad_image", policy);
     }
+    result.refused_boxes += reader.refused();
     if (image.usable) {
-      bool guessed = false;
-      image.path =
-          find_image(image_folder(config), name, guessed);  // the split names files without extension: no finding
-      if (image.path.empty() && !reader.file_name().empty()) {
-        image.path = find_image(image_folder(config), reader.file_name(), guessed);
-        if (!image.path.empty()) {
-          log.note({Kind::guessed_file_name, Action::fixed, file.string(), "",
-                    fmt::format("no image '{}.*'; <filename> leads to {}", name, image.path.string())});
-        }
-      }
+      find_picture(reading, images, name, reader.file_name(), image);
+      if (image.path.empty() && !listing.images.empty())
+        find_picture(reading, image_folder(reading.config, reading.split), name, reader.file_name(), image);
     }
     result.images.push_back(std::move(image));
   }

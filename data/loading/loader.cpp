@@ -14,6 +14,7 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <set>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -85,9 +86,16 @@ void LoaderConfig::describe(ConfigVisitor& v) {
   v.field("max_boxes", max_boxes, "room for boxes per image (an image with more is an error)");
   v.field("flip_horizontal", flip_horizontal, "training: mirror left-right with probability 1/2");
   v.field("flip_vertical", flip_vertical, "training: mirror top-bottom with probability 1/2");
+  v.section("augment", augment, "random sizes and colours, for training alone; all off");
+  v.section("sampling", sampling, "which images an epoch shows how often");
   v.field("turns", turns, "training: turn by 0, 90, 180 or 270 degrees (0 or 180 where height and width differ)");
   v.field("workers", workers, "decoding threads");
   v.field("cache_mb", cache_mb, "MB of decoded images kept in memory");
+}
+
+InputLimits input_limits(const LoaderConfig& config) {
+  const bool fixed = config.resize == "none";
+  return {fixed ? config.width : 0, fixed ? config.height : 0, config.max_boxes};
 }
 
 struct Loader::Impl {
@@ -97,6 +105,7 @@ struct Loader::Impl {
         config(config_),
         apply_exif(files.exif == "apply"),
         training(mode_ == LoaderMode::train),
+        may_skip(training && files.bad_image == "drop"),
         rank(rank_),
         world_size(world_size_),
         seed(start.seed),
@@ -105,6 +114,11 @@ struct Loader::Impl {
     images = static_cast<int64_t>(dataset.images.size());
     global_batch = static_cast<int64_t>(config.batch_size) * world_size;
     if (training && images == 0) throw std::invalid_argument("loader: the training split has no images");
+    if (training) {
+      config.augment.check();
+      sampler = std::make_unique<Sampler>(dataset, config.sampling, seed);
+      images = sampler->epoch_length();
+    }
     batches = count_batches();
     if (start.epoch < 0 || start.batch < 0 || start.batch > batches) {
       throw std::invalid_argument(
@@ -190,7 +204,7 @@ struct Loader::Impl {
   [[nodiscard]] std::shared_ptr<const std::vector<int64_t>> order_of(int64_t epoch) {
     const std::lock_guard lock(order_mutex);
     auto& order = orders[epoch];
-    if (!order) order = std::make_shared<const std::vector<int64_t>>(epoch_order(images, seed, epoch));
+    if (!order) order = std::make_shared<const std::vector<int64_t>>(sampler->order(epoch));
     std::shared_ptr<const std::vector<int64_t>> result = order;
     while (orders.size() > 3) orders.erase(orders.begin());
     return result;
@@ -211,6 +225,7 @@ struct Loader::Impl {
     batch.indices.resize(n);
     batch.scale_x.resize(n);
     batch.scale_y.resize(n);
+    batch.skipped.clear();
   }
 
   // Batch t of the run, t = epoch * batches + batch of the epoch.
@@ -222,16 +237,66 @@ struct Loader::Impl {
     resize_batch(batch, n);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t position = first + i;  // in the epoch; beyond its end it starts again
-      const int64_t index = training ? (*order)[position % images] : position;
+      int64_t index = position;
+      std::shared_ptr<const Picture> source =
+          training ? readable(*order, position, index, batch.skipped) : picture(position);
+      Crop crop;
+      const Crop* cropped = nullptr;
+      if (training && config.augment.geometric()) {
+        crop = random_crop(config.augment, seed, epoch, position, source->image.width, source->image.height,
+                           config.width, config.height);
+        cropped = &crop;
+      }
+      if (training && (cropped || config.augment.colours())) {
+        auto changed = std::make_shared<Picture>(
+            Picture{cropped ? cut(source->image, crop) : source->image, source->scale_x, source->scale_y});
+        if (config.augment.colours()) apply(random_colours(config.augment, seed, epoch, position), changed->image);
+        source = changed;
+      }
       const int32_t orientation = training ? random_orientation(choices, seed, epoch, position) : 0;
-      fill(batch, i, index, orientation);
+      fill(batch, i, index, *source, cropped, orientation);
     }
   }
 
-  void fill(Batch& batch, int64_t i, int64_t index, int32_t orientation) {
+  // The picture at a position of the epoch; where it cannot be read and may be skipped, the next one in order.
+  [[nodiscard]] std::shared_ptr<const Picture> readable(const std::vector<int64_t>& order, int64_t position,
+                                                        int64_t& index, std::vector<std::string>& skipped) {
+    const auto length = static_cast<int64_t>(order.size());
+    std::string first;
+    for (int64_t k = 0; k < length; ++k) {
+      index = order[static_cast<size_t>((position + k) % length)];
+      if (known_bad(index)) continue;
+      try {
+        return picture(index);
+      } catch (const std::exception& error) {
+        if (!may_skip) throw;
+        if (first.empty()) first = error.what();
+        if (note_bad(index, error.what())) skipped.emplace_back(error.what());
+      }
+    }
+    throw std::runtime_error("loader: not one image of the training split can be read; the last: " + first);
+  }
+  [[nodiscard]] bool known_bad(int64_t index) {
+    const std::lock_guard lock(bad_mutex);
+    return bad.contains(index);
+  }
+  // True: it was not known to be bad.
+  bool note_bad(int64_t index, const char* why) {
+    const std::lock_guard lock(bad_mutex);
+    if (!bad.insert(index).second) return false;
+    const auto all = static_cast<int64_t>(dataset.images.size());
+    const auto count = static_cast<int64_t>(bad.size()), most = std::max<int64_t>(5, all / 100);
+    if (count > most)
+      throw std::runtime_error(fmt::format(
+          "{} of {} training images cannot be read any more, which is too many to go on without them; the last: {}",
+          count, all, why));
+    return true;
+  }
+
+  // `cropped` is the section that was cut out, if any.
+  void fill(Batch& batch, int64_t i, int64_t index, const Picture& source, const Crop* cropped, int32_t orientation) {
     const ImageRecord& record = dataset.images[index];
-    const std::shared_ptr<const Picture> source = picture(index);
-    const Image& image = source->image;
+    const Image& image = source.image;
     const int64_t row_bytes = batch.W * 3, content_bytes = static_cast<int64_t>(image.width) * 3;
     uint8_t* out = batch.images.data() + i * batch.H * row_bytes;
     for (int64_t y = 0; y < image.height; ++y) {
@@ -244,10 +309,14 @@ struct Loader::Impl {
     int32_t count = 0;
     for (const Object& object : record.objects) {
       if (object.difficult || object.crowd) continue;
-      const Box scaled{std::clamp(object.box.x1 * source->scale_x, 0.f, width),
-                       std::clamp(object.box.y1 * source->scale_y, 0.f, height),
-                       std::clamp(object.box.x2 * source->scale_x, 0.f, width),
-                       std::clamp(object.box.y2 * source->scale_y, 0.f, height)};
+      Box scaled{object.box.x1 * source.scale_x, object.box.y1 * source.scale_y, object.box.x2 * source.scale_x,
+                 object.box.y2 * source.scale_y};
+      if (cropped) {
+        if (!move_box(scaled, *cropped, config.augment.min_visible)) continue;
+      } else {
+        scaled = {std::clamp(scaled.x1, 0.f, width), std::clamp(scaled.y1, 0.f, height),
+                  std::clamp(scaled.x2, 0.f, width), std::clamp(scaled.y2, 0.f, height)};
+      }
       const Box box = orient_box(scaled, orientation, width, height);
       const int64_t slot = i * batch.max_boxes + count++;
       float* sides = &batch.gt_boxes[slot * 4];
@@ -263,8 +332,8 @@ struct Loader::Impl {
     batch.sizes[2 * i + 1] = image.width;
     batch.ids[i] = record.id;
     batch.indices[i] = index;
-    batch.scale_x[i] = source->scale_x;
-    batch.scale_y[i] = source->scale_y;
+    batch.scale_x[i] = source.scale_x;
+    batch.scale_y[i] = source.scale_y;
   }
 
   void work() {
@@ -320,11 +389,15 @@ struct Loader::Impl {
 
   const Dataset& dataset;
   const LoaderConfig config;
-  const bool apply_exif, training;
+  const bool apply_exif, training, may_skip;
   const int rank, world_size;
   const uint64_t seed;
   OrientationChoices choices;
-  int64_t images = 0, global_batch = 0, batches = 0, first_epoch = 0;
+  std::unique_ptr<Sampler> sampler;  // training
+  std::mutex bad_mutex;
+  std::set<int64_t> bad;  // images that could not be read
+  int64_t images = 0;     // that an epoch shows
+  int64_t global_batch = 0, batches = 0, first_epoch = 0;
   int64_t ahead = 0;  // batches that may be in work or ready
 
   PictureCache cache;

@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "data/datasets/dataset.h"
+#include "data/loading/augment_pixels.h"
+#include "data/loading/sampling.h"
 #include "runtime/base/config.h"
 
 namespace gradlibra {
@@ -18,11 +20,16 @@ struct LoaderConfig {
   int height = 512, width = 512;  // network input; both multiples of 32
   std::string resize = "none";    // none (smaller images are padded, larger ones an error) | fit (keep ratio) | stretch
   int max_boxes = 512;            // padded ground truth per image; an image with more is an error
+  AugmentConfig augment;          // training only
+  SamplingConfig sampling;        // training only
   bool flip_horizontal = true, flip_vertical = true, turns = true;  // training only; turns: 90 degrees
   int workers = 1;                                                  // decoding threads
   int64_t cache_mb = 1024;                                          // decoded images kept in memory
   void describe(ConfigVisitor& v);
 };
+
+// What a loader of this configuration could not take of a data set, for read_dataset().
+[[nodiscard]] InputLimits input_limits(const LoaderConfig& config);
 
 // Host memory of one batch. N images of H x W.
 struct Batch {
@@ -37,6 +44,7 @@ struct Batch {
   std::vector<std::string> ids;         // (N) image ids
   std::vector<int64_t> indices;         // (N) into Dataset::images
   std::vector<float> scale_x, scale_y;  // (N) network pixels per original pixel
+  std::vector<std::string> skipped;     // what was wrong with images that others stand in for, each once in a run
 };
 
 // Where an epoch stands; the order of images and every random choice follow from it and the dataset alone.
@@ -46,8 +54,10 @@ struct LoaderState {
   int64_t batch = 0;  // batches already taken from this epoch
 };
 
-// Training: every epoch shuffles all images (seed, epoch), the last batch is filled by repeating from the epoch's
-// start; random flips and turns per (seed, epoch, position), never depending on worker timing. Difficult and crowd
+// Training: every epoch shuffles its images (seed, epoch; loading/sampling.h), the last batch is filled by repeating
+// from the epoch's start; random flips, turns, sections and colours per (seed, epoch, position), never depending on
+// worker timing. Where data.bad_image is `drop`, an image that cannot be read gives its place to the next in the order,
+// up to 1 % of the images (at least 5): with more, next() throws. Difficult and crowd
 // objects are not training targets. Turns need height == width or else only 180 degrees are used. Every rank has the
 // same number of batches: rank r takes the r-th slice of each run of batch_size * world_size positions.
 // Evaluation: each image once, in order, no augmentation; the last batch may be short (N smaller, never 0). Ranks are

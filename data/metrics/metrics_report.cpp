@@ -153,6 +153,7 @@ std::string metrics_json(const Dataset& dataset, const VocResult& voc, const Coc
     json["groups"]["AP_" + short_name(group)] = json_of(find(voc.group_ap, group));
     json["groups"]["mR_" + short_name(group)] = json_of(find(voc.group_recall, group));
   }
+  json["data"] = nlohmann::ordered_json::parse(dataset.summary.json());
   json["coco"] = {{"AP", json_of(if_any(coco.ap))},
                   {"AP50", json_of(if_any(coco.ap50))},
                   {"AP75", json_of(if_any(coco.ap75))},

@@ -100,11 +100,11 @@ TEST_F(Inspect, DataFindsEveryPlantedDefect) {
   expect("outside_box", "object_dropped", "boxes.xml", "line 33");
   expect("outside_box", "clipped", "boxes.xml", "line 41");
   expect("not_finite", "object_dropped", "boxes.xml", "line 49");
-  expect("unknown_class", "object_dropped", "stranger.xml", "line 1");
-  expect("missing_image", "image_dropped", "gone.xml", "");
-  expect("size_mismatch", "image_dropped", "size.xml", "line 3");
+  expect("unknown_class", "fatal", "stranger.xml", "line 1");
+  expect("missing_image", "fatal", "gone.xml", "");
+  expect("size_mismatch", "fatal", "size.xml", "line 3");
   expect("duplicate_id", "image_dropped", "train.txt", "line 8");
-  expect("unreadable_image", "image_dropped", "cut.jpg", "");
+  expect("unreadable_image", "fatal", "cut.jpg", "");
   expect("exif_rotation", "none", "turned.jpg", "");
   expect("unused_image", "none", "unlisted.png", "");
   EXPECT_EQ(report.at("finding_counts").at("unused_image").at("none"), 1);  // what was dropped has a reason of its own

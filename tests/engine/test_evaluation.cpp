@@ -139,8 +139,8 @@ TEST(CocoResults, AreWhatToolsExpect) {
   const Detections detections{
       {{{1.5f, 2, 11.5f, 22}, 1, 0.25}, {{0, 0, 1, 1}, 0, 0.125}}, {{{3, 4, 5, 8}, 0, 0.5}}, {}};
   EXPECT_EQ(Json::parse(coco_results_json(dataset, detections)), Json::parse(R"([
-    {"image_id": 12, "category_id": 1, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25, "category": "b"},
-    {"image_id": 12, "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.125, "category": "a"},
+    {"image_id": "12", "category_id": 1, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25, "category": "b"},
+    {"image_id": "12", "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.125, "category": "a"},
     {"image_id": "slide_7", "category_id": 0, "bbox": [3.0, 4.0, 2.0, 4.0], "score": 0.5, "category": "a"}])"));
   EXPECT_EQ(Json::parse(coco_results_json(dataset, Detections(3))), Json::array());
 }
@@ -152,10 +152,18 @@ TEST(CocoResults, KeepTheFilesIds) {
   dataset.category_ids = {{"a", 7}, {"b", 900}};
   dataset.images = {{"007", "x/007.png", 64, 64, {}}, {"0", "x/0.png", 64, 64, {}}};
   const Json results = Json::parse(coco_results_json(dataset, {{{{0, 0, 2, 2}, 1, 0.5}}, {{{0, 0, 2, 2}, 0, 0.5}}}));
-  EXPECT_EQ(results[0]["image_id"], "007");
+  EXPECT_EQ(results[0]["image_id"], "007") << "all ids of a file are of one type";
   EXPECT_EQ(results[0]["category_id"], 900);
-  EXPECT_EQ(results[1]["image_id"], 0);
+  EXPECT_EQ(results[1]["image_id"], "0");
   EXPECT_EQ(results[1]["category_id"], 7);
+  dataset.images[0].id = "-17";
+  const Detections same(2, {{{0, 0, 2, 2}, 1, 0.5}});
+  EXPECT_EQ(Json::parse(coco_results_json(dataset, same))[0]["image_id"], -17);
+  dataset.text_ids = true;  // the annotation file has them in quotes
+  EXPECT_EQ(Json::parse(coco_results_json(dataset, same))[0]["image_id"], "-17");
+  // Whatever bytes come, what was computed is written.
+  dataset.classes[1] = "Zelle \xe9";
+  EXPECT_EQ(Json::parse(coco_results_json(dataset, same)).size(), 2u);
 }
 
 // Detections that are the ground truth score 1, whatever the categories' ids and the order of the entries in the file.

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "data/loading/augment.h"
 #include "runtime/training/weights.h"
 #include "tests/engine/tiny_experiment.h"
 
@@ -387,12 +388,26 @@ TEST_F(TrainerTest, MemoryDoesNotGrow) {
     EXPECT_EQ(lines[i].at("memory_mb"), lines[9].at("memory_mb")) << "step " << i + 1;
 }
 
+TEST_F(TrainerTest, ThereIsSomethingToTrainOn) {
+  for (int i = 0; i < 3; ++i) {
+    TinyImage image = tiny_image(i);
+    image.objects.clear();
+    put_tiny(folder_ / "empty", image);
+  }
+  const ExperimentConfig c = tiny_config(folder_ / "empty");
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "empty")); }), "no box to train on");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "empty/checkpoints"));
+}
+
 TEST_F(TrainerTest, ImagesWithoutBoxesTrain) {
-  for (const int with_boxes : {0, 1}) {  // all batches empty; three of four batches empty
+  for (const int with_boxes : {0, 1}) {  // all batches of the four steps empty; three of four batches empty
     const auto root = folder_ / fmt::format("sparse{}", with_boxes);
-    for (int i = 0; i < 7; ++i) {
+    const int images = with_boxes == 0 ? 20 : 7;
+    // A box there must be: where none is wanted, on the image that comes last.
+    const auto last = epoch_order(images, static_cast<uint64_t>(TrainConfig{}.seed), 0).back();
+    for (int i = 0; i < images; ++i) {
       TinyImage image = tiny_image(i);
-      if (i >= with_boxes) image.objects.clear();
+      if (i != (with_boxes == 0 ? last : 0)) image.objects.clear();
       put_tiny(root, image);
     }
     for (const char* loss : {"cross_entropy", "focal", "grad_libra"}) {

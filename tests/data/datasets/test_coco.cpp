@@ -133,7 +133,7 @@ TEST(Coco, EachDefectHasItsFindingAndPath) {
   const TemporaryFolder folder;
   put_images(folder, {"a.png", "b.png"});
   const DatasetConfig config = coco_config(folder, R"({
-    "categories": [{"id": 1, "name": "x"}, {"id": 1, "name": "again"}, {"id": "2", "name": "y"}, {"id": 3, "name": "x"}],
+    "categories": [{"id": 1, "name": "x"}, {"id": 1, "name": "again"}, {"id": "two", "name": "y"}, {"id": 3, "name": "x"}],
     "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30},
                {"id": 1, "file_name": "b.png", "width": 40, "height": 30},
                {"id": 2, "file_name": "a.png", "width": 40, "height": 30},

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MIT
+// Sections and colours: what they do to pixels and boxes, and that they are off by default.
+#include "data/loading/augment_pixels.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "data/loading/loader.h"
+#include "tests/data/data_files.h"
+
+namespace gradlibra {
+namespace {
+
+TEST(AugmentPixels, NothingByDefault) {
+  const AugmentConfig config;
+  EXPECT_FALSE(config.geometric());
+  EXPECT_FALSE(config.colours());
+  Image image = gradient_image(17, 9);
+  const Image before = image;
+  apply(random_colours(config, 1, 2, 3), image);
+  EXPECT_EQ(image.pixels, before.pixels);
+}
+
+TEST(AugmentPixels, CropsStayInsideAndMoveBoxesWithThePixels) {
+  const AugmentConfig config{.scale_min = 0.5, .scale_max = 2};
+  Image image = plain_image(40, 30, {0, 0, 0});
+  for (int y = 8; y < 20; ++y)
+    for (int x = 10; x < 26; ++x) image.at(x, y)[0] = 255;
+  double smallest = 9, largest = 0;
+  for (int64_t position = 0; position < 200; ++position) {
+    const Crop crop = random_crop(config, 3, 1, position, 40, 30, 48, 32);
+    ASSERT_GE(crop.x, 0);
+    ASSERT_LE(crop.x + crop.width, crop.full_width);
+    ASSERT_LE(crop.y + crop.height, crop.full_height);
+    ASSERT_LE(crop.width, 48);
+    ASSERT_LE(crop.height, 32);
+    smallest = std::min(smallest, crop.scale_x);
+    largest = std::max(largest, crop.scale_x);
+    const Image section = cut(image, crop);
+    ASSERT_EQ(section.width, crop.width);
+    Box box{10, 8, 26, 20};
+    if (!move_box(box, crop, 0.3)) continue;
+    ASSERT_GE(box.x1, 0);
+    ASSERT_LE(box.x2, crop.width);
+    // The middle of the moved box is red, and so far outside it nothing is.
+    const auto red = [&](double x, double y) {
+      return section.at(std::min(section.width - 1, static_cast<int>(x)),
+                        std::min(section.height - 1, static_cast<int>(y)))[0];
+    };
+    EXPECT_GT(red((box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2), 200);
+    if (box.x1 > 3) {
+      EXPECT_LT(red(box.x1 - 3, (box.y1 + box.y2) / 2), 60);
+    }
+    if (box.x2 < static_cast<float>(crop.width - 3)) {
+      EXPECT_LT(red(box.x2 + 3, (box.y1 + box.y2) / 2), 60);
+    }
+  }
+  EXPECT_LT(smallest, 0.6);
+  EXPECT_GT(largest, 1.7);
+  const Crop crop{
+      .scale_x = 1, .scale_y = 1, .full_width = 40, .full_height = 30, .x = 20, .y = 0, .width = 20, .height = 30};
+  Box box{10, 0, 30, 10};
+  EXPECT_TRUE(move_box(box, crop, 0.5));
+  EXPECT_EQ(box, (Box{0, 0, 10, 10}));
+  box = {10, 0, 30, 10};
+  EXPECT_FALSE(move_box(box, crop, 0.51));
+  box = {0, 0, 20, 10};
+  EXPECT_FALSE(move_box(box, crop, 0));
+}
+
+TEST(AugmentPixels, ColoursByHand) {
+  const auto changed = [](const ColourChange& change, Color from) {
+    Image image = plain_image(1, 1, from);
+    apply(change, image);
+    return std::array<int, 3>{image.pixels[0], image.pixels[1], image.pixels[2]};
+  };
+  // Without saturation every channel is the luma.
+  ColourChange grey = random_colours({}, 1, 1, 1);
+  grey.matrix = {0.299f, 0.587f, 0.114f, 0.299f, 0.587f, 0.114f, 0.299f, 0.587f, 0.114f};
+  EXPECT_EQ(changed(grey, {200, 100, 50}), (std::array<int, 3>{124, 124, 124}));
+  // Brightness and contrast clip.
+  ColourChange bright = random_colours({}, 1, 1, 1);
+  bright.offset = {100, 0, -100};
+  EXPECT_EQ(changed(bright, {200, 100, 50}), (std::array<int, 3>{255, 100, 0}));
+}
+
+TEST(AugmentPixels, StainsChangeDensitiesAndLeaveWhiteNearlyWhite) {
+  const AugmentConfig config{.stain = 0.2};
+  double moved = 0;
+  for (int64_t position = 0; position < 50; ++position) {
+    Image image = plain_image(2, 1, {150, 90, 170});
+    image.at(1, 0)[0] = image.at(1, 0)[1] = image.at(1, 0)[2] = 255;
+    apply(random_colours(config, 9, 0, position), image);
+    moved = std::max<double>(moved, std::abs(image.pixels[0] - 150));
+    for (size_t c = 3; c < 6; ++c) EXPECT_GT(image.pixels[c], 215) << position;  // 0.04 of each stain at most
+    Image again = plain_image(1, 1, {150, 90, 170});
+    apply(random_colours(config, 9, 0, position), again);
+    EXPECT_TRUE(std::equal(again.pixels.begin(), again.pixels.end(), image.pixels.begin()));
+  }
+  EXPECT_GT(moved, 10);
+  // Without jitter the way to densities and back is exact.
+  ColourChange same = random_colours({.stain = 1e-9}, 1, 1, 1);
+  Image all = gradient_image(256, 4);
+  const Image before = all;
+  apply(same, all);
+  for (size_t i = 0; i < all.pixels.size(); ++i) ASSERT_NEAR(all.pixels[i], before.pixels[i], 1) << i;
+}
+
+TEST(AugmentPixels, ValuesOutOfRangeAreRefused) {
+  for (AugmentConfig config :
+       {AugmentConfig{.scale_min = 0}, AugmentConfig{.scale_min = 1.5}, AugmentConfig{.scale_max = std::nan("")},
+        AugmentConfig{.brightness = 2}, AugmentConfig{.hue = -0.1}, AugmentConfig{.stain = 0.6},
+        AugmentConfig{.min_visible = 1.5}})
+    EXPECT_THROW(config.check(), std::invalid_argument);
+}
+
+// The loader with all of it: the same batches from the same seed however many threads, boxes inside the picture.
+TEST(AugmentPixels, TheLoaderStaysReproducible) {
+  const TemporaryFolder folder;
+  for (const char* id : {"a", "b", "c"})
+    put_voc(folder, id, {{"cell", "5", "5", "19", "19"}, {"nucleus", "21", "6", "33", "25"}});
+  const DatasetConfig files = voc_config(folder);
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(files, Split::train, findings);
+  LoaderConfig config;
+  config.batch_size = 2;
+  config.height = config.width = 64;
+  config.max_boxes = 4;
+  config.augment = {.scale_min = 0.7,
+                    .scale_max = 2.5,
+                    .brightness = 0.2,
+                    .contrast = 0.2,
+                    .saturation = 0.3,
+                    .hue = 0.05,
+                    .stain = 0.1};
+  config.sampling.by = "class";
+  std::vector<std::vector<uint8_t>> first;
+  for (const int workers : {1, 3}) {
+    config.workers = workers;
+    Loader loader(dataset, config, files, LoaderMode::train, {.seed = 4});
+    Batch batch;
+    for (size_t step = 0; step < 6; ++step) {
+      ASSERT_TRUE(loader.next(batch));
+      if (workers == 1)
+        first.push_back(batch.images);
+      else
+        EXPECT_EQ(batch.images, first[step]);
+      for (int64_t i = 0; i < batch.N; ++i) {
+        for (int64_t m = 0; m < batch.gt_counts[static_cast<size_t>(i)]; ++m) {
+          const float* box = &batch.gt_boxes[static_cast<size_t>((i * 4 + m) * 4)];
+          EXPECT_GE(box[0], 0);
+          EXPECT_LT(box[0], box[2]);
+          EXPECT_LE(box[2], 64);
+          EXPECT_LE(box[3], 64);
+        }
+      }
+    }
+  }
+  config.augment.hue = 3;
+  EXPECT_THROW(Loader(dataset, config, files, LoaderMode::train, {.seed = 4}), std::invalid_argument);
+}
+
+// Under data.bad_image = drop an image that went bad since it was checked is left out, named once, and bounded.
+TEST(AugmentPixels, AnImageThatWentBadIsSkippedNamedAndBounded) {
+  const TemporaryFolder folder;
+  for (int i = 0; i < 12; ++i) put_voc(folder, "image" + std::to_string(i), {{"cell", "5", "5", "19", "19"}});
+  DatasetConfig files = voc_config(folder, {"cell"});
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(files, Split::train, findings, true);
+  LoaderConfig config;
+  config.batch_size = 4;
+  config.height = config.width = 64;
+  config.cache_mb = 0;
+  put(folder / "JPEGImages/image3.png", "gone bad");
+  Batch batch;
+  {
+    Loader loader(dataset, config, files, LoaderMode::train, {.seed = 4});
+    std::vector<std::string> skipped;
+    for (int step = 0; step < 6; ++step) {
+      ASSERT_TRUE(loader.next(batch));
+      for (const std::string& id : batch.ids) EXPECT_NE(id, "image3");
+      skipped.insert(skipped.end(), batch.skipped.begin(), batch.skipped.end());
+    }
+    ASSERT_EQ(skipped.size(), 1u);
+    EXPECT_HAS(skipped[0], "image3.png");
+  }
+  const auto all_steps = [&] {
+    Loader loader(dataset, config, files, LoaderMode::train, {.seed = 4});
+    for (int step = 0; step < 6; ++step) loader.next(batch);
+  };
+  files.bad_image = "error";
+  EXPECT_HAS(message_of(all_steps), "image3.png");
+  files.bad_image = "drop";
+  for (int i = 3; i < 9; ++i) put(folder / ("JPEGImages/image" + std::to_string(i) + ".png"), "gone bad");
+  EXPECT_HAS(message_of(all_steps), "6 of 12 training images cannot be read any more");
+}
+
+}  // namespace
+}  // namespace gradlibra
