@@ -15,7 +15,7 @@ namespace gradlibra {
 //  1. per level: (cell, class) entries with score > threshold (as float32), by score descending (ties: lower
 //     cell * C + class), the first nms_pre of them;
 //  2. boxes clipped; those without area dropped unless keep_empty_boxes;
-//  3. greedy suppression per class on unshifted boxes; the first max_per_image by score.
+//  3. greedy suppression per class on unshifted boxes; the first max_per_image by score (0 or less: all).
 // All of it on the context's device: nothing but the detections comes to the host, in one copy.
 [[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Tensor& scores,
                                                                     const Tensor& boxes,
