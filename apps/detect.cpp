@@ -59,9 +59,12 @@ int main(int argc, char** argv) {
   std::string checkpoint, input, output;
   double min_score = 0.3;
   int limit = 0;
-  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
+  app.add_option("--checkpoint", checkpoint,
+                 "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
       ->required()
       ->type_name("PATH");
+  app.add_option("--config", common.config, "experiment file (YAML) instead of the configuration in the checkpoint")
+      ->type_name("FILE");
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
   app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
@@ -82,9 +85,8 @@ int main(int argc, char** argv) {
       throw std::invalid_argument(
           "--output is the folder of the images, which could overwrite them; name another folder");
     const std::unique_ptr<Context> context = open_device(common);
-    std::string used;
-    const SafetensorsFile file = open_checkpoint(checkpoint, used);
-    LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
+    const LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
+    fmt::print("{}\n", describe(loaded));
     const bool apply_exif = loaded.config.data.exif == "apply";
     int64_t bad = 0;
     std::vector<std::filesystem::path> files = images_of(input);
