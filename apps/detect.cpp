@@ -45,9 +45,12 @@ int main(int argc, char** argv) {
   double min_score = 0.3;
   int limit = 0;
   bool recursive = false;
-  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
+  app.add_option("--checkpoint", checkpoint,
+                 "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
       ->required()
       ->type_name("PATH");
+  app.add_option("--config", common.config, "experiment file (YAML) instead of the configuration in the checkpoint")
+      ->type_name("FILE");
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
   app.add_flag("--recursive", recursive, "also the images in all folders below --input");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
@@ -69,9 +72,8 @@ int main(int argc, char** argv) {
       throw std::invalid_argument(
           "--output is the folder of the images, which could overwrite them; name another folder");
     const std::unique_ptr<Context> context = open_device(common);
-    std::string used;
-    const SafetensorsFile file = open_checkpoint(checkpoint, used);
-    LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
+    const LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
+    fmt::print("{}\n", describe(loaded));
     const bool apply_exif = loaded.config.data.exif == "apply";
     int64_t bad = 0;
     ImageFolder found_images = list_images(input, recursive);

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 #include "engine/checkpoint.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
@@ -19,13 +21,22 @@ int main(int argc, char** argv) {
       "evaluate"};
   CommonOptions common;
   std::string checkpoint, split_name = "test", output;
-  app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
+  app.add_option("--checkpoint", checkpoint,
+                 "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
       ->required()
       ->type_name("PATH");
+  app.add_option("--config", common.config, "experiment file (YAML) instead of the configuration in the checkpoint")
+      ->type_name("FILE");
   app.add_option("--split", split_name, "train, val or test")
       ->check(CLI::IsMember({"train", "val", "test"}))
       ->capture_default_str();
   app.add_option("--output", output, "folder for metrics.json, metrics.txt and detections.json")->type_name("DIR");
+  VocOptions voc_options;
+  CocoOptions coco_options;
+  app.add_flag("--float-thresholds", voc_options.float_thresholds,
+               "11-point AP at multiples of 0.1 in floating point, as some other evaluators have it");
+  app.add_flag("--annotated-area", coco_options.annotated_area,
+               "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   int pictures = 0;
   app.add_option("--pictures", pictures, "also draw the detections on the first so many images into --output/pictures")
       ->type_name("N")
@@ -37,28 +48,29 @@ int main(int argc, char** argv) {
   app.footer("Example:\n  evaluate --checkpoint out/mine --split test --output out/mine/test --pictures 20");
   return run_program(app, argc, argv, [&] {
     const std::unique_ptr<Context> context = open_device(common);
-    std::string used;
-    const SafetensorsFile file = open_checkpoint(checkpoint, used);
-    LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
+    LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
     // The classes are the detector's, whatever the data set's own list says.
     loaded.config.data.classes = loaded.classes;
     if (loaded.config.data.groups.empty()) loaded.config.data.groups = loaded.groups;
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
     const Dataset dataset =
         read_evaluation_split(loaded.config, split, [](const std::string& line) { fmt::print("{}\n", line); });
-    fmt::print("{} (step {}) on {} images of the {} split\n", used, loaded.step, dataset.images.size(), split_name);
+    fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     const Detections detections =
         detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {
           if (terminal) fmt::print(stderr, "\r{}/{} images{}", done, total, done == total ? "\n" : "");
         });
-    const VocResult voc = voc_metrics(dataset, detections);
-    const CocoResult coco = coco_metrics(dataset, detections);
-    const std::string table = metrics_table(dataset, voc, coco);
+    const VocResult voc = voc_metrics(dataset, detections, voc_options);
+    const CocoResult coco = coco_metrics(dataset, detections, coco_options);
+    const std::string table =
+        metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, loaded.config.model.test);
     fmt::print("{}", table);
     if (!output.empty()) {
       const std::filesystem::path folder = output;
-      write_file(folder / "metrics.json", metrics_json(dataset, voc, coco));
+      auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
+      json["images_at_max_per_image"] = images_at_cap(detections, loaded.config.model.test);
+      write_file(folder / "metrics.json", json.dump(2) + "\n");
       write_file(folder / "metrics.txt", table);
       write_file(folder / "detections.json", coco_results_json(dataset, detections));
       if (pictures > 0) std::filesystem::create_directories(folder / "pictures");

@@ -5,6 +5,7 @@
 #include "data/datasets/split_dataset.h"
 #include "data/images/image.h"
 #include "engine/batches.h"
+#include "engine/builder.h"
 #include "engine/checkpoint.h"
 #include "engine/costs.h"
 #include "engine/program.h"
@@ -71,13 +72,29 @@ int inspect_split(const CommonOptions& common, const DivideOptions& options, con
   return kSuccess;
 }
 
-int inspect_model(const CommonOptions& common, bool json) {
-  const ExperimentConfig config = read_experiment(common);
+int inspect_model(const CLI::App& app, const CommonOptions& common, const std::string& weights, bool json) {
   Context context(1);
-  const Detector detector(context, config.model, class_count(config));
-  const auto costs = json ? costs_json : costs_table;
-  fmt::print("{}", costs(detector, config.loader.height, config.loader.width));
-  return kSuccess;
+  const auto print = [&](const Detector& detector, const ExperimentConfig& config) {
+    const auto costs = json ? costs_json : costs_table;
+    fmt::print("{}", costs(detector, config.loader.height, config.loader.width));
+    return kSuccess;
+  };
+  if (weights.empty()) {
+    const ExperimentConfig config = read_experiment(common);
+    return print(*build_detector(context, config, unknown_classes(class_count(config))), config);
+  }
+  OpenedCheckpoint opened = open_checkpoint(weights);
+  if (!is_checkpoint(opened.file) && scope_of(opened.file) == WeightScope::backbone) {
+    ExperimentConfig config = read_experiment(common);
+    config.train.pretrained = weights;
+    const auto detector = build_detector(context, config, unknown_classes(class_count(config)));
+    const std::string fitted = load_pretrained(*detector, config.train);
+    if (!json) fmt::print("{}\n", fitted);
+    return print(*detector, config);
+  }
+  const LoadedDetector loaded = open_detector(context, app, std::move(opened), common);
+  if (!json) fmt::print("{}\nclasses: {}\n{}\n", describe(loaded), fmt::join(loaded.classes, ", "), loaded.weights);
+  return print(*loaded.detector, loaded.config);
 }
 
 int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
@@ -86,17 +103,13 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
   const std::unique_ptr<Context> context = open_device(common);
   std::vector<Finding> findings;
   const Dataset dataset = read_dataset(config.data, Split::train, findings);
-  context->configure(config.runtime);
-  Detector detector(*context, config.model, class_info(dataset));
-  detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
-  const std::string source = weights.empty() ? config.train.pretrained : weights;
-  if (!source.empty()) {
-    const SafetensorsFile file = read_safetensors(source);
-    fmt::print("weights: {}\n{}", source,
-               load_weights(detector.parameters(), file, source, scope_of(file)).to_string());
-  }
+  TrainConfig train = config.train;
+  if (!weights.empty()) train.pretrained = weights;
+  const Training training = build_training(*context, config, class_info(dataset), [&](Detector& detector) {
+    if (!train.pretrained.empty()) fmt::print("{}\n", load_pretrained(detector, train));
+  });
   const SafetensorsFile step =
-      dump_step(detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
+      dump_step(*training.detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
   write_safetensors(output, step);
@@ -153,6 +166,11 @@ int main(int argc, char** argv) {
   CLI::App* model = app.add_subcommand("model", "parameters and multiply-adds of every part");
   add_config_options(*model, common, false);
   model->add_flag("--json", json, "as JSON");
+  std::string model_weights;
+  model
+      ->add_option("--weights", model_weights,
+                   "a checkpoint, a training's --work-dir, or converted weights (with --config): does it fit?")
+      ->type_name("PATH");
 
   std::string weights, batch_path, step_output;
   std::vector<std::string> ids;
@@ -182,7 +200,7 @@ int main(int argc, char** argv) {
     if (*config) return inspect_config(common);
     if (*data) return inspect_data(common, data_output, pictures, shown);
     if (*split) return inspect_split(common, division, split_output);
-    if (*model) return inspect_model(common, json);
+    if (*model) return inspect_model(app, common, model_weights, json);
     if (*device) {
       fmt::print("{}\n", open_device(common)->device_name());
       return int{kSuccess};

@@ -2,30 +2,71 @@
 // train: a detector from a configuration file, with checkpoints to continue from.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstring>
 
 #include "engine/program.h"
+#include "engine/signals.h"
 #include "engine/trainer.h"
 
 using namespace gradlibra;
 
+namespace {
+
+// `--resume key.path=value`: the value is an override and no folder. The flag moves to the end, where nothing follows.
+void keep_overrides_from_resume(int argc, char** argv) {
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::strcmp(argv[i], "--resume") != 0) continue;
+    if (std::strchr(argv[i + 1], '=') == nullptr || argv[i + 1][0] == '-' || std::filesystem::exists(argv[i + 1]))
+      return;
+    std::rotate(argv + i, argv + i + 1, argv + argc);
+    return;
+  }
+}
+
+// Where a run without --config has its configuration from: the folder itself, as its last start left it, or its newest
+// checkpoint.
+ExperimentConfig config_of(const std::filesystem::path& folder, const CommonOptions& common) {
+  if (!std::filesystem::is_directory(folder))
+    throw std::invalid_argument(folder.string() + ": no such folder; nothing to resume");
+  ExperimentConfig config;
+  if (std::filesystem::exists(folder / "config.yaml")) {
+    ConfigSource(folder / "config.yaml", common.overrides).read_into(config);
+    return config;
+  }
+  if (!std::filesystem::exists(folder / "checkpoints"))
+    throw std::invalid_argument(folder.string() +
+                                ": holds no training (neither config.yaml nor checkpoints); nothing to resume");
+  const OpenedCheckpoint newest = open_checkpoint(folder);
+  return stored_config(newest.file, newest.name, common.overrides);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
   CLI::App app{
       "Trains a detector. Progress goes to the terminal and to log.jsonl; checkpoints, the resolved configuration and "
-      "the log lie in "
-      "--work-dir. Ctrl-C or SIGTERM ends after the running step with a checkpoint; --resume continues bit for bit.\n"
-      "Exit codes: 0 finished (or SIGTERM/SIGUSR1 with a checkpoint), 1 failure, 2 wrong command line or "
-      "configuration, 3 non-finite "
-      "loss, 130 Ctrl-C with a checkpoint.",
+      "the log lie in --work-dir. Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 end after the running step with a "
+      "checkpoint, a second one at once; --resume continues bit for bit.\n"
+      "Exit codes: 0 finished (or a signal but Ctrl-C, with a checkpoint; only a finished run leaves the file "
+      "`finished`), 1 failure, 2 wrong command line or configuration, 3 non-finite loss, 130 Ctrl-C with a checkpoint.",
       "train"};
   CommonOptions common;
   Trainer::Options options;
-  std::string work_dir;
-  add_config_options(app, common, true);
-  app.add_option("--work-dir", work_dir, "folder for everything this run writes")->required()->type_name("DIR");
-  app.add_flag("--resume", options.resume,
-               "continue from the newest checkpoint in --work-dir (start if there is none)");
+  std::string work_dir, resume;
+  add_config_options(app, common, false);
+  app.add_option("--work-dir", work_dir, "folder for everything this run writes")->type_name("DIR");
+  CLI::Option* resumes =
+      app.add_option("--resume", resume,
+                     "continue the training in DIR, or in --work-dir, from its newest checkpoint. Needs no --config; "
+                     "with --config and --work-dir it starts if there is nothing to continue")
+          ->expected(0, 1)
+          ->type_name("[DIR]");
+  app.add_flag("--changed-data", options.changed_data,
+               "resume though the training data are not those of the checkpoint");
   app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N");
   bool no_graph = false;
   std::string profile;
@@ -36,10 +77,21 @@ int main(int argc, char** argv) {
       ->type_name("A:B");
   add_device_options(app, common);
   app.footer(
-      "Example:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
-      "schedule.epochs=20");
+      "Examples:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
+      "schedule.epochs=20\n  train --resume out/mine");
+  keep_overrides_from_resume(argc, argv);
   return run_program(app, argc, argv, [&] {
-    ExperimentConfig config = read_experiment(common);
+    options.resume = resumes->count() > 0;
+    if (!resume.empty() && !work_dir.empty() &&
+        std::filesystem::weakly_canonical(resume) != std::filesystem::weakly_canonical(work_dir))
+      throw std::invalid_argument("--resume " + resume + " and --work-dir " + work_dir + " are two folders; name one");
+    if (work_dir.empty()) work_dir = resume;
+    if (work_dir.empty()) throw std::invalid_argument("--work-dir is required, or --resume with a folder");
+    if (common.config.empty() && !options.resume)
+      throw std::invalid_argument("--config is required to start a training (--resume continues one without)");
+    if (!resume.empty() && !std::filesystem::is_directory(resume))
+      throw std::invalid_argument(resume + ": no such folder; nothing to resume");
+    ExperimentConfig config = common.config.empty() ? config_of(work_dir, common) : read_experiment(common);
     if (no_graph) config.runtime.cuda_graph = false;
     if (!profile.empty()) options.profile_steps = parse_step_range(profile);
     const std::unique_ptr<Context> context = open_device(common);
@@ -49,7 +101,7 @@ int main(int argc, char** argv) {
     Trainer trainer(*context, alone, config, options);
     const Trainer::Outcome outcome = trainer.run();
     if (outcome == Trainer::Outcome::finished)
-      fmt::print("finished: {} steps, checkpoints in {}/checkpoints\n", trainer.step(), work_dir);
+      std::puts(fmt::format("finished: {} steps, checkpoints in {}/checkpoints", trainer.step(), work_dir).c_str());
     return outcome == Trainer::Outcome::stopped && options.signal->load() == SIGINT ? kInterrupted : kSuccess;
   });
 }

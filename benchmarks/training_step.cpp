@@ -9,6 +9,7 @@
 
 #include "benchmarks/measure.h"
 #include "engine/batches.h"
+#include "engine/builder.h"
 #include "engine/train_step.h"
 #include "runtime/base/random.h"
 #include "runtime/device/profiling.h"
@@ -68,12 +69,10 @@ double training_flops(const Detector& detector, int64_t N, int64_t height, int64
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
                                       const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
-  context.configure(config.runtime);
-  Detector detector(context, config.model, classes);
-  detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
-  Optimizer optimizer(detector.parameters(), config.optimizer);
+  const Training training = build_training(context, config, unknown_classes(classes));
+  Detector& detector = *training.detector;
   SingleProcess alone;
-  TrainStep train_step(detector, optimizer, alone, {.graph = config.runtime.cuda_graph});
+  TrainStep train_step(detector, *training.optimizer, alone, {.graph = config.runtime.cuda_graph});
   std::unique_ptr<Loader> loader;
   Batch batch;
   if (dataset != nullptr) {

@@ -2,9 +2,15 @@
 #include "engine/checkpoint.h"
 
 #include <fmt/format.h>
+
+#include <bit>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "engine/builder.h"
+#include "runtime/base/random.h"
 #include "runtime/training/checkpoint_store.h"
+#include "runtime/training/weight_average.h"
 #include "runtime/training/weights.h"
 
 namespace gradlibra {
@@ -21,19 +27,55 @@ const std::string& metadata(const SafetensorsFile& file, const std::string& name
   return found->second;
 }
 
-int64_t number(const SafetensorsFile& file, const std::string& name, const char* key) {
+template <class Number>
+Number number(const SafetensorsFile& file, const std::string& name, const char* key) {
   const std::string& text = metadata(file, name, key);
-  try {
-    size_t used = 0;
-    const long long value = std::stoll(text, &used);
-    if (used == text.size()) return value;
-  } catch (const std::logic_error&) {
-    // One message for all that is not a number.
-  }
-  throw std::runtime_error(fmt::format("{}: '{}' is '{}', not a whole number", name, key, text));
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size()) return value;
+  throw std::runtime_error(fmt::format("{}: '{}' is '{}', not a number of its kind", name, key, text));
+}
+
+// Absent from checkpoints of older programs.
+template <class Number>
+Number number_or(const SafetensorsFile& file, const std::string& name, const char* key, Number otherwise) {
+  return file.metadata.contains(key) ? number<Number>(file, name, key) : otherwise;
+}
+
+void require_same_data(const SafetensorsFile& file, const std::string& name, const Dataset& dataset) {
+  const auto stored = file.metadata.find("data");
+  if (stored == file.metadata.end()) return;  // of an older program
+  const json then = json::parse(stored->second, nullptr, /*allow_exceptions=*/false);
+  const DataMark now = mark_of(dataset);
+  if (then.value("hash", std::string()) == now.hash) return;
+  throw std::runtime_error(fmt::format(
+      "{}: the training data have changed since: {} images with {} boxes then, {} with {} now{}. Put them back, or add "
+      "--changed-data to go on with what is there now, or choose another --work-dir",
+      name, then.value("images", int64_t{0}), then.value("boxes", int64_t{0}), now.images, now.boxes,
+      then.value("images", int64_t{0}) == now.images && then.value("boxes", int64_t{0}) == now.boxes
+          ? ", with other ids, boxes or labels"
+          : ""));
 }
 
 }  // namespace
+
+DataMark mark_of(const Dataset& dataset) {
+  DataMark mark{.images = static_cast<int64_t>(dataset.images.size())};
+  uint64_t hash = 0;
+  const auto add = [&](uint64_t word) { hash = mix_bits(hash + mix_bits(word + 0x9e3779b97f4a7c15ULL)); };
+  for (const ImageRecord& image : dataset.images) {
+    add(hash_name(image.id.data(), image.id.size()));
+    add(static_cast<uint64_t>(image.width) << 32 | static_cast<uint32_t>(image.height));
+    add(image.objects.size());
+    for (const Object& o : image.objects) {
+      for (const float side : {o.box.x1, o.box.y1, o.box.x2, o.box.y2}) add(std::bit_cast<uint32_t>(side));
+      add(static_cast<uint64_t>(o.label) << 2 | (o.difficult ? 2U : 0U) | (o.crowd ? 1U : 0U));
+      mark.boxes += !o.difficult && !o.crowd;
+    }
+  }
+  mark.hash = fmt::format("{:016x}", hash);
+  return mark;
+}
 
 SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config, const Dataset& dataset,
                                 const TrainState& state) {
@@ -41,20 +83,29 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
   save_weights(detector.parameters(), file);
   save_velocities(detector.parameters(), file);
   save_state(detector.context(), detector.state(), file);
+  const DataMark mark = mark_of(dataset);
+  const Validations& v = state.validations;
   file.metadata = {{"format", "gradlibra checkpoint 1"},
                    {"version", GRADLIBRA_VERSION},
                    {"step", std::to_string(state.step)},
                    {"epoch", std::to_string(state.loader.epoch)},
                    {"batch", std::to_string(state.loader.batch)},
                    {"seed", std::to_string(state.loader.seed)},
+                   {"validated_epochs", std::to_string(v.epochs)},
+                   {"validations_without_gain", std::to_string(v.without_gain)},
                    {"classes", json(dataset.classes).dump()},
                    {"groups", json(dataset.groups).dump()},
+                   {"data", json{{"images", mark.images}, {"boxes", mark.boxes}, {"hash", mark.hash}}.dump()},
                    {"config", to_yaml(config)}};
+  if (v.best_map) {
+    file.metadata["best_map50"] = fmt::format("{}", *v.best_map);  // reads back exactly
+    file.metadata["best_step"] = std::to_string(v.best_step);
+  }
   return file;
 }
 
 TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector,
-                              const Dataset& dataset) {
+                              const Dataset& dataset, bool changed_data) {
   const json classes = json::parse(metadata(file, name, "classes"));
   if (classes != json(dataset.classes))
     throw std::runtime_error(
@@ -64,40 +115,101 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
   load_velocities(detector.parameters(), file, name);
   load_state(detector.context(), detector.state(), file, name);
   TrainState state;
-  state.step = number(file, name, "step");
-  state.loader.epoch = number(file, name, "epoch");
-  state.loader.batch = number(file, name, "batch");
-  state.loader.seed = static_cast<uint64_t>(number(file, name, "seed"));
+  state.step = number<int64_t>(file, name, "step");
+  state.loader.epoch = number<int64_t>(file, name, "epoch");
+  state.loader.batch = number<int64_t>(file, name, "batch");
+  state.loader.seed = number<uint64_t>(file, name, "seed");
+  if (!changed_data) require_same_data(file, name, dataset);
+  Validations& v = state.validations;
+  v.epochs = number_or<int64_t>(file, name, "validated_epochs", 0);
+  v.without_gain = number_or<int64_t>(file, name, "validations_without_gain", 0);
+  v.best_step = number_or<int64_t>(file, name, "best_step", 0);
+  if (file.metadata.contains("best_map50")) v.best_map = number<double>(file, name, "best_map50");
   return state;
 }
 
-LoadedDetector load_detector(Context& context, const SafetensorsFile& file, const std::string& name,
-                             const std::vector<std::string>& overrides) {
-  LoadedDetector loaded;
+ExperimentConfig stored_config(const SafetensorsFile& file, const std::string& name,
+                               const std::vector<std::string>& overrides) {
+  ExperimentConfig config;
   ConfigSource::from_text(metadata(file, name, "config"), name + " (stored configuration)", overrides)
-      .read_into(loaded.config);
-  loaded.classes = json::parse(metadata(file, name, "classes")).get<std::vector<std::string>>();
-  loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
-  loaded.step = number(file, name, "step");
-  context.configure(loaded.config.runtime);
-  loaded.detector = std::make_unique<Detector>(context, loaded.config.model, ClassInfo{loaded.classes, {}});
-  load_weights(loaded.detector->parameters(), file, name, WeightScope::detector);
+      .read_into(config);
+  return config;
+}
+
+bool is_checkpoint(const SafetensorsFile& file) {
+  return file.metadata.contains("config") && file.metadata.contains("classes");
+}
+
+LoadedDetector load_detector(Context& context, OpenedCheckpoint opened, const std::string& config_file,
+                             const std::vector<std::string>& overrides) {
+  SafetensorsFile& file = opened.file;
+  const std::string& name = opened.name;
+  LoadedDetector loaded;
+  loaded.name = name;
+  const bool ours = is_checkpoint(file);
+  if (!config_file.empty()) {
+    ConfigSource(config_file, overrides).read_into(loaded.config);
+  } else if (ours) {
+    loaded.config = stored_config(file, name, overrides);
+  } else {
+    throw std::invalid_argument(name + ": holds weights but no configuration; name one with --config");
+  }
+  if (ours) {
+    loaded.classes = json::parse(metadata(file, name, "classes")).get<std::vector<std::string>>();
+    loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
+    loaded.step = number<int64_t>(file, name, "step");
+  } else {
+    loaded.classes = loaded.config.data.classes;
+    loaded.groups = loaded.config.data.groups;
+    if (loaded.classes.empty())
+      throw std::invalid_argument(
+          name + ": does not say which classes it was trained for; name them in their order with data.classes=[..]");
+  }
+  if (!config_file.empty() || loaded.config.train.average_decay > 0) loaded.averaged = use_average(file);
+  loaded.detector = build_detector(context, loaded.config, ClassInfo{loaded.classes, {}}, [&](Detector& detector) {
+    loaded.weights = load_weights(detector.parameters(), file, name, WeightScope::detector).to_string();
+  });
   return loaded;
 }
 
-SafetensorsFile open_checkpoint(const std::filesystem::path& path, std::string& used) {
+OpenedCheckpoint open_checkpoint(const std::filesystem::path& path) {
   if (!std::filesystem::exists(path))
     throw std::runtime_error(fmt::format("{}: no such file or folder", path.string()));
   if (!std::filesystem::is_directory(path)) {
-    used = path.string();
-    return CheckpointStore::load(path).file;
+    SafetensorsFile file = read_safetensors(path);
+    const bool ours = is_checkpoint(file) || file.metadata.contains("checkpoint.checksum");
+    if (ours) file = CheckpointStore::load(path).file;  // verified
+    return {std::move(file), path.string(), {}};
   }
   // A training's folder keeps its checkpoints in a subfolder.
   const std::filesystem::path inner = path / "checkpoints";
   auto newest = CheckpointStore(std::filesystem::exists(inner) ? inner : path).load_latest();
   if (!newest) throw std::runtime_error(fmt::format("{}: no checkpoint in this folder; train first", path.string()));
-  used = newest->path.string();
-  return std::move(newest->file);
+  return {std::move(newest->file), newest->path.string(), std::move(newest->problems)};
+}
+
+std::string load_pretrained(Detector& detector, const TrainConfig& train) {
+  SafetensorsFile file = read_safetensors(train.pretrained);
+  std::string shown = "weights: " + train.pretrained + "\n";
+  if (use_average(file)) shown += "  its moving averages\n";
+  if (train.pretrained_scope == "backbone") {
+    const size_t left_out =
+        std::erase_if(file.tensors, [](const auto& entry) { return is_beyond_backbone(entry.first); });
+    if (left_out > 0)
+      shown += fmt::format("  {} tensors of neck and head left out (train.pretrained_scope is backbone)\n", left_out);
+  }
+  WeightScope scope = scope_of(file);
+  if (scope == WeightScope::detector && train.pretrained_scope == "no_classifier") scope = WeightScope::no_classifier;
+  shown += load_weights(detector.parameters(), file, train.pretrained, scope).to_string();
+  // A classifier of as many classes fits by shape, whatever they are.
+  const auto stored = file.metadata.find("classes");
+  if (scope == WeightScope::detector && stored != file.metadata.end() &&
+      json::parse(stored->second, nullptr, false) != json(detector.classes().names))
+    shown +=
+        fmt::format("  note: its classifier was trained for {}; train.pretrained_scope=no_classifier starts a new one",
+                    stored->second);
+  while (shown.ends_with('\n')) shown.pop_back();
+  return shown;
 }
 
 }  // namespace gradlibra

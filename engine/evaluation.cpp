@@ -19,7 +19,7 @@ Detections detect_dataset(Detector& detector, const Dataset& dataset, const Expe
   Batch batch;
   DeviceBatch device;
   int64_t done = 0;
-  while (loader.next(batch)) {
+  while (next_batch(loader, batch, config.loader.retry_seconds)) {
     upload(detector.context(), batch, device);
     Tape tape(detector.context(), Tape::Mode::inference);
     const auto boxes = detector.detect(tape, detector.normalize(tape, device.images), batch.sizes);
@@ -33,6 +33,34 @@ Detections detect_dataset(Detector& detector, const Dataset& dataset, const Expe
     if (progress) progress(done, static_cast<int64_t>(dataset.images.size()));
   }
   return detections;
+}
+
+int64_t images_at_cap(const Detections& detections, const TestConfig& test) {
+  if (test.max_per_image <= 0) return 0;
+  const auto cap = static_cast<size_t>(test.max_per_image);
+  return std::count_if(detections.begin(), detections.end(), [&](const auto& found) { return found.size() >= cap; });
+}
+
+std::string limit_notes(const Dataset& dataset, const Detections& detections, const TestConfig& test) {
+  constexpr size_t kCocoDetections = 100;  // coco_metrics, per image and class
+  std::string text;
+  if (const int64_t full = images_at_cap(detections, test); full > 0)
+    text += fmt::format(
+        " {} of {} images reached model.test.max_per_image = {}: recall and AP may be limited by it; -1 keeps all\n",
+        full, detections.size(), test.max_per_image);
+  int64_t crowded = 0;
+  for (size_t i = 0; i < detections.size(); ++i) {
+    std::vector<size_t> found(dataset.classes.size()), truths(dataset.classes.size());
+    for (const Detection& d : detections[i]) ++found[static_cast<size_t>(d.label)];
+    for (const Object& o : dataset.images[i].objects) ++truths[static_cast<size_t>(o.label)];
+    const auto more = [&](const std::vector<size_t>& counts) {
+      return std::any_of(counts.begin(), counts.end(), [&](size_t n) { return n > kCocoDetections; });
+    };
+    crowded += more(found) || more(truths);
+  }
+  text += fmt::format(" COCO AP counts the surest {} detections of a class in an image (maxDets){}\n", kCocoDetections,
+                      crowded > 0 ? fmt::format("; {} images have more detections or objects", crowded) : "");
+  return text;
 }
 
 void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,

@@ -14,6 +14,12 @@ namespace gradlibra {
 [[nodiscard]] Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
                                         const std::function<void(int64_t, int64_t)>& progress = {});
 
+// Images that have as many detections as model.test.max_per_image keeps: more may have been left out there.
+[[nodiscard]] int64_t images_at_cap(const Detections& detections, const TestConfig& test);
+
+// What a reader of a table should know about limits that were reached, a line each; the last says what COCO AP counts.
+[[nodiscard]] std::string limit_notes(const Dataset& dataset, const Detections& detections, const TestConfig& test);
+
 // The image with its detections of at least min_score, class and score written above each box, as `to` (.png or .jpg).
 void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
                      const std::vector<std::string>& classes, double min_score, bool apply_exif,

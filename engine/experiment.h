@@ -18,12 +18,14 @@ namespace gradlibra {
 struct TrainConfig {
   int64_t seed = 1;
   std::string pretrained = "";            // safetensors: a torchvision ResNet or a detector; empty: from scratch
-  std::string pretrained_scope = "auto";  // auto: all that the file holds; backbone: no more of a detector than that
+  std::string pretrained_scope = "auto";  // of the file: auto: all; backbone: no more; no_classifier: all but that
   int log_every = 20;                     // steps between progress lines
   int checkpoint_every = 0;               // steps between checkpoints; 0: once per epoch
-  int keep_checkpoints = 2;
-  int evaluate_every = 0;  // epochs between evaluations on the validation split; 0: never
-  int max_non_finite = 0;  // steps with a non-finite gradient norm that are skipped in a row before training stops
+  int keep_checkpoints = 2;               // 0 or -1: all
+  int evaluate_every = -1;   // epochs between validations; 0: never; -1: every epoch if there is a validation split
+  int patience = 0;          // validations without a better mAP after which training ends; 0: never
+  double average_decay = 0;  // of the moving average of the weights; 0: none
+  int max_non_finite = 0;    // steps with a non-finite gradient norm that are skipped in a row before training stops
   void describe(ConfigVisitor& v);
 };
 

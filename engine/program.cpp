@@ -1,16 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "engine/program.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <csignal>
+
 #include <cstdlib>
-#include <fstream>
 
 #include "engine/trainer.h"
 
 namespace gradlibra {
 
+namespace {
+
+// A file opened while stdout or stderr is closed would get its number, and with it what is printed.
+void open_standard_streams() {
+  for (int stream = 0; stream <= 2; ++stream)
+    if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", stream == 0 ? O_RDONLY : O_WRONLY) != stream) return;
+}
+
+}  // namespace
+
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  open_standard_streams();
   app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
   app.get_formatter()->column_width(34);
   try {
@@ -51,7 +62,9 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--device", options.device, "auto takes a GPU if one can be used")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads; 0: one per processor")->capture_default_str();
+  app.add_option("--threads", options.threads, "CPU threads; 0: one per processor")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
 }
 
 std::unique_ptr<Context> open_device(const CommonOptions& options) {
@@ -67,18 +80,17 @@ ExperimentConfig read_experiment(const CommonOptions& options) {
   return config;
 }
 
-namespace {
-std::atomic<int> caught_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free, "written by a signal handler");
-
-void on_signal(int number) {
-  if (caught_signal.exchange(number) != 0) std::_Exit(128 + number);
+LoadedDetector open_detector(Context& context, const CLI::App& app, OpenedCheckpoint opened,
+                             const CommonOptions& options) {
+  for (const std::string& problem : opened.problems)
+    fmt::print(stderr, "{}: checkpoint: {}\n", app.get_name(), problem);
+  if (!opened.problems.empty()) fmt::print(stderr, "{}: taking the older {}\n", app.get_name(), opened.name);
+  return load_detector(context, std::move(opened), options.config, options.overrides);
 }
-}  // namespace
 
-const std::atomic<int>& catch_signals() {
-  for (const int number : {SIGINT, SIGTERM, SIGUSR1}) std::signal(number, on_signal);
-  return caught_signal;
+std::string describe(const LoadedDetector& loaded) {
+  if (loaded.step == 0) return loaded.name + " (weights)";
+  return fmt::format("{} (step {}{})", loaded.name, loaded.step, loaded.averaged ? ", averaged weights" : "");
 }
 
 }  // namespace gradlibra

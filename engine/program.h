@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// What every program shares: one place that catches errors, exit codes, common options, and the interrupt signal.
+// What every program shares: one place that catches errors, exit codes, common options.
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <atomic>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "engine/checkpoint.h"
 #include "engine/experiment.h"
 #include "runtime/device/context.h"
 
@@ -41,8 +41,11 @@ void add_device_options(CLI::App& app, CommonOptions& options);
 
 [[nodiscard]] ExperimentConfig read_experiment(const CommonOptions& options);
 
-// Counts SIGINT, SIGTERM and SIGUSR1: the first lets the program finish its step (the value is the signal), the second
-// ends it at once.
-const std::atomic<int>& catch_signals();
+// The detector of --checkpoint for `evaluate`, `detect` and `inspect`; names on stderr what was wrong with
+// newer checkpoints than the one it takes.
+[[nodiscard]] LoadedDetector open_detector(Context& context, const CLI::App& app, OpenedCheckpoint checkpoint,
+                                           const CommonOptions& options);
+// "FILE (step 9)", "FILE (step 9, averaged weights)" or "FILE (weights)".
+[[nodiscard]] std::string describe(const LoadedDetector& loaded);
 
 }  // namespace gradlibra

@@ -69,6 +69,7 @@ void TrainStep::run() {
   // rank are.
   communicator_.sum(View<double>(report + sums_, {count + gained}));
   profiled("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
+  if (options_.average != nullptr) options_.average->update();
   if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());
   context_.copy(optimizer_.sum_squares(), norm);
 }

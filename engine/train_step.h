@@ -10,6 +10,7 @@
 #include "engine/batches.h"
 #include "models/detector.h"
 #include "runtime/training/optimizer.h"
+#include "runtime/training/weight_average.h"
 
 namespace gradlibra {
 
@@ -19,7 +20,8 @@ namespace gradlibra {
 class TrainStep {
  public:
   struct Options {
-    bool graph = true;  // false: kernel by kernel for ever
+    bool graph = true;                 // false: kernel by kernel for ever
+    WeightAverage* average = nullptr;  // takes part in every step; outlives it too
   };
   // All three outlive it. Batches have one shape.
   TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options);

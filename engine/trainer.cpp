@@ -4,16 +4,17 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <fstream>
+#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/evaluation.h"
-#include "engine/read_split.h"
+#include "runtime/base/files.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"
-#include "runtime/training/weights.h"
 
 namespace gradlibra {
 
@@ -36,11 +37,14 @@ std::string joined(const std::vector<std::string>& names) {
   return text;
 }
 
-// Weights, statistics and momentum as float32.
-int64_t checkpoint_bytes(const ParameterStore& store) {
-  int64_t values = 0;
-  for (const Parameter& p : store.all()) values += p.node.value.size() * (p.trainable ? 2 : 1);
-  return values * static_cast<int64_t>(sizeof(float));
+struct CheckpointFailed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+bool all_finite(const FileTensor& tensor) {
+  if (tensor.dtype != FileDType::f32 && tensor.dtype != FileDType::f64) return true;
+  const std::vector<float> values = tensor.to_floats();
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
 }  // namespace
@@ -61,89 +65,13 @@ StepRange parse_step_range(const std::string& text) {
   throw std::invalid_argument("--profile-steps " + text + ": not A:B with 0 <= A < B, such as 100:110");
 }
 
-Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options)
-    : context_(context),
-      communicator_(communicator),
-      config_(config),
-      options_(std::move(options)),
-      log_file_(nullptr, &std::fclose) {
-  const auto tell = [&](const std::string& line) { say(line); };
-  dataset_ = read_training_split(config_, tell);
-  say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(),
-                  config_.data.root));
-  if (config_.train.evaluate_every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
-    ExperimentConfig validation = config_;
-    validation.data.classes = dataset_.classes;
-    val_ = read_evaluation_split(validation, Split::val, tell);
-    if (const int64_t shared = shared_images(dataset_, val_); shared > 0)
-      say(fmt::format("warning: {} of {} validation images are in the training split, too", shared,
-                      val_.images.size()));
-  }
-
-  context_.configure(config_.runtime);
-  detector_ = std::make_unique<Detector>(context_, config_.model, class_info(dataset_));
-  detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
-  optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
-  train_step_ = std::make_unique<TrainStep>(*detector_, *optimizer_, communicator_,
-                                            TrainStep::Options{.graph = config_.runtime.cuda_graph});
-  state_.loader.seed = static_cast<uint64_t>(config_.train.seed);
-
-  std::filesystem::create_directories(options_.work_dir);
-  const std::filesystem::path folder = options_.work_dir / "checkpoints";
-  std::filesystem::create_directories(folder);
-  store_ = std::make_unique<CheckpointStore>(folder, config_.train.keep_checkpoints);
-  // Without room for one checkpoint there is no point in starting; those that are kept and the one being written want
-  // some more.
-  const int64_t bytes = checkpoint_bytes(detector_->parameters());
-  if (const std::string problem = store_->space_problem(bytes); !problem.empty()) throw std::runtime_error(problem);
-  if (const std::string problem = store_->space_problem(bytes * (config_.train.keep_checkpoints + 1)); !problem.empty())
-    say("warning: " + problem);
-  const auto newest = store_->load_latest();
-  if (newest && !options_.resume)
-    throw std::runtime_error(
-        fmt::format("{} already holds a training ({}); add --resume to continue it, or choose another --work-dir",
-                    options_.work_dir.string(), newest->path.filename().string()));
-  if (newest) {
-    for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
-    state_ = restore_checkpoint(newest->file, newest->path.string(), *detector_, dataset_);
-    say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
-    const auto stored = newest->file.metadata.find("config");
-    if (stored != newest->file.metadata.end() && stored->second != to_yaml(config_))
-      say("note: the configuration differs from the checkpoint's; the one given now is used");
-  } else if (!config_.train.pretrained.empty()) {
-    SafetensorsFile file = read_safetensors(config_.train.pretrained);
-    if (config_.train.pretrained_scope == "backbone") {
-      const size_t left_out =
-          std::erase_if(file.tensors, [](const auto& entry) { return is_beyond_backbone(entry.first); });
-      if (left_out > 0)
-        say(fmt::format("weights: {} tensors of neck and head left out (train.pretrained_scope is backbone)",
-                        left_out));
-    }
-    const WeightReport report = load_weights(detector_->parameters(), file, config_.train.pretrained, scope_of(file));
-    say("weights: " + config_.train.pretrained + "\n" + report.to_string());
-  } else {
-    say("weights: from scratch");
-  }
-
-  const int64_t total_batch = static_cast<int64_t>(config_.loader.batch_size) * communicator_.world_size();
-  base_lr_ = scaled_lr(config_.schedule, total_batch);
-  say(fmt::format("model: {} trainable of {} parameters on {}", detector_->parameters().trainable_count(),
-                  detector_->parameters().parameter_count(), context_.device_name()));
-  say(fmt::format("learning rate {:.6g} at total batch {}", base_lr_, total_batch));
-  if (!leads()) return;
-  std::ofstream resolved(options_.work_dir / "config.yaml");
-  if (!(resolved << to_yaml(config_, true) << std::flush))
-    throw std::runtime_error((options_.work_dir / "config.yaml").string() + ": cannot be written");
-  log_file_.reset(std::fopen((options_.work_dir / "log.jsonl").c_str(), "a"));
-  if (!log_file_) throw std::runtime_error((options_.work_dir / "log.jsonl").string() + ": cannot be written");
-}
-
-Trainer::~Trainer() = default;
-
+// To a terminal that is gone, or a pipe that nobody reads, nothing is said; that must not end a training.
 void Trainer::say(const std::string& line) const {
   if (options_.quiet || !leads()) return;
-  fmt::print("{}\n", line);
+  const std::string text = line + "\n";
+  std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
+  std::clearerr(stdout);
 }
 
 void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& result) const {
@@ -160,17 +88,20 @@ void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& r
   } catch (const std::exception& e) {  // must not hide why training stops
     replay = fmt::format("The batch could not be written: {}", e.what());
   }
+  std::string what = fmt::format("the gradient norm is {}", result.grad_norm);
   for (const auto& [name, value] : result.losses) {
     if (std::isfinite(value)) continue;
-    throw NonFiniteError(fmt::format(
-        "{} is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower schedule.lr, set "
-        "optimizer.clip_norm, or look at these images with `inspect data`. {}",
-        name, value, step.number, step.lr, joined(batch.ids), replay));
+    what = fmt::format("{} is {}", name, value);
+    break;
   }
-  throw NonFiniteError(
-      fmt::format("the gradient norm is {} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. Lower "
-                  "schedule.lr or set optimizer.clip_norm. {}",
-                  result.grad_norm, step.number, step.lr, joined(batch.ids), replay));
+  // Before the first update of this process the rate has had no say.
+  const std::string remedy =
+      updates_ == 0
+          ? "No update was made before it, so that the learning rate is not the cause: look at the weights it "
+            "started from, model.pixel_mean and model.pixel_std, and at these images with `inspect data`."
+          : "Lower schedule.lr, set optimizer.clip_norm, or look at these images with `inspect data`.";
+  throw NonFiniteError(fmt::format("{} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. {} {}", what,
+                                   step.number, step.lr, joined(batch.ids), remedy, replay));
 }
 
 Trainer::Outcome Trainer::run() {
@@ -184,36 +115,48 @@ Trainer::Outcome Trainer::run() {
         "the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
         "images or loader.batch_size has changed; use another --work-dir",
         state_.step, place.epoch, place.batch, steps_per_epoch_));
+  try {
+    const Outcome outcome = train_steps(loader, total_steps);
+    if (log_ && log_->missing() > 0)
+      say(fmt::format("warning: {} lines of log.jsonl could not be written", log_->missing()));
+    if (outcome == Outcome::finished && leads())
+      write_file(options_.work_dir / "finished", fmt::format("{} steps\n", state_.step));
+    return outcome;
+  } catch (const CheckpointFailed&) {
+    throw;
+  } catch (const NonFiniteError& error) {
+    throw NonFiniteError(error.what() + rescue());
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error("out of memory; use a smaller loader.batch_size or image size" + rescue());
+  } catch (const std::exception& error) {
+    throw std::runtime_error(error.what() + rescue());
+  }
+}
+
+Trainer::Outcome Trainer::train_steps(Loader& loader, int64_t total_steps) {
   last_finish_ = Clock::now();
+  // A run that ended between an epoch's checkpoint and its validation makes up for it.
+  if (validation_due() && !signalled()) {
+    evaluate(state_.step / steps_per_epoch_ - 1);
+    if (state_.step >= total_steps) save_checkpoint(true);
+  }
   while (state_.step < total_steps) {
+    if (out_of_patience()) {
+      const Validations& v = state_.validations;
+      save_checkpoint(true);
+      say(fmt::format(
+          "stopped early: {} validations without a better mAP@0.5 than {:.4f} of step {} (checkpoints/best); "
+          "train.patience decides",
+          v.without_gain, v.best_map.value_or(0), v.best_step));
+      return Outcome::finished;
+    }
     if (signalled() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
       finish_steps(0);
       save_checkpoint(true);
       say(fmt::format("stopped after step {}; continue with --resume", state_.step));
       return Outcome::stopped;
     }
-    PendingStep step{.number = state_.step,
-                     .epoch = state_.step / steps_per_epoch_,
-                     .batch = static_cast<size_t>(state_.step) % batches_.size(),
-                     .start = Clock::now()};
-    if (step.number == options_.profile_steps.first) profiler_start(context_);
-    const double waited = loader.seconds_waited();
-    profiled("data", [&] { loader.next(batches_[step.batch]); });
-    step.data_wait = loader.seconds_waited() - waited;
-    for (const std::string& skipped : batches_[step.batch].skipped)
-      say(fmt::format("warning: left out from now on (data.bad_image is 'drop'): {}", skipped));
-    step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
-    profiled("upload", [&] { train_step_->stage(batches_[step.batch]); });
-    profiled("step", [&] { train_step_->enqueue(step.lr); });
-    pending_.push_back(step);
-    ++state_.step;
-    state_.loader = loader.state();
-    finish_steps(train_step_->lag());
-    if (state_.step == options_.profile_steps.last) {
-      finish_steps(0);
-      profiler_stop(context_);
-    }
-
+    take_step(loader);
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
     const bool due =
         config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
@@ -222,12 +165,52 @@ Trainer::Outcome Trainer::run() {
       finish_steps(0);
       save_checkpoint(last);
     }
-    if (epoch_ends && config_.train.evaluate_every > 0 && (step.epoch + 1) % config_.train.evaluate_every == 0) {
-      finish_steps(0);
-      evaluate(step.epoch);
-    }
+    if (!validation_due()) continue;
+    finish_steps(0);
+    evaluate(state_.step / steps_per_epoch_ - 1);
+    if (last) save_checkpoint(true);  // with what the validation showed
   }
-  return Outcome::finished;
+  return validation_due() ? Outcome::stopped : Outcome::finished;  // the last one was broken off
+}
+
+bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
+  bool told = false;
+  try {
+    next_batch(loader, batch, config_.loader.retry_seconds, [&](const std::string& error) {
+      if (!std::exchange(told, true))
+        say(fmt::format("warning: {}; trying again for {} s", error, config_.loader.retry_seconds));
+      return !signalled();
+    });
+  } catch (const ReadError&) {
+    if (!signalled()) throw;
+    return false;
+  }
+  if (told) say("reading goes on");
+  return true;
+}
+
+void Trainer::take_step(Loader& loader) {
+  PendingStep step{.number = state_.step,
+                   .epoch = state_.step / steps_per_epoch_,
+                   .batch = static_cast<size_t>(state_.step) % batches_.size(),
+                   .start = Clock::now()};
+  if (step.number == options_.profile_steps.first) profiler_start(context_);
+  const double waited = loader.seconds_waited();
+  if (!profiled("data", [&] { return read_batch_of(loader, batches_[step.batch]); })) return;
+  step.data_wait = loader.seconds_waited() - waited;
+  for (const std::string& skipped : batches_[step.batch].skipped)
+    say(fmt::format("warning: left out from now on (data.bad_image is 'drop'): {}", skipped));
+  step.lr = learning_rate(config_.schedule, base_lr_, step.epoch, step.number);
+  profiled("upload", [&] { train_step_->stage(batches_[step.batch]); });
+  profiled("step", [&] { train_step_->enqueue(step.lr); });
+  pending_.push_back(step);
+  ++state_.step;
+  state_.loader = loader.state();
+  finish_steps(train_step_->lag());
+  if (state_.step == options_.profile_steps.last) {
+    finish_steps(0);
+    profiler_stop(context_);
+  }
 }
 
 void Trainer::finish_steps(size_t may_remain) {
@@ -238,9 +221,14 @@ void Trainer::finish_steps(size_t may_remain) {
     const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
     if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite)) {
       state_.step = step.number;  // nor does a step behind it count
+      state_.loader.epoch = step.number / steps_per_epoch_;
+      state_.loader.batch = step.number % steps_per_epoch_;
       require_finite(step, result);
     }
-    if (finite) non_finite_in_a_row_ = 0;
+    if (finite) {
+      non_finite_in_a_row_ = 0;
+      ++updates_;
+    }
     // Steps overlap on a GPU: a step's time is what it adds to the run.
     const double seconds = seconds_since(std::max(step.start, last_finish_));
     last_finish_ = Clock::now();
@@ -250,32 +238,119 @@ void Trainer::finish_steps(size_t may_remain) {
 
 bool Trainer::signalled() const { return options_.signal != nullptr && options_.signal->load() != 0; }
 
+SafetensorsFile Trainer::checkpoint() const {
+  SafetensorsFile file = make_checkpoint(*training_.detector, config_, dataset_, state_);
+  if (training_.average) training_.average->save(file);
+  return file;
+}
+
 void Trainer::save_checkpoint(bool last) {
   if (!leads()) return;
-  const auto saved = store_->save(make_checkpoint(*detector_, config_, dataset_, state_), state_.step);
-  if (saved.ok()) return;
+  const auto saved = store_->save(checkpoint(), state_.step);
+  if (saved.ok()) {
+    saved_step_ = state_.step;
+    return;
+  }
   const std::string problem = fmt::format("no checkpoint at step {}: {}", state_.step, saved.error);
-  if (last) throw std::runtime_error(problem);
+  if (last) throw CheckpointFailed(problem);
   say("warning: " + problem + "; training goes on");
 }
 
+std::string Trainer::rescue() {
+  if (!leads()) return "";
+  std::string kept = saved_step_ >= 0 ? fmt::format("the last checkpoint is of step {}", saved_step_)
+                                      : std::string("no checkpoint was written since the start");
+  // Behind a loss that is not a number, steps under way have changed weights that the run has not got to.
+  if (!pending_.empty() && state_.step <= pending_.front().number) return ". " + kept;
+  if (saved_step_ != state_.step) {
+    try {
+      finish_steps(0);
+      const SafetensorsFile file = checkpoint();
+      const auto bad = std::find_if(file.tensors.begin(), file.tensors.end(),
+                                    [](const auto& entry) { return !all_finite(entry.second); });
+      // It would be the newest one, and no better than none.
+      if (bad != file.tensors.end()) return fmt::format(". {} is not finite either, {}", bad->first, kept);
+      const auto saved = store_->save(file, state_.step);
+      if (!saved.ok()) return fmt::format(". No checkpoint at step {}: {}; {}", state_.step, saved.error, kept);
+      saved_step_ = state_.step;
+    } catch (const std::exception& error) {
+      return fmt::format(". No checkpoint at step {}: {}; {}", state_.step, error.what(), kept);
+    }
+  }
+  return fmt::format(". The checkpoint of step {} is kept; continue with --resume", saved_step_);
+}
+
+bool Trainer::validation_due() const {
+  const int64_t epochs = state_.step / steps_per_epoch_;
+  return config_.train.evaluate_every > 0 && state_.step > 0 && state_.step % steps_per_epoch_ == 0 &&
+         epochs % config_.train.evaluate_every == 0 && state_.validations.epochs < epochs;
+}
+
+bool Trainer::out_of_patience() {
+  const int patience = config_.train.patience;
+  if (patience == 0) return false;
+  double out = state_.validations.without_gain >= patience ? 1 : 0;
+  if (communicator_.world_size() == 1) return out > 0;
+  if (state_.step % steps_per_epoch_ != 0) return false;
+  if (!leads()) out = 0;  // the first rank validates
+  Tensor flag = context_.upload<double>(std::span<const double>(&out, 1), {1});
+  communicator_.sum(flag.view<double>());
+  return context_.download<double>(flag)[0] > 0;
+}
+
 void Trainer::evaluate(int64_t epoch) {
-  if (!leads()) return;  // the others wait in their next reduction
+  if (!leads()) {  // the others wait in their next reduction
+    state_.validations.epochs = epoch + 1;
+    return;
+  }
   struct Signalled {};
   Detections detections;
+  WeightAverage* average = training_.average.get();
+  if (average != nullptr) average->swap();
+  const auto back = [&] {
+    if (average != nullptr) average->swap();
+  };
   try {
-    detections = detect_dataset(*detector_, val_, config_, [&](int64_t, int64_t) {
+    detections = detect_dataset(*training_.detector, val_, config_, [&](int64_t, int64_t) {
       if (signalled()) throw Signalled{};
     });
+    back();
   } catch (const Signalled&) {
+    back();
     return say(fmt::format("epoch {}: validation broken off", epoch + 1));
+  } catch (...) {
+    back();
+    throw;
   }
   const VocResult voc = voc_metrics(val_, detections);
-  say(fmt::format("epoch {}: validation mAP@0.5 {:.4f}", epoch + 1, voc.map.value_or(0)));
-  fmt::print(
-      log_file_.get(), "{}\n",
-      nlohmann::ordered_json{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}}.dump());
-  std::fflush(log_file_.get());
+  const int64_t full = images_at_cap(detections, config_.model.test);
+  say(fmt::format("epoch {}: validation mAP@0.5 {}{}", epoch + 1, voc.map ? fmt::format("{:.4f}", *voc.map) : "-",
+                  full > 0 ? fmt::format("  ({} of {} images have model.test.max_per_image = {} detections)", full,
+                                         val_.images.size(), config_.model.test.max_per_image)
+                           : ""));
+  nlohmann::ordered_json line{{"epoch", epoch + 1}, {"step", state_.step}, {"val_map50", nullptr}};
+  if (voc.map) line["val_map50"] = *voc.map;
+  if (full > 0) line["val_images_at_max_per_image"] = full;
+  state_.validations.epochs = epoch + 1;
+  keep_if_best(voc.map);
+  write_log(line);
+}
+
+void Trainer::keep_if_best(const std::optional<double>& map) {
+  Validations& v = state_.validations;
+  if (!map || (v.best_map && *map <= *v.best_map)) {
+    ++v.without_gain;
+    return;
+  }
+  v.best_map = map;
+  v.best_step = state_.step;
+  v.without_gain = 0;
+  const auto saved = best_->save(checkpoint(), state_.step);
+  if (!saved.ok()) say(fmt::format("warning: the best checkpoint was not saved: {}; training goes on", saved.error));
+}
+
+void Trainer::write_log(const nlohmann::ordered_json& line) {
+  if (const std::string problem = log_->add(line.dump()); !problem.empty()) say("warning: " + problem);
 }
 
 void Trainer::log(const PendingStep& step, const TrainStep::Result& result, double step_seconds) {
@@ -287,8 +362,7 @@ void Trainer::log(const PendingStep& step, const TrainStep::Result& result, doub
   line["step_seconds"] = step_seconds;
   line["data_wait"] = step.data_wait;
   line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
-  fmt::print(log_file_.get(), "{}\n", line.dump());
-  std::fflush(log_file_.get());
+  write_log(line);
 
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const int every = std::max(1, config_.train.log_every);

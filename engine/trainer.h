@@ -9,14 +9,17 @@
 #include <deque>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 
+#include "engine/builder.h"
 #include "engine/checkpoint.h"
 #include "engine/experiment.h"
 #include "engine/train_step.h"
+#include "engine/work_dir.h"
 #include "models/detector.h"
 #include "runtime/training/checkpoint_store.h"
-#include "runtime/training/optimizer.h"
 
 namespace gradlibra {
 
@@ -37,6 +40,7 @@ class Trainer {
   struct Options {
     std::filesystem::path work_dir;
     bool resume = false;           // continue from the newest checkpoint of work_dir, if there is one
+    bool changed_data = false;     // though the data are not those of the checkpoint
     int64_t stop_after_step = -1;  // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
     const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
     bool quiet = false;
@@ -44,13 +48,16 @@ class Trainer {
   };
   enum class Outcome { finished, stopped };
 
-  // Reads the data, builds the model, loads weights or a checkpoint. Errors name the key, file or tensor.
+  // Reads the data, takes the folder, builds the model, loads weights or a checkpoint. Errors name the key, file or
+  // tensor.
   Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options);
   ~Trainer();
 
+  // Whatever ends it, an exception too, leaves a checkpoint of the last finished step where one can be written; the
+  // exception's message then says so.
   Outcome run();
 
-  [[nodiscard]] Detector& detector() { return *detector_; }
+  [[nodiscard]] Detector& detector() { return *training_.detector; }
   [[nodiscard]] int64_t step() const { return state_.step; }
 
  private:
@@ -62,16 +69,36 @@ class Trainer {
     Clock::time_point start;
     double data_wait = 0, lr = 0;
   };
+  void read_data();
+  // Takes the folder and looks at its checkpoints; what there is to continue from.
+  [[nodiscard]] std::optional<CheckpointStore::Loaded> open_work_dir();
+  void load_values(Detector& detector, const std::optional<CheckpointStore::Loaded>& newest);
+  void note_changed_config(const CheckpointStore::Loaded& newest) const;
+  void open_files(bool resumed);
+
+  Outcome train_steps(Loader& loader, int64_t total_steps);
+  // None if a signal came while it waited for images.
+  void take_step(Loader& loader);
+  bool read_batch_of(Loader& loader, Batch& batch);
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
   void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
   // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be
   // lost unnoticed.
   void save_checkpoint(bool last);
+  [[nodiscard]] SafetensorsFile checkpoint() const;
+  // After an exception: saves the last finished step if that is still possible, and says what became of it.
+  [[nodiscard]] std::string rescue();
   [[nodiscard]] bool signalled() const;
   // Whether this rank is the one that prints, logs and writes checkpoints.
   [[nodiscard]] bool leads() const { return communicator_.rank() == 0; }
+  // Validates the epoch that has just ended, unless a signal breaks it off; keeps the best.
   void evaluate(int64_t epoch);
+  void keep_if_best(const std::optional<double>& map);
+  [[nodiscard]] bool validation_due() const;
+  // Whether train.patience is at an end, for all ranks alike.
+  [[nodiscard]] bool out_of_patience();
+  void write_log(const nlohmann::ordered_json& line);
   void log(const PendingStep& step, const TrainStep::Result& result, double step_seconds);
   void say(const std::string& line) const;
 
@@ -80,18 +107,19 @@ class Trainer {
   ExperimentConfig config_;
   Options options_;
   Dataset dataset_, val_;
-  std::unique_ptr<Detector> detector_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<CheckpointStore> store_;
+  std::unique_ptr<WorkDir> work_dir_;  // of the first rank
+  Training training_;
+  std::unique_ptr<CheckpointStore> store_, best_;
   TrainState state_;
   double base_lr_ = 0;
   int64_t steps_per_epoch_ = 0;
   int non_finite_in_a_row_ = 0;
+  int64_t saved_step_ = -1, updates_ = 0;  // since this process began
   std::unique_ptr<TrainStep> train_step_;
   std::array<Batch, 2> batches_;  // in turn: one that may be needed for a message, and the one being read
   std::deque<PendingStep> pending_;
   Clock::time_point last_finish_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_file_;
+  std::unique_ptr<RunLog> log_;
 };
 
 }  // namespace gradlibra

@@ -7,65 +7,68 @@
 namespace gradlibra {
 
 void BackboneConfig::describe(ConfigVisitor& v) {
-  v.field("depth", depth, "ResNet depth: 18, 34, 50 or 101");
-  v.field("base_channels", base_channels, "channels of the stem; 64 is ResNet, 32 half its width");
+  v.field("depth", depth, "ResNet depth: 18, 34, 50 or 101", between(18, 101));
+  v.field("base_channels", base_channels, "channels of the stem; 64 is ResNet, 32 half its width", between(1, 4096));
   v.choice("style", style, {"pytorch", "caffe"},
            "stride of a bottleneck on its 3x3 (pytorch) or first 1x1 convolution (caffe)");
-  v.field("frozen_stages", frozen_stages, "the stem and this many stages stay as loaded; -1 trains everything");
+  v.field("frozen_stages", frozen_stages, "the stem and this many stages stay as loaded; -1 trains everything",
+          between(-1, 4));
   v.field("norm_eval", norm_eval, "batch norm uses stored statistics while training (right with pretrained weights)");
   v.field("norm_trainable", norm_trainable, "train batch norm's scale and shift in the stages that train");
   v.field("zero_init_residual", zero_init_residual, "start the last norm of each residual block at 0");
 }
 
 void NeckConfig::describe(ConfigVisitor& v) {
-  v.field("out_channels", out_channels, "channels of every pyramid level");
-  v.field("start_level", start_level, "first backbone stage used: 1 = stride 8 (C3), 0 = stride 4 (C2)");
-  v.field("num_outs", num_outs, "pyramid levels");
+  v.field("out_channels", out_channels, "channels of every pyramid level", between(1, 65536));
+  v.field("start_level", start_level, "first backbone stage used: 1 = stride 8 (C3), 0 = stride 4 (C2)", between(0, 3));
+  v.field("num_outs", num_outs, "pyramid levels", between(1, 16));
   v.choice("extra", extra, {"on_input", "on_lateral", "on_output", "max_pool"},
            "what the levels above the backbone are made from");
   v.field("relu_before_extra", relu_before_extra, "ReLU between extra levels");
   v.choice("norm", norm, {"none", "group"}, "normalisation after each convolution");
-  v.field("norm_groups", norm_groups, "groups of group norm; must divide out_channels");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide out_channels", between(1, 65536));
 }
 
 void HeadConfig::describe(ConfigVisitor& v) {
-  v.field("feat_channels", feat_channels, "channels of the two towers");
-  v.field("point_channels", point_channels, "channels of the point branches");
-  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower");
-  v.field("num_points", num_points, "points per object; an odd square");
+  v.field("feat_channels", feat_channels, "channels of the two towers", between(1, 65536));
+  v.field("point_channels", point_channels, "channels of the point branches", between(1, 65536));
+  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower", between(0, 64));
+  v.field("num_points", num_points, "points per object; an odd square", between(1, 1089));
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
-  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
   v.choice("transform", transform, {"moment", "minmax", "partial_minmax"}, "point set to box");
   v.field("gradient_mul", gradient_mul,
-          "factor on the gradient from the deformable convolutions into the initial points");
-  v.field("moment_mul", moment_mul, "factor on the gradient of the moment transform's exponents");
-  v.field("point_base_scale", point_base_scale, "an object of this many strides belongs to a level");
+          "factor on the gradient from the deformable convolutions into the initial points", any_number());
+  v.field("moment_mul", moment_mul, "factor on the gradient of the moment transform's exponents", any_number());
+  v.field("point_base_scale", point_base_scale, "an object of this many strides belongs to a level", above(0));
   v.choice("deform_init", deform_init, {"uniform", "normal"}, "initialisation of the deformable convolutions");
-  v.field("init_loss_weight", init_loss_weight, "weight of the first stage's box loss");
-  v.field("refine_loss_weight", refine_loss_weight, "weight of the second stage's box loss");
-  v.field("smooth_l1_beta", smooth_l1_beta, "where smooth L1 turns from square to linear, in units of 4 strides");
-  v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive");
-  v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive");
-  v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between");
+  v.field("init_loss_weight", init_loss_weight, "weight of the first stage's box loss", at_least(0));
+  v.field("refine_loss_weight", refine_loss_weight, "weight of the second stage's box loss", at_least(0));
+  v.field("smooth_l1_beta", smooth_l1_beta, "where smooth L1 turns from square to linear, in units of 4 strides",
+          at_least(0));
+  v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive", at_least(1));
+  v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive", between(0, 1));
+  v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between",
+          between(0, 1));
   v.field("refine_min_pos_iou", refine_min_pos_iou,
-          "second stage: smallest overlap at which an object's best box is its own");
+          "second stage: smallest overlap at which an object's best box is its own", between(0, 1));
 }
 
 void LossConfig::describe(ConfigVisitor& v) {
   v.choice("type", type, loss_kinds(), "classification loss");
-  v.field("weight", weight, "factor on the classification loss");
+  v.field("weight", weight, "factor on the classification loss", at_least(0));
   v.choice("normalizer", normalizer, {"num_pos", "num_valid", "num_pos_image_min1", "pos_plus_neg"},
            "what the losses are divided by");
-  v.field("prior_probability", prior_probability, "score of every class before training");
+  v.field("prior_probability", prior_probability, "score of every class before training", between(1e-6, 0.999999));
   grad_libra.describe(v);
   focal.describe(v);
 }
 
 void TestConfig::describe(ConfigVisitor& v) {
-  v.field("score_threshold", score_threshold, "detections below are dropped");
-  v.field("nms_pre", nms_pre, "best candidates kept per level before suppression; 0 for all");
-  v.field("nms_iou", nms_iou, "overlap above which the weaker of two boxes of a class is dropped");
-  v.field("max_per_image", max_per_image, "detections kept per image");
+  v.field("score_threshold", score_threshold, "detections below are dropped", between(0, 1));
+  v.field("nms_pre", nms_pre, "best candidates kept per level before suppression; 0 or -1: all", at_least(-1));
+  v.field("nms_iou", nms_iou, "overlap above which the weaker of two boxes of a class is dropped", between(0, 1));
+  v.field("max_per_image", max_per_image, "detections kept per image, the surest first; 0 or -1: all", at_least(-1));
   v.field("keep_empty_boxes", keep_empty_boxes, "keep boxes of zero area, as MMDetection 2.x does");
 }
 
@@ -80,8 +83,8 @@ void ModelConfig::describe(ConfigVisitor& v) {
   v.section("loss", loss, "classification loss");
   v.section("test", test, "selection of detections");
   v.choice("pixel_order", pixel_order, {"rgb", "bgr"}, "channel order the weights were trained with");
-  v.field("pixel_mean", pixel_mean, "subtracted from pixels, in pixel_order");
-  v.field("pixel_std", pixel_std, "pixels are divided by it, in pixel_order");
+  v.field("pixel_mean", pixel_mean, "subtracted from pixels, in pixel_order", any_number());
+  v.field("pixel_std", pixel_std, "pixels are divided by it, in pixel_order", above(0));
 }
 
 }  // namespace gradlibra

@@ -67,9 +67,9 @@ struct LossConfig {
 
 struct TestConfig {
   double score_threshold = 0.05;
-  int nms_pre = 1000;  // candidates per level
+  int nms_pre = 1000;  // candidates per level; 0 or -1: all
   double nms_iou = 0.5;
-  int max_per_image = 100;
+  int max_per_image = 100;        // 0 or -1: all
   bool keep_empty_boxes = false;  // MMDetection 2.x keeps boxes of zero area
   void describe(ConfigVisitor& v);
 };

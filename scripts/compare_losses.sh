@@ -110,7 +110,7 @@ run_one() {
   lr=$(awk -v rate="$rate" '$1 == "lr:" { print $2 * rate; exit }' "$config")
   mkdir -p "$folder"
   if "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume "${data[@]}" "schedule.lr=$lr" \
-    "model.loss.type=$loss" "${setting[@]}" "train.seed=$seed" "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
+    "model.loss.type=$loss" "${setting[@]}" "train.seed=$seed" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
     > "$folder/train.txt" 2>&1 &&
     "$bin/evaluate" --checkpoint "$folder/train" "${common[@]}" --split "$split" --output "$folder/evaluation" \
       > "$folder/evaluate.txt" 2>&1; then
@@ -189,7 +189,7 @@ for stage in "${stages[@]}"; do
     start)
       if [ ! -e "$out/backbone.safetensors" ]; then
         "$bin/train" --config configs/head_classes.yaml "${common[@]}" --work-dir "$out/start" --resume \
-          "data.root=$out/head_classes" "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} > "$out/start.txt" 2>&1 ||
+          "data.root=$out/head_classes" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} > "$out/start.txt" 2>&1 ||
           { tail -n 3 "$out/start.txt" >&2 && exit 1; }
         "$bin/evaluate" --checkpoint "$out/start" "${common[@]}" > "$out/start_metrics.txt"
         cp "$(find "$out/start/checkpoints" -name '*.safetensors' | sort | tail -n 1)" "$out/backbone.safetensors"

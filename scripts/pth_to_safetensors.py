@@ -157,8 +157,32 @@ def read_legacy(path):
         return checkpoint
 
 
-def find_tensors(checkpoint, key, only):
-    """The name -> tensor mapping inside a checkpoint, without DataParallel's "module." prefix; names that begin with `only`."""
+def without_module(tensors):
+    """Without the "module." that DataParallel and averaged models put before every name; those keep a counter beside them."""
+    counters = [name for name, value in tensors.items() if "." not in name and value.count() == 1]
+    named = {name: value for name, value in tensors.items() if name not in counters}
+    if not named or not all(name.startswith("module.") for name in named):
+        return tensors
+    return without_module({name[len("module."):]: value for name, value in named.items()})
+
+
+def split_averages(tensors):
+    """MMDetection 2.x keeps the moving average of backbone.conv1.weight as ema_backbone_conv1_weight: both apart."""
+    averages = {}
+    for name in tensors:
+        buffer = "ema_" + name.replace(".", "_")
+        if buffer in tensors and buffer != name:
+            averages[name] = tensors[buffer]
+    buffers = {"ema_" + name.replace(".", "_") for name in averages}
+    return {name: value for name, value in tensors.items() if name not in buffers}, averages
+
+
+def find_tensors(checkpoint, key, only, ema=False):
+    """The name -> tensor mapping inside a checkpoint, without "module."; names that begin with one of `only`.
+
+    `ema` takes the moving averages: MMDetection 3.x has them in ema_state_dict, 2.x beside the weights."""
+    if ema and key is None and isinstance(checkpoint, dict) and isinstance(checkpoint.get("ema_state_dict"), dict):
+        key, ema = "ema_state_dict", False
     has = ", ".join(map(str, checkpoint))[:500] if isinstance(checkpoint, dict) else type(checkpoint).__name__
     if key is None:
         usual = ("state_dict", "model_state_dict", "model")
@@ -174,11 +198,18 @@ def find_tensors(checkpoint, key, only):
     left_out = [str(name) for name in mapping if name not in tensors]
     if left_out:
         print(f"left out, not tensors: {', '.join(left_out[:10])}{' ...' if len(left_out) > 10 else ''}")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name[len("module."):]: value for name, value in tensors.items()}
-    chosen = {name: value for name, value in tensors.items() if name.startswith(only)}
-    if not chosen:
-        raise BadCheckpoint(f"no name begins with '{only}'; the first is '{next(iter(tensors))}'")
+    tensors, averages = split_averages(without_module(tensors))
+    if ema:
+        if not averages:
+            raise BadCheckpoint(f"no moving averages in it (neither ema_state_dict nor ema_.. beside the weights); it has: {has}")
+        tensors.update(averages)
+    elif averages:
+        print(f"left out: {len(averages)} moving averages; --ema takes them instead of the weights")
+    prefixes = tuple(only) or ("",)
+    chosen = {name: value for name, value in tensors.items() if name.startswith(prefixes)}
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in tensors):
+            raise BadCheckpoint(f"no name begins with '{prefix}'; the first is '{next(iter(tensors))}'")
     return chosen
 
 
@@ -208,7 +239,9 @@ def main():
     parser.add_argument("output", help="safetensors file to write")
     parser.add_argument("--key", help="where the tensors are, as in state_dict or ema.module "
                                       "(default: state_dict, model_state_dict or model if there is one, else the whole file)")
-    parser.add_argument("--only", default="", metavar="PREFIX", help="only the tensors whose names begin with this, as in backbone.")
+    parser.add_argument("--only", default=[], action="append", metavar="PREFIX,..",
+                        help="only the tensors whose names begin with one of these, as in backbone.,neck. (may be given again)")
+    parser.add_argument("--ema", action="store_true", help="the moving averages of the weights instead of the weights")
     parser.add_argument("--list", action="store_true", help="also print every name with type and shape")
     arguments = parser.parse_args()
     try:
@@ -217,7 +250,8 @@ def main():
         sys.exit(f"{arguments.input}: cannot read: {error.strerror}")
     try:
         read = read_zip if zipfile.is_zipfile(arguments.input) else read_legacy
-        tensors = find_tensors(read(arguments.input), arguments.key, arguments.only)
+        tensors = find_tensors(read(arguments.input), arguments.key, [prefix for given in arguments.only for prefix in given.split(",") if prefix],
+                               arguments.ema)
         if arguments.list:
             for name, tensor in tensors.items():
                 print(f"{name}  {tensor.dtype}  {tensor.shape}")

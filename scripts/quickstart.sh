@@ -8,7 +8,6 @@ config=configs/quickstart.yaml
 out=out/quickstart
 bin=build/release/bin
 synthesize=("$bin/synthesize" --config "$config" --output "$out/data")
-train=("$bin/train" --config "$config" --work-dir "$out/train" --resume)
 evaluate=("$bin/evaluate" --checkpoint "$out/train" --output "$out" --pictures 24)
 
 usage() {
@@ -38,6 +37,28 @@ done
 
 step() { printf '\n== %s\n' "$1"; }
 
+go_on() {
+  printf '\nInterrupted; %s. Run scripts/quickstart.sh again to go on.\n' "$1" >&2
+  exit "$2"
+}
+
+# train FOLDER ARGUMENTS..: trains in the background, so that a signal to this script reaches the training at once,
+# which then leaves a checkpoint. Only a training that got to its end is worth evaluating.
+train() {
+  local folder=$1 code=0 child caught=0
+  shift
+  "$bin/train" --config "$config" --work-dir "$folder" --resume "$@" &
+  child=$!
+  trap 'caught=130; kill -TERM $child 2> /dev/null || true' INT
+  trap 'caught=143; kill -TERM $child 2> /dev/null || true' TERM HUP
+  # A trap ends `wait` early: it is taken up again until the training is gone.
+  while wait "$child" || code=$?; kill -0 "$child" 2> /dev/null; do code=0; done
+  trap - INT TERM HUP
+  if [ "$caught" -ne 0 ]; then go_on "the training has left a checkpoint in $folder" "$caught"; fi
+  if [ "$code" -ne 0 ]; then exit "$code"; fi
+  if [ ! -e "$folder/finished" ]; then go_on "the training in $folder is not finished" 143; fi
+}
+
 step "set up and build"
 scripts/setup.sh
 scripts/build.sh --apps --native
@@ -54,7 +75,7 @@ if [ "$(cat "$out/data.done" 2> /dev/null || true)" != "$recipe" ]; then
 fi
 
 step "train"
-"${train[@]}"
+train "$out/train"
 
 step "evaluate on the test split"
 "${evaluate[@]}"
@@ -67,7 +88,7 @@ means() {
 if $compare; then
   # The setting that the protocol of docs/results chose for cross-entropy: half the rate, weight 1.
   step "train with cross-entropy, for comparison"
-  "$bin/train" --config "$config" --work-dir "$out/cross_entropy/train" --resume model.loss.type=cross_entropy model.loss.weight=1 schedule.lr=0.015
+  train "$out/cross_entropy/train" model.loss.type=cross_entropy model.loss.weight=1 schedule.lr=0.015
   "$bin/evaluate" --checkpoint "$out/cross_entropy/train" --output "$out/cross_entropy"
   printf '\n%-14s %8s %8s %8s %8s %8s\n' "per cent" mAP@0.5 AP_f AP_c AP_r mR_r
   means Grad-Libra "$out/metrics.json"

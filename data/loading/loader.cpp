@@ -18,6 +18,7 @@
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 
 #include "data/images/image.h"
 #include "data/loading/augment.h"
@@ -77,20 +78,23 @@ void check_config(const LoaderConfig& c, int rank, int world_size) {
 }  // namespace
 
 void LoaderConfig::describe(ConfigVisitor& v) {
-  v.field("batch_size", batch_size, "images per step and rank");
-  v.field("height", height, "height of the network input in pixels, a multiple of 32");
-  v.field("width", width, "width of the network input in pixels, a multiple of 32");
+  v.field("batch_size", batch_size, "images per step and rank", between(1, 65536));
+  v.field("height", height, "height of the network input in pixels", multiple_of(32, 65536));
+  v.field("width", width, "width of the network input in pixels", multiple_of(32, 65536));
   v.choice("resize", resize, {"none", "fit", "stretch"},
            "none: images keep their size, smaller ones are padded; fit: resized to fit, ratio kept; stretch: resized "
            "to height x width");
-  v.field("max_boxes", max_boxes, "room for boxes per image (an image with more is an error)");
+  v.field("max_boxes", max_boxes, "room for boxes per image (an image with more is an error)", between(1, 1e6));
   v.field("flip_horizontal", flip_horizontal, "training: mirror left-right with probability 1/2");
   v.field("flip_vertical", flip_vertical, "training: mirror top-bottom with probability 1/2");
   v.section("augment", augment, "random sizes and colours, for training alone; all off");
   v.section("sampling", sampling, "which images an epoch shows how often");
   v.field("turns", turns, "training: turn by 0, 90, 180 or 270 degrees (0 or 180 where height and width differ)");
-  v.field("workers", workers, "decoding threads");
-  v.field("cache_mb", cache_mb, "MB of decoded images kept in memory");
+  v.field("workers", workers, "decoding threads", between(1, 1024));
+  v.field("retry_seconds", retry_seconds,
+          "an image that cannot be read, as from a network drive that is away, is tried again for so long",
+          between(0, 1e6));
+  v.field("cache_mb", cache_mb, "MB of decoded images kept in memory", between(0, 1e9));
 }
 
 InputLimits input_limits(const LoaderConfig& config) {
@@ -342,9 +346,9 @@ struct Loader::Impl {
       Slot slot;
       {
         std::unique_lock lock(mutex);
-        room.wait(lock, [&] { return stopping || (claimed < last && claimed < taken + ahead); });
+        room.wait(lock, [&] { return stopping || again >= 0 || (claimed < last && claimed < taken + ahead); });
         if (stopping) return;
-        t = claimed++;
+        t = again >= 0 ? std::exchange(again, -1) : claimed++;
         if (!spare.empty()) {
           slot.batch = std::move(spare.back());
           spare.pop_back();
@@ -367,10 +371,20 @@ struct Loader::Impl {
     std::unique_lock lock(mutex);
     if (taken >= last) return false;
     const auto begin = std::chrono::steady_clock::now();
+    if (failed) {
+      again = taken;
+      failed = false;
+      room.notify_all();
+    }
     arrived.wait(lock, [&] { return ready.contains(taken); });
     waited += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     const auto slot = ready.find(taken);
-    if (slot->second.error) std::rethrow_exception(slot->second.error);  // stays: a further call fails the same way
+    if (slot->second.error) {
+      const std::exception_ptr error = slot->second.error;
+      ready.erase(slot);
+      failed = true;
+      std::rethrow_exception(error);
+    }
     std::swap(batch, slot->second.batch);
     spare.push_back(
         std::move(slot->second.batch));  // the caller's old buffers serve again: no allocation once all have gone round
@@ -409,6 +423,8 @@ struct Loader::Impl {
   std::map<int64_t, Slot> ready;  // by t
   std::vector<Batch> spare;       // buffers to use again
   int64_t taken = 0, claimed = 0, last = 0;
+  int64_t again = -1;   // a batch that failed and is to be made once more
+  bool failed = false;  // that of `taken` has
   double waited = 0;
   bool stopping = false;
 

@@ -24,6 +24,7 @@ struct LoaderConfig {
   SamplingConfig sampling;        // training only
   bool flip_horizontal = true, flip_vertical = true, turns = true;  // training only; turns: 90 degrees
   int workers = 1;                                                  // decoding threads
+  int retry_seconds = 60;                                           // for images that cannot be read
   int64_t cache_mb = 1024;                                          // decoded images kept in memory
   void describe(ConfigVisitor& v);
 };
@@ -78,7 +79,8 @@ class Loader {
 
   [[nodiscard]] int64_t batches_per_epoch() const;
   // Training: the next batch, epoch after epoch. Evaluation: false after the last. Blocks for the decoding threads;
-  // their errors (named file and remedy) are thrown here. The memory of `batch` goes back to the loader: where the
+  // their errors (named file and remedy) are thrown here, ReadError where the file could not be read; a further call
+  // tries the same batch again. The memory of `batch` goes back to the loader: where the
   // same one is passed every time, nothing is allocated after the first few.
   bool next(Batch& batch);
   // State after the batches taken so far: a loader built from it continues with the same batches.

@@ -57,8 +57,12 @@ struct CocoResult {
   double ap = -1, ap50 = -1, ap75 = -1, ap_small = -1, ap_medium = -1, ap_large = -1;  // -1: no ground truth
   double ar_1 = -1, ar_10 = -1, ar_100 = -1;
 };
+struct CocoOptions {
+  bool annotated_area = false;  // an object's size is its area field even where that is 0, as in pycocotools
+};
 // The published COCO evaluation: IoU 0.50:0.95, 101 recall points, 100 detections per image and class, crowd regions.
-[[nodiscard]] CocoResult coco_metrics(const Dataset& dataset, const Detections& detections);
+[[nodiscard]] CocoResult coco_metrics(const Dataset& dataset, const Detections& detections,
+                                      const CocoOptions& options = {});
 
 // The per-class table with group means, for a person, and everything as JSON.
 [[nodiscard]] std::string metrics_table(const Dataset& dataset, const VocResult& voc, const CocoResult& coco);

@@ -51,7 +51,8 @@ double overlap(const Candidate& candidate, const Target& target) {
   return area_union > 0 ? intersection / area_union : 0;
 }
 
-std::vector<ClassImage> collect(int label, const Dataset& dataset, const Detections& detections) {
+std::vector<ClassImage> collect(int label, const Dataset& dataset, const Detections& detections,
+                                const CocoOptions& options) {
   std::vector<ClassImage> images(dataset.images.size());
   for (size_t i = 0; i < images.size(); ++i) {
     ClassImage& image = images[i];
@@ -63,8 +64,9 @@ std::vector<ClassImage> collect(int label, const Dataset& dataset, const Detecti
                      [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
     if (image.candidates.size() > kMaxDetections) image.candidates.resize(kMaxDetections);
     for (const Object& object : dataset.images[i].objects) {
+      const bool as_annotated = object.area > 0 || options.annotated_area;
       if (object.label == label)
-        image.targets.push_back({object.box, object.area > 0 ? object.area : box_area(object.box), object.crowd});
+        image.targets.push_back({object.box, as_annotated ? object.area : box_area(object.box), object.crowd});
     }
     for (const Candidate& candidate : image.candidates) {
       for (const Target& target : image.targets) image.iou.push_back(overlap(candidate, target));
@@ -160,7 +162,7 @@ class Mean {
 
 }  // namespace
 
-CocoResult coco_metrics(const Dataset& dataset, const Detections& detections) {
+CocoResult coco_metrics(const Dataset& dataset, const Detections& detections, const CocoOptions& options) {
   check_metrics_input(dataset, detections);
   std::array<double, kThresholds> thresholds{};
   for (size_t t = 0; t < kThresholds; ++t) thresholds[t] = 0.5 + static_cast<double>(t) * ((0.95 - 0.5) / 9);
@@ -169,7 +171,7 @@ CocoResult coco_metrics(const Dataset& dataset, const Detections& detections) {
   std::array<Mean, kRanges.size()> ap;
   Mean ap50, ap75, ar_1, ar_10, ar_100;
   for (size_t label = 0; label < dataset.classes.size(); ++label) {
-    const std::vector<ClassImage> images = collect(static_cast<int>(label), dataset, detections);
+    const std::vector<ClassImage> images = collect(static_cast<int>(label), dataset, detections, options);
     for (size_t r = 0; r < kRanges.size(); ++r) {
       int64_t targets = 0;
       for (const ClassImage& image : images) {

@@ -21,24 +21,27 @@
 namespace gradlibra {
 
 void SynthesizeConfig::describe(ConfigVisitor& v) {
-  v.field("train", train, "patches for training");
-  v.field("val", val, "patches for validation");
-  v.field("test", test, "patches for testing");
-  v.field("size", size, "side of a patch in pixels");
+  v.field("train", train, "patches for training", between(0, 1e6));
+  v.field("val", val, "patches for validation", between(0, 1e6));
+  v.field("test", test, "patches for testing", between(0, 1e6));
+  v.field("size", size, "side of a patch in pixels", between(32, 8192));
   v.field("scale", scale,
           "pixels per unit of cell size: 0.5 draws cells half as large; size 256 with scale 0.5 shows the field of 512 "
-          "with 1");
+          "with 1",
+          between(0.1, 4));
   v.field("cells_per_patch", cells_per_patch,
-          "mean number of annotated cells on the area of a 512 x 512 patch at scale 1");
-  v.field("seed", seed, "same seed, same bytes");
+          "mean number of annotated cells on the area of a 512 x 512 patch at scale 1", between(0, 100));
+  v.field("seed", seed, "same seed, same bytes", any_number());
   v.field("classes", classes, "draw cells of these classes only and leave the others out; empty: all ten");
   v.field(
       "recipe", recipe,
       "smears-v1: clean and clear; smears-v2: soiled slides of different stains, crowded cells, classes that overlap "
       "as cytologists disagree");
-  v.field("clutter", clutter, "smears-v2: multiplies the amount of everything that is not a cell to be found");
+  v.field("clutter", clutter, "smears-v2: multiplies the amount of everything that is not a cell to be found",
+          between(0, 10));
   v.field("disagreement", disagreement,
-          "smears-v2: multiplies the fraction of cells that look like another class than they are called");
+          "smears-v2: multiplies the fraction of cells that look like another class than they are called",
+          between(0, 1.2));
 }
 
 namespace {

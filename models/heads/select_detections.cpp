@@ -30,7 +30,8 @@ std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Pr
   const int64_t N = scores.dim(0), P = scores.dim(1), C = scores.dim(2);
   require(static_cast<int64_t>(sizes.size()) == 2 * N, "select_detections",
           std::to_string(sizes.size() / 2) + " sizes for " + std::to_string(N) + " images");
-  const int64_t K = kernels::candidates_per_image(found.level_rows, C, test.nms_pre), kept_max = test.max_per_image;
+  const int64_t K = kernels::candidates_per_image(found.level_rows, C, test.nms_pre);
+  const int64_t kept_max = std::max<int64_t>(1, test.max_per_image > 0 ? std::min<int64_t>(test.max_per_image, K) : K);
   const Tensor device_sizes = context.upload<int32_t>(sizes, {N, 2});
   Tensor candidate_boxes = context.empty({N, K, 4}), candidate_scores = context.empty({N, K});
   Tensor labels = context.empty({N, K}, DType::i32), sources = context.empty({N, K}, DType::i32);

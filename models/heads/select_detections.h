@@ -16,7 +16,7 @@ namespace gradlibra {
 //     cell * C + class), the first nms_pre of them;
 //  2. scores multiplied by the cell's factor, if there is one; no second threshold;
 //  3. boxes clipped; those without area dropped unless keep_empty_boxes;
-//  4. greedy suppression per class on unshifted boxes; the first max_per_image by score.
+//  4. greedy suppression per class on unshifted boxes; the first max_per_image by score (0 or less: all).
 // All of it on the context's device: nothing but the detections comes to the host, in one copy.
 [[nodiscard]] std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Predictions& found,
                                                                     std::span<const int32_t> sizes,

@@ -9,8 +9,8 @@
 namespace gradlibra {
 
 void FocalConfig::describe(ConfigVisitor& v) {
-  v.field("focal_gamma", gamma, "focal: exponent");
-  v.field("focal_alpha", alpha, "focal: balance of positives, 0 to 1; negative for none");
+  v.field("focal_gamma", gamma, "focal: exponent", at_least(0));
+  v.field("focal_alpha", alpha, "focal: balance of positives, 0 to 1; negative for none", between(-1, 1));
 }
 
 std::unique_ptr<ClassificationLoss> make_focal(const LossConfig& config, const ClassInfo& classes) {

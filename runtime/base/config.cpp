@@ -76,6 +76,28 @@ ConfigNode::Ptr read_chain(std::filesystem::path file) {
   return merged;
 }
 
+// The value of an override: YAML that also remembers its text, for keys that are strings.
+ConfigNode::Ptr read_value(const std::string& value, const ConfigPlace& place) {
+  auto node = std::make_shared<ConfigNode>();
+  node->kind = Kind::scalar;
+  node->quoted = true;
+  node->place = place;
+  const size_t first = value.find_first_not_of(" \t");
+  if (first == std::string::npos) return node;  // "key=" is the empty string
+  try {
+    *node = *parse_config(value, place.file, false);
+  } catch (const ConfigError& error) {
+    if (static_cast<int64_t>(value.size()) > kMaxConfigBytes) throw;
+    node->problem = error.what();
+    node->problem.erase(0, place.file->size() + 2);  // the place is said again
+  }
+  const size_t last = value.find_last_not_of(" \t");
+  const bool enclosed = node->problem.empty() && node->kind == Kind::scalar && node->quoted && last > first &&
+                        value[first] == value[last] && (value[first] == '"' || value[first] == '\'');
+  if (!enclosed) node->verbatim = value;
+  return node;
+}
+
 // "a.b=value" as the tree  a: {b: value}.
 ConfigNode::Ptr read_override(const std::string& text) {
   const auto origin = std::make_shared<const std::string>("command line '" + text.substr(0, 200) + "'");
@@ -97,16 +119,7 @@ ConfigNode::Ptr read_override(const std::string& text) {
   if (static_cast<int>(keys.size()) >= kMaxConfigDepth) config_error(place, "too many keys in the path");
   if (path == "base") config_error(place, "'base' belongs in a file; name another file instead");
 
-  ConfigNode::Ptr node;
-  if (value.find_first_not_of(" \t") == std::string::npos) {  // "key=" is the empty string
-    auto empty = std::make_shared<ConfigNode>();
-    empty->kind = Kind::scalar;
-    empty->quoted = true;
-    empty->place = place;
-    node = empty;
-  } else {
-    node = parse_config(value, origin, false);
-  }
+  ConfigNode::Ptr node = read_value(value, place);
   for (size_t i = keys.size(); i-- > 0;) {
     auto parent = std::make_shared<ConfigNode>();
     parent->kind = Kind::mapping;

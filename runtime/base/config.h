@@ -3,33 +3,61 @@
 // every key and finds the nearest known key for a misspelt one.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace gradlibra {
 
+// The values a number may have; a list's range holds for each of its numbers. Numbers that are not finite are in no
+// range.
+struct NumberRange {
+  double least = -std::numeric_limits<double>::infinity(), most = std::numeric_limits<double>::infinity();
+  bool above = false;     // `least` itself is outside
+  int multiple_of = 0;    // 0: of anything
+  bool declared = false;  // false: nobody has said what makes sense
+  [[nodiscard]] bool holds(double value) const {
+    return std::isfinite(value) && (above ? value > least : value >= least) && value <= most &&
+           (multiple_of == 0 || std::fmod(value, multiple_of) == 0);
+  }
+  [[nodiscard]] std::string to_string() const;  // "at least 1", "above 0", "0 to 1", "any finite number"
+};
+[[nodiscard]] constexpr NumberRange any_number() { return {.declared = true}; }
+[[nodiscard]] constexpr NumberRange at_least(double least) { return {.least = least, .declared = true}; }
+[[nodiscard]] constexpr NumberRange above(double bound) { return {.least = bound, .above = true, .declared = true}; }
+[[nodiscard]] constexpr NumberRange multiple_of(int number, double most) {
+  return {.least = static_cast<double>(number), .most = most, .multiple_of = number, .declared = true};
+}
+[[nodiscard]] constexpr NumberRange between(double least, double most) {
+  return {.least = least, .most = most, .declared = true};
+}
+
 // A configuration struct has   void describe(ConfigVisitor& v)   that calls field/choice/section for each member, e.g.
 //   struct ScheduleConfig {
 //     double lr = 0.002;
-//     void describe(ConfigVisitor& v) { v.field("lr", lr, "learning rate at total batch `base_batch`"); }
+//     void describe(ConfigVisitor& v) { v.field("lr", lr, "learning rate at total batch `base_batch`", at_least(0)); }
 //   };
-// The member's initial value is the default. Documentation is one line, with units.
+// The member's initial value is the default. Documentation is one line, with units. Numbers declare their range, which
+// a test of the whole configuration checks.
 class ConfigVisitor {
  public:
   virtual ~ConfigVisitor() = default;
   virtual void field(std::string_view key, bool& value, std::string_view doc) = 0;
-  virtual void field(std::string_view key, int& value, std::string_view doc) = 0;
-  virtual void field(std::string_view key, int64_t& value, std::string_view doc) = 0;
-  virtual void field(std::string_view key, double& value, std::string_view doc) = 0;
+  virtual void field(std::string_view key, int& value, std::string_view doc, NumberRange range = {}) = 0;
+  virtual void field(std::string_view key, int64_t& value, std::string_view doc, NumberRange range = {}) = 0;
+  virtual void field(std::string_view key, double& value, std::string_view doc, NumberRange range = {}) = 0;
   virtual void field(std::string_view key, std::string& value, std::string_view doc) = 0;
-  virtual void field(std::string_view key, std::vector<int>& value, std::string_view doc) = 0;
-  virtual void field(std::string_view key, std::vector<double>& value, std::string_view doc) = 0;
+  virtual void field(std::string_view key, std::vector<int>& value, std::string_view doc, NumberRange range = {}) = 0;
+  virtual void field(std::string_view key, std::vector<double>& value, std::string_view doc,
+                     NumberRange range = {}) = 0;
   virtual void field(std::string_view key, std::vector<std::string>& value, std::string_view doc) = 0;
   // Name to list of names, in the file's order by name: class groups.
   virtual void field(std::string_view key, std::map<std::string, std::vector<std::string>>& value,
@@ -51,10 +79,10 @@ class ConfigVisitor {
 };
 
 // Reads `file` (following `base: other.yaml`, relative to the file, any depth, cycles refused; keys of the file win;
-// mappings merge, lists replace), applies overrides "key.path=value" (value in YAML syntax) in order, and fills
+// mappings merge, lists replace), applies overrides "key.path=value" in order, and fills
 // `config` through describe(). Unknown key, wrong type, value outside a choice, duplicate key, missing file, file over
-// 1 MB, malformed override: ConfigError whose message names file, line where there is one, key path, what was found,
-// what was expected, and the nearest known key.
+// 1 MB, number out of its range, malformed override: ConfigError whose message names file, line where there is one, key
+// path, what was found, what was expected, and the nearest known key.
 struct ConfigError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
@@ -96,5 +124,18 @@ template <class Config>
   }
   return text;
 }
+
+// Every value of a configuration under its path, as to_yaml would write it: ("schedule.lr", "0.01").
+using ConfigValues = std::vector<std::pair<std::string, std::string>>;
+std::unique_ptr<ConfigVisitor> make_config_lister(ConfigValues& out);
+template <class Config>
+[[nodiscard]] ConfigValues values_of(const Config& config) {
+  ConfigValues values;
+  Config copy = config;
+  copy.describe(*make_config_lister(values));
+  return values;
+}
+// "schedule.lr: 0.01, now 0.02" for each path whose values differ, or that one side lacks.
+[[nodiscard]] std::vector<std::string> config_differences(const ConfigValues& before, const ConfigValues& now);
 
 }  // namespace gradlibra

@@ -101,12 +101,22 @@ class ConfigReader : public ConfigVisitor {
   explicit ConfigReader(const ConfigNode& root) : sections_{{"", &root}} {}
 
   void field(std::string_view key, bool& value, std::string_view) override { read(key, value); }
-  void field(std::string_view key, int& value, std::string_view) override { read(key, value); }
-  void field(std::string_view key, int64_t& value, std::string_view) override { read(key, value); }
-  void field(std::string_view key, double& value, std::string_view) override { read(key, value); }
+  void field(std::string_view key, int& value, std::string_view, NumberRange range) override {
+    read(key, value, range);
+  }
+  void field(std::string_view key, int64_t& value, std::string_view, NumberRange range) override {
+    read(key, value, range);
+  }
+  void field(std::string_view key, double& value, std::string_view, NumberRange range) override {
+    read(key, value, range);
+  }
   void field(std::string_view key, std::string& value, std::string_view) override { read(key, value); }
-  void field(std::string_view key, std::vector<int>& value, std::string_view) override { read(key, value); }
-  void field(std::string_view key, std::vector<double>& value, std::string_view) override { read(key, value); }
+  void field(std::string_view key, std::vector<int>& value, std::string_view, NumberRange range) override {
+    read(key, value, range);
+  }
+  void field(std::string_view key, std::vector<double>& value, std::string_view, NumberRange range) override {
+    read(key, value, range);
+  }
   void field(std::string_view key, std::vector<std::string>& value, std::string_view) override { read(key, value); }
   void field(std::string_view key, std::map<std::string, std::vector<std::string>>& value, std::string_view) override {
     read(key, value);
@@ -118,6 +128,7 @@ class ConfigReader : public ConfigVisitor {
     if (node == nullptr) return;
     std::string chosen;
     parse(path, *node, chosen);
+    if (node->verbatim) chosen = node->text;
     if (std::find(allowed.begin(), allowed.end(), chosen) == allowed.end()) {
       std::string message = path + ": found " + describe_found(*node) + ", expected one of " + join(allowed);
       if (const std::string* near = nearest(chosen, allowed)) message += "; did you mean '" + *near + "'?";
@@ -160,6 +171,7 @@ class ConfigReader : public ConfigVisitor {
   }
 
   [[noreturn]] static void mismatch(const std::string& path, const ConfigNode& node, const std::string& expected) {
+    if (!node.problem.empty()) config_error(node.place, path + ": " + node.problem + "; expected " + expected);
     std::string message = path + ": found " + describe_found(node) + ", expected " + expected;
     if (node.kind == Kind::null) message += " (an empty value or null; quote it if you mean the word)";
     config_error(node.place, message);
@@ -172,6 +184,28 @@ class ConfigReader : public ConfigVisitor {
     T read_value{};
     parse(path, *node, read_value);
     value = std::move(read_value);
+  }
+
+  template <class T>
+  void read(std::string_view key, T& value, const NumberRange& range) {
+    const auto [path, node] = known(key, false);
+    if (node == nullptr) return;
+    T read_value{};
+    parse(path, *node, read_value);
+    require_in_range(path, *node, read_value, range);
+    value = std::move(read_value);
+  }
+
+  template <class T>
+  static void require_in_range(const std::string& path, const ConfigNode& node, const T& value,
+                               const NumberRange& range) {
+    if (range.declared && !range.holds(static_cast<double>(value))) mismatch(path, node, range.to_string());
+  }
+  template <class T>
+  static void require_in_range(const std::string& path, const ConfigNode& node, const std::vector<T>& values,
+                               const NumberRange& range) {
+    for (size_t i = 0; i < values.size(); ++i)
+      require_in_range(path + "[" + std::to_string(i) + "]", *node.items[i], values[i], range);
   }
 
   static void parse(const std::string& path, const ConfigNode& node, bool& value) {
@@ -204,8 +238,8 @@ class ConfigReader : public ConfigVisitor {
     value = *number;
   }
   static void parse(const std::string& path, const ConfigNode& node, std::string& value) {
-    if (node.kind != Kind::scalar) mismatch(path, node, "a string");
-    value = node.text;
+    if (node.kind != Kind::scalar && !meant_as_text(node)) mismatch(path, node, "a string");
+    value = node.verbatim ? *node.verbatim : node.text;
   }
   template <class T>
   static void parse(const std::string& path, const ConfigNode& node, std::vector<T>& value) {
@@ -220,6 +254,13 @@ class ConfigReader : public ConfigVisitor {
                     std::map<std::string, std::vector<std::string>>& value) {
     if (node.kind != Kind::mapping) mismatch(path, node, "names with lists, as in {rare: [a, b]}");
     for (const ConfigNode::Entry& entry : node.entries) parse(path + "." + entry.key, *entry.value, value[entry.key]);
+  }
+
+  // Of the command line: "a: b", "- a" and "# a" are words there, [a] and {a: b} can only be lists and mappings.
+  static bool meant_as_text(const ConfigNode& node) {
+    if (!node.verbatim) return false;
+    const char first = (*node.verbatim)[node.verbatim->find_first_not_of(" \t")];
+    return node.kind == Kind::null ? first == '#' : first != '[' && first != '{';
   }
 
   // Closest of `words` if it is close enough to be a slip of the pen.

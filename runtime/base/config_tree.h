@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,8 +30,12 @@ struct ConfigNode {
 
   Kind kind = Kind::null;
   ConfigPlace place;
-  std::string text;            // scalar
-  bool quoted = false;         // scalar
+  std::string text;     // scalar
+  bool quoted = false;  // scalar
+  // Of a value from the command line: what a string takes, unless quotes enclosed all of it. YAML would end it at " #",
+  // or read "a: b" as a mapping.
+  std::optional<std::string> verbatim;
+  std::string problem;         // such a value is not YAML, why: only a string can take it
   std::vector<Ptr> items;      // sequence
   std::vector<Entry> entries;  // mapping: in the file's order, keys unique
   int64_t size = 1;

@@ -79,12 +79,22 @@ class ConfigWriter : public ConfigVisitor {
   ConfigWriter& operator=(const ConfigWriter&) = delete;
 
   void field(std::string_view key, bool& value, std::string_view doc) override { line(key, scalar(value), doc); }
-  void field(std::string_view key, int& value, std::string_view doc) override { line(key, scalar(value), doc); }
-  void field(std::string_view key, int64_t& value, std::string_view doc) override { line(key, scalar(value), doc); }
-  void field(std::string_view key, double& value, std::string_view doc) override { line(key, scalar(value), doc); }
+  void field(std::string_view key, int& value, std::string_view doc, NumberRange range) override {
+    line(key, scalar(value), with_range(doc, range));
+  }
+  void field(std::string_view key, int64_t& value, std::string_view doc, NumberRange range) override {
+    line(key, scalar(value), with_range(doc, range));
+  }
+  void field(std::string_view key, double& value, std::string_view doc, NumberRange range) override {
+    line(key, scalar(value), with_range(doc, range));
+  }
   void field(std::string_view key, std::string& value, std::string_view doc) override { line(key, scalar(value), doc); }
-  void field(std::string_view key, std::vector<int>& value, std::string_view doc) override { list(key, value, doc); }
-  void field(std::string_view key, std::vector<double>& value, std::string_view doc) override { list(key, value, doc); }
+  void field(std::string_view key, std::vector<int>& value, std::string_view doc, NumberRange range) override {
+    list(key, value, with_range(doc, range));
+  }
+  void field(std::string_view key, std::vector<double>& value, std::string_view doc, NumberRange range) override {
+    list(key, value, with_range(doc, range));
+  }
   void field(std::string_view key, std::vector<std::string>& value, std::string_view doc) override {
     list(key, value, doc);
   }
@@ -114,6 +124,12 @@ class ConfigWriter : public ConfigVisitor {
 
  private:
   [[nodiscard]] std::string indent() const { return std::string(2 * depth_, ' '); }
+
+  // A range that says no more than "a number" is left out.
+  static std::string with_range(std::string_view doc, const NumberRange& range) {
+    const bool tells = std::isfinite(range.least) || std::isfinite(range.most);
+    return std::string(doc) + (tells ? " (" + range.to_string() + ")" : "");
+  }
 
   static std::string one_line(std::string_view doc) {
     std::string result(doc);
@@ -150,7 +166,81 @@ class ConfigWriter : public ConfigVisitor {
   size_t depth_ = 0;
 };
 
+class ConfigLister : public ConfigVisitor {
+ public:
+  explicit ConfigLister(ConfigValues& out) : out_(out) {}
+
+  void field(std::string_view key, bool& value, std::string_view) override { add(key, scalar(value)); }
+  void field(std::string_view key, int& value, std::string_view, NumberRange) override { add(key, scalar(value)); }
+  void field(std::string_view key, int64_t& value, std::string_view, NumberRange) override { add(key, scalar(value)); }
+  void field(std::string_view key, double& value, std::string_view, NumberRange) override { add(key, scalar(value)); }
+  void field(std::string_view key, std::string& value, std::string_view) override { add(key, scalar(value)); }
+  void field(std::string_view key, std::vector<int>& value, std::string_view, NumberRange) override {
+    add(key, flow(value));
+  }
+  void field(std::string_view key, std::vector<double>& value, std::string_view, NumberRange) override {
+    add(key, flow(value));
+  }
+  void field(std::string_view key, std::vector<std::string>& value, std::string_view) override {
+    add(key, flow(value));
+  }
+  void field(std::string_view key, std::map<std::string, std::vector<std::string>>& value, std::string_view) override {
+    std::string text;
+    for (const auto& [name, words] : value) text += (text.empty() ? "" : ", ") + scalar(name) + ": " + flow(words);
+    add(key, "{" + text + "}");
+  }
+  void choice(std::string_view key, std::string& value, const std::vector<std::string>&, std::string_view) override {
+    add(key, scalar(value));
+  }
+
+ protected:
+  void enter(std::string_view key, std::string_view) override { path_ += std::string(key) + "."; }
+  void leave() override { path_.erase(path_.rfind('.', path_.size() - 2) + 1); }  // npos + 1 is 0
+
+ private:
+  void add(std::string_view key, std::string value) { out_.emplace_back(path_ + std::string(key), std::move(value)); }
+  template <class T>
+  static std::string flow(const std::vector<T>& values) {
+    std::string text;
+    for (const T& value : values) text += (text.empty() ? "" : ", ") + scalar(value);
+    return "[" + text + "]";
+  }
+
+  ConfigValues& out_;
+  std::string path_;
+};
+
 }  // namespace
+
+std::string NumberRange::to_string() const {
+  const auto text = [](double bound) {
+    return bound == std::trunc(bound) && std::abs(bound) < 1e15 ? scalar(static_cast<int64_t>(bound)) : scalar(bound);
+  };
+  if (multiple_of != 0) return "a multiple of " + text(multiple_of) + " from " + text(least) + " to " + text(most);
+  const bool low = std::isfinite(least), high = std::isfinite(most);
+  if (low && high) return (above ? "above " : "") + text(least) + (above ? ", at most " : " to ") + text(most);
+  if (low) return (above ? "above " : "at least ") + text(least);
+  return high ? "at most " + text(most) : "any finite number";
+}
+
+std::unique_ptr<ConfigVisitor> make_config_lister(ConfigValues& out) { return std::make_unique<ConfigLister>(out); }
+
+std::vector<std::string> config_differences(const ConfigValues& before, const ConfigValues& now) {
+  const std::map<std::string, std::string> old(before.begin(), before.end());
+  std::map<std::string, std::string> gone = old;
+  std::vector<std::string> differences;
+  for (const auto& [path, value] : now) {
+    const auto found = old.find(path);
+    if (found == old.end()) {
+      differences.push_back(path + ": now " + value);
+    } else if (found->second != value) {
+      differences.push_back(path + ": " + found->second + ", now " + value);
+    }
+    gone.erase(path);
+  }
+  for (const auto& [path, value] : gone) differences.push_back(path + ": " + value + ", now gone");
+  return differences;
+}
 
 std::unique_ptr<ConfigVisitor> make_config_writer(std::string& out, bool with_docs) {
   return std::make_unique<ConfigWriter>(out, with_docs);

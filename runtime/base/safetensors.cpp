@@ -136,6 +136,12 @@ SafetensorsFile read_from(uint64_t file_bytes, std::string_view name, const Read
     refuse(name, "not a safetensors file: " + std::to_string(file_bytes) + " bytes, at least 8 are needed");
   uint64_t header_bytes = 0;
   read(&header_bytes, 8);
+  std::array<char, 8> magic{};
+  std::memcpy(magic.data(), &header_bytes, magic.size());
+  const std::string_view begin(magic.data(), magic.size());
+  // A zip file of torch.save, or a pickle of protocol 2 to 5.
+  if (begin.starts_with("PK\x03\x04") || (begin[0] == '\x80' && begin[1] >= 2 && begin[1] <= 5))
+    refuse(name, "is a file of PyTorch, not safetensors; scripts/pth_to_safetensors.py converts it");
   if (header_bytes > kMaxSafetensorsHeader) {
     refuse(name, "not a safetensors file: a header of " + std::to_string(header_bytes) + " bytes (at most 100000000)");
   }

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstdint>
 #include <stdexcept>
+#include <string>
 
 namespace gradlibra {
 
@@ -14,6 +16,8 @@ MemoryPool::~MemoryPool() {
 
 // Small blocks share a 256-byte raster; large ones one sixteenth of their size, so that nearly equal requests meet.
 size_t MemoryPool::rounded(size_t bytes) {
+  // No machine has so much, and a negative size ends here too; twice as much would overflow below.
+  if (bytes > SIZE_MAX / 64) throw std::length_error("a tensor of " + std::to_string(bytes) + " bytes");
   size_t step = 256;
   while (step * 16 < bytes) step *= 2;
   return (std::max<size_t>(bytes, 1) + step - 1) / step * step;

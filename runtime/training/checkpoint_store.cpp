@@ -4,16 +4,15 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <limits>
 
 namespace gradlibra {
 namespace {
@@ -107,95 +106,26 @@ std::vector<int64_t> steps_in(const std::filesystem::path& folder) {
   return steps;
 }
 
-std::string failure(const std::string& what, const std::filesystem::path& path, int error) {
-  std::string text = what + " " + path.string() + ": " + std::strerror(error);
-  if (error == ENOSPC) text += "; free some space";
-  if (error == EDQUOT) text += "; the user's quota is used up";
-  if (error == EFBIG) text += "; the limit on file sizes (ulimit -f) is too low";
-  return text;
-}
-
 std::string megabytes(int64_t bytes) {
   char text[32];
   std::snprintf(text, sizeof(text), "%.1f MB", static_cast<double>(bytes) / 1e6);
   return text;
 }
 
-struct WriteFailure {
-  int error;
-};
-
-template <class Call>
-int retry(const Call& call) {
-  int result = 0;
-  do {
-    result = call();
-  } while (result != 0 && errno == EINTR);
-  return result;
-}
-
 }  // namespace
 
-FileCalls::FileCalls()
-    : write(::write),
-      fsync(::fsync),
-      close(::close),
-      rename(std::rename),
-      free_bytes([](const std::filesystem::path& folder) -> int64_t {
-        struct statvfs info {};
-        if (::statvfs(folder.c_str(), &info) != 0) return -1;
-        return static_cast<int64_t>(std::min<uint64_t>(info.f_bavail, INT64_MAX / info.f_frsize) * info.f_frsize);
-      }) {}
-
 CheckpointStore::CheckpointStore(std::filesystem::path folder, int keep, FileCalls calls)
-    : folder_(std::move(folder)), keep_(std::max(keep, 1)), calls_(std::move(calls)) {}
+    : folder_(std::move(folder)), keep_(keep <= 0 ? std::numeric_limits<int>::max() : keep), calls_(std::move(calls)) {}
 
-// Writes, flushes and renames; an error sentence if the old file of that name (or none) is still there, or the new one
-// may not last.
+// Under a name by which remove_leftovers() knows it. An error sentence if the old file of that name (or none) is still
+// there, or the new one may not last.
 std::string CheckpointStore::replace_file(const std::string& name,
                                           const std::function<void(const ByteSink&)>& produce) const {
   const std::filesystem::path temporary = folder_ / (std::string(kTemporary) + std::to_string(getpid()));
-  int file = -1;
-  do {
-    file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  } while (file < 0 && errno == EINTR);
-  if (file < 0) return failure("cannot create", temporary, errno);
-  (void)::flock(file, LOCK_EX | LOCK_NB);  // tells remove_leftovers() of other processes that this one is alive
-
-  const auto give_up = [&](const char* what, int error) {
-    if (file >= 0) (void)calls_.close(file);
-    (void)::unlink(temporary.c_str());
-    return failure(what, temporary, error);
-  };
   try {
-    produce([&](std::span<const std::byte> bytes) {
-      while (!bytes.empty()) {
-        const ssize_t written = calls_.write(file, bytes.data(), std::min<size_t>(bytes.size(), 16 << 20));
-        if (written < 0 && errno == EINTR) continue;
-        if (written <= 0) throw WriteFailure{written < 0 ? errno : ENOSPC};
-        bytes = bytes.subspan(static_cast<size_t>(written));
-      }
-    });
-  } catch (const WriteFailure& error) {
-    return give_up("cannot write", error.error);
-  } catch (...) {
-    (void)give_up("", 0);
-    throw;
-  }
-  if (retry([&] { return calls_.fsync(file); }) != 0) return give_up("cannot flush to the disk", errno);
-  const int closed =
-      calls_.close(file);  // NFS reports a full disk here; after EINTR the file is closed, and fsync has succeeded
-  file = -1;
-  if (closed != 0 && errno != EINTR) return give_up("cannot close", errno);
-  if (calls_.rename(temporary.c_str(), (folder_ / name).c_str()) != 0) return give_up("cannot rename", errno);
-
-  const int folder = ::open(folder_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (folder < 0) return failure("cannot open the folder", folder_, errno);
-  const int flushed = retry([&] { return calls_.fsync(folder); });
-  const int error = errno;
-  (void)calls_.close(folder);
-  if (flushed != 0 && error != EINVAL && error != ENOTSUP) {  // some file systems have no fsync of folders
-    return failure("cannot flush to the disk", folder_, error);
+    write_file(folder_ / name, produce, {.durable = true, .temporary = temporary, .calls = &calls_});
+  } catch (const WriteError& error) {
+    return error.what();
   }
   return "";
 }

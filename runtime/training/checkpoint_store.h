@@ -3,8 +3,6 @@
 // `latest` naming one.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -16,23 +14,12 @@
 
 namespace gradlibra {
 
-// The system calls that can fail while saving, so that a test can make them fail. Each behaves as the call of its name.
-struct FileCalls {
-  std::function<ssize_t(int, const void*, size_t)> write;
-  std::function<int(int)> fsync;
-  std::function<int(int)> close;
-  std::function<int(const char*, const char*)> rename;
-  std::function<int64_t(const std::filesystem::path&)> free_bytes;  // for this user in this folder; -1: not known
-  FileCalls();                                                      // the real ones
-};
-
-// One folder, written by one process at a time. After the steps of Pillai et al., "All File Systems Are Not Created
-// Equal" (OSDI 2014):
-//   write `ckpt.tmp.<pid>`, fsync it, rename it, fsync the folder, replace `latest` in the same way, only then delete
-// older files. Each tensor's checksum, and one over everything else, lie in the file's metadata (keys "checkpoint.*";
-// plain safetensors readers need not know them).
+// One folder, written by one process at a time: a checkpoint durably (runtime/base/files.h) by way of `ckpt.tmp.<pid>`,
+// then `latest` in the same way, only then are older files deleted. Each tensor's checksum, and one over everything
+// else, lie in the file's metadata (keys "checkpoint.*"; plain safetensors readers need not know them).
 class CheckpointStore {
  public:
+  // Keeps this many; 0 or less: all.
   explicit CheckpointStore(std::filesystem::path folder, int keep = 3, FileCalls calls = {});
 
   struct Saved {

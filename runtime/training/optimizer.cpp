@@ -25,13 +25,13 @@ bool decays(Role role, const OptimizerConfig& config) {
 }  // namespace
 
 void OptimizerConfig::describe(ConfigVisitor& v) {
-  v.field("momentum", momentum, "of SGD");
-  v.field("weight_decay", weight_decay, "added to the gradient as weight_decay * parameter");
-  v.field("clip_norm", clip_norm, "largest L2 norm of all gradients together; 0 for no clipping");
+  v.field("momentum", momentum, "of SGD", between(0, 1));
+  v.field("weight_decay", weight_decay, "added to the gradient as weight_decay * parameter", at_least(0));
+  v.field("clip_norm", clip_norm, "largest L2 norm of all gradients together; 0 for no clipping", at_least(0));
   v.field("decay_norm", decay_norm, "weight decay on scale and shift of normalisation layers");
   v.field("decay_bias", decay_bias, "weight decay on biases of convolutions");
-  v.field("backbone_lr_factor", backbone_lr_factor, "multiple of the learning rate in the backbone");
-  v.field("bias_lr_factor", bias_lr_factor, "multiple of the learning rate of biases of convolutions");
+  v.field("backbone_lr_factor", backbone_lr_factor, "multiple of the learning rate in the backbone", at_least(0));
+  v.field("bias_lr_factor", bias_lr_factor, "multiple of the learning rate of biases of convolutions", at_least(0));
 }
 
 Optimizer::Optimizer(ParameterStore& parameters, const OptimizerConfig& config)

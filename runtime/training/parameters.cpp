@@ -2,6 +2,7 @@
 #include "runtime/training/parameters.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/elementwise.h"
 #include "runtime/base/random.h"
@@ -144,6 +145,12 @@ std::vector<ParameterStore::Group> ParameterStore::groups() const {
 
 View<float> ParameterStore::flat_values(const Group& group) {
   return {values_.view().data() + group.begin, {group.end - group.begin}};
+}
+
+Tensor ParameterStore::counterpart(const Parameter& parameter, Tensor& block) {
+  const float* begin = (parameter.trainable ? values_ : others_).view().data();
+  const auto offset = std::as_const(parameter.node.value).view().data() - begin;
+  return Tensor::borrow(block.view().data() + offset, parameter.node.value.shape());
 }
 
 void ParameterStore::finish_backward() {

@@ -79,6 +79,11 @@ class ParameterStore {
   // order.
   [[nodiscard]] Tensor& flat_grads() { return grads_; }
   [[nodiscard]] Tensor& flat_velocities() { return velocities_; }
+  [[nodiscard]] Tensor& flat_values() { return values_; }
+  // Values of what does not train: frozen parameters and buffers.
+  [[nodiscard]] Tensor& flat_fixed() { return others_; }
+  // A parameter's part of a block that is laid out as flat_values(), or as flat_fixed() where it does not train.
+  [[nodiscard]] Tensor counterpart(const Parameter& parameter, Tensor& block);
 
   // Runs of neighbouring trainable parameters with equal factors: one update launch each.
   struct Group {
@@ -104,7 +109,7 @@ class ParameterStore {
   Section section_ = Section::head;
   std::deque<Parameter> parameters_;
   std::unordered_map<std::string, Parameter*> by_name_;
-  std::vector<int64_t> offsets_;  // into the flat blocks, -1 for what is not trainable
+  std::vector<int64_t> offsets_;  // into the flat blocks
   Tensor values_, grads_, velocities_, others_;
   int64_t shared_begin_ = 0;  // of the flat blocks: where the parameters begin that branches share
   std::vector<Tensor> branch_grads_;

@@ -4,14 +4,14 @@
 namespace gradlibra {
 
 void ScheduleConfig::describe(ConfigVisitor& v) {
-  v.field("epochs", epochs, "passes over the training images");
-  v.field("lr", lr, "learning rate at total batch base_batch");
+  v.field("epochs", epochs, "passes over the training images", between(1, 1e6));
+  v.field("lr", lr, "learning rate at total batch base_batch", at_least(0));
   v.field("base_batch", base_batch,
-          "total batch that lr was chosen for: other batches scale it linearly; 0: no scaling");
-  v.field("steps", steps, "epochs (from 0) from which the rate is multiplied by gamma once more");
-  v.field("gamma", gamma, "factor at each step");
-  v.field("warmup_iterations", warmup_iterations, "iterations of linear warm-up");
-  v.field("warmup_ratio", warmup_ratio, "share of the regular rate at iteration 0");
+          "total batch that lr was chosen for: other batches scale it linearly; 0: no scaling", at_least(0));
+  v.field("steps", steps, "epochs (from 0) from which the rate is multiplied by gamma once more", at_least(0));
+  v.field("gamma", gamma, "factor at each step", at_least(0));
+  v.field("warmup_iterations", warmup_iterations, "iterations of linear warm-up", at_least(0));
+  v.field("warmup_ratio", warmup_ratio, "share of the regular rate at iteration 0", at_least(0));
 }
 
 double scaled_lr(const ScheduleConfig& config, int64_t total_batch) {

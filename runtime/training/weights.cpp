@@ -2,6 +2,7 @@
 #include "runtime/training/weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -38,16 +39,6 @@ void reorder(const Shape& s, const std::vector<float>& from, std::vector<float>&
       }
 }
 
-void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, FileLayout layout) {
-  std::vector<float> values = file.to_floats();
-  if (layout == FileLayout::convolution) {
-    std::vector<float> ordered(values.size());
-    reorder(tensor.shape(), values, ordered, false);
-    values = std::move(ordered);
-  }
-  context.upload<float>(values, tensor);
-}
-
 bool holds_floats(const FileTensor& tensor) {
   return tensor.dtype == FileDType::f32 || tensor.dtype == FileDType::f16 || tensor.dtype == FileDType::bf16 ||
          tensor.dtype == FileDType::f64;
@@ -69,13 +60,56 @@ void append_list(std::string& text, const char* title, const std::vector<std::st
   text += "\n";
 }
 
+bool is_finite(const FileTensor& tensor) {
+  const std::vector<float> values = tensor.to_floats();
+  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
+}
+
+// What a model has no use for: counters, what training keeps beside the weights, the classifier of a network for whole
+// images (torchvision's "fc.", mmpretrain's "head.fc.").
+bool is_ignored(std::string_view name, WeightScope scope) {
+  if (name.ends_with("num_batches_tracked")) return true;
+  for (const std::string_view prefix : {"optim.", "train.", "average."})
+    if (name.starts_with(prefix)) return true;
+  if (scope != WeightScope::backbone) return false;
+  for (const std::string_view prefix : {"fc.", "backbone.fc.", "head."})
+    if (name.starts_with(prefix)) return true;
+  return false;
+}
+
 }  // namespace
+
+bool fits(const FileTensor& file, const Shape& shape, FileLayout layout) {
+  return file.shape == file_shape(shape, layout);
+}
+
+void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, FileLayout layout) {
+  std::vector<float> values = file.to_floats();
+  if (layout == FileLayout::convolution) {
+    std::vector<float> ordered(values.size());
+    reorder(tensor.shape(), values, ordered, false);
+    values = std::move(ordered);
+  }
+  context.upload<float>(values, tensor);
+}
+
+bool is_classifier(std::string_view name) {
+  constexpr std::string_view head = "bbox_head.";
+  if (!name.starts_with(head)) return false;
+  name.remove_prefix(head.size());
+  const std::string_view layer = name.substr(0, name.find('.'));
+  // "reppoints_cls_out", "conv_cls", "atss_cls", "cls_score"; not "cls_convs", nor "reppoints_cls_conv" before the
+  // first.
+  return layer.size() < name.size() &&
+         (layer.ends_with("cls") || layer.ends_with("cls_out") || layer.ends_with("cls_score"));
+}
 
 std::string WeightReport::to_string() const {
   std::string text = "  matched: " + std::to_string(matched.size()) + "\n";
   append_list(text, "missing from the file", missing);
   append_list(text, "unexpected in the file", unexpected);
   append_list(text, "of another shape or type", mismatched);
+  if (!started.empty()) append_list(text, "left as it starts (classifier)", started);
   if (!ignored.empty()) text += "  ignored (counters, classifier): " + std::to_string(ignored.size()) + "\n";
   return text;
 }
@@ -93,11 +127,11 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
   WeightReport report;
   std::map<std::string, const FileTensor*> by_name;  // under the model's names
   for (const auto& [name, tensor] : file.tensors) {
-    if (name.ends_with("num_batches_tracked") || name.starts_with("optim.") || name.starts_with("train.") ||
-        (scope == WeightScope::backbone && (name.starts_with("fc.") || name.starts_with("backbone.fc.")))) {
+    if (is_ignored(name, scope)) {
       report.ignored.push_back(name);
       continue;
     }
+    if (scope == WeightScope::no_classifier && is_classifier(name)) continue;
     const bool bare = scope == WeightScope::backbone && !name.starts_with("backbone.");
     // "conv1.weight" and "backbone.conv1.weight" in one file: which is meant?
     if (!by_name.emplace(bare ? "backbone." + name : name, &tensor).second) report.unexpected.push_back(name);
@@ -105,6 +139,10 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
   std::vector<std::pair<Parameter*, const FileTensor*>> pairs;
   for (Parameter& p : store.all()) {
     if (scope == WeightScope::backbone && p.section != Section::backbone) continue;
+    if (scope == WeightScope::no_classifier && is_classifier(p.name)) {
+      report.started.push_back(p.name);
+      continue;
+    }
     const auto found = by_name.find(p.name);
     if (found == by_name.end()) {
       report.missing.push_back(p.name);
@@ -113,6 +151,8 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
     const std::vector<int64_t> expected = file_shape(p.node.value.shape(), p.layout);
     if (!holds_floats(*found->second)) {
       report.mismatched.push_back(p.name + ": file " + std::string(to_string(found->second->dtype)) + ", model F32");
+    } else if (!is_finite(*found->second)) {
+      report.mismatched.push_back(p.name + ": values that are not finite; the file is of no use");
     } else if (found->second->shape != expected) {
       report.mismatched.push_back(p.name + ": file " + shape_text(found->second->shape) + ", model " +
                                   shape_text(expected));
@@ -123,9 +163,16 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
     by_name.erase(found);
   }
   for (const auto& [name, tensor] : by_name) report.unexpected.push_back(name);
+  const bool other_classes =
+      report.missing.empty() && report.unexpected.empty() && !report.mismatched.empty() &&
+      std::all_of(report.mismatched.begin(), report.mismatched.end(),
+                  [](const std::string& text) { return is_classifier(text.substr(0, text.find(": "))); });
   if (!report.missing.empty() || !report.mismatched.empty() || !report.unexpected.empty() || pairs.empty())
     throw std::runtime_error(file_name + " does not fit the model; nothing was loaded\n" + report.to_string() +
-                             "check model.backbone.depth, model.neck, model.head and the class list against the file");
+                             (other_classes ? "the file was trained for other classes; train.pretrained_scope="
+                                              "no_classifier trains from it with a new classifier"
+                                            : "check model.detector, model.backbone.depth, model.neck, model.head and "
+                                              "the class list against the file"));
   for (const auto& [parameter, tensor] : pairs)
     from_file_tensor(store.context(), *tensor, parameter->node.value, parameter->layout);
   store.weights_changed();
@@ -159,7 +206,7 @@ void load_velocities(ParameterStore& store, const SafetensorsFile& file, const s
   for (Parameter& p : store.all()) {
     if (!p.trainable) continue;
     const auto found = file.tensors.find(kMomentumPrefix + p.name);
-    if (found == file.tensors.end() || found->second.shape != file_shape(p.node.value.shape(), p.layout))
+    if (found == file.tensors.end() || !fits(found->second, p.node.value.shape(), p.layout))
       throw std::runtime_error(file_name + ": the optimiser state of " + p.name + " is missing or of another shape");
     from_file_tensor(store.context(), found->second, p.velocity, p.layout);
   }

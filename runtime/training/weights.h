@@ -17,6 +17,7 @@ struct WeightReport {
   std::vector<std::string> matched, missing, unexpected,
       mismatched;                               // mismatched: "name: file (64, 3, 7, 7), model (32, 3, 7, 7)"
   std::vector<std::string> ignored;             // counters and classifiers that a detector has no use for
+  std::vector<std::string> started;             // the classifier, where the scope leaves it as it starts
   [[nodiscard]] std::string to_string() const;  // for a person, lists shortened
 };
 
@@ -24,11 +25,14 @@ enum class WeightScope {
   // a classification network: names without "backbone." are accepted, "fc." is ignored; neck and head may be missing
   backbone,
   detector,  // everything must match
+  // a detector of other classes: everything but its classifier must match, which is left as it is
+  no_classifier,
 };
 
 // Copies every tensor of the file that has a parameter or buffer of its name and shape; convolution weights are turned
 // from OIHW. A backbone file must match every backbone tensor, a detector file every tensor: else nothing is loaded and
-// std::runtime_error carries the report. `num_batches_tracked` counters are ignored.
+// std::runtime_error carries the report. `num_batches_tracked` counters are ignored, and a classification head of a
+// backbone file. Values that are not finite are an error too: one of them makes every loss so.
 WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, const std::string& file_name,
                           WeightScope scope);
 
@@ -56,6 +60,14 @@ void save_state(Context& context, const std::vector<TrainingState>& states, Safe
 void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
                 const std::string& file_name);
 
+// Whether a tensor gives scores per class: its size depends on the number of classes,
+// "bbox_head.reppoints_cls_out.bias".
+[[nodiscard]] bool is_classifier(std::string_view name);
+
+// Whether a file's tensor is of this shape in memory and layout.
+[[nodiscard]] bool fits(const FileTensor& file, const Shape& shape, FileLayout layout);
+// Copies it there; it must fit.
+void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, FileLayout layout);
 // A tensor of a parameter's layout (value, gradient, velocity) as it stands in files.
 [[nodiscard]] FileTensor to_file_tensor(Context& context, const Tensor& tensor, FileLayout layout);
 

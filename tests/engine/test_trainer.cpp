@@ -188,10 +188,28 @@ TEST_F(TrainerTest, ResumingWithOtherClassesOrDataIsRefused) {
   more.data.classes.push_back("star");
   message = message_of([&] { static_cast<void>(trainer(more, "run", true)); });
   EXPECT_HAS(message, R"(["disc","square","bar","star"])");
+  // One box that has moved by a pixel, another class, another order.
+  const auto change = [&](const TinyImage& tiny) {
+    put(folder_ / "data/Annotations" / (tiny.id + ".xml"), voc_xml(tiny.id + ".png", 64, 64, tiny.objects));
+    return message_of([&] { static_cast<void>(trainer(config(), "run", true)); });
+  };
+  TinyImage moved = tiny_image(2);
+  moved.objects[0].x1 = std::to_string(std::stoi(moved.objects[0].x1) + 1);
+  message = change(moved);
+  EXPECT_HAS(message, "the training data have changed since: 7 images with 7 boxes then, 7 with 7 now, with other ids");
+  EXPECT_HAS(message, "--changed-data");
+  TinyImage renamed = tiny_image(2);
+  renamed.objects[0].name = kTinyClasses[0] == renamed.objects[0].name ? kTinyClasses[1] : kTinyClasses[0];
+  EXPECT_HAS(change(renamed), "have changed since");
+  EXPECT_EQ(change(tiny_image(2)), "");  // as it was
   // Another number of steps per epoch: the place in the epoch, and with it the schedule, would be another.
   put_tiny(folder_ / "data", tiny_image(7));
   put_tiny(folder_ / "data", tiny_image(8));
-  message = message_of([&] { static_cast<void>(trainer(config(), "run", true)->run()); });
+  message = message_of([&] { static_cast<void>(trainer(config(), "run", true)); });
+  EXPECT_HAS(message, "7 images with 7 boxes then, 9 with 9 now.");
+  Trainer::Options allowed = options("run", true);
+  allowed.changed_data = true;
+  message = message_of([&] { static_cast<void>(Trainer(context_, alone_, config(), allowed).run()); });
   EXPECT_HAS(message, "step 6, epoch 1, batch 2");
   EXPECT_HAS(message, "5 steps per epoch");
 }
@@ -298,7 +316,10 @@ TEST_F(TrainerTest, AnInfiniteInputIsNamedAtTheFirstStep) {
   ExperimentConfig c = config();
   c.model.pixel_std = {0, 0, 0};
   const auto run = trainer(c, "run");
-  EXPECT_THROW(static_cast<void>(run->run()), NonFiniteError);
+  const std::string message = message_of([&] { static_cast<void>(run->run()); });
+  EXPECT_HAS(message, "learning rate is not the cause");
+  EXPECT_HAS(message, "model.pixel_std");
+  EXPECT_FALSE(message.find("Lower schedule.lr") != std::string::npos);
   EXPECT_EQ(run->step(), 0);
 }
 
@@ -456,7 +477,23 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
   save_weights(of_others.parameters(), whole);
   c.train.pretrained = (folder_ / "detector.safetensors").string();
   write_safetensors(c.train.pretrained, whole);
-  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "other_classes")); }), "does not fit the model");
+  std::string refused = message_of([&] { static_cast<void>(trainer(c, "other_classes")); });
+  EXPECT_HAS(refused, "does not fit the model");
+  EXPECT_HAS(refused, "train.pretrained_scope=no_classifier");
+  // All but the classifier, which starts as it does from scratch.
+  c.train.pretrained_scope = "no_classifier";
+  {
+    const auto tuned = trainer(c, "no_classifier");
+    Detector start(context_, c.model, tuned->detector().classes());
+    start.parameters().initialize(static_cast<uint64_t>(c.train.seed));
+    for (Parameter& p : tuned->detector().parameters().all()) {
+      const bool classifier = p.name.starts_with("bbox_head.reppoints_cls_out.");
+      Parameter* own = start.parameters().find(p.name);
+      EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) ==
+                  (classifier ? to_file_tensor(context_, own->node.value, own->layout) : whole.tensors.at(p.name)))
+          << p.name;
+    }
+  }
   c.train.pretrained_scope = "backbone";
   const auto taken = trainer(c, "backbone_alone");
   Detector fresh(context_, c.model, taken->detector().classes());
@@ -527,9 +564,208 @@ TEST_F(TrainerTest, ValidationIsLoggedAndAMissingSplitIsFoundAtTheStart) {
   c.train.evaluate_every = 0;
   static_cast<void>(trainer(c, "plain", false, 5)->run());
   SafetensorsFile a = checkpoint("run", 5), b = checkpoint("plain", 5);
+  a.metadata.clear();
+  b.metadata.clear();
+  EXPECT_EQ(differences(a, b), "");
+  // Left to itself a training validates every epoch if the split is there.
+  c.train.evaluate_every = -1;
+  static_cast<void>(trainer(c, "default", false, 5)->run());
+  EXPECT_EQ(log("default").size(), 6u);
+  std::filesystem::remove(folder_ / "data/ImageSets/Main/val.txt");
+  static_cast<void>(trainer(c, "without", false, 5)->run());
+  EXPECT_EQ(log("without").size(), 5u);
+  c.data.val = "vall";  // who names one means it
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "misspelt")); }), "vall");
+}
+
+// A validation that has no truth knows no mAP: nothing is the best, and no zero stands for it.
+TEST_F(TrainerTest, AValidationWithoutTruthLogsNull) {
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  TinyImage empty = tiny_image(20);
+  empty.objects.clear();
+  put_tiny(folder_ / "data", empty, "val");
+  Trainer::Options loud = options("run", false, 4);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  {
+    Trainer run(context_, alone_, c, loud);
+    static_cast<void>(run.run());
+  }
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, "warning: none of them has a box");
+  EXPECT_HAS(said, "epoch 1: validation mAP@0.5 -\n");
+  EXPECT_TRUE(log("run").back().at("val_map50").is_null());
+  EXPECT_FALSE(std::filesystem::exists(work("run") / "checkpoints/best"));
+}
+
+// Validation, the best checkpoint, patience and the moving average go on as if nothing had happened, wherever the run
+// is broken off.
+TEST_F(TrainerTest, ResumingKeepsValidationsBestAndAverage) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.model.test.score_threshold = 0;
+  c.train.average_decay = 0.8;
+  c.train.checkpoint_every = 1;
+  c.train.keep_checkpoints = 0;
+  EXPECT_EQ(trainer(c, "whole")->run(), Trainer::Outcome::finished);
+  for (const int64_t stop : {3, 4, 8, 9}) static_cast<void>(trainer(c, "parts", stop > 3, stop)->run());
+  EXPECT_EQ(trainer(c, "parts", true)->run(), Trainer::Outcome::finished);
+  for (int64_t step = 1; step <= 12; ++step) {
+    SafetensorsFile a = checkpoint("whole", step), b = checkpoint("parts", step);
+    if (step == 4 || step == 8) {  // saved again when stopped there, after the validation
+      for (const char* key : {"best_map50", "best_step", "validated_epochs", "validations_without_gain"})
+        a.metadata.erase(key), b.metadata.erase(key);
+    }
+    EXPECT_EQ(differences(a, b), "") << "step " << step;
+  }
+  const SafetensorsFile last = checkpoint("whole", 12);
+  EXPECT_EQ(last.metadata.at("validated_epochs"), "3");
+  const std::string best = last.metadata.at("best_step");
+  const auto best_of = [&](const std::string& name) {
+    return CheckpointStore(work(name) / "checkpoints/best").load_latest().value();
+  };
+  EXPECT_EQ(std::to_string(best_of("whole").step), best);
+  EXPECT_EQ(differences(best_of("whole").file, best_of("parts").file), "");
+  const std::vector<Json> a = log("whole"), b = log("parts");
+  ASSERT_EQ(a.size(), 15u);
+  ASSERT_EQ(b.size(), 15u);
+  double highest = -1;
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i].at("step"), b[i].at("step"));
+    EXPECT_EQ(a[i].contains("val_map50"), b[i].contains("val_map50"));
+    if (!a[i].contains("val_map50")) continue;
+    EXPECT_EQ(a[i], b[i]);
+    highest = std::max(highest, a[i].at("val_map50").get<double>());
+  }
+  EXPECT_EQ(fmt::format("{}", highest), last.metadata.at("best_map50"));
+  // The average is none of the weights, and a detector is loaded with it unless told otherwise.
+  EXPECT_FALSE(last.tensors.at("average.backbone.conv1.weight") == last.tensors.at("backbone.conv1.weight"));
+  const auto loaded = [&](const std::vector<std::string>& overrides) {
+    LoadedDetector d = load_detector(context_, open_checkpoint(work("whole")), "", overrides);
+    Parameter* p = d.detector->parameters().find("backbone.conv1.weight");
+    return std::pair{d.averaged, to_file_tensor(context_, p->node.value, p->layout)};
+  };
+  EXPECT_EQ(loaded({}), (std::pair{true, last.tensors.at("average.backbone.conv1.weight")}));
+  EXPECT_EQ(loaded({"train.average_decay=0"}), (std::pair{false, last.tensors.at("backbone.conv1.weight")}));
+  // Averaging leaves the training itself as it is.
+  c.train.average_decay = 0;
+  static_cast<void>(trainer(c, "plain", false, 3)->run());
+  for (const auto& [name, tensor] : checkpoint("plain", 3).tensors)
+    EXPECT_TRUE(tensor == checkpoint("whole", 3).tensors.at(name)) << name;
+}
+
+TEST_F(TrainerTest, PatienceEndsATrainingThatNoLongerGains) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.schedule.epochs = 50;
+  c.schedule.lr = 0;  // every validation is like the first
+  c.train.patience = 2;
+  const auto run = trainer(c, "run");
+  EXPECT_EQ(run->run(), Trainer::Outcome::finished);
+  EXPECT_EQ(run->step(), 12);
+  EXPECT_EQ(checkpoint("run", 12).metadata.at("validations_without_gain"), "2");
+  EXPECT_TRUE(std::filesystem::exists(work("run") / "finished"));
+}
+
+TEST_F(TrainerTest, ResumingStaysStoppedUntilThereIsMorePatience) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.schedule.epochs = 6;
+  c.schedule.lr = 0;
+  c.train.patience = 1;
+  static_cast<void>(trainer(c, "run")->run());
+  const auto again = trainer(c, "run", true);
+  EXPECT_EQ(again->run(), Trainer::Outcome::finished);
+  EXPECT_EQ(again->step(), 8);
+}
+
+TEST_F(TrainerTest, MorePatienceGoesOn) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.schedule.epochs = 6;
+  c.schedule.lr = 0;
+  c.train.patience = 1;
+  static_cast<void>(trainer(c, "run")->run());
+  c.train.patience = 9;
+  const auto again = trainer(c, "run", true);
+  EXPECT_EQ(again->run(), Trainer::Outcome::finished);
+  EXPECT_EQ(again->step(), 24);
+  c.train.evaluate_every = 0;
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "none")); }), "train.patience counts validations");
+}
+
+// Whatever ends a training: here its images go away, and come back.
+TEST_F(TrainerTest, ImagesThatVanishLeaveACheckpointAndResumingGivesTheSameBits) {
+  ExperimentConfig c = config();
+  c.loader.cache_mb = 0;
+  c.loader.retry_seconds = 0;
+  c.train.checkpoint_every = 1000;
+  const auto whole = trainer(c, "whole");
+  static_cast<void>(whole->run());
+  const auto images = folder_ / "data/JPEGImages", gone = folder_ / "data/gone";
+  std::string message;
+  int64_t reached = 0;
+  {
+    const auto run = trainer(c, "run");
+    std::filesystem::rename(images, gone);
+    message = message_of([&] { static_cast<void>(run->run()); });
+    reached = run->step();
+    std::filesystem::rename(gone, images);
+  }
+  EXPECT_HAS(message, "no such file");
+  EXPECT_HAS(message, fmt::format("The checkpoint of step {} is kept; continue with --resume", reached));
+  EXPECT_EQ(checkpoint("run", reached).metadata.at("step"), std::to_string(reached));
+  EXPECT_FALSE(std::filesystem::exists(work("run") / "finished"));
+  // With patience it waits until they are there again.
+  c.loader.retry_seconds = 60;
+  const auto waiting = trainer(c, "run", true);
+  std::filesystem::rename(images, gone);
+  std::jthread back([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    std::filesystem::rename(gone, images);
+  });
+  EXPECT_EQ(waiting->run(), Trainer::Outcome::finished);
+  SafetensorsFile a = checkpoint("whole", 12), b = checkpoint("run", 12);
   a.metadata.erase("config");
   b.metadata.erase("config");
   EXPECT_EQ(differences(a, b), "");
+  EXPECT_TRUE(std::filesystem::exists(work("run") / "finished"));
+}
+
+TEST_F(TrainerTest, ResumingNamesTheKeysThatDiffer) {
+  static_cast<void>(trainer(config(), "run", false, 2)->run());
+  ExperimentConfig c = config();
+  c.schedule.lr = 0.005;
+  c.train.log_every = 3;
+  Trainer::Options loud = options("run", true);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  { const Trainer resumed(context_, alone_, c, loud); }
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, "the one given now is used\n  schedule.lr: 0.01, now 0.005\n  train.log_every: 20, now 3\n");
+}
+
+TEST_F(TrainerTest, AFolderInUseIsRefusedAndTheLogHasEachStepOnce) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 4;
+  {
+    const auto first = trainer(c, "run", false, 6);
+    EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "run", true)); }), "in use by process");
+    static_cast<void>(first->run());
+  }
+  // As after kill -9: the log has gone further than the checkpoint, and its last line is torn.
+  std::filesystem::remove(work("run") / "checkpoints/checkpoint_6.safetensors");
+  std::ofstream(work("run") / "log.jsonl", std::ios::app) << R"({"step":7,"epo)";
+  EXPECT_EQ(trainer(c, "run", true)->run(), Trainer::Outcome::finished);
+  const std::vector<Json> lines = log("run");
+  ASSERT_EQ(lines.size(), 12u);
+  for (size_t i = 0; i < lines.size(); ++i) EXPECT_EQ(lines[i].at("step"), i + 1);
+  EXPECT_HAS(get(work("run") / "log.cut.jsonl"), R"({"step":5,)");
 }
 
 }  // namespace

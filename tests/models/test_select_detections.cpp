@@ -165,6 +165,15 @@ TEST_F(SelectDetections, AtMostSoManyPerImage) {
   EXPECT_EQ(cells(select(1, 1, scores, separate_boxes(5), {.max_per_image = 2})[0]), (std::vector<int>{4, 3}));
 }
 
+// 0 and -1 are "all", as in other systems, and so is more than there can be.
+TEST_F(SelectDetections, AllPerImage) {
+  const Floats scores{0.1f, 0.2f, 0.3f, 0.4f, 0.5f};
+  for (const int all : {0, -1, 5, 1000, std::numeric_limits<int>::max()})
+    EXPECT_EQ(cells(select(1, 1, scores, separate_boxes(5), {.nms_pre = -1, .max_per_image = all})[0]),
+              (std::vector<int>{4, 3, 2, 1, 0}))
+        << all;
+}
+
 TEST_F(SelectDetections, ImagesAreApart) {
   Floats boxes;
   for (int n = 0; n < 3; ++n) {

@@ -313,6 +313,12 @@ TEST(Safetensors, FilesOnDisk) {
   EXPECT_HAS(failure([&] { (void)read_safetensors(folder); }), folder.string());
   EXPECT_HAS(failure([&] { write_safetensors(folder / "a.safetensors" / "no" / "b.safetensors", file); }),
              "b.safetensors: cannot make its folder: Not a directory");
+  // PyTorch's own formats: a zip file, and the pickles before it.
+  for (const std::string begin : {"PK\x03\x04", "\x80\x02", "\x80\x04"}) {
+    std::ofstream(folder / "b.pth", std::ios::binary) << begin << std::string(100, 'x');
+    EXPECT_HAS(failure([&] { (void)read_safetensors(folder / "b.pth"); }), "scripts/pth_to_safetensors.py");
+  }
+  std::filesystem::remove(folder / "b.pth");
   file.tensors["bad"] = {FileDType::f32, {2}, {}};
   EXPECT_THROW(write_safetensors(folder / "b.safetensors", file), SafetensorsError);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder), {}), 1);

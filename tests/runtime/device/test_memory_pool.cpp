@@ -129,6 +129,14 @@ TEST(MemoryPool, BlocksFit) {
   }
 }
 
+// A negative size becomes one of these; the search for its raster would never end.
+TEST(MemoryPool, ImpossibleSizesAreRefused) {
+  CountedDevice device;
+  MemoryPool pool(device);
+  for (const size_t bytes : {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 64 + 1})
+    EXPECT_THROW((void)pool.take(bytes), std::length_error);
+}
+
 TEST(MemoryPool, CountsWhatIsReservedInUseAndAtThePeak) {
   CountedDevice device;
   MemoryPool pool(device);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "tests/messages.h"
@@ -44,6 +45,10 @@ class Weights : public ::testing::Test {
   // The message of the error that loading gives.
   std::string failure(const SafetensorsFile& file, WeightScope scope) {
     return message_of<std::runtime_error>([&] { (void)load_weights(store, file, "given.safetensors", scope); });
+  }
+
+  static void expect_lacks(const std::string& text, const std::string& part) {
+    EXPECT_EQ(text.find(part), std::string::npos) << "'" << part << "' in\n" << text;
   }
 
   static SafetensorsFile detector_file() {
@@ -251,6 +256,40 @@ TEST_F(Weights, ACheckpointLoadsAsWeights) {
   file.tensors["train.step"] = make_file_scalar<int64_t>(3);
   EXPECT_EQ(scope_of(file), WeightScope::detector);
   EXPECT_EQ(load_weights(store, file, "f", WeightScope::detector).matched.size(), 5u);
+}
+
+TEST_F(Weights, ValuesThatAreNotFiniteAreNamed) {
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    SafetensorsFile file = detector_file();
+    file.tensors["backbone.bn1.running_mean"] = make_file_tensor(Floats{0, bad}, {2});
+    const std::string message = failure(file, WeightScope::detector);
+    expect_mentions(message, {"given.safetensors", "backbone.bn1.running_mean: values that are not finite"});
+    expect_lacks(message, "other classes");
+    expect_untouched();
+  }
+}
+
+// Of mmpretrain, with its head, and of MMDetection's way to write a backbone alone.
+TEST_F(Weights, TheHeadOfAClassifierIsIgnored) {
+  SafetensorsFile file;
+  for (const auto& [name, tensor] : torchvision_file().tensors)
+    if (!name.starts_with("fc.")) file.tensors["backbone." + name] = tensor;
+  file.tensors["head.fc.weight"] = make_file_tensor(counting(20, 0), {10, 2});
+  file.tensors["head.fc.bias"] = make_file_tensor(counting(10, 0), {10});
+  EXPECT_EQ(scope_of(file), WeightScope::backbone);
+  const WeightReport report = load_weights(store, file, "f", WeightScope::backbone);
+  EXPECT_EQ(report.matched.size(), 3u);
+  EXPECT_EQ(report.ignored.size(), 3u);  // with the counter
+}
+
+TEST(Classifier, IsKnownByItsName) {
+  for (const char* name : {"bbox_head.reppoints_cls_out.weight", "bbox_head.conv_cls.bias", "bbox_head.atss_cls.weight",
+                           "bbox_head.cls_score.bias", "bbox_head.retina_cls.weight"})
+    EXPECT_TRUE(is_classifier(name)) << name;
+  for (const char* name :
+       {"bbox_head.cls_convs.0.conv.weight", "bbox_head.cls_convs.0.gn.bias", "bbox_head.reppoints_cls_conv.weight",
+        "bbox_head.conv_reg.weight", "bbox_head.cls_subnet.0.conv.bias", "backbone.cls.weight", "bbox_head.cls", ""})
+    EXPECT_FALSE(is_classifier(name)) << name;
 }
 
 }  // namespace

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// What a trainer does before its first step: data, folder, model, values, files.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "data/datasets/annotations.h"
+#include "engine/read_split.h"
+#include "engine/trainer.h"
+#include "runtime/base/files.h"
+#include "runtime/training/schedule.h"
+
+namespace gradlibra {
+
+namespace {
+
+// Weights, statistics and momentum as float32.
+int64_t checkpoint_bytes(const ParameterStore& store) {
+  int64_t values = 0;
+  for (const Parameter& p : store.all()) values += p.node.value.size() * (p.trainable ? 2 : 1);
+  return values * static_cast<int64_t>(sizeof(float));
+}
+
+// Whether train.evaluate_every = -1 means to validate: yes if there is a split of the usual name, or if another is
+// named.
+bool wants_validation(const DatasetConfig& data) {
+  if (data.val.empty()) return false;
+  if (data.val != DatasetConfig{}.val) return true;
+  try {
+    (void)split_file(data, Split::val);
+    return true;
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+}
+
+}  // namespace
+
+Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentConfig& config, Options options)
+    : context_(context), communicator_(communicator), config_(config), options_(std::move(options)) {
+  read_data();
+  const std::optional<CheckpointStore::Loaded> newest = open_work_dir();
+  training_ = build_training(context_, config_, class_info(dataset_),
+                             [&](Detector& detector) { load_values(detector, newest); });
+  if (newest && training_.average && !training_.average->load(newest->file, newest->path.string()))
+    say("note: the checkpoint has no moving average of the weights; it starts now");
+  train_step_ = std::make_unique<TrainStep>(
+      *training_.detector, *training_.optimizer, communicator_,
+      TrainStep::Options{.graph = config_.runtime.cuda_graph, .average = training_.average.get()});
+
+  const int64_t total_batch = static_cast<int64_t>(config_.loader.batch_size) * communicator_.world_size();
+  base_lr_ = scaled_lr(config_.schedule, total_batch);
+  const ParameterStore& parameters = training_.detector->parameters();
+  say(fmt::format("model: {} trainable of {} parameters on {}", parameters.trainable_count(),
+                  parameters.parameter_count(), context_.device_name()));
+  say(fmt::format("learning rate {:.6g} at total batch {}", base_lr_, total_batch));
+  if (leads()) open_files(newest.has_value());
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::read_data() {
+  const auto tell = [&](const std::string& line) { say(line); };
+  dataset_ = read_training_split(config_, tell);
+  say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(),
+                  config_.data.root));
+  int& every = config_.train.evaluate_every;
+  if (every < 0 && !wants_validation(config_.data)) every = 0;
+  if (every < 0) every = 1;
+  if (every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
+    ExperimentConfig validation = config_;
+    validation.data.classes = dataset_.classes;
+    val_ = read_evaluation_split(validation, Split::val, tell);
+    const bool has_truth = mark_of(val_).boxes > 0;
+    say(fmt::format(
+        "validation: {} images every {} epochs{}", val_.images.size(), every,
+        has_truth ? "" : "; warning: none of them has a box, so there will be no mAP and no best checkpoint"));
+    if (const int64_t shared = shared_images(dataset_, val_); shared > 0)
+      say(fmt::format("warning: {} of {} validation images are in the training split, too", shared,
+                      val_.images.size()));
+  } else if (config_.train.patience > 0) {
+    throw std::invalid_argument(
+        "train.patience counts validations, but there are none: set data.val and train.evaluate_every");
+  }
+}
+
+std::optional<CheckpointStore::Loaded> Trainer::open_work_dir() {
+  const std::filesystem::path folder = options_.work_dir / "checkpoints";
+  if (leads()) {
+    work_dir_ = std::make_unique<WorkDir>(options_.work_dir);
+    if (!work_dir_->warning().empty()) say("warning: " + work_dir_->warning());
+  }
+  store_ = std::make_unique<CheckpointStore>(folder, config_.train.keep_checkpoints);
+  best_ = std::make_unique<CheckpointStore>(folder / "best", 1);
+  auto newest = store_->load_latest();
+  if (newest && !options_.resume)
+    throw std::runtime_error(
+        fmt::format("{} already holds a training ({}); add --resume to continue it, or choose another --work-dir",
+                    options_.work_dir.string(), newest->path.filename().string()));
+  return newest;
+}
+
+void Trainer::load_values(Detector& detector, const std::optional<CheckpointStore::Loaded>& newest) {
+  // Without room for one checkpoint there is no point in starting; those that are kept and the one being written want
+  // some more.
+  const int64_t bytes = checkpoint_bytes(detector.parameters());
+  if (const std::string problem = store_->space_problem(bytes); !problem.empty()) throw std::runtime_error(problem);
+  const int64_t kept = std::max(1, config_.train.keep_checkpoints) + (config_.train.evaluate_every > 0 ? 1 : 0);
+  if (const std::string problem = store_->space_problem(bytes * (kept + 1)); !problem.empty())
+    say("warning: " + problem);
+
+  state_.loader.seed = static_cast<uint64_t>(config_.train.seed);
+  if (newest) {
+    for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
+    state_ = restore_checkpoint(newest->file, newest->path.string(), detector, dataset_, options_.changed_data);
+    say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
+    note_changed_config(*newest);
+  } else if (!config_.train.pretrained.empty()) {
+    say(load_pretrained(detector, config_.train));
+  } else {
+    say("weights: from scratch");
+  }
+}
+
+void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) const {
+  constexpr size_t kShown = 12;
+  std::vector<std::string> differences;
+  try {
+    differences = config_differences(values_of(stored_config(newest.file, newest.path.string())), values_of(config_));
+  } catch (const ConfigError& error) {
+    differences.emplace_back(error.what());  // of an older program
+  }
+  if (differences.empty()) return;
+  std::string text = "note: the configuration differs from the checkpoint's; the one given now is used";
+  for (size_t i = 0; i < differences.size() && i < kShown; ++i) text += "\n  " + differences[i];
+  if (differences.size() > kShown) text += fmt::format("\n  .. and {} more", differences.size() - kShown);
+  say(text);
+}
+
+void Trainer::open_files(bool resumed) {
+  write_file(options_.work_dir / "config.yaml", to_yaml(config_, true));
+  std::error_code ignored;
+  std::filesystem::remove(options_.work_dir / "finished", ignored);
+  const std::filesystem::path log = options_.work_dir / "log.jsonl";
+  const int64_t cut = cut_log(log, resumed ? state_.step : 0, resumed ? state_.validations.epochs : 0);
+  if (cut > 0) say(fmt::format("log: {} lines behind step {} moved from log.jsonl to log.cut.jsonl", cut, state_.step));
+  log_ = std::make_unique<RunLog>(log);
+}
+
+}  // namespace gradlibra

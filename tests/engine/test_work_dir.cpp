@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// One owner per folder, a log whose lines are whole whatever the disk does, and cutting it back to a checkpoint.
+#include "engine/work_dir.h"
+
+#include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+
+#include "runtime/base/files.h"
+#include "tests/files.h"
+
+namespace gradlibra {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string refusal(const fs::path& path) {
+  try {
+    const WorkDir taken(path);
+  } catch (const std::runtime_error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+TEST(WorkDir, HasOneOwnerAtATime) {
+  TemporaryFolder folder;
+  {
+    const WorkDir first(folder / "a/run");
+    EXPECT_EQ(first.warning(), "");
+    const std::string message = refusal(folder / "a/run");
+    EXPECT_TRUE(has(message, "in use by process " + std::to_string(::getpid()))) << message;
+    EXPECT_TRUE(has(message, "another folder")) << message;
+    EXPECT_EQ(refusal(folder / "a/other"), "");
+  }
+  EXPECT_EQ(refusal(folder / "a/run"), "");
+}
+
+// The lock of a process that was killed is free, though its file is there.
+TEST(WorkDir, ADeadOwnerDoesNotKeepIt) {
+  TemporaryFolder folder;
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const WorkDir taken(folder.path());
+    (void)!::write(ready[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+  EXPECT_TRUE(has(refusal(folder.path()), "in use by process " + std::to_string(child)));
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(fs::exists(folder / "lock"));
+  EXPECT_EQ(refusal(folder.path()), "");
+  ::close(ready[0]);
+  ::close(ready[1]);
+}
+
+TEST(WorkDir, SaysInPlainWordsWhatIsWrong) {
+  TemporaryFolder folder;
+  put(folder / "file", "");
+  EXPECT_TRUE(has(refusal(folder / "file"), "file is a file, not a folder")) << refusal(folder / "file");
+  EXPECT_TRUE(has(refusal(folder / "file/below"), "file is a file, not a folder")) << refusal(folder / "file/below");
+  EXPECT_TRUE(has(refusal(""), "--work-dir is empty"));
+  EXPECT_TRUE(has(refusal(folder.path() / std::string(300, 'x')), "cannot make the folder: File name too long"));
+  if (::geteuid() != 0) {
+    fs::create_directories(folder / "shut");
+    fs::permissions(folder / "shut", fs::perms::owner_read | fs::perms::owner_exec);
+    EXPECT_TRUE(has(refusal(folder / "shut"), "cannot write in this folder: Permission denied"));
+  }
+}
+
+TEST(RunLog, AppendsWholeLines) {
+  TemporaryFolder folder;
+  put(folder / "log", "old\n");
+  RunLog log(folder / "log");
+  EXPECT_EQ(log.add("one"), "");
+  EXPECT_EQ(log.add("two"), "");
+  EXPECT_EQ(get(folder / "log"), "old\none\ntwo\n");
+  EXPECT_EQ(log.missing(), 0);
+  EXPECT_THROW(RunLog(folder / "none/log"), WriteError);
+}
+
+// A limit on the file's size stands for a full disk: the write takes a part of the line, then fails.
+TEST(RunLog, AFullDiskLosesNoLineAndJoinsNoTwo) {
+  TemporaryFolder folder;
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  RunLog log(folder / "log");
+  EXPECT_EQ(log.add("first line"), "");
+  const rlimit full{15, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
+  const std::string told = log.add("second line");
+  const std::string again = log.add("third line");
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+  EXPECT_TRUE(has(told, "cannot write")) << told;
+  EXPECT_TRUE(has(told, "lines wait in memory")) << told;
+  EXPECT_EQ(again, "");  // said once
+  EXPECT_EQ(get(folder / "log"), "first line\n");
+  EXPECT_EQ(log.missing(), 2);
+  EXPECT_TRUE(has(log.add("fourth line"), "can be written again, 0 lines were lost"));
+  EXPECT_EQ(get(folder / "log"), "first line\nsecond line\nthird line\nfourth line\n");
+  EXPECT_EQ(log.missing(), 0);
+  std::signal(SIGXFSZ, old_handler);
+}
+
+// A device that never takes a byte and cannot be cut.
+TEST(RunLog, WhatCannotBeWrittenIsCounted) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  RunLog log("/dev/full");
+  EXPECT_TRUE(has(log.add("a"), "No space left on device; free some space"));
+  EXPECT_EQ(log.add("b"), "");
+  EXPECT_EQ(log.missing(), 2);
+}
+
+TEST(CutLog, EndsWhereTheCheckpointStands) {
+  TemporaryFolder folder;
+  const fs::path log = folder / "log.jsonl", aside = folder / "log.cut.jsonl";
+  EXPECT_EQ(cut_log(log, 3, 0), 0);  // none yet
+  const std::string kept = R"({"step":1}
+{"step":2}
+{"step":2,"epoch":1,"val_map50":null}
+)";
+  const std::string later = R"({"step":2,"epoch":2,"val_map50":0.5}
+{"step":3}
+)";
+  put(log, kept + later + R"({"step":4,"lo)");
+  EXPECT_EQ(cut_log(log, 2, 1), 3);
+  EXPECT_EQ(get(log), kept);
+  EXPECT_EQ(get(aside), later + "{\"step\":4,\"lo\n");
+  EXPECT_EQ(cut_log(log, 2, 1), 0);
+  // A torn last line alone, and one that was joined to the next.
+  put(log, kept + "{\"step\":");
+  EXPECT_EQ(cut_log(log, 9, 9), 1);
+  EXPECT_EQ(get(log), kept);
+  put(log, kept + "{\"st{\"step\":3}\n{\"step\":4}\n");
+  EXPECT_EQ(cut_log(log, 9, 9), 2);
+  EXPECT_EQ(get(log), kept);
+  // A start from the beginning leaves nothing, and nothing is lost: all that was cut lies aside, in order.
+  EXPECT_EQ(cut_log(log, 0, 0), 3);
+  EXPECT_EQ(get(log), "");
+  EXPECT_EQ(get(aside), later + "{\"step\":4,\"lo\n{\"step\":\n{\"st{\"step\":3}\n{\"step\":4}\n" + kept);
+}
+
+}  // namespace
+}  // namespace gradlibra

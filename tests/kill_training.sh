@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Kills trainings with kill -9 at random moments, lets them go on, and compares what they end with, bit for bit, with a
+# training that nobody disturbed.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: tests/kill_training.sh [BIN] [TRAININGS] [SEED]
+BIN is a build's folder of programs (default: build/release/bin), TRAININGS how many to disturb (30), SEED of the moments.
+Each ends with the same final checkpoint, best checkpoint and lines of log.jsonl (but for times), or the exit code is 1.
+TEXT
+}
+
+case "${1:-}" in -h | --help) usage && exit 0 ;; esac
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+bin=$(cd "${1:-$tree/build/release/bin}" && pwd)
+count=${2:-30}
+RANDOM=${3:-1}
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+
+small=(synthesize.train=12 synthesize.val=4 synthesize.test=0 synthesize.size=64 synthesize.scale=0.25)
+"$bin/synthesize" --config "$tree/configs/quickstart.yaml" --output data "${small[@]}" > log.txt
+cat > small.yaml << END
+base: $tree/configs/quickstart.yaml
+data: {root: data}
+loader: {batch_size: 2, height: 64, width: 64}
+model:
+  backbone: {base_channels: 8}
+  neck: {out_channels: 16, norm_groups: 4}
+  head: {feat_channels: 16, point_channels: 16, stacked_convs: 1, norm_groups: 4}
+  test: {score_threshold: 0.001}
+schedule: {epochs: 6, warmup_iterations: 5}
+train: {checkpoint_every: 2, average_decay: 0.9, log_every: 1000}
+END
+# train FOLDER: one go, until it ends or is killed.
+train() { exec "$bin/train" --config small.yaml --work-dir "$1" --resume --device cpu --threads 1; }
+# A checkpoint's hash; the configuration in it is the same for all.
+hash_of() { sha256sum < "$(find "$1" -maxdepth 1 -name '*.safetensors' | sort -V | tail -n 1)" | cut -c 1-16; }
+# Steps, rates, losses and validations, without times and memory.
+log_of() { sed -E 's/,"(step_seconds|data_wait|memory_mb)":[^,}]*//g' "$1/log.jsonl" | sha256sum | cut -c 1-16; }
+result() { echo "$(hash_of "$1/checkpoints") $(hash_of "$1/checkpoints/best") $(log_of "$1")"; }
+
+began=$(date +%s%N)
+(train whole) > log.txt 2>&1
+milliseconds=$((($(date +%s%N) - began) / 1000000))
+want=$(result whole)
+echo "undisturbed: $want, $milliseconds ms"
+
+differ=0 kills=0
+for ((i = 1; i <= count; ++i)); do
+  while [ ! -e "run$i/finished" ]; do
+    (train "run$i") > log.txt 2>&1 &
+    child=$!
+    # Anywhere from before the first line to behind the end.
+    pause=$((RANDOM % (milliseconds * 11 / 10 + 1)))
+    sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
+    if kill -9 "$child" 2> /dev/null; then kills=$((kills + 1)); fi
+    wait "$child" 2> /dev/null || true
+  done
+  got=$(result "run$i")
+  if [ "$got" != "$want" ]; then
+    echo "training $i: $got"
+    differ=$((differ + 1))
+  fi
+  rm -rf "run$i"
+done
+echo "$((count - differ)) of $count trainings with $kills kills ended with the same bits"
+exit "$((differ > 0))"
