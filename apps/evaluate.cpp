@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // evaluate: a trained detector on a split of its data set; per-class AP, group means, COCO AP.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
+#include "engine/progress.h"
 #include "engine/read_split.h"
 #include "runtime/base/files.h"
 
@@ -30,7 +30,9 @@ int main(int argc, char** argv) {
   app.add_option("--split", split_name, "train, val or test")
       ->check(CLI::IsMember({"train", "val", "test"}))
       ->capture_default_str();
-  app.add_option("--output", output, "folder for metrics.json, metrics.txt and detections.json")->type_name("DIR");
+  app.add_option("--output", output,
+                 "folder for metrics.json, metrics.txt and detections.json; not given: none are written")
+      ->type_name("DIR");
   VocOptions voc_options;
   CocoOptions coco_options;
   app.add_flag("--float-thresholds", voc_options.float_thresholds,
@@ -38,15 +40,21 @@ int main(int argc, char** argv) {
   app.add_flag("--annotated-area", coco_options.annotated_area,
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   int pictures = 0;
-  app.add_option("--pictures", pictures, "also draw the detections on the first so many images into --output/pictures")
+  app.add_option("--pictures", pictures,
+                 "also draw the detections on the first so many images into --output/pictures; known truth is dashed")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
       ->type_name("N")
       ->needs("--output");
   app.add_option("overrides", common.overrides,
                  "values of the stored configuration to change, such as data.root=/other/place")
       ->type_name("key.path=value");
   add_device_options(app, common);
-  app.footer("Example:\n  evaluate --checkpoint out/mine --split test --output out/mine/test --pictures 20");
+  app.footer(
+      "Example (after that of `train --help`):\n  evaluate --checkpoint out/mine --split test --output out/mine/test "
+      "--pictures 20");
   return run_program(app, argc, argv, [&] {
+    try_output_folder(output);
     const std::unique_ptr<Context> context = open_device(common);
     LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
     // The classes are the detector's, whatever the data set's own list says.
@@ -56,11 +64,12 @@ int main(int argc, char** argv) {
     const Dataset dataset =
         read_evaluation_split(loaded.config, split, [](const std::string& line) { fmt::print("{}\n", line); });
     fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
-    const bool terminal = isatty(STDERR_FILENO) != 0;
-    const Detections detections =
-        detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {
-          if (terminal) fmt::print(stderr, "\r{}/{} images{}", done, total, done == total ? "\n" : "");
-        });
+    Detections detections;
+    {
+      Progress progress("images", static_cast<int64_t>(dataset.images.size()));
+      detections =
+          detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t) { progress.show(done); });
+    }
     const VocResult voc = voc_metrics(dataset, detections, voc_options);
     const CocoResult coco = coco_metrics(dataset, detections, coco_options);
     const std::string table =
@@ -73,10 +82,12 @@ int main(int argc, char** argv) {
       write_file(folder / "metrics.json", json.dump(2) + "\n");
       write_file(folder / "metrics.txt", table);
       write_file(folder / "detections.json", coco_results_json(dataset, detections));
-      if (pictures > 0) std::filesystem::create_directories(folder / "pictures");
-      for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i)
+      for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
+        const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
+        std::filesystem::create_directories(picture.parent_path());
         draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, loaded.config.data.exif == "apply",
-                        folder / "pictures" / (dataset.images[i].id + ".png"));
+                        picture);
+      }
     }
     return kSuccess;
   });

@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
           ->type_name("[DIR]");
   app.add_flag("--changed-data", options.changed_data,
                "resume though the training data are not those of the checkpoint");
-  app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total")
+  app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total; not given: at the end")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
   bool no_graph = false;
@@ -73,12 +73,13 @@ int main(int argc, char** argv) {
   app.add_flag("--no-graph", no_graph,
                "on a GPU: kernel by kernel, not the recorded step (as runtime.cuda_graph=false)");
   app.add_option("--profile-steps", profile,
-                 "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program")
+                 "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program; not "
+                 "given: none")
       ->type_name("A:B");
   add_device_options(app, common);
   app.footer(
-      "Examples:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
-      "schedule.epochs=20\n  train --resume out/mine");
+      "Examples (after that of `synthesize --help`):\n  train --config configs/quickstart.yaml --work-dir out/mine "
+      "data.root=out/smears schedule.epochs=2\n  train --resume out/mine");
   keep_overrides_from_resume(argc, argv);
   return run_program(app, argc, argv, [&] {
     options.resume = resumes->count() > 0;

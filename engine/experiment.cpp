@@ -21,6 +21,8 @@ void TrainConfig::describe(ConfigVisitor& v) {
           "moving average of the weights, average = decay * average + (1 - decay) * weight per step, as in 0.9998: "
           "validation, evaluate and detect use it; 0: none",
           between(0, 0.9999999));
+  v.field("class_gradients", class_gradients,
+          "log each class's cumulative ratio of positive to negative gradients and the norm of its classifier");
   v.field("max_non_finite", max_non_finite,
           "updates with non-finite gradients that may be skipped in a row; 0: stop at the first", at_least(0));
 }

@@ -25,6 +25,7 @@ struct TrainConfig {
   int evaluate_every = -1;   // epochs between validations; 0: never; -1: every epoch if there is a validation split
   int patience = 0;          // validations without a better mAP after which training ends; 0: never
   double average_decay = 0;  // of the moving average of the weights; 0: none
+  bool class_gradients = true;  // record the ratio of gradients and the classifier's norm of each class
   int max_non_finite = 0;    // steps with a non-finite gradient norm that are skipped in a row before training stops
   void describe(ConfigVisitor& v);
 };

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "engine/class_diagnostics.h"
 #include "engine/evaluation.h"
 #include "runtime/base/files.h"
 #include "runtime/device/profiling.h"
@@ -22,13 +23,6 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// "1:02:05" or "4:09".
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
-  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-  return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -328,12 +322,13 @@ void Trainer::evaluate(int64_t epoch) {
                   full > 0 ? fmt::format("  ({} of {} images have model.test.max_per_image = {} detections)", full,
                                          val_.images.size(), config_.model.test.max_per_image)
                            : ""));
-  nlohmann::ordered_json line{{"epoch", epoch + 1}, {"step", state_.step}, {"val_map50", nullptr}};
+  nlohmann::ordered_json line{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", nullptr}};
   if (voc.map) line["val_map50"] = *voc.map;
   if (full > 0) line["val_images_at_max_per_image"] = full;
   state_.validations.epochs = epoch + 1;
   keep_if_best(voc.map);
   write_log(line);
+  scalars_->validation(line);
 }
 
 void Trainer::keep_if_best(const std::optional<double>& map) {
@@ -362,17 +357,23 @@ void Trainer::log(const PendingStep& step, const TrainStep::Result& result, doub
   line["step_seconds"] = step_seconds;
   line["data_wait"] = step.data_wait;
   line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
-  write_log(line);
-
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const int every = std::max(1, config_.train.log_every);
-  if (done % every != 0 && done != 1 && done != total_steps) return;
+  const bool shown = done % every == 0 || done == 1 || done == total_steps;
+  const auto classes =
+      shown ? class_diagnostics(result, training_.detector->classifier(), training_.detector->classes().count())
+            : std::nullopt;
+  if (classes) add_to_log(*classes, dataset_.classes, line);
+  write_log(line);
+  scalars_->step(line, shown);
+  step_seconds_.add(step_seconds);
+  if (!shown) return;
   std::string terms;
   for (const auto& [name, value] : result.losses) terms += fmt::format("  {} {:.4f}", name, value);
   say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})",
                   step.epoch + 1, config_.schedule.epochs, done, total_steps,
-                  duration(step_seconds * static_cast<double>(total_steps - done)), step.lr, result.total, terms,
-                  result.grad_norm, step_seconds, step.data_wait));
+                  duration_text(step_seconds_.value() * static_cast<double>(total_steps - done)), step.lr, result.total,
+                  terms, result.grad_norm, step_seconds, step.data_wait));
 }
 
 }  // namespace gradlibra

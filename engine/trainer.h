@@ -16,6 +16,8 @@
 #include "engine/builder.h"
 #include "engine/checkpoint.h"
 #include "engine/experiment.h"
+#include "engine/progress.h"
+#include "engine/scalar_log.h"
 #include "engine/train_step.h"
 #include "engine/work_dir.h"
 #include "models/detector.h"
@@ -120,6 +122,8 @@ class Trainer {
   std::deque<PendingStep> pending_;
   Clock::time_point last_finish_;
   std::unique_ptr<RunLog> log_;
+  std::unique_ptr<ScalarLog> scalars_;
+  RunningMedian step_seconds_;
 };
 
 }  // namespace gradlibra

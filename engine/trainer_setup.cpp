@@ -145,6 +145,7 @@ void Trainer::open_files(bool resumed) {
   const int64_t cut = cut_log(log, resumed ? state_.step : 0, resumed ? state_.validations.epochs : 0);
   if (cut > 0) say(fmt::format("log: {} lines behind step {} moved from log.jsonl to log.cut.jsonl", cut, state_.step));
   log_ = std::make_unique<RunLog>(log);
+  scalars_ = std::make_unique<ScalarLog>(options_.work_dir, state_.step);
 }
 
 }  // namespace gradlibra

@@ -13,6 +13,8 @@
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
+#include "data/images/image.h"
+#include "runtime/base/processors.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra {
@@ -47,7 +49,7 @@ std::vector<Probe> probe_images(const std::vector<RawImage>& images, const ReadO
       if (options.progress) options.progress(static_cast<int64_t>(finished), static_cast<int64_t>(images.size()));
     }
   };
-  const size_t threads = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()), images.size() / 8 + 1);
+  const size_t threads = std::min(static_cast<size_t>(usable_processors()), images.size() / 8 + 1);
   std::vector<std::jthread> pool;
   for (size_t t = 1; t < threads; ++t) pool.emplace_back(work);
   work();
