@@ -47,8 +47,8 @@ class AnchorCases {
                     [=](auto& device) { kernels::decode_deltas(device, from, deltas, {}, to); });
     });
     add("decode_deltas_backward", boxes.to_string(), [=, anchors = pyramid_](CaseMemory& m) {
-      const View<float> from = m.upload({boxes[1], 4}, anchors), deltas = m.random(boxes),
-                        grad_boxes = m.random(boxes), grad = m.output(boxes);
+      const View<float> from = m.upload({boxes[1], 4}, anchors), deltas = m.random(boxes), grad_boxes = m.random(boxes),
+                        grad = m.output(boxes);
       return m.work({bytes_of(from, deltas, grad_boxes, grad)}, [=](auto& device) {
         kernels::decode_deltas_backward(device, from, deltas, {}, grad_boxes, grad, Accumulate::overwrite);
       });
@@ -89,9 +89,8 @@ class AnchorCases {
       const View<int32_t> pairs = m.random_int({N, 8, M}, L);
       const View<float> boxes = m.boxes({N, L, 4}, size, 16, 128), gt = m.boxes({N, M, 4}, size, 16, 128),
                         rows = m.output({N, 8, M, 4}), targets = m.output({N, 8, M, 4}), weights = m.output({N, 8, M});
-      return m.work({bytes_of(rows, rows, targets, weights) + bytes_of(pairs)}, [=](auto& device) {
-        kernels::gather_pairs(device, pairs, boxes, gt, rows, targets, weights);
-      });
+      return m.work({bytes_of(rows, rows, targets, weights) + bytes_of(pairs)},
+                    [=](auto& device) { kernels::gather_pairs(device, pairs, boxes, gt, rows, targets, weights); });
     });
     add("gather_pairs_backward", fmt::format("({}, 8, {}) of {} anchors", N, M, L), [=](CaseMemory& m) {
       const View<int32_t> pairs = m.random_int({N, 8, M}, L);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // ATSS on the device, without a P x M matrix. One block per object searches each level for its candidates and forms the
-// threshold; one thread per anchor then walks the image's objects, which all threads of a block read together, and looks
-// for itself among the candidates only where the cheap tests pass. Every decision is a comparison of values that the
-// host computes with the same roundings, so results are the host's exactly.
+// threshold; one thread per anchor then walks the image's objects, which all threads of a block read together, and
+// looks for itself among the candidates only where the cheap tests pass. Every decision is a comparison of values that
+// the host computes with the same roundings, so results are the host's exactly.
 #include "kernels/boxes/atss_assign.h"
 #include "kernels/boxes/atss_threshold.h"
 #include "kernels/boxes/box_iou.h"

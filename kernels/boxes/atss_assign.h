@@ -17,8 +17,8 @@ struct AtssAssign {
 inline constexpr int kMaxAtssLevels = 8;
 
 // anchors (P, 4), level after level, level_rows of each (their sum is P, at most kMaxAtssLevels of them); gt_boxes
-// (N, M, 4), padded: the first gt_counts[n] <= M are real. valid (N, P) or empty: an anchor with 0 takes part in nothing
-// and is assigned -1.
+// (N, M, 4), padded: the first gt_counts[n] <= M are real. valid (N, P) or empty: an anchor with 0 takes part in
+// nothing and is assigned -1.
 //   1. Candidates of an object: on each level the min(topk, anchors of the level) anchors whose centre is nearest to the
 //      object's (ties: lower index).
 //   2. Its threshold: mean + standard deviation (divisor count - 1; one candidate alone has none, and stays negative) of

@@ -11,8 +11,7 @@ int64_t check_deltas(const char* op, View<const float> anchors, View<const float
   require(deltas.rank() == 3 && deltas.dim(2) == 4, op, "deltas must be (N, P, 4), are " + deltas.shape().to_string());
   require_shape(op, "anchors", anchors, {deltas.dim(1), 4});
   require_shape(op, "boxes", boxes, deltas.shape());
-  require(coder.centre_clamp >= 0, op,
-          "centre_clamp must not be negative, is " + std::to_string(coder.centre_clamp));
+  require(coder.centre_clamp >= 0, op, "centre_clamp must not be negative, is " + std::to_string(coder.centre_clamp));
   return deltas.dim(0) * deltas.dim(1);
 }
 

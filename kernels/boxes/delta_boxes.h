@@ -42,8 +42,8 @@ GRADLIBRA_HOST_DEVICE inline DeltaAxis delta_axis(float lo, float hi, float delt
   return {(lo + hi) * 0.5f + shift, size, moves, grows, extent * coder.std_centre, size * coder.std_size};
 }
 
-// The deltas that decode to `box`, if none is cut off. What a head would learn whose loss were on deltas; ATSS and YOLOF
-// compare decoded boxes.
+// The deltas that decode to `box`, if none is cut off. What a head would learn whose loss were on deltas; ATSS and
+// YOLOF compare decoded boxes.
 GRADLIBRA_HOST_DEVICE inline void encode_box(const float* anchor, const float* box, const DeltaCoder& coder,
                                              float* deltas) {
   for (int axis = 0; axis < 2; ++axis) {  // 0: x, 1: y

@@ -6,8 +6,7 @@
 
 namespace gradlibra::kernels {
 
-void check_implicit_objectness(const char* op, View<const float> logits, View<const float> objectness,
-                               const Shape& z) {
+void check_implicit_objectness(const char* op, View<const float> logits, View<const float> objectness, const Shape& z) {
   require(logits.rank() == 2, op, "logits must be (R, C), are " + logits.shape().to_string());
   require_shape(op, "objectness", objectness, {logits.dim(0)});
   require_shape(op, "z", z, logits.shape());

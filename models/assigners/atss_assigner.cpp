@@ -12,8 +12,8 @@ Assignment assign_atss(Tape& tape, const Anchors& anchors, const GroundTruth& tr
       {kernels::atss_assign_workspace(N, M, static_cast<int64_t>(level_rows.size()), options)}, DType::f64);
   const View<const uint8_t> flags = valid.empty() ? View<const uint8_t>() : valid.view<uint8_t>();
   tape.run([&](auto& device) {
-    kernels::atss_assign(device, anchors.boxes.view(), level_rows, truth.boxes.view(), truth.counts.view<int32_t>(), flags,
-                         options, matched.view<int32_t>(), workspace.view<double>());
+    kernels::atss_assign(device, anchors.boxes.view(), level_rows, truth.boxes.view(), truth.counts.view<int32_t>(),
+                         flags, options, matched.view<int32_t>(), workspace.view<double>());
   });
   return counted(tape, std::move(matched));
 }

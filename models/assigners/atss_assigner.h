@@ -10,7 +10,7 @@
 namespace gradlibra {
 
 // valid: valid_cells(). Rule and ties: kernels/boxes/atss_assign.h.
-[[nodiscard]] Assignment assign_atss(Tape& tape, const Anchors& anchors, const GroundTruth& truth,
-                                     const Tensor& valid, const kernels::AtssAssign& options);
+[[nodiscard]] Assignment assign_atss(Tape& tape, const Anchors& anchors, const GroundTruth& truth, const Tensor& valid,
+                                     const kernels::AtssAssign& options);
 
 }  // namespace gradlibra

@@ -11,7 +11,8 @@ UniformMatch assign_uniform(Tape& tape, Var boxes, const Anchors& anchors, const
   const View<const uint8_t> flags = valid.empty() ? View<const uint8_t>() : valid.view<uint8_t>();
   tape.run([&](auto& device) {
     kernels::uniform_assign(device, anchors.boxes.view(), boxes.view(), truth.boxes.view(),
-                            truth.counts.view<int32_t>(), flags, options, matched.view<int32_t>(), pairs.view<int32_t>());
+                            truth.counts.view<int32_t>(), flags, options, matched.view<int32_t>(),
+                            pairs.view<int32_t>());
   });
   return {counted(tape, std::move(matched)), std::move(pairs)};
 }

@@ -9,9 +9,7 @@ Var decode_deltas(Tape& tape, Var deltas, const Anchors& anchors, const kernels:
           "deltas " + deltas.shape().to_string() + " for " + std::to_string(rows[1]) + " anchors");
   Var boxes = tape.make(rows, deltas.requires_grad());
   const View<const float> delta_rows(deltas.view().data(), rows);
-  tape.run([&](auto& device) {
-    kernels::decode_deltas(device, anchors.boxes.view(), delta_rows, coder, boxes.out());
-  });
+  tape.run([&](auto& device) { kernels::decode_deltas(device, anchors.boxes.view(), delta_rows, coder, boxes.out()); });
   tape.on_backward(boxes, {deltas}, [=, &tape, &anchors] {
     const auto target = tape.grad_of(deltas);
     tape.run([&](auto& device) {

@@ -110,9 +110,9 @@ std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, co
   terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
   terms.push_back({"loss_bbox", ops::iou_loss(tape, out.boxes, targets.boxes, centerness.targets,
                                               {.mode = kernels::IouMode::giou}, config_.box_loss_weight, box_divisor)});
-  terms.push_back({"loss_centerness",
-                   ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
-                                             config_.centerness_loss_weight, centerness_divisor)});
+  terms.push_back(
+      {"loss_centerness", ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
+                                                    config_.centerness_loss_weight, centerness_divisor)});
 
   tape.note("targets.assigned", selected.matched);
   tape.note("targets.centerness", centerness.targets);

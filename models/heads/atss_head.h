@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The ATSS head (arXiv:1912.02424): two towers shared by all pyramid levels, one square anchor per cell, positives by the
-// statistics of the overlaps around each object, and a centerness that weights boxes and scores.
+// The ATSS head (arXiv:1912.02424): two towers shared by all pyramid levels, one square anchor per cell, positives by
+// the statistics of the overlaps around each object, and a centerness that weights boxes and scores.
 #pragma once
 
 #include <memory>
@@ -43,7 +43,7 @@ class AtssHead final : public Head {
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
 
  private:
-  struct Outputs {  // of all levels
+  struct Outputs {   // of all levels
     Var logits;      // (N, P, channels)
     Var boxes;       // (N, P, 4)
     Var centerness;  // (N, P, 1)

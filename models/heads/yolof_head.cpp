@@ -63,9 +63,11 @@ YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyr
   check(config, pyramid);
   const int features = pyramid.channels, A = anchors_.per_cell();
   for (int i = 0; i < config.cls_convs; ++i)
-    cls_subnet_.emplace_back(store, "bbox_head.cls_subnet." + std::to_string(i), features, features, head_convolution(3));
+    cls_subnet_.emplace_back(store, "bbox_head.cls_subnet." + std::to_string(i), features, features,
+                             head_convolution(3));
   for (int i = 0; i < config.reg_convs; ++i)
-    bbox_subnet_.emplace_back(store, "bbox_head.bbox_subnet." + std::to_string(i), features, features, head_convolution(3));
+    bbox_subnet_.emplace_back(store, "bbox_head.bbox_subnet." + std::to_string(i), features, features,
+                              head_convolution(3));
 
   const std::vector<float> bias = loss_->bias_init();
   ConvLayer::Options classifier = head_convolution(3);
@@ -86,9 +88,8 @@ YolofHead::Outputs YolofHead::forward(Tape& tape, Var features, const Anchors& a
   const Var deltas = ops::to_float(tape, bbox_pred_(tape, reg));
   const Var objectness = ops::to_float(tape, object_pred_(tape, reg));
   // Whether an anchor holds anything is learned through the classes alone: the score of a class is the product of both.
-  const Var logits = loss_->has_objectness()
-                         ? ops::anchor_rows(tape, scores, loss_->channels())
-                         : ops::implicit_objectness(tape, scores, objectness, loss_->channels());
+  const Var logits = loss_->has_objectness() ? ops::anchor_rows(tape, scores, loss_->channels())
+                                             : ops::implicit_objectness(tape, scores, objectness, loss_->channels());
   const Var boxes = ops::decode_deltas(tape, deltas, anchors, coder_);
   tape.note("bbox_head.cls_feat", cls);
   tape.note("bbox_head.reg_feat", reg);
@@ -136,9 +137,8 @@ std::vector<LossTerm> YolofHead::loss(Tape& tape, std::span<const Var> levels, c
 Predictions YolofHead::predict(Tape& tape, std::span<const Var> levels) {
   const Anchors& anchors = anchors_(tape, levels);
   const Outputs outputs = forward(tape, levels[0], anchors);
-  return {.boxes = outputs.boxes,
-          .scores = loss_->scores(tape, outputs.logits),
-          .level_rows = anchors.priors.level_rows};
+  return {
+      .boxes = outputs.boxes, .scores = loss_->scores(tape, outputs.logits), .level_rows = anchors.priors.level_rows};
 }
 
 }  // namespace gradlibra

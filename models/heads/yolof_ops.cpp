@@ -16,9 +16,8 @@ Var anchor_rows(Tape& tape, Var x, int channels) {
   tape.run([&](auto& device) { kernels::copy(device, x.view(), y.out(), Accumulate::overwrite); });
   tape.on_backward(y, {x}, [=, &tape] {
     const auto target = tape.grad_of(x);
-    tape.run([&](auto& device) {
-      kernels::copy(device, std::as_const(y.node().grad).view(), target.grad, target.mode);
-    });
+    tape.run(
+        [&](auto& device) { kernels::copy(device, std::as_const(y.node().grad).view(), target.grad, target.mode); });
   });
   return y;
 }
@@ -35,9 +34,8 @@ Var implicit_objectness(Tape& tape, Var logits, Var objectness, int channels) {
   tape.on_backward(z, {logits, objectness}, [=, &tape] {
     const auto by_logits = tape.grad_of(logits), by_objectness = tape.grad_of(objectness);
     tape.run([&](auto& device) {
-      kernels::implicit_objectness_backward(device, a, b, {Tape::grad(z).data(), rows},
-                                            {by_logits.grad.data(), rows}, by_logits.mode,
-                                            {by_objectness.grad.data(), {R}}, by_objectness.mode);
+      kernels::implicit_objectness_backward(device, a, b, {Tape::grad(z).data(), rows}, {by_logits.grad.data(), rows},
+                                            by_logits.mode, {by_objectness.grad.data(), {R}}, by_objectness.mode);
     });
   });
   return z;

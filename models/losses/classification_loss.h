@@ -43,8 +43,8 @@ class ClassificationLoss {
   // Output channels of the classifier per cell, and where the bias of each starts.
   [[nodiscard]] virtual int channels() const = 0;
   [[nodiscard]] virtual std::vector<float> bias_init() const = 0;
-  // Whether its channels tell objects from background by themselves. YOLOF's objectness is left out then; with all other
-  // losses it is joined to every class logit.
+  // Whether its channels tell objects from background by themselves. YOLOF's objectness is left out then; with all
+  // other losses it is joined to every class logit.
   [[nodiscard]] virtual bool has_objectness() const { return false; }
   // Class scores for detection, (N, P, channels) to (N, P, C). In mode `shapes` an empty tensor.
   [[nodiscard]] virtual Tensor scores(Tape& tape, Var logits) const = 0;

@@ -78,7 +78,8 @@ TEST_F(AnchorsTest, UniformMatching) {
   const auto example = read_vectors("anchors")["uniform_assigner"];
   AnchorGrid grid({32}, {1, 2, 4, 8, 16}, {1});
   const Anchors& cells = anchors(grid, {{2, 2}});
-  const Var predicted = tape.constant(context.upload<float>(flatten<float>(example["inputs"]["predicted"]), {1, 20, 4}));
+  const Var predicted =
+      tape.constant(context.upload<float>(flatten<float>(example["inputs"]["predicted"]), {1, 20, 4}));
   const UniformMatch match =
       assign_uniform(tape, predicted, cells, truth(flatten<float>(example["inputs"]["gt"])), {}, {});
   EXPECT_EQ(context.download<int32_t>(match.assignment.matched), flatten<int32_t>(example["expected"]["assigned"]));
@@ -93,12 +94,14 @@ TEST_F(AnchorsTest, AdaptiveSelectionLeavesOutThePadding) {
   const Anchors& cells = anchors(grid, {{8, 8}, {4, 4}});
   GroundTruth objects = truth({2, 2, 30, 30});
   const auto positives = [&](const Ints& matched) { return std::count(matched.begin(), matched.end(), 1); };
-  const Ints whole = context.download<int32_t>(assign_atss(tape, cells, objects, valid_cells(tape, cells.priors, objects), {}).matched);
+  const Ints whole = context.download<int32_t>(
+      assign_atss(tape, cells, objects, valid_cells(tape, cells.priors, objects), {}).matched);
   EXPECT_GT(positives(whole), 0);
   EXPECT_EQ(std::count(whole.begin(), whole.end(), -1), 0);
   objects.sizes = context.upload<int32_t>(Ints{32, 20}, {1, 2});  // padded to 32 x 32, of 64 x 64
   objects.orientations = context.upload<int32_t>(Ints{0}, {1});
-  const Ints part = context.download<int32_t>(assign_atss(tape, cells, objects, valid_cells(tape, cells.priors, objects), {}).matched);
+  const Ints part = context.download<int32_t>(
+      assign_atss(tape, cells, objects, valid_cells(tape, cells.priors, objects), {}).matched);
   EXPECT_GT(positives(part), 0);
   EXPECT_EQ(std::count(part.begin(), part.end(), -1), 48 + 12);
 }

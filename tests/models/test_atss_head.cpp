@@ -120,10 +120,10 @@ TEST_F(Atss, LossesByTheirDefinition) {
       const double P[4] = {cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2};
       for (size_t k = 0; k < 4; ++k) EXPECT_NEAR(boxes[4 * (80 * n + p) + k], P[k], 1e-4);
       const auto extent = [](double lo, double hi) { return std::max(hi - lo, 0.0); };
-      const double I = extent(std::max(P[0], T[0]), std::min(P[2], T[2])) *
-                       extent(std::max(P[1], T[1]), std::min(P[3], T[3]));
-      const double E = extent(std::min(P[0], T[0]), std::max(P[2], T[2])) *
-                       extent(std::min(P[1], T[1]), std::max(P[3], T[3]));
+      const double I =
+          extent(std::max(P[0], T[0]), std::min(P[2], T[2])) * extent(std::max(P[1], T[1]), std::min(P[3], T[3]));
+      const double E =
+          extent(std::min(P[0], T[0]), std::max(P[2], T[2])) * extent(std::min(P[1], T[1]), std::max(P[3], T[3]));
       const double U = w * h + (T[2] - T[0]) * (T[3] - T[1]) - I;
       box += center * (1 - (I / U - (E - U) / E));
       const double z = noted(prefix + "centerness")[row];

@@ -57,7 +57,9 @@ struct SmallYolof {
     store.allocate();
     fill_parameters(store);
   }
-  std::vector<Var> level(Tape& tape, const std::vector<int>& images) { return {small_features(context, tape, images)[1]}; }
+  std::vector<Var> level(Tape& tape, const std::vector<int>& images) {
+    return {small_features(context, tape, images)[1]};
+  }
   // Losses, with the gradients of all parameters behind them; the tape keeps what was noted.
   Losses train(Tape& tape, const std::vector<int>& images, const GroundTruth& truth, Communicator& ranks) {
     Losses losses;
@@ -172,7 +174,8 @@ TEST_F(Yolof, ScoresAreProducts) {
   const Predictions found = head.head.predict(tape, head.level(tape, {0}));
   EXPECT_EQ(found.level_rows, std::vector<int64_t>{kAnchors});
   EXPECT_TRUE(found.factors.empty());
-  // The classifier's own logits are not noted: from the joint ones and the objectness, sigma(a) = score / sigma(b) <= 1.
+  // The classifier's own logits are not noted: from the joint ones and the objectness, sigma(a) = score / sigma(b) <=
+  // 1.
   const Floats scores = context.download<float>(found.scores);
   const Floats objectness = context.download<float>(tape.noted("bbox_head.object_pred").node().value);
   for (size_t row = 0; row < static_cast<size_t>(kAnchors); ++row)

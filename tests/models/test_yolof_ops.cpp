@@ -14,17 +14,16 @@ double softplus(double t) { return t > 0 ? t + std::log1p(std::exp(-t)) : std::l
 
 TEST(YolofOps, ValuesAndGradients) {
   Context context(1, ConvolutionLibrary::plain);
-  GradientCheck{.op = [](Tape& tape,
-                         const std::vector<Var>& in) { return ops::implicit_objectness(tape, in[0], in[1], 2); },
-                .oracle =
-                    [](const std::vector<Doubles>& in) {
-                      Doubles z;
-                      for (size_t i = 0; i < in[0].size(); ++i)
-                        z.push_back(in[0][i] + in[1][i / 2] -
-                                    softplus(in[0][i] + std::log1p(std::exp(in[1][i / 2] - in[0][i]))));
-                      return z;
-                    },
-                .inputs = {random_input({1, 2, 3, 4}, 1, -3, 3), random_input({1, 2, 3, 2}, 2, -3, 3)}}
+  GradientCheck{
+      .op = [](Tape& tape, const std::vector<Var>& in) { return ops::implicit_objectness(tape, in[0], in[1], 2); },
+      .oracle =
+          [](const std::vector<Doubles>& in) {
+            Doubles z;
+            for (size_t i = 0; i < in[0].size(); ++i)
+              z.push_back(in[0][i] + in[1][i / 2] - softplus(in[0][i] + std::log1p(std::exp(in[1][i / 2] - in[0][i]))));
+            return z;
+          },
+      .inputs = {random_input({1, 2, 3, 4}, 1, -3, 3), random_input({1, 2, 3, 2}, 2, -3, 3)}}
       .run(context);
   GradientCheck{.op = [](Tape& tape, const std::vector<Var>& in) { return ops::anchor_rows(tape, in[0], 2); },
                 .oracle = [](const std::vector<Doubles>& in) { return in[0]; },
@@ -70,21 +69,22 @@ TEST(AnchorOps, BoxesOfAMapOfDeltas) {
   Tape shapes(context, Tape::Mode::inference);
   const std::vector<Var> level{shapes.make({1, 2, 1, 1}, false)};
   const Anchors& anchors = grid(shapes, level);
-  GradientCheck{.op = [&](Tape& tape, const std::vector<Var>& in) { return ops::decode_deltas(tape, in[0], anchors, {}); },
-                .oracle =
-                    [](const std::vector<Doubles>& in) {
-                      Doubles boxes(16);
-                      for (size_t row = 0; row < 4; ++row)
-                        for (size_t axis = 0; axis < 2; ++axis) {
-                          const double side = row % 2 == 0 ? 16 : 32, at = axis == 1 && row >= 2 ? 16 : 0;
-                          const double centre = at + side * in[0][4 * row + axis],
-                                       half = side * std::exp(in[0][4 * row + 2 + axis]) / 2;
-                          boxes[4 * row + axis] = centre - half;
-                          boxes[4 * row + 2 + axis] = centre + half;
-                        }
-                      return boxes;
-                    },
-                .inputs = {random_input({1, 2, 1, 8}, 1)}}
+  GradientCheck{
+      .op = [&](Tape& tape, const std::vector<Var>& in) { return ops::decode_deltas(tape, in[0], anchors, {}); },
+      .oracle =
+          [](const std::vector<Doubles>& in) {
+            Doubles boxes(16);
+            for (size_t row = 0; row < 4; ++row)
+              for (size_t axis = 0; axis < 2; ++axis) {
+                const double side = row % 2 == 0 ? 16 : 32, at = axis == 1 && row >= 2 ? 16 : 0;
+                const double centre = at + side * in[0][4 * row + axis],
+                             half = side * std::exp(in[0][4 * row + 2 + axis]) / 2;
+                boxes[4 * row + axis] = centre - half;
+                boxes[4 * row + 2 + axis] = centre + half;
+              }
+            return boxes;
+          },
+      .inputs = {random_input({1, 2, 1, 8}, 1)}}
       .run(context);
 }
 

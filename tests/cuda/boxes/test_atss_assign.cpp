@@ -37,8 +37,8 @@ class AtssAssignCuda : public CudaTest {
     const DeviceArray<uint8_t> v({N, P}, valid);
     DeviceArray<int32_t> assigned({N, P});
     DeviceArray<double> workspace({size});
-    atss_assign(cuda, a.view(), level_rows, g.view(), c.view(),
-                invalid_one_of == 0 ? View<const uint8_t>() : v.view(), options, assigned.view(), workspace.view());
+    atss_assign(cuda, a.view(), level_rows, g.view(), c.view(), invalid_one_of == 0 ? View<const uint8_t>() : v.view(),
+                options, assigned.view(), workspace.view());
     EXPECT_EQ(assigned.to_host(), want);
     return std::count_if(want.begin(), want.end(), [](int32_t k) { return k > 0; });
   }
@@ -56,12 +56,12 @@ TEST_F(AtssAssignCuda, EqualsHost) {
 }
 
 TEST_F(AtssAssignCuda, Edges) {
-  check(pyramid, 8, {}, {0, 0}, {}, 0);                             // no place for objects
-  check(pyramid, 8, {0, 0, 9, 9}, {0}, {}, 0);                      // none there
+  check(pyramid, 8, {}, {0, 0}, {}, 0);         // no place for objects
+  check(pyramid, 8, {0, 0, 9, 9}, {0}, {}, 0);  // none there
   check(pyramid, 8, {kNaN, 0, 9, 9, 10, 10, 70, 80}, {2}, {}, 0);
-  check({{2, 2, 8}}, 2, {-8, -8, 8, 8}, {1}, {.topk = 1}, 0);       // one candidate has no deviation
+  check({{2, 2, 8}}, 2, {-8, -8, 8, 8}, {1}, {.topk = 1}, 0);         // one candidate has no deviation
   EXPECT_EQ(check({{2, 2, 8}}, 2, {-4, -4, 12, 12}, {1}, {}, 0), 4);  // all alike
-  check({{2, 2, 8}}, 2, {-4, -4, 12, 12}, {1}, {}, 1);              // nobody takes part
+  check({{2, 2, 8}}, 2, {-4, -4, 12, 12}, {1}, {}, 1);                // nobody takes part
   check({{0, 0, 8}}, 2, {0, 0, 4, 4}, {1}, {}, 0);
 }
 

@@ -29,7 +29,8 @@ class UniformAssignCuda : public CudaTest {
     const DeviceArray<int32_t> c({N}, counts);
     const DeviceArray<uint8_t> v({static_cast<int64_t>(valid.size())}, valid);
     DeviceArray<int32_t> assigned({N, P}), pairs({N, S, M});
-    const View<const uint8_t> device_flags = valid.empty() ? View<const uint8_t>() : View<const uint8_t>(v.view().data(), {N, P});
+    const View<const uint8_t> device_flags =
+        valid.empty() ? View<const uint8_t>() : View<const uint8_t>(v.view().data(), {N, P});
     uniform_assign(cuda, a.view(), b.view(), g.view(), c.view(), device_flags, options, assigned.view(), pairs.view());
     EXPECT_EQ(assigned.to_host(), want);
     EXPECT_EQ(pairs.to_host(), want_pairs);
@@ -73,11 +74,11 @@ TEST_F(UniformAssignCuda, EqualsHost) {
 
 TEST_F(UniformAssignCuda, Edges) {
   const auto anchors = square_anchors({{1, 1, 32}}, {1, 2});
-  check(anchors, anchors, {}, {0}, {}, {});                                  // no place for objects
-  check(anchors, anchors, {0, 0, 9, 9}, {0}, {}, {});                        // none there
-  check(anchors, anchors, {0, 0, 9, 9, -16, -16, 16, 16}, {2}, {}, {});      // fewer anchors than matches
-  check(anchors, std::vector<float>(8, kNaN), {0, 0, 9, 9}, {1}, {}, {});    // predictions that are no boxes
-  check(anchors, anchors, {0, 0, 9, 9}, {1}, {}, {0, 0});                    // nobody takes part
+  check(anchors, anchors, {}, {0}, {}, {});                                // no place for objects
+  check(anchors, anchors, {0, 0, 9, 9}, {0}, {}, {});                      // none there
+  check(anchors, anchors, {0, 0, 9, 9, -16, -16, 16, 16}, {2}, {}, {});    // fewer anchors than matches
+  check(anchors, std::vector<float>(8, kNaN), {0, 0, 9, 9}, {1}, {}, {});  // predictions that are no boxes
+  check(anchors, anchors, {0, 0, 9, 9}, {1}, {}, {0, 0});                  // nobody takes part
   check({}, {}, {0, 0, 9, 9}, {1}, {}, {});
 }
 

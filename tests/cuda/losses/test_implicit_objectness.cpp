@@ -21,7 +21,8 @@ TEST_F(ImplicitObjectnessCuda, EqualsHost) {
            grad_objectness = random_array({R}, 5);
     for (int64_t i = 0; i < grad_z.size(); i += 3) grad_z[i] = 0;
     const DeviceArray<float> a(shape, logits.values), b({R}, objectness.values), g(shape, grad_z.values);
-    DeviceArray<float> device_z(shape), by_logits(shape, grad_logits.values), by_objectness({R}, grad_objectness.values);
+    DeviceArray<float> device_z(shape), by_logits(shape, grad_logits.values),
+        by_objectness({R}, grad_objectness.values);
     implicit_objectness(cpu, logits.view(), objectness.view(), z.view());
     implicit_objectness(cuda, a.view(), b.view(), device_z.view());
     expect_near(device_z.to_host(), z.values, 1e-6, 1e-6);

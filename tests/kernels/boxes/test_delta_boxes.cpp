@@ -99,7 +99,8 @@ TEST(DeltaBoxes, GradientsAreDifferences) {
     for (int64_t row = 0; row < N * P; ++row)
       for (int axis = 0; axis < 2; ++axis) {
         const int64_t p = row % P, i = 4 * row + axis;
-        const double lo = anchors[static_cast<size_t>(4 * p + axis)], hi = anchors[static_cast<size_t>(4 * p + 2 + axis)];
+        const double lo = anchors[static_cast<size_t>(4 * p + axis)],
+                     hi = anchors[static_cast<size_t>(4 * p + 2 + axis)];
         const auto weighted = [&](double shift, double log_size) {
           const auto box = exact(lo, hi, shift, log_size, coder);
           return box[0] * grad_boxes[i] + box[1] * grad_boxes[i + 2];

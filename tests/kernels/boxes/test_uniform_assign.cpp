@@ -44,7 +44,8 @@ Pairs listed(const Ints& pairs, int64_t M) {
   Pairs list;
   for (size_t i = 0; i < pairs.size(); ++i)
     if (pairs[i] != kNoPair)
-      list.emplace_back(pairs[i] >= 0 ? pairs[i] : ~pairs[i], static_cast<int>(i % static_cast<size_t>(M)), pairs[i] >= 0);
+      list.emplace_back(pairs[i] >= 0 ? pairs[i] : ~pairs[i], static_cast<int>(i % static_cast<size_t>(M)),
+                        pairs[i] >= 0);
   return list;
 }
 
@@ -63,8 +64,14 @@ TEST(UniformAssign, TiesGoToTheLowerIndexAndPaddingIsSkipped) {
   // An object whose centre lies between four anchors of its size; predictions are the anchors themselves.
   const auto anchors = square_anchors({{2, 2, 32}}, {1});
   const Result got = run(anchors, anchors, {0, 0, 32, 32, 0, 0, 1, 1}, {1});
-  EXPECT_EQ(listed(got.pairs, 2), (Pairs{{0, 0, false}, {0, 0, false}, {1, 0, false}, {1, 0, false},
-                                         {2, 0, false}, {2, 0, false}, {3, 0, false}, {3, 0, false}}));
+  EXPECT_EQ(listed(got.pairs, 2), (Pairs{{0, 0, false},
+                                         {0, 0, false},
+                                         {1, 0, false},
+                                         {1, 0, false},
+                                         {2, 0, false},
+                                         {2, 0, false},
+                                         {3, 0, false},
+                                         {3, 0, false}}));
   EXPECT_EQ(got.assigned, (Ints{-1, -1, -1, -1}));  // each overlaps it by a seventh, less than 0.15
 }
 
@@ -97,7 +104,8 @@ TEST(UniformAssign, NothingToAssign) {
 // The definition, step by step in double, with lists and a sort.
 Result by_definition(const std::vector<float>& anchors, const std::vector<float>& boxes, const std::vector<float>& gt,
                      const Ints& counts, const UniformAssign& options, const std::vector<uint8_t>& valid) {
-  const size_t N = counts.size(), P = anchors.size() / 4, M = gt.size() / 4 / N, k = static_cast<size_t>(options.match_times);
+  const size_t N = counts.size(), P = anchors.size() / 4, M = gt.size() / 4 / N,
+               k = static_cast<size_t>(options.match_times);
   const auto iou = [](const float* a, const float* b) {
     const double w = std::max(0.0, double{std::min(a[2], b[2])} - std::max(a[0], b[0])),
                  h = std::max(0.0, double{std::min(a[3], b[3])} - std::max(a[1], b[1]));
@@ -122,7 +130,8 @@ Result by_definition(const std::vector<float>& anchors, const std::vector<float>
     const auto objects = static_cast<size_t>(counts[n]);
     for (const size_t p : taking_part)
       for (size_t g = 0; g < objects; ++g)
-        if (iou(&boxes[4 * (n * P + p)], &gt[4 * (n * M + g)]) > double{options.neg_ignore_iou}) r.assigned[n * P + p] = -1;
+        if (iou(&boxes[4 * (n * P + p)], &gt[4 * (n * M + g)]) > double{options.neg_ignore_iou})
+          r.assigned[n * P + p] = -1;
     for (size_t g = 0; g < objects; ++g)
       for (size_t by_anchor = 0; by_anchor < 2; ++by_anchor) {
         std::vector<size_t> order = taking_part;
@@ -140,7 +149,8 @@ Result by_definition(const std::vector<float>& anchors, const std::vector<float>
       for (size_t g = 0; g < objects; ++g) {
         const int32_t pair = r.pairs[(n * 2 * k + s) * M + g];
         if (pair == kNoPair) continue;
-        r.assigned[n * P + static_cast<size_t>(pair >= 0 ? pair : ~pair)] = pair >= 0 ? static_cast<int32_t>(g + 1) : -1;
+        r.assigned[n * P + static_cast<size_t>(pair >= 0 ? pair : ~pair)] =
+            pair >= 0 ? static_cast<int32_t>(g + 1) : -1;
       }
   }
   return r;
@@ -150,8 +160,8 @@ TEST(UniformAssign, RandomCasesFollowTheDefinition) {
   std::mt19937 rng(12);
   int positives = 0, conflicts = 0;
   for (int round = 0; round < 60; ++round) {
-    const auto anchors = square_anchors({{1 + static_cast<int>(rng() % 5), 1 + static_cast<int>(rng() % 5), 32}},
-                                        {1, 2, 4, 8, 16});
+    const auto anchors =
+        square_anchors({{1 + static_cast<int>(rng() % 5), 1 + static_cast<int>(rng() % 5), 32}}, {1, 2, 4, 8, 16});
     const int64_t P = static_cast<int64_t>(anchors.size()) / 4, N = 2, M = 1 + rng() % 7;
     const float grid = round % 3 == 0 ? 16.0f : 0.0f;  // whole numbers tie often
     const auto gt = random_boxes(N * M, 128, grid, rng);

@@ -32,8 +32,8 @@ Backward run(const std::vector<float>& logits, const std::vector<float>& objectn
 TEST(ImplicitObjectness, WorkedExamples) {
   const auto vectors = read_vectors("anchors");
   const auto& sum = vectors["implicit_objectness"];
-  const Backward got = run(flatten<float>(sum["inputs"]["cls"]), flatten<float>(sum["inputs"]["obj"]),
-                           std::vector<float>(8, 1));
+  const Backward got =
+      run(flatten<float>(sum["inputs"]["cls"]), flatten<float>(sum["inputs"]["obj"]), std::vector<float>(8, 1));
   const auto& exact = sum["expected"]["exact"];
   expect_near(got.z, flatten(exact["z"]), 0, 1e-6);
   expect_near(got.by_logits, flatten(exact["grad_cls"]), 1e-12, 2e-6);
