@@ -51,8 +51,8 @@ Dataset read(const ExperimentConfig& config, Split split, bool evaluation, std::
   Dataset dataset = read_dataset(config.data, split, findings, options);
   say(fmt::format("data: {} split: {}", to_string(split), dataset.summary.text()));
   if (!findings.empty())
-    say(fmt::format("data: {} finding{} ({}); `inspect data` lists them", findings.size(), findings.size() == 1 ? "" : "s",
-                    by_kind(findings)));
+    say(fmt::format("data: {} finding{} ({}); `inspect data` lists them", findings.size(),
+                    findings.size() == 1 ? "" : "s", by_kind(findings)));
   return dataset;
 }
 

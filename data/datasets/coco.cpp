@@ -69,7 +69,8 @@ Json parse(const fs::path& file, bool categories_only) {
     const std::string_view what = error.what();
     const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
     const bool at_end = parsed && parsed->byte + 1 >= text.size();
-    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(), at_end ? ", for it ends too early (cut off?)" : "",
+    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(),
+                                         at_end ? ", for it ends too early (cut off?)" : "",
                                          what.substr(std::min(what.find("] ") + 2, what.size()))));
   }
   if (!document.is_object())
@@ -152,10 +153,10 @@ std::string spell_box(const Json& box) {
   if (!box.is_array()) return spell(box);
   std::string text;
   for (const Json& value : box) {
-    const std::string plain = value == "a"          ? "NaN"
-                              : value == "nfinit"   ? "Infinity"
+    const std::string plain = value == "a"         ? "NaN"
+                              : value == "nfinit"  ? "Infinity"
                               : value == "Infinit" ? "-Infinity"
-                                                    : spell(value);
+                                                   : spell(value);
     text += (text.empty() ? "" : ",") + plain;
   }
   if (text.size() > 100) text = text.substr(0, 100) + "...";

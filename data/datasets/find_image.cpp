@@ -117,8 +117,8 @@ std::string ImageFinder::suggestion(const fs::path& folder, const std::string& n
   for (const ImageExtension& known : kImageExtensions) {
     const fs::path elsewhere = below(root, format_by_name(last) ? last : last + known.text);
     if (elsewhere.empty()) continue;
-    return fmt::format("{}; one of that name lies in {}: set data.image_dir to '{}'?", no_folder, elsewhere.parent_path().string(),
-                       elsewhere.parent_path().lexically_relative(root).string());
+    return fmt::format("{}; one of that name lies in {}: set data.image_dir to '{}'?", no_folder,
+                       elsewhere.parent_path().string(), elsewhere.parent_path().lexically_relative(root).string());
   }
   return is_there ? "" : no_folder + ": is data.image_dir right?";
 }
