@@ -55,8 +55,14 @@ Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, NormStatisti
       kernels::copy(device, std::as_const(running_mean->node.value).view(), mean.value.view(), Accumulate::overwrite);
       kernels::scale(device, std::as_const(conv.bias->node.value).view(), -1, mean.value.view(), Accumulate::add);
     });
-    const Var y = ops::conv2d_batch_norm(tape, x, var(conv.weight), var(weight), var(bias),
-                                         {&mean, statistics.running_var}, conv.shape, residual, activation);
+    const Var y = ops::conv2d_batch_norm(tape, {.x = x,
+                                                .weight = var(conv.weight),
+                                                .gamma = var(weight),
+                                                .beta = var(bias),
+                                                .buffers = {&mean, statistics.running_var},
+                                                .shape = conv.shape,
+                                                .residual = residual,
+                                                .activation = activation});
     conv.add_cost(tape, y);
     return y;
   }
