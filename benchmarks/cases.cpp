@@ -30,6 +30,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
     add_convolution_cases<bfloat16>(sizes, cases);
   }
   add_detection_cases(sizes, cases);
+  add_loss_cases(sizes, cases);
   return cases;
 }
 

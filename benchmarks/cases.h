@@ -127,13 +127,14 @@ struct CaseSizes {
 };
 inline constexpr int kLevels = 5;
 
-// In three files by what the kernels work on. T: storage of feature maps.
+// In four files by what the kernels work on. T: storage of feature maps.
 template <class T>
 void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 template <class T>
 void add_convolution_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 // Points, boxes, losses and parameters: float32 whatever the maps are.
 void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
+void add_loss_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 
 // All of them; with `mixed` for maps of either type.
 [[nodiscard]] std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed);

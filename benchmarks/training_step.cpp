@@ -65,11 +65,21 @@ double training_flops(const Detector& detector, int64_t N, int64_t height, int64
   return 2 * multiply_adds * static_cast<double>(N);
 }
 
+ClassInfo long_tailed_classes(int count) {
+  ClassInfo classes = unknown_classes(count);
+  int64_t instances = 20000;
+  for (int c = 0; c < count; ++c) {
+    classes.instances.push_back(instances);
+    instances = std::max<int64_t>(30, instances / 2);
+  }
+  return classes;
+}
+
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
                                       const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
   context.configure(config.runtime);
-  Detector detector(context, config.model, classes);
+  Detector detector(context, config.model, dataset != nullptr ? class_info(*dataset) : long_tailed_classes(classes));
   detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
   Optimizer optimizer(detector.parameters(), config.optimizer);
   SingleProcess alone;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/training/checkpoint_store.h"
 #include "runtime/training/weights.h"
@@ -33,6 +34,28 @@ int64_t number(const SafetensorsFile& file, const std::string& name, const char*
   throw std::runtime_error(fmt::format("{}: '{}' is '{}', not a whole number", name, key, text));
 }
 
+// Boxes of each class in the training split; a checkpoint of before they were stored has none.
+std::optional<std::vector<int64_t>> instances_of(const SafetensorsFile& file) {
+  const auto found = file.metadata.find("instances");
+  if (found == file.metadata.end()) return std::nullopt;
+  return json::parse(found->second).get<std::vector<int64_t>>();
+}
+
+// Other boxes are another training set: what was learned and accumulated belongs to the old one.
+void require_same_instances(const SafetensorsFile& file, const std::string& name, const ClassInfo& classes) {
+  const auto stored = instances_of(file);
+  if (!stored || *stored == classes.instances) return;
+  for (size_t c = 0; c < classes.names.size(); ++c) {
+    const int64_t before = c < stored->size() ? (*stored)[c] : 0,
+                  now = c < classes.instances.size() ? classes.instances[c] : 0;
+    if (before != now)
+      throw std::runtime_error(fmt::format(
+          "{}: trained on {} boxes of class '{}', the training split has {} now; restore the annotations, or start "
+          "another --work-dir (train.pretrained takes the weights over)",
+          name, before, classes.names[c], now));
+  }
+}
+
 }  // namespace
 
 SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config, const Dataset& dataset,
@@ -49,6 +72,7 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
                    {"seed", std::to_string(state.loader.seed)},
                    {"classes", json(dataset.classes).dump()},
                    {"groups", json(dataset.groups).dump()},
+                   {"instances", json(detector.classes().instances).dump()},
                    {"config", to_yaml(config)}};
   return file;
 }
@@ -60,6 +84,7 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
     throw std::runtime_error(
         fmt::format("{}: trained on the classes {}, the data set has {}; use another --work-dir for another data set",
                     name, classes.dump(), json(dataset.classes).dump()));
+  require_same_instances(file, name, detector.classes());
   load_weights(detector.parameters(), file, name, WeightScope::detector);
   load_velocities(detector.parameters(), file, name);
   load_state(detector.context(), detector.state(), file, name);
@@ -80,8 +105,10 @@ LoadedDetector load_detector(Context& context, const SafetensorsFile& file, cons
   loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
   loaded.step = number(file, name, "step");
   context.configure(loaded.config.runtime);
-  loaded.detector = std::make_unique<Detector>(context, loaded.config.model, ClassInfo{loaded.classes, {}});
+  loaded.detector = std::make_unique<Detector>(
+      context, loaded.config.model, ClassInfo{loaded.classes, instances_of(file).value_or(std::vector<int64_t>{})});
   load_weights(loaded.detector->parameters(), file, name, WeightScope::detector);
+  check_fixed_state(context, loaded.detector->state(), file, name);
   return loaded;
 }
 

@@ -20,16 +20,18 @@ struct TrainState {
 };
 
 // Weights under their MMDetection names, momentum as "optim.momentum.<name>", what losses accumulate as
-// "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, class list, groups, the resolved
-// configuration, program version.
+// "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, class list, boxes of each class in
+// the training split, groups, the resolved configuration, program version.
 [[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config,
                                               const Dataset& dataset, const TrainState& state);
 
-// std::runtime_error naming the file and what is missing or differs. The class list must be the checkpoint's.
+// std::runtime_error naming the file and what is missing or differs. Class list and boxes of each class must be the
+// checkpoint's.
 [[nodiscard]] TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector,
                                             const Dataset& dataset);
 
-// A detector for evaluation: configuration (with overrides), class list and weights from a checkpoint.
+// A detector for evaluation: configuration (with overrides), classes and weights from a checkpoint; no annotations are
+// needed.
 struct LoadedDetector {
   ExperimentConfig config;
   std::vector<std::string> classes;

@@ -109,8 +109,16 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
     const auto stored = newest->file.metadata.find("config");
     if (stored != newest->file.metadata.end() && stored->second != to_yaml(config_))
       say("note: the configuration differs from the checkpoint's; the one given now is used");
+  } else if (config_.model.loss.trains_classifier_only() &&
+             (config_.train.pretrained.empty() || config_.train.pretrained_scope == "backbone")) {
+    throw std::invalid_argument(
+        "model.loss.bags.finetune trains the classifier alone: train.pretrained must name a trained detector, of which "
+        "train.pretrained_scope leaves neck and head");
   } else if (!config_.train.pretrained.empty()) {
     SafetensorsFile file = read_safetensors(config_.train.pretrained);
+    if (config_.model.loss.trains_classifier_only())  // which starts anew: its channels are not those of the file
+      for (const Parameter& p : detector_->parameters().all())
+        if (is_classifier(p.name)) file.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
     if (config_.train.pretrained_scope == "backbone") {
       const size_t left_out =
           std::erase_if(file.tensors, [](const auto& entry) { return is_beyond_backbone(entry.first); });

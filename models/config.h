@@ -4,8 +4,12 @@
 
 #include <string>
 
+#include "models/losses/bags.h"
+#include "models/losses/class_balanced.h"
+#include "models/losses/eqlv2.h"
 #include "models/losses/focal.h"
 #include "models/losses/grad_libra.h"
+#include "models/losses/seesaw.h"
 #include "runtime/base/config.h"
 
 namespace gradlibra {
@@ -59,7 +63,14 @@ struct LossConfig {
   // Of the losses that have options: keys of the same section.
   GradLibraConfig grad_libra;
   FocalConfig focal;
+  // A section for each of the others.
+  ClassBalancedConfig class_balanced;
+  EqlV2Config eqlv2;
+  BagsConfig bags;
+  SeesawConfig seesaw;
   void describe(ConfigVisitor& v);
+  // All but the classifier stays as it was loaded.
+  [[nodiscard]] bool trains_classifier_only() const { return type == "bags" && bags.finetune; }
 };
 
 struct TestConfig {

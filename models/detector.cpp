@@ -30,6 +30,15 @@ std::string part_of(const std::string& layer) {
 
 }  // namespace
 
+bool is_classifier(std::string_view parameter) {
+  // MMDetection's names in RepPoints, FCOS, ATSS and YOLOF.
+  for (const char* layer : {"reppoints_cls_out", "conv_cls", "atss_cls", "cls_score"})
+    if (parameter == std::string("bbox_head.") + layer + ".weight" ||
+        parameter == std::string("bbox_head.") + layer + ".bias")
+      return true;
+  return false;
+}
+
 Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classes)
     : Detector(context, config, classes, [&](ParameterStore& store, const Pyramid& pyramid) {
         return make_head(config, store, pyramid, classes);
@@ -43,12 +52,16 @@ Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classe
   if (classes_.count() < 1) throw std::invalid_argument("a detector needs at least one class");
   if (config.pixel_mean.size() != 3 || config.pixel_std.size() != 3)
     throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
-  backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
+  const bool classifier_only = config.loss.trains_classifier_only();
+  BackboneConfig backbone = config.backbone;
+  if (classifier_only) backbone.norm_eval = true;  // running statistics are of what does not train any more
+  backbone_ = std::make_unique<ResNet>(*parameters_, backbone);
   neck_ = std::make_unique<Fpn>(*parameters_, config.neck, backbone_->channels());
   parameters_->enter(Section::head);
   head_parameters_.first = parameters_->all().size();
   head_ = make_head(*parameters_, neck_->pyramid());
   head_parameters_.last = parameters_->all().size();
+  if (classifier_only) parameters_->train_only([](const Parameter& p) { return is_classifier(p.name); });
   parameters_->allocate();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "models/backbones/resnet.h"
@@ -24,6 +25,9 @@ struct ImageBatch {
   Tensor orientations;  // (N) int32
   Tensor sizes;         // (N, 2) int32
 };
+
+// Whether a parameter is of the last layer of classification, whose channels are the loss's.
+[[nodiscard]] bool is_classifier(std::string_view parameter);
 
 class Detector {
  public:

@@ -20,7 +20,7 @@ constexpr Kind kKinds[] = {
      [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
         const ClassInfo& classes) -> std::unique_ptr<Head> {
        return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
-                                              make_classification_loss(config.loss, classes),
+                                              make_classification_loss(store.context(), config.loss, classes),
                                               parse_normalizer(config.loss.normalizer));
      }},
 };

@@ -50,11 +50,16 @@ void load_velocities(ParameterStore& store, const SafetensorsFile& file, const s
 struct TrainingState {
   std::string name;
   Tensor* values;
+  bool fixed = false;  // made of the configuration and the annotations: a file must hold these very values
 };
 void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file);
-// std::runtime_error if one is missing or of another shape or type, or if the file has a state that nobody wants.
+// std::runtime_error if one is missing or of another shape or type, if a fixed one has other values, or if the file has
+// a state that nobody wants.
 void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
                 const std::string& file_name);
+// The fixed ones alone, for a detector that is not trained any more.
+void check_fixed_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
+                       const std::string& file_name);
 
 // A tensor of a parameter's layout (value, gradient, velocity) as it stands in files.
 [[nodiscard]] FileTensor to_file_tensor(Context& context, const Tensor& tensor, FileLayout layout);

@@ -427,6 +427,8 @@ class RepPointsHead(nn.Module):
             g = (t if loss.weight_grad == "full" else t.detach()).sigmoid()
             sides = [torch.ones_like(g) if alpha in ("off", False) else g - alpha * g.sin() for alpha in (loss.alpha_pos, loss.alpha_neg)]
             entries = entries * torch.where(positive, *sides)
+        elif loss.type != "cross_entropy":
+            raise SystemExit(f"model.loss.type {loss.type}: compared are cross_entropy, focal and grad_libra")
         return loss.weight * (entries * (assigned >= 0).unsqueeze(-1)).sum()
 
     def box_loss(self, boxes, assigned, priors, truth):

@@ -54,6 +54,7 @@ Batch random_batch(uint32_t seed) {
 struct Training {
   std::vector<TrainStep::Result> steps;
   std::vector<float> weights;  // after the last step
+  std::vector<double> state;   // of the loss, likewise
 };
 
 // With GRADLIBRA_PRINT_BITS set, tests/same_bits.sh reads what a run came to.
@@ -71,10 +72,12 @@ void print_bits(const Training& run, const std::string& title) {
   std::printf("bits %s: losses and norms %016llx, weights %016llx\n", title.c_str(), hash(numbers), hash(run.weights));
 }
 
-Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true) {
+Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true,
+               const std::string& loss = "grad_libra") {
   context.configure({.precision = precision, .parallel_levels = parallel_levels});
-  const ModelConfig model = tiny_model();
-  Detector detector(context, model, kClasses);
+  ModelConfig model = tiny_model();
+  model.loss.type = loss;
+  Detector detector(context, model, ClassInfo{{"a", "b", "c"}, {20000, 7000, 30}});
   detector.parameters().initialize(3);
   Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
   SingleProcess alone;
@@ -97,8 +100,13 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
     const std::vector<float> values = context.download<float>(p.node.value);
     run.weights.insert(run.weights.end(), values.begin(), values.end());
   }
-  print_bits(run, std::string(context.on_host() ? "host " : "device ") + precision + (graph ? " graph" : "") +
-                      (parallel_levels ? "" : " in turn"));
+  for (const TrainingState& state : detector.state()) {
+    const std::vector<double> values = context.download<double>(*state.values);
+    run.state.insert(run.state.end(), values.begin(), values.end());
+  }
+  if (loss == "grad_libra")
+    print_bits(run, std::string(context.on_host() ? "host " : "device ") + precision + (graph ? " graph" : "") +
+                        (parallel_levels ? "" : " in turn"));
   return run;
 }
 
@@ -163,6 +171,24 @@ TEST_P(TrainStepOnDevice, EqualsTheHostAndTheGraphEqualsTheKernels) {
   expect_near(eager, on_host, rounded ? 2e-2 : 1e-4);
   const auto recorded = make_device();
   expect_same_bits(train(*recorded, GetParam(), true), eager);
+}
+
+class TrainStepOnDeviceWith : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Losses, TrainStepOnDeviceWith,
+                         ::testing::Values("cross_entropy", "focal", "class_balanced", "eqlv2", "bags", "seesaw"),
+                         [](const auto& loss) { return std::string(loss.param); });
+
+// Recorded: a replay that took a loss's state from the wrong memory, or left it as it was, would part from the host.
+TEST_P(TrainStepOnDeviceWith, TheRecordedStepEqualsTheHost) {
+  const auto device = make_device();
+  if (device == nullptr) GTEST_SKIP() << "no CUDA device";
+  Context host(1, ConvolutionLibrary::plain);
+  const Training want = train(host, "fp32", true, true, GetParam()),
+                 got = train(*device, "fp32", true, true, GetParam());
+  expect_near(got, want, 1e-4);
+  ASSERT_EQ(got.state.size(), want.state.size());
+  for (size_t i = 0; i < want.state.size(); ++i)
+    EXPECT_NEAR(got.state[i], want.state[i], 1e-3 * (1e-3 + std::abs(want.state[i]))) << i;
 }
 
 // Side by side or one after the other, the levels give the same but for the order in which the head's gradients are
