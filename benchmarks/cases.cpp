@@ -44,6 +44,7 @@ std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed) {
   add_detection_cases(sizes, cases);
   add_dense_cases(sizes, cases);
   add_anchor_cases(sizes, cases);
+  add_loss_cases(sizes, cases);
   return cases;
 }
 

@@ -129,7 +129,7 @@ inline constexpr int kLevels = 5;
 // (cells, 3): x, y of every cell's corner and the stride of its level.
 [[nodiscard]] std::vector<float> cell_priors(const CaseSizes& sizes);
 
-// In five files by what the kernels work on. T: storage of feature maps.
+// In six files by what the kernels work on. T: storage of feature maps.
 template <class T>
 void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 template <class T>
@@ -140,6 +140,7 @@ void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases)
 void add_dense_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 // With anchors: ATSS and YOLOF.
 void add_anchor_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
+void add_loss_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases);
 
 // All of them; with `mixed` for maps of either type.
 [[nodiscard]] std::vector<KernelCase> kernel_cases(const CaseSizes& sizes, bool mixed);

@@ -66,10 +66,21 @@ double training_flops(const Detector& detector, int64_t N, int64_t height, int64
   return 2 * multiply_adds * static_cast<double>(N);
 }
 
+ClassInfo long_tailed_classes(int count) {
+  ClassInfo classes = unknown_classes(count);
+  int64_t instances = 20000;
+  for (int c = 0; c < count; ++c) {
+    classes.instances.push_back(instances);
+    instances = std::max<int64_t>(30, instances / 2);
+  }
+  return classes;
+}
+
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
                                       const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
-  const Training training = build_training(context, config, unknown_classes(classes));
+  const Training training = build_training(
+      context, config, dataset != nullptr ? class_info(*dataset) : long_tailed_classes(classes));
   Detector& detector = *training.detector;
   SingleProcess alone;
   TrainStep train_step(detector, *training.optimizer, alone, {.graph = config.runtime.cuda_graph});

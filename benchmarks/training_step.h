@@ -29,6 +29,9 @@ struct StepBenchmarkOptions {
 // classes.
 [[nodiscard]] Batch synthetic_batch(int64_t N, int64_t height, int64_t width, int64_t max_boxes, int classes);
 
+// Classes of which each has half the boxes of the one before, for losses that look at frequencies.
+[[nodiscard]] ClassInfo long_tailed_classes(int count);
+
 // Floating point operations of a training step of N images, a multiply-add being two: 2 * multiply-adds forward; for
 // parts with trainable parameters as much again for the gradient of the weights and of the input. Parts that are frozen
 // count forward only, the stem never has a gradient of its input (the image), and the sampling of deformable

@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/builder.h"
 #include "runtime/base/random.h"
@@ -57,6 +58,28 @@ void require_same_data(const SafetensorsFile& file, const std::string& name, con
           : ""));
 }
 
+// Boxes of each class in the training split; a checkpoint of before they were stored has none.
+std::optional<std::vector<int64_t>> instances_of(const SafetensorsFile& file) {
+  const auto found = file.metadata.find("instances");
+  if (found == file.metadata.end()) return std::nullopt;
+  return json::parse(found->second).get<std::vector<int64_t>>();
+}
+
+// Other boxes are another training set: what was learned and accumulated belongs to the old one.
+void require_same_instances(const SafetensorsFile& file, const std::string& name, const ClassInfo& classes) {
+  const auto stored = instances_of(file);
+  if (!stored || *stored == classes.instances) return;
+  for (size_t c = 0; c < classes.names.size(); ++c) {
+    const int64_t before = c < stored->size() ? (*stored)[c] : 0,
+                  now = c < classes.instances.size() ? classes.instances[c] : 0;
+    if (before != now)
+      throw std::runtime_error(fmt::format(
+          "{}: trained on {} boxes of class '{}', the training split has {} now; restore the annotations, or start "
+          "another --work-dir (train.pretrained takes the weights over)",
+          name, before, classes.names[c], now));
+  }
+}
+
 }  // namespace
 
 DataMark mark_of(const Dataset& dataset) {
@@ -96,6 +119,7 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
                    {"classes", json(dataset.classes).dump()},
                    {"groups", json(dataset.groups).dump()},
                    {"data", json{{"images", mark.images}, {"boxes", mark.boxes}, {"hash", mark.hash}}.dump()},
+                   {"instances", json(detector.classes().instances).dump()},
                    {"config", to_yaml(config)}};
   if (v.best_map) {
     file.metadata["best_map50"] = fmt::format("{}", *v.best_map);  // reads back exactly
@@ -111,6 +135,10 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
     throw std::runtime_error(
         fmt::format("{}: trained on the classes {}, the data set has {}; use another --work-dir for another data set",
                     name, classes.dump(), json(dataset.classes).dump()));
+  if (!changed_data) {
+    require_same_data(file, name, dataset);
+    require_same_instances(file, name, detector.classes());
+  }
   load_weights(detector.parameters(), file, name, WeightScope::detector);
   load_velocities(detector.parameters(), file, name);
   load_state(detector.context(), detector.state(), file, name);
@@ -119,7 +147,6 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
   state.loader.epoch = number<int64_t>(file, name, "epoch");
   state.loader.batch = number<int64_t>(file, name, "batch");
   state.loader.seed = number<uint64_t>(file, name, "seed");
-  if (!changed_data) require_same_data(file, name, dataset);
   Validations& v = state.validations;
   v.epochs = number_or<int64_t>(file, name, "validated_epochs", 0);
   v.without_gain = number_or<int64_t>(file, name, "validations_without_gain", 0);
@@ -165,10 +192,13 @@ LoadedDetector load_detector(Context& context, OpenedCheckpoint opened, const st
       throw std::invalid_argument(
           name + ": does not say which classes it was trained for; name them in their order with data.classes=[..]");
   }
+  ClassInfo classes{loaded.classes, {}};
+  if (ours) classes.instances = instances_of(file).value_or(std::vector<int64_t>{});
   if (!config_file.empty() || loaded.config.train.average_decay > 0) loaded.averaged = use_average(file);
-  loaded.detector = build_detector(context, loaded.config, ClassInfo{loaded.classes, {}}, [&](Detector& detector) {
+  loaded.detector = build_detector(context, loaded.config, std::move(classes), [&](Detector& detector) {
     loaded.weights = load_weights(detector.parameters(), file, name, WeightScope::detector).to_string();
   });
+  if (ours) check_fixed_state(context, loaded.detector->state(), file, name);
   return loaded;
 }
 

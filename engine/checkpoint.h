@@ -37,8 +37,8 @@ struct DataMark {
 [[nodiscard]] DataMark mark_of(const Dataset& dataset);
 
 // Weights under their MMDetection names, momentum as "optim.momentum.<name>", what losses accumulate as
-// "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, validations, class list, groups,
-// mark of the data, the resolved configuration, program version.
+// "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, validations, class list, boxes of
+// each class in the training split, groups, mark of the data, the resolved configuration, program version.
 [[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config,
                                               const Dataset& dataset, const TrainState& state);
 

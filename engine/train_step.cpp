@@ -85,7 +85,7 @@ void TrainStep::run() {
   communicator_.sum(View<double>(report + sums_, {count + gained}));
   profiled("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
   if (options_.average != nullptr) options_.average->update();
-  if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());
+  detector_.commit(gained > 0 ? std::as_const(state).view<double>() : View<const double>(), optimizer_.grad_scale());
   record_classes(classifier, {report + records_, {record_size(classifier)}});
   context_.copy(optimizer_.sum_squares(), norm);
 }

@@ -115,8 +115,16 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
     state_ = restore_checkpoint(newest->file, newest->path.string(), detector, dataset_, options_.changed_data);
     say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
     note_changed_config(*newest);
+  } else if (config_.model.loss.trains_classifier_only() &&
+             (config_.train.pretrained.empty() || config_.train.pretrained_scope == "backbone")) {
+    throw std::invalid_argument(
+        "model.loss.bags.finetune trains the classifier alone: train.pretrained must name a trained detector, of which "
+        "train.pretrained_scope leaves neck and head");
   } else if (!config_.train.pretrained.empty()) {
-    say(load_pretrained(detector, config_.train));
+    TrainConfig from = config_.train;
+    // It starts anew: its channels are not those of the file.
+    if (config_.model.loss.trains_classifier_only()) from.pretrained_scope = "no_classifier";
+    say(load_pretrained(detector, from));
   } else {
     say("weights: from scratch");
   }

@@ -20,4 +20,9 @@ void add_if_finite(Cpu&, View<const double> x, View<const float> ok, View<double
   for (int64_t i = 0; i < x.size(); ++i) y[i] += x[i];
 }
 
+void gather(Cpu&, View<const double> x, View<const int32_t> index, View<double> y) {
+  require(index.size() == y.size(), "gather", "index and y are of one size");
+  for (int64_t i = 0; i < y.size(); ++i) y[i] = x[index[i]];
+}
+
 }  // namespace gradlibra::kernels

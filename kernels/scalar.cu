@@ -21,6 +21,10 @@ __global__ void add_if_finite_kernel(const double* x, int64_t size, const float*
   for (int64_t i = threadIdx.x; i < size; i += blockDim.x) y[i] += x[i];
 }
 
+__global__ void gather_kernel(const double* x, const int32_t* index, int64_t size, double* y) {
+  for (int64_t i = threadIdx.x; i < size; i += blockDim.x) y[i] = x[index[i]];
+}
+
 unsigned threads_for(int64_t size) { return size < kBlock ? static_cast<unsigned>(size) : kBlock; }
 
 }  // namespace
@@ -37,6 +41,13 @@ void add_if_finite(Cuda& cuda, View<const double> x, View<const float> ok, View<
   require_shape("add_if_finite", "ok", ok, {1});
   if (x.size() == 0) return;
   launch(add_if_finite_kernel, dim3(1), dim3(threads_for(x.size())), 0, cuda.stream(), x.data(), x.size(), ok.data(),
+         y.data());
+}
+
+void gather(Cuda& cuda, View<const double> x, View<const int32_t> index, View<double> y) {
+  require(index.size() == y.size(), "gather", "index and y are of one size");
+  if (y.size() == 0) return;
+  launch(gather_kernel, dim3(1), dim3(threads_for(y.size())), 0, cuda.stream(), x.data(), index.data(), y.size(),
          y.data());
 }
 

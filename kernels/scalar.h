@@ -15,4 +15,8 @@ void scaled_maximum(Cuda&, View<const double> x, double factor, double minimum, 
 void add_if_finite(Cpu&, View<const double> x, View<const float> ok, View<double> y);
 void add_if_finite(Cuda&, View<const double> x, View<const float> ok, View<double> y);
 
+// y[i] = x[index[i]], index in [0, x.size()). index and y of one size, a few elements.
+void gather(Cpu&, View<const double> x, View<const int32_t> index, View<double> y);
+void gather(Cuda&, View<const double> x, View<const int32_t> index, View<double> y);
+
 }  // namespace gradlibra::kernels

@@ -62,6 +62,10 @@ void LossConfig::describe(ConfigVisitor& v) {
   v.field("prior_probability", prior_probability, "score of every class before training", between(1e-6, 0.999999));
   grad_libra.describe(v);
   focal.describe(v);
+  v.section("class_balanced", class_balanced, "class-balanced loss");
+  v.section("eqlv2", eqlv2, "equalization loss v2");
+  v.section("bags", bags, "balanced group softmax");
+  v.section("seesaw", seesaw, "seesaw loss");
 }
 
 void TestConfig::describe(ConfigVisitor& v) {

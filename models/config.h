@@ -7,8 +7,12 @@
 #include "models/heads/atss_config.h"
 #include "models/heads/fcos_config.h"
 #include "models/heads/yolof_config.h"
+#include "models/losses/bags.h"
+#include "models/losses/class_balanced.h"
+#include "models/losses/eqlv2.h"
 #include "models/losses/focal.h"
 #include "models/losses/grad_libra.h"
+#include "models/losses/seesaw.h"
 #include "runtime/base/config.h"
 
 namespace gradlibra {
@@ -63,7 +67,14 @@ struct LossConfig {
   // Of the losses that have options: keys of the same section.
   GradLibraConfig grad_libra;
   FocalConfig focal;
+  // A section for each of the others.
+  ClassBalancedConfig class_balanced;
+  EqlV2Config eqlv2;
+  BagsConfig bags;
+  SeesawConfig seesaw;
   void describe(ConfigVisitor& v);
+  // All but the classifier stays as it was loaded.
+  [[nodiscard]] bool trains_classifier_only() const { return type == "bags" && bags.finetune; }
 };
 
 struct TestConfig {

@@ -6,6 +6,7 @@
 
 #include "kernels/image_normalize.h"
 #include "models/heads/make_head.h"
+#include "runtime/training/weights.h"
 #include "models/heads/select_detections.h"
 #include "models/necks/make_neck.h"
 #include "runtime/device/profiling.h"
@@ -44,12 +45,16 @@ Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classe
   if (classes_.count() < 1) throw std::invalid_argument("a detector needs at least one class");
   if (config.pixel_mean.size() != 3 || config.pixel_std.size() != 3)
     throw std::invalid_argument("model.pixel_mean and model.pixel_std hold three values each");
-  backbone_ = std::make_unique<ResNet>(*parameters_, config.backbone);
+  const bool classifier_only = config.loss.trains_classifier_only();
+  BackboneConfig backbone = config.backbone;
+  if (classifier_only) backbone.norm_eval = true;  // running statistics are of what does not train any more
+  backbone_ = std::make_unique<ResNet>(*parameters_, backbone);
   neck_ = make_neck(config, *parameters_, backbone_->channels());
   parameters_->enter(Section::head);
   head_parameters_.first = parameters_->all().size();
   head_ = make_head(*parameters_, neck_->pyramid());
   head_parameters_.last = parameters_->all().size();
+  if (classifier_only) parameters_->train_only([](const Parameter& p) { return is_classifier(p.name); });
   parameters_->allocate();
 }
 

@@ -161,9 +161,7 @@ void ExperimentRun::finish(const JobResult& result) const {
   move_if_there(folder() / "train/log.jsonl", folder() / "log.jsonl");
   move_if_there(folder() / "evaluation/detections.json", folder() / "detections.json");
   if (plan_->keep_checkpoints) {
-    std::string used;
-    { const SafetensorsFile newest = open_checkpoint(folder() / "train", used); }
-    fs::rename(used, folder() / "model.safetensors");
+    fs::rename(open_checkpoint(folder() / "train").name, folder() / "model.safetensors");
   }
   // The result comes last: with it the run counts as done.
   fs::rename(folder() / "evaluation/metrics.json", folder() / "metrics.json");
@@ -199,10 +197,9 @@ std::vector<Job> preparations(const TablePlan& plan) {
 
 void finish_preparations(const TablePlan& plan) {
   if (plan.start.empty() || fs::exists(plan.folder / kStartFile)) return;
-  std::string used;
-  { const SafetensorsFile newest = open_checkpoint(plan.folder / "start/train", used); }
+  const std::string newest = open_checkpoint(plan.folder / "start/train").name;
   const fs::path partial = plan.folder / (std::string(kStartFile) + ".partial");
-  fs::copy_file(used, partial, fs::copy_options::overwrite_existing);
+  fs::copy_file(newest, partial, fs::copy_options::overwrite_existing);
   fs::rename(partial, plan.folder / kStartFile);
 }
 

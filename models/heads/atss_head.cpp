@@ -97,7 +97,7 @@ std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, co
     targets = gather_targets(tape, selected, truth, classes_);
     centerness = centerness_targets(tape, anchors.priors, targets);
   });
-  const Rows rows{out.logits, targets.labels, targets.class_weights};
+  const Rows rows{out.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&selected.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, selected, normalizer_, ranks.world_size());

@@ -116,7 +116,7 @@ std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, co
                                 distances.view());
     });
   });
-  const Rows rows{out.logits, targets.labels, targets.class_weights};
+  const Rows rows{out.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&by_center.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, by_center, normalizer_, ranks.world_size());

@@ -42,7 +42,8 @@ class Head {
   // In mode `shapes` nothing is computed: shapes, and costs of the layers.
   [[nodiscard]] virtual Predictions predict(Tape& tape, std::span<const Var> levels) = 0;
   // What its losses accumulate over a training: as of ClassificationLoss (models/losses/classification_loss.h). The
-  // training step sums the increments over ranks after the backward pass and says whether the update was made.
+  // training step sums the increments over ranks after the backward pass and says whether the update was made, also
+  // where there are none.
   [[nodiscard]] virtual Tensor increments() { return {}; }
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // The same for checkpoints.

@@ -17,7 +17,7 @@ namespace {
 // What every head takes: the loss of the configuration, recorded if that is wanted.
 std::unique_ptr<ClassificationLoss> class_loss(const LossConfig& config, ParameterStore& store,
                                                const ClassInfo& classes) {
-  auto loss = make_classification_loss(config, classes);
+  auto loss = make_classification_loss(store.context(), config, classes);
   if (!config.record_gradients) return loss;
   return record_gradients(std::move(loss), store.context(), classes.count(), config.weight);
 }

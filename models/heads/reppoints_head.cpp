@@ -140,7 +140,7 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
     init_targets = box_targets(tape, by_point, truth);
     refine_targets = gather_targets(tape, by_iou, truth, classes_);
   });
-  const Rows rows{logits, refine_targets.labels, refine_targets.class_weights};
+  const Rows rows{logits, refine_targets.labels, refine_targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&by_point.counts, &by_iou.counts, &before});
   const Tensor init_divisor = normalizer(tape, by_point, box_normalizer_, ranks.world_size());

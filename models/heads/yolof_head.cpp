@@ -117,7 +117,7 @@ std::vector<LossTerm> YolofHead::loss(Tape& tape, std::span<const Var> levels, c
     tape.note("targets.pairs", match.pairs);
     paired = ops::gather_pairs(tape, outputs.boxes, std::move(match.pairs), truth);
   });
-  const Rows rows{outputs.logits, targets.labels, targets.class_weights};
+  const Rows rows{outputs.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&match.assignment.counts, &before});
   const Tensor class_divisor = normalizer(tape, match.assignment, normalizer_, ranks.world_size());

@@ -18,6 +18,7 @@ struct Rows {
   Var logits;             // (N, P, channels)
   const Tensor& labels;   // (N, P) int32: 0..C-1, C for background
   const Tensor& weights;  // (N, P): a row of weight 0 counts for nothing, whatever its logits hold
+  int rank = 0;           // whose rows they are: a loss that draws some of them draws others on each rank
 };
 
 // What before() gave, summed over the ranks.
@@ -33,10 +34,10 @@ struct ClassLogits {
   bool every_row = true;
 };
 
-// Made from its options and a ClassInfo. Within a step the head calls, once each and on every rank:
+// Made on a context from its options and a ClassInfo. Within a step the head calls, once each and on every rank:
 //   before(), whose result it sums over ranks in one reduction with its normalisers; loss().
 // After the backward pass the training step sums increments() over ranks, in one reduction with the losses, and calls
-// commit(). Nothing here may wait for the device: a step is recorded once and replayed.
+// commit(), whether there are any or not. Nothing here may wait for the device: a step is recorded once and replayed.
 class ClassificationLoss {
  public:
   virtual ~ClassificationLoss() = default;
@@ -56,8 +57,8 @@ class ClassificationLoss {
   [[nodiscard]] virtual Tensor loss(Tape& tape, const Rows& rows, const Tensor& normalizer, const Summed& summed) = 0;
   // Doubles (one dimension) by which this step changes the state, of this rank; empty for a loss without such.
   [[nodiscard]] virtual Tensor increments() { return {}; }
-  // Takes over increments that have been summed over ranks. ok: (1), on the device; not finite if no rank made its
-  // update, in which case the state must stay as it is.
+  // The step has ended. Takes over its increments, which have been summed over ranks (an empty view if there are none).
+  // ok: (1), on the device; not finite if no rank made its update, in which case the state must stay as it is.
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // What it accumulates over a training and a checkpoint must keep. None for a loss without state.
   [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
@@ -70,10 +71,13 @@ class ClassificationLoss {
   [[nodiscard]] virtual const Tensor* class_gradients() const { return nullptr; }
 };
 
+// std::invalid_argument unless the classes' instances are known, for a loss of that kind which needs them.
+void require_instances(bool known, const char* kind);
+
 // Values of model.loss.type.
 [[nodiscard]] std::vector<std::string> loss_kinds();
 // The loss of config.type. std::invalid_argument names the key for values out of range.
-[[nodiscard]] std::unique_ptr<ClassificationLoss> make_classification_loss(const LossConfig& config,
+[[nodiscard]] std::unique_ptr<ClassificationLoss> make_classification_loss(Context& context, const LossConfig& config,
                                                                            const ClassInfo& classes);
 
 }  // namespace gradlibra

@@ -6,7 +6,7 @@
 
 namespace gradlibra {
 
-std::unique_ptr<ClassificationLoss> make_cross_entropy(const LossConfig& config, const ClassInfo& classes) {
+std::unique_ptr<ClassificationLoss> make_cross_entropy(Context&, const LossConfig& config, const ClassInfo& classes) {
   return std::make_unique<SigmoidFamily<kernels::CrossEntropy>>(kernels::CrossEntropy{}, config, classes.count());
 }
 

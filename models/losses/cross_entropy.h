@@ -9,9 +9,10 @@
 namespace gradlibra {
 
 class ClassificationLoss;
+class Context;
 struct LossConfig;
 
-[[nodiscard]] std::unique_ptr<ClassificationLoss> make_cross_entropy(const LossConfig& config,
+[[nodiscard]] std::unique_ptr<ClassificationLoss> make_cross_entropy(Context& context, const LossConfig& config,
                                                                      const ClassInfo& classes);
 
 }  // namespace gradlibra

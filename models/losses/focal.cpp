@@ -13,7 +13,7 @@ void FocalConfig::describe(ConfigVisitor& v) {
   v.field("focal_alpha", alpha, "focal: balance of positives, 0 to 1; negative for none", between(-1, 1));
 }
 
-std::unique_ptr<ClassificationLoss> make_focal(const LossConfig& config, const ClassInfo& classes) {
+std::unique_ptr<ClassificationLoss> make_focal(Context&, const LossConfig& config, const ClassInfo& classes) {
   const FocalConfig& focal = config.focal;
   if (!(focal.gamma >= 0)) throw std::invalid_argument("model.loss.focal_gamma must not be negative");
   if (!(focal.alpha <= 1)) throw std::invalid_argument("model.loss.focal_alpha must be at most 1 (negative: none)");

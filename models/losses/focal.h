@@ -10,6 +10,7 @@
 namespace gradlibra {
 
 class ClassificationLoss;
+class Context;
 struct LossConfig;
 
 // Its keys stand in model.loss itself.
@@ -20,6 +21,7 @@ struct FocalConfig {
 };
 
 // std::invalid_argument names the key for values out of range.
-[[nodiscard]] std::unique_ptr<ClassificationLoss> make_focal(const LossConfig& config, const ClassInfo& classes);
+[[nodiscard]] std::unique_ptr<ClassificationLoss> make_focal(Context& context, const LossConfig& config,
+                                                             const ClassInfo& classes);
 
 }  // namespace gradlibra

@@ -31,7 +31,7 @@ void GradLibraConfig::describe(ConfigVisitor& v) {
   v.choice("weight_grad", weight_grad, {"detach", "full"}, "Grad-Libra: is the weight a constant or differentiated");
 }
 
-std::unique_ptr<ClassificationLoss> make_grad_libra(const LossConfig& config, const ClassInfo& classes) {
+std::unique_ptr<ClassificationLoss> make_grad_libra(Context&, const LossConfig& config, const ClassInfo& classes) {
   const kernels::GradLibra member{
       .alpha_pos = parse_alpha(config.grad_libra.alpha_pos, "alpha_pos"),
       .alpha_neg = parse_alpha(config.grad_libra.alpha_neg, "alpha_neg"),

@@ -11,6 +11,7 @@
 namespace gradlibra {
 
 class ClassificationLoss;
+class Context;
 struct LossConfig;
 
 // Its keys stand in model.loss itself.
@@ -21,6 +22,7 @@ struct GradLibraConfig {
 };
 
 // std::invalid_argument names the key for values out of range.
-[[nodiscard]] std::unique_ptr<ClassificationLoss> make_grad_libra(const LossConfig& config, const ClassInfo& classes);
+[[nodiscard]] std::unique_ptr<ClassificationLoss> make_grad_libra(Context& context, const LossConfig& config,
+                                                                  const ClassInfo& classes);
 
 }  // namespace gradlibra

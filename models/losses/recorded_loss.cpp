@@ -30,6 +30,7 @@ class RecordedLoss final : public ClassificationLoss {
   [[nodiscard]] int channels() const override { return loss_->channels(); }
   [[nodiscard]] std::vector<float> bias_init() const override { return loss_->bias_init(); }
   [[nodiscard]] Tensor scores(Tape& tape, Var logits) const override { return loss_->scores(tape, logits); }
+  [[nodiscard]] bool has_objectness() const override { return loss_->has_objectness(); }
   [[nodiscard]] ClassLogits class_logits() const override { return loss_->class_logits(); }
   [[nodiscard]] const Tensor* class_normalizers() const override { return loss_->class_normalizers(); }
   [[nodiscard]] const Tensor* class_gradients() const override { return &totals_; }

@@ -39,6 +39,14 @@ Parameter& ParameterStore::add_buffer(std::string name, Shape shape, Init init, 
   return p;
 }
 
+void ParameterStore::train_only(const std::function<bool(const Parameter&)>& wanted) {
+  if (!values_.empty()) throw std::logic_error("ParameterStore: train_only is called before allocate");
+  for (Parameter& p : parameters_) {
+    p.trainable = p.trainable && wanted(p);
+    p.node.requires_grad = p.trainable;
+  }
+}
+
 void ParameterStore::allocate() {
   int64_t trainable = 0, other = 0;
   offsets_.clear();

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -54,6 +55,9 @@ class ParameterStore {
   // A second parameter of the same name is std::logic_error.
   Parameter& add(std::string name, Shape shape, Init init, Role role = Role::other, bool trainable = true);
   Parameter& add_buffer(std::string name, Shape shape, Init init, Role role = Role::other);
+
+  // Before allocate(): a parameter that `wanted` does not name is a constant.
+  void train_only(const std::function<bool(const Parameter&)>& wanted);
 
   // Gives every parameter its memory (values undefined, gradients and velocities 0): trainable ones first, in order of
   // addition, each starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.

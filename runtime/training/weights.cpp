@@ -213,8 +213,32 @@ void load_velocities(ParameterStore& store, const SafetensorsFile& file, const s
 }
 
 namespace {
+
 constexpr const char* kStatePrefix = "train.state.";
+
+std::vector<double> stored_state(const TrainingState& state, const SafetensorsFile& file,
+                                 const std::string& file_name) {
+  const std::string name = kStatePrefix + state.name;
+  const auto dims = state.values->shape().dims();
+  const auto found = file.tensors.find(name);
+  if (found == file.tensors.end() || found->second.dtype != FileDType::f64 ||
+      found->second.shape != std::vector<int64_t>(dims.begin(), dims.end()))
+    throw std::runtime_error(file_name + ": the training state " + name + " is missing or of another shape or type; " +
+                             "was it trained with another model.loss?");
+  return found->second.values<double>();
 }
+
+void require_same(Context& context, const TrainingState& state, const std::vector<double>& stored,
+                  const std::string& file_name) {
+  const std::vector<double> here = context.download<double>(*state.values);
+  for (size_t i = 0; i < here.size(); ++i)
+    if (here[i] != stored[i])
+      throw std::runtime_error(file_name + ": " + kStatePrefix + state.name + " has " + std::to_string(stored[i]) +
+                               " at " + std::to_string(i) + ", the annotations and model.loss of now make it " +
+                               std::to_string(here[i]) + "; use those that it was trained with, or another --work-dir");
+}
+
+}  // namespace
 
 void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file) {
   for (const TrainingState& state : states) {
@@ -228,25 +252,28 @@ void load_state(Context& context, const std::vector<TrainingState>& states, cons
                 const std::string& file_name) {
   std::set<std::string> wanted;
   for (const TrainingState& state : states) {
-    const std::string name = kStatePrefix + state.name;
-    const auto dims = state.values->shape().dims();
-    const auto found = file.tensors.find(name);
-    if (found == file.tensors.end() && state.name.starts_with(kDiagnosticState)) {
+    if (state.name.starts_with(kDiagnosticState) && !file.tensors.contains(kStatePrefix + state.name)) {
       context.zero(*state.values);
       continue;
     }
-    if (found == file.tensors.end() || found->second.dtype != FileDType::f64 ||
-        found->second.shape != std::vector<int64_t>(dims.begin(), dims.end()))
-      throw std::runtime_error(file_name + ": the training state " + name +
-                               " is missing or of another shape or type; " + "was it trained with another model.loss?");
-    context.upload<double>(found->second.values<double>(), *state.values);
-    wanted.insert(name);
+    const std::vector<double> values = stored_state(state, file, file_name);
+    if (state.fixed)
+      require_same(context, state, values, file_name);
+    else
+      context.upload<double>(values, *state.values);
+    wanted.insert(kStatePrefix + state.name);
   }
   for (const auto& [name, tensor] : file.tensors)
     if (name.starts_with(kStatePrefix) && !wanted.contains(name) &&
         !name.starts_with(std::string(kStatePrefix) + std::string(kDiagnosticState)))
       throw std::runtime_error(file_name + ": holds the training state " + name +
                                ", which this model.loss does not have");
+}
+
+void check_fixed_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
+                       const std::string& file_name) {
+  for (const TrainingState& state : states)
+    if (state.fixed) require_same(context, state, stored_state(state, file, file_name), file_name);
 }
 
 }  // namespace gradlibra

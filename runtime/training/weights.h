@@ -54,14 +54,19 @@ void load_velocities(ParameterStore& store, const SafetensorsFile& file, const s
 struct TrainingState {
   std::string name;
   Tensor* values;
+  bool fixed = false;  // made of the configuration and the annotations: a file must hold these very values
 };
 // States of this prefix only tell about a training and are nothing that it depends on: a file may lack one, which then
 // starts at 0, or hold one that nobody wants.
 inline constexpr std::string_view kDiagnosticState = "diagnostics.";
 void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file);
-// std::runtime_error if one is missing or of another shape or type, or if the file has a state that nobody wants.
+// std::runtime_error if one is missing or of another shape or type, if a fixed one has other values, or if the file has
+// a state that nobody wants.
 void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
                 const std::string& file_name);
+// The fixed ones alone, for a detector that is not trained any more.
+void check_fixed_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
+                       const std::string& file_name);
 
 // Whether a tensor gives scores per class: its size depends on the number of classes,
 // "bbox_head.reppoints_cls_out.bias".

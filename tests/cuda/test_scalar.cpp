@@ -33,5 +33,17 @@ TEST_F(ScalarCuda, AddsIfFinite) {
   EXPECT_EQ(maxima.to_host(), std::vector<double>(300, 0.75));
 }
 
+TEST_F(ScalarCuda, GathersByIndex) {
+  std::vector<double> x(7), want(300);
+  std::vector<int32_t> index(300);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = 0.5 * static_cast<double>(i);
+  for (size_t i = 0; i < want.size(); ++i) want[i] = x[static_cast<size_t>(index[i] = static_cast<int32_t>(i * 5 % 7))];
+  const DeviceArray<double> device_x({7}, x);
+  const DeviceArray<int32_t> device_index({300}, index);
+  DeviceArray<double> y({300});
+  kernels::gather(cuda, device_x.view(), device_index.view(), y.view());
+  EXPECT_EQ(y.to_host(), want);
+}
+
 }  // namespace
 }  // namespace gradlibra::testing

@@ -65,6 +65,7 @@ Batch random_batch(uint32_t seed, int64_t side = kSide) {
 struct Training {
   std::vector<TrainStep::Result> steps;
   std::vector<float> weights;  // after the last step
+  std::vector<double> state;   // of the loss, likewise
 };
 
 // With GRADLIBRA_PRINT_BITS set, tests/same_bits.sh reads what a run came to.
@@ -85,7 +86,7 @@ void print_bits(const Training& run, const std::string& title) {
 Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true,
                const ModelConfig& model = tiny_model()) {
   context.configure({.precision = precision, .parallel_levels = parallel_levels});
-  Detector detector(context, model, kClasses);
+  Detector detector(context, model, ClassInfo{{"a", "b", "c"}, {20000, 7000, 30}});
   detector.parameters().initialize(3);
   Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
   SingleProcess alone;
@@ -108,6 +109,11 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
     const std::vector<float> values = context.download<float>(p.node.value);
     run.weights.insert(run.weights.end(), values.begin(), values.end());
   }
+  for (const TrainingState& state : detector.state()) {
+    const std::vector<double> values = context.download<double>(*state.values);
+    run.state.insert(run.state.end(), values.begin(), values.end());
+  }
+  if (model.loss.type != "grad_libra") return run;
   print_bits(run, std::string(context.on_host() ? "host " : "device ") + precision + (graph ? " graph" : "") +
                       (parallel_levels ? "" : " in turn") +
                       (model.detector == "reppoints" ? "" : " " + model.detector));
@@ -204,6 +210,26 @@ TEST(TrainStepOnDevice, OtherDetectorsEqualTheHostAndTheGraphEqualsTheKernels) {
     expect_near(eager, on_host, 1e-4);
     expect_same_bits(train(*recorded, "fp32", true, true, model), eager);
   }
+}
+
+class TrainStepOnDeviceWith : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Losses, TrainStepOnDeviceWith,
+                         ::testing::Values("cross_entropy", "focal", "class_balanced", "eqlv2", "bags", "seesaw"),
+                         [](const auto& loss) { return std::string(loss.param); });
+
+// Recorded: a replay that took a loss's state from the wrong memory, or left it as it was, would part from the host.
+TEST_P(TrainStepOnDeviceWith, TheRecordedStepEqualsTheHost) {
+  const auto device = make_device();
+  if (device == nullptr) GTEST_SKIP() << "no CUDA device";
+  Context host(1, ConvolutionLibrary::plain);
+  ModelConfig model = tiny_model();
+  model.loss.type = GetParam();
+  const Training want = train(host, "fp32", true, true, model),
+                 got = train(*device, "fp32", true, true, model);
+  expect_near(got, want, 1e-4);
+  ASSERT_EQ(got.state.size(), want.state.size());
+  for (size_t i = 0; i < want.state.size(); ++i)
+    EXPECT_NEAR(got.state[i], want.state[i], 1e-3 * (1e-3 + std::abs(want.state[i]))) << i;
 }
 
 // Side by side or one after the other, the levels give the same but for the order in which the head's gradients are

@@ -59,5 +59,15 @@ TEST(AddIfFinite, AddsOrLeavesNoTrace) {
   EXPECT_THROW(add_if_finite(cpu, {x, {2}}, {&ok, {1}}, {y, {1}}), std::invalid_argument);
 }
 
+TEST(Gather, TakesByIndex) {
+  Cpu cpu(1);
+  const double x[3] = {1, 2, 8};
+  const int32_t index[4] = {2, 0, 2, 1};
+  double y[4] = {};
+  gather(cpu, {x, {3}}, {index, {4}}, {y, {4}});
+  EXPECT_EQ(std::vector<double>(y, y + 4), (std::vector<double>{8, 1, 8, 2}));
+  EXPECT_THROW(gather(cpu, {x, {3}}, {index, {4}}, {y, {3}}), std::invalid_argument);
+}
+
 }  // namespace
 }  // namespace gradlibra::kernels

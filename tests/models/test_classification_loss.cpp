@@ -15,7 +15,8 @@ namespace {
 // The message of the error that a configuration gives.
 std::string failure(const LossConfig& config) {
   try {
-    (void)make_classification_loss(config, unknown_classes(2));
+    Context context(1);
+    (void)make_classification_loss(context, config, unknown_classes(2));
   } catch (const std::invalid_argument& error) {
     return error.what();
   }
@@ -52,20 +53,21 @@ TEST(ClassificationLoss, EndsOfTheRangesAreAllowed) {
 }
 
 TEST(ClassificationLoss, BiasStartsAtThePriorProbability) {
-  const auto loss = make_classification_loss({}, unknown_classes(10));
+  Context context(1);
+  const auto loss = make_classification_loss(context, {}, unknown_classes(10));
   EXPECT_EQ(loss->channels(), 10);
   const std::vector<float> bias = loss->bias_init();
   ASSERT_EQ(bias.size(), 10u);
   for (const float b : bias) EXPECT_NEAR(b, -4.59511985013459, 1e-6);  // -ln(99)
-  EXPECT_NEAR(make_classification_loss({.prior_probability = 0.2}, unknown_classes(1))->bias_init()[0], std::log(0.25),
-              1e-6);
+  const LossConfig likelier{.prior_probability = 0.2};
+  EXPECT_NEAR(make_classification_loss(context, likelier, unknown_classes(1))->bias_init()[0], std::log(0.25), 1e-6);
 }
 
 TEST(ClassificationLoss, ScoresAreSigmoids) {
   Context context(1);
   Tape tape(context, Tape::Mode::inference);
   const Var logits = tape.constant(context.upload<float>(std::vector<float>{0, -std::log(3.0f), 200, -200}, {1, 2, 2}));
-  const auto loss = make_classification_loss({}, unknown_classes(2));
+  const auto loss = make_classification_loss(context, {}, unknown_classes(2));
   const Tensor scores = loss->scores(tape, logits);
   EXPECT_EQ(scores.shape(), (Shape{1, 2, 2}));
   const std::vector<float> values = context.download<float>(scores);
@@ -93,7 +95,7 @@ Result at_zero(const LossConfig& config) {
   const Tensor labels = context.upload<int32_t>(std::vector<int32_t>{0}, {1, 1}),
                weights = context.upload<float>(std::vector<float>{1}, {1, 1});
   const Rows rows{Var(&node), labels, weights};
-  const auto made = make_classification_loss(config, unknown_classes(2));
+  const auto made = make_classification_loss(context, config, unknown_classes(2));
   const Tensor before = made->before(tape, rows);
   EXPECT_TRUE(before.empty());
   const Tensor loss = made->loss(tape, rows, context.upload<double>({&two, 1}, {1}), {before});

@@ -38,7 +38,7 @@ struct SmallHead {
   SmallHead(Context& c, HeadConfig config, const LossConfig& loss = {})
       : context(c),
         store(c),
-        head(store, small(config), {8, {8, 16}}, 3, make_classification_loss(loss, unknown_classes(3)),
+        head(store, small(config), {8, {8, 16}}, 3, make_classification_loss(store.context(), loss, unknown_classes(3)),
              parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);

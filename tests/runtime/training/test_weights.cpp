@@ -221,6 +221,26 @@ TEST_F(Weights, VelocitiesMakeARoundTrip) {
   EXPECT_THROW(load_velocities(store, incomplete, "f"), std::runtime_error);
 }
 
+TEST_F(Weights, AFixedTrainingStateMustBeTheFiles) {
+  Tensor groups = context.upload<double>(std::vector<double>{1, 2, 1}, {3});
+  const std::vector<TrainingState> states{{.name = "groups", .values = &groups, .fixed = true}};
+  SafetensorsFile file;
+  save_state(context, states, file);
+  load_state(context, states, file, "f");
+  check_fixed_state(context, states, file, "f");
+  context.upload<double>(std::vector<double>{1, 1, 1}, groups);
+  for (const auto check : {load_state, check_fixed_state}) {
+    try {
+      check(context, states, file, "f");
+      ADD_FAILURE();
+    } catch (const std::runtime_error& error) {
+      EXPECT_NE(std::string(error.what()).find("f: train.state.groups has 2.0"), std::string::npos) << error.what();
+    }
+  }
+  EXPECT_EQ(context.download<double>(groups), (std::vector<double>{1, 1, 1})) << "not overwritten";
+  EXPECT_THROW(check_fixed_state(context, states, {}, "f"), std::runtime_error);
+}
+
 TEST_F(Weights, TrainingStatesMakeARoundTrip) {
   Tensor sums = context.empty({2, 3}, DType::f64), count = context.empty({}, DType::f64);
   const std::vector<double> values{1, 1e300, -0.1, 4, 5, 1.0 / 3}, one{7};

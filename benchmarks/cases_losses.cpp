@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: MIT
+// Kernels of the losses that look at the classes' frequencies, on the rows of a dense head: one in a hundred is of a
+// class.
+#include "benchmarks/cases.h"
+#include "kernels/losses/bags.h"
+#include "kernels/losses/bags_sample.h"
+#include "kernels/losses/class_balanced.h"
+#include "kernels/losses/count_labels.h"
+#include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/eqlv2.h"
+#include "kernels/losses/seesaw.h"
+#include "kernels/losses/sigmoid_loss.h"
+
+namespace gradlibra {
+
+namespace {
+
+class LossCases {
+ public:
+  LossCases(const CaseSizes& sizes, std::vector<KernelCase>& cases)
+      : cases_(cases), R_(sizes.N * sizes.cells()), C_(sizes.classes) {}
+
+  // What every loss reads and writes, for K channels.
+  struct Rows {
+    View<float> logits, weights, grad_logits;
+    View<int32_t> labels;
+    View<double> normalizer, value;
+    [[nodiscard]] Effort effort() const { return {bytes_of(logits, weights, grad_logits) + bytes_of(labels)}; }
+  };
+  static Rows rows(CaseMemory& m, int64_t R, int64_t K, int64_t C) {
+    std::vector<int32_t> labels(static_cast<size_t>(R), static_cast<int32_t>(C));
+    for (size_t i = 0; i < labels.size(); i += 100) labels[i] = static_cast<int32_t>(i / 100) % static_cast<int32_t>(C);
+    return {m.random({R, K}, -6, 2),        m.random({R}, 0.5, 1),           m.output({R, K}),
+            m.upload<int32_t>({R}, labels), m.random<double>({1}, 100, 101), m.output<double>({1})};
+  }
+  void add(const char* kernel, const std::string& shape, std::function<Work(CaseMemory&)> prepare) {
+    cases_.push_back({kernel, shape, dtype_name<float>(), std::move(prepare)});
+  }
+
+  // Members of the sigmoid family that look their weight up.
+  void weights_by_class() {
+    const int64_t R = R_, C = C_;
+    const std::string shape = Shape{R, C}.to_string();
+    const auto sigmoid = [&](const char* name, const auto& make) {
+      add("sigmoid_loss", shape + " " + name, [=](CaseMemory& m) {
+        const Rows r = rows(m, R, C, C);
+        const View<double> workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
+        const auto member = make(m.random({2 * C + 1}, 0.1, 4).data());
+        return m.work(r.effort(), [=](auto& device) {
+          kernels::sigmoid_loss(device, r.logits, r.labels, r.weights, member, 1.0, r.normalizer, r.value,
+                                r.grad_logits, workspace);
+        });
+      });
+    };
+    sigmoid("class_balanced", [](const float* p) { return kernels::ClassBalanced<kernels::CrossEntropy>{{}, p}; });
+    sigmoid("eqlv2", [C](const float* p) { return kernels::EqlV2{p, static_cast<int>(C)}; });
+    add("eqlv2_gradients", shape, [=](CaseMemory& m) {
+      const Rows r = rows(m, R, C, C);
+      const View<float> weights = m.random({2, C}, 0.1, 4);
+      const View<double> gradients = m.output<double>({2, C}),
+                         workspace = m.output<double>({kernels::eqlv2_gradients_workspace(R, C)});
+      return m.work({bytes_of(r.logits, r.weights) + bytes_of(r.labels)}, [=](auto& device) {
+        kernels::eqlv2_gradients(device, r.logits, r.labels, r.weights, weights, gradients, workspace);
+      });
+    });
+  }
+
+  void seesaw() {
+    const int64_t R = R_, C = C_;
+    add("count_labels", Shape{R}.to_string(), [=](CaseMemory& m) {
+      const Rows r = rows(m, R, 1, C);
+      const View<double> counts = m.output<double>({C + 1});
+      const View<int32_t> workspace = m.output<int32_t>({kernels::count_labels_workspace(R, C + 1)});
+      return m.work({bytes_of(r.weights) + bytes_of(r.labels)},
+                    [=](auto& device) { kernels::count_labels(device, r.labels, r.weights, counts, workspace); });
+    });
+    const std::string shape = Shape{R, C + 1}.to_string();
+    add("seesaw_loss", shape, [=](CaseMemory& m) {
+      const Rows r = rows(m, R, C + 1, C);
+      const View<double> counts = m.random<double>({C}, 10, 1e6), gained = m.output<double>({C}),
+                         workspace = m.output<double>({kernels::seesaw_loss_workspace(R)});
+      return m.work(r.effort(), [=](auto& device) {
+        kernels::seesaw_loss(device, r.logits, r.labels, r.weights, counts, gained, {}, 1.0, r.normalizer, r.value,
+                             r.grad_logits, workspace);
+      });
+    });
+    add("seesaw_scores", shape, [=](CaseMemory& m) {
+      const View<float> logits = m.random({R, C + 1}, -6, 2), scores = m.output({R, C});
+      return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::seesaw_scores(device, logits, scores); });
+    });
+  }
+
+  // Three groups, the classes dealt out in turn.
+  void group_softmax() {
+    const int64_t R = R_, C = C_, G = std::min<int64_t>(3, C), K = 2 + G + C;
+    const auto layout = [=](CaseMemory& m) {
+      std::vector<int32_t> group_of, channel_of(static_cast<size_t>(C)), first{0, 2};
+      for (int64_t c = 0; c < C; ++c) group_of.push_back(static_cast<int32_t>(1 + c % G));
+      for (int64_t g = 0; g < G; ++g) {
+        int32_t channel = first.back();
+        for (int64_t c = g; c < C; c += G) channel_of[static_cast<size_t>(c)] = ++channel;
+        first.push_back(channel + 1);
+      }
+      return kernels::BagsLayout{m.upload({C}, group_of), m.upload({C}, channel_of), m.upload({G + 2}, first)};
+    };
+    add("bags_sample", Shape{R}.to_string() + " 3 groups", [=](CaseMemory& m) {
+      const Rows r = rows(m, R, 1, C);
+      const kernels::BagsLayout l = layout(m);
+      const View<double> state = m.output<double>({2}), sums = m.output<double>({G + 1});
+      const View<uint8_t> sample = m.output<uint8_t>({R, G});
+      int64_t size = 0;
+      m.context().run([&](auto& device) { size = kernels::bags_sample_workspace(device, R, G); });
+      const View<int64_t> workspace = m.output<int64_t>({size});
+      return m.work({bytes_of(r.weights) + bytes_of(r.labels) + bytes_of(sample)}, [=](auto& device) {
+        kernels::bags_sample(device, r.labels, r.weights, l.group_of, 8, state, 0, sample, sums, workspace);
+      });
+    });
+    const std::string shape = Shape{R, K}.to_string();
+    add("bags_loss", shape, [=](CaseMemory& m) {
+      const Rows r = rows(m, R, K, C);
+      const kernels::BagsLayout l = layout(m);
+      // The rows of classes, and one of eight others in each group.
+      std::vector<uint8_t> chosen(static_cast<size_t>(R * G), 0);
+      for (size_t i = 0; i < chosen.size(); i += 37) chosen[i] = 1;
+      const View<uint8_t> sample = m.upload({R, G}, chosen);
+      const View<double> normalizers = m.random<double>({G + 1}, 100, 101),
+                         workspace = m.output<double>({kernels::bags_loss_workspace(R)});
+      return m.work(r.effort(), [=](auto& device) {
+        kernels::bags_loss(device, r.logits, r.labels, r.weights, sample, l, 1.0, normalizers, r.value, r.grad_logits,
+                           workspace);
+      });
+    });
+    add("bags_scores", shape, [=](CaseMemory& m) {
+      const View<float> logits = m.random({R, K}, -6, 2), scores = m.output({R, C});
+      const kernels::BagsLayout l = layout(m);
+      return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::bags_scores(device, logits, l, scores); });
+    });
+  }
+
+ private:
+  std::vector<KernelCase>& cases_;
+  int64_t R_, C_;
+};
+
+}  // namespace
+
+void add_loss_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
+  LossCases losses(sizes, cases);
+  losses.weights_by_class();
+  losses.seesaw();
+  losses.group_softmax();
+}
+
+}  // namespace gradlibra
