@@ -14,6 +14,7 @@ fail() { echo "FAILED: $1" && failures=$((failures + 1)); }
 compare() {
   scripts/compare_losses.sh --bin "$bin" --out "$work/out" --device cpu --jobs 2 --losses "cross_entropy grad_libra" --settings 1 \
     --search-seeds 1 --seeds 2 --set synthesize.train=8 --set synthesize.val=2 --set synthesize.test=2 --set schedule.epochs=1 \
+    --set data.missing_class=allow \
     --set 'schedule.steps=[0]' --set schedule.warmup_iterations=1 --set model.test.score_threshold=0 "$@" > "$work/out.txt" 2>&1
 }
 
