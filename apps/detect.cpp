@@ -9,6 +9,7 @@
 #include "engine/detection.h"
 #include "engine/program.h"
 #include "engine/progress.h"
+#include "engine/signals.h"
 
 using namespace gradlibra;
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "engine/program.h"
+#include "engine/signals.h"
 #include "engine/tables/experiment.h"
 
 using namespace gradlibra;

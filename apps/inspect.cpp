@@ -122,7 +122,8 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
 }
 
 int inspect_training(const std::string& work_dir, const std::string& output) {
-  const std::filesystem::path folder = output.empty() ? std::filesystem::path(work_dir) / "figures" : output;
+  const std::filesystem::path folder =
+      output.empty() ? std::filesystem::path(work_dir) / "figures" : std::filesystem::path(output);
   const TrainingFigures figures = training_figures(work_dir);
   for (const auto& [name, content] : figures.files) write_file(folder / name, content);
   fmt::print("{}{} figures in {}\n", figures.text, figures.files.size(), folder.string());

@@ -32,7 +32,7 @@ struct SmallAtss {
   explicit SmallAtss(Context& c, const LossConfig& loss = {})
       : context(c),
         store(c),
-        head(store, small(), {8, {8, 16}}, make_classification_loss(loss, unknown_classes(3)), 3,
+        head(store, small(), {8, {8, 16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
              parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);
@@ -64,7 +64,7 @@ using Atss = HeadTest;
 TEST_F(Atss, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const AtssHead head(store, {}, {256, {8, 16, 32, 64, 128}},
-                      make_classification_loss({.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
+                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
   std::vector<std::string> names, want;
   for (const Parameter& p : store.all()) names.push_back(p.name);
   for (const char* tower : {"cls", "reg"})
@@ -229,7 +229,7 @@ TEST_F(Atss, SaysWhichKeyDoesNotFit) {
   const auto message = [&](const AtssConfig& config, const Pyramid& pyramid) -> std::string {
     try {
       ParameterStore store(context);
-      const AtssHead head(store, config, pyramid, make_classification_loss({}, unknown_classes(3)), 3,
+      const AtssHead head(store, config, pyramid, make_classification_loss(context, {}, unknown_classes(3)), 3,
                           Normalizer::num_pos);
     } catch (const std::invalid_argument& error) {
       return error.what();

@@ -32,7 +32,7 @@ struct SmallFcos {
   SmallFcos(Context& c, const FcosConfig& config, const LossConfig& loss = {})
       : context(c),
         store(c),
-        head(store, small(config), {8, {8, 16}}, make_classification_loss(loss, unknown_classes(3)), 3,
+        head(store, small(config), {8, {8, 16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
              parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);
@@ -67,7 +67,7 @@ using Fcos = HeadTest;
 TEST_F(Fcos, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const FcosHead head(store, {}, {256, {8, 16, 32, 64, 128}},
-                      make_classification_loss({.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
+                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
   std::vector<std::string> names;
   for (const Parameter& p : store.all()) names.push_back(p.name);
   std::vector<std::string> want;
@@ -262,7 +262,7 @@ TEST_F(Fcos, SaysWhichKeyDoesNotFit) {
   const auto message = [&](const FcosConfig& config) -> std::string {
     try {
       ParameterStore store(context);
-      const FcosHead head(store, config, {8, {8, 16}}, make_classification_loss({}, unknown_classes(3)), 3,
+      const FcosHead head(store, config, {8, {8, 16}}, make_classification_loss(context, {}, unknown_classes(3)), 3,
                           Normalizer::num_pos);
     } catch (const std::invalid_argument& error) {
       return error.what();

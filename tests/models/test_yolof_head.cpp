@@ -52,7 +52,7 @@ struct SmallYolof {
   explicit SmallYolof(Context& c, const LossConfig& loss = {})
       : context(c),
         store(c),
-        head(store, small(), {8, {16}}, make_classification_loss(loss, unknown_classes(3)), 3,
+        head(store, small(), {8, {16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
              parse_normalizer(loss.normalizer)) {
     store.allocate();
     fill_parameters(store);
@@ -88,7 +88,7 @@ TEST_F(Yolof, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const std::vector<int> channels{16, 32, 64, 128};
   const DilatedEncoder neck(store, {.channels = 16, .block_channels = 8}, channels);
-  const YolofHead head(store, {}, neck.pyramid(), make_classification_loss({.type = "focal"}, unknown_classes(7)), 7,
+  const YolofHead head(store, {}, neck.pyramid(), make_classification_loss(context, {.type = "focal"}, unknown_classes(7)), 7,
                        Normalizer::num_pos);
   EXPECT_EQ(neck.pyramid().strides, std::vector<int>{32});
   std::vector<std::string> want;
@@ -307,7 +307,7 @@ TEST_F(Yolof, SaysWhichKeyDoesNotFit) {
       ParameterStore store(context);
       const std::vector<int> channels{2, 2, 2, 2};
       const DilatedEncoder neck(store, config.encoder, channels);
-      const YolofHead head(store, config, pyramid, make_classification_loss({}, unknown_classes(3)), 3,
+      const YolofHead head(store, config, pyramid, make_classification_loss(context, {}, unknown_classes(3)), 3,
                            Normalizer::num_pos);
     } catch (const std::invalid_argument& error) {
       return error.what();
