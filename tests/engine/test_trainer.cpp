@@ -137,7 +137,7 @@ TEST_F(TrainerTest, TrainingLearns) {
 // Also after a stop and a resume, to the same bits.
 TEST_F(TrainerTest, OtherDetectorsLearn) {
   ExperimentConfig c = config();
-  c.schedule.epochs = 15;
+  c.schedule.epochs = 10;
   c.schedule.steps = {};
   c.model.neck.extra = "on_output";
   for (const char* detector : {"fcos", "atss", "yolof"}) {
@@ -154,12 +154,12 @@ TEST_F(TrainerTest, OtherDetectorsLearn) {
       last += lines[lines.size() - 1 - i].at("loss").get<double>();
     }
     EXPECT_LT(last, 0.8 * first);
-    static_cast<void>(trainer(c, parts, false, 41)->run());
+    static_cast<void>(trainer(c, parts, false, 21)->run());
     static_cast<void>(trainer(c, parts, true)->run());
-    EXPECT_EQ(differences(checkpoint(whole, 60), checkpoint(parts, 60)), "");
+    EXPECT_EQ(differences(checkpoint(whole, 40), checkpoint(parts, 40)), "");
     if (c.model.detector == "yolof") continue;
-    EXPECT_NE(checkpoint(whole, 60).tensors.at("bbox_head.scales.0.scale").to_floats(), std::vector<float>{1});
-    EXPECT_TRUE(checkpoint(whole, 60).tensors.at("bbox_head.scales.0.scale").shape.empty());
+    EXPECT_NE(checkpoint(whole, 40).tensors.at("bbox_head.scales.0.scale").to_floats(), std::vector<float>{1});
+    EXPECT_TRUE(checkpoint(whole, 40).tensors.at("bbox_head.scales.0.scale").shape.empty());
   }
 }
 

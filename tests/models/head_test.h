@@ -57,7 +57,7 @@ class HeadTest : public ::testing::Test {
   Context context{1, ConvolutionLibrary::plain};
 };
 
-// Two levels of 8 channels of 64 x 64 images: 64 cells of stride 8, 16 of stride 16. Image n is the same in all batches.
+// Two levels of 8 channels of 64 x 64 images: 64 cells of stride 8, 16 of stride 16. Image n is the same everywhere.
 inline std::vector<Var> small_features(Context& context, Tape& tape, const std::vector<int>& images) {
   std::vector<Var> levels;
   for (const int64_t side : {8, 4}) {

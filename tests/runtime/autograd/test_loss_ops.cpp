@@ -171,6 +171,38 @@ TEST_F(LossOps, SmoothL1) {
   expect_near(leaves.gradient(0), three_times, 1e-7, 1e-4);
 }
 
+// Two losses of one value add up their gradients; what they compute is tested with their kernels.
+TEST_F(LossOps, OverlapsAndCenterness) {
+  const std::vector<float> sides{1, 2, 3, 4, 2, 2, 2, 2, 1, 1, 1, 1}, row_weights{1, 0.5f, 0};
+  const Tensor target = context.upload<float>(std::vector<float>{2, 2, 2, 2, 1, 1, 3, 3, 9, 9, 9, 9}, {1, 3, 4});
+  const Tensor weights = context.upload<float>(row_weights, {1, 3}), normalizer = scalar(2);
+  Leaves leaves(context, {{{1, 3, 4}, sides}, {{1, 3, 1}, {0.5f, -1, 7}}}, {0, 1});
+  Tape tape(context);
+  const kernels::IouLoss distances{.form = kernels::BoxForm::distances};
+  // Areas 24 and 16 share 3 x 4; the second pair 16 and 16 shares 3 x 3.
+  const double first = -std::log(12.0 / (24 + 16 - 12)), second = -std::log(9.0 / (16 + 16 - 9));
+  const auto iou = [&] {
+    return value(ops::iou_loss(tape, leaves.vars()[0], target, weights, distances, 3, normalizer));
+  };
+  EXPECT_NEAR(iou(), 1.5 * (first + 0.5 * second), 1e-6);
+  const std::vector<float> once = leaves.gradient(0);
+  EXPECT_NE(once[0], 0);
+  for (size_t i = 8; i < 12; ++i) EXPECT_EQ(once[i], 0);
+  (void)iou();
+  for (size_t i = 0; i < 12; ++i) EXPECT_EQ(leaves.gradient(0)[i], 2 * once[i]);
+
+  const Tensor targets = context.upload<float>(std::vector<float>{0.25f, 1, 0}, {1, 3});
+  const auto entropy = [](double z, double t) { return std::log1p(std::exp(z)) - t * z; };
+  EXPECT_NEAR(value(ops::binary_cross_entropy(tape, leaves.vars()[1], targets, weights, 2, normalizer)),
+              entropy(0.5, 0.25) + 0.5 * entropy(-1, 1), 1e-6);
+  EXPECT_NEAR(leaves.gradient(1)[0], 1 / (1 + std::exp(-0.5)) - 0.25, 1e-6);
+  EXPECT_EQ(leaves.gradient(1)[2], 0);
+  EXPECT_THROW((void)ops::iou_loss(tape, leaves.vars()[1], target, weights, distances, 1, normalizer),
+               std::invalid_argument);
+  EXPECT_THROW((void)ops::binary_cross_entropy(tape, leaves.vars()[0], targets, weights, 1, normalizer),
+               std::invalid_argument);
+}
+
 // Evaluation of a loss on values that nothing is trained by.
 TEST_F(LossOps, ConstantInputsGetNoGradient) {
   Leaves leaves(context, {random_input({1, 2, 3}, 1), random_input({1, 2, 4}, 2)}, {});

@@ -32,6 +32,26 @@ TEST_F(Ops, Relu) {
   check.run(context);
 }
 
+TEST_F(Ops, ScaledActivations) {
+  for (const auto f :
+       {kernels::ScaledActivation::identity, kernels::ScaledActivation::exp, kernels::ScaledActivation::clamp}) {
+    GradientCheck check;
+    check.inputs = {random_input({2, 3, 5, 4}, 1), random_input({}, 2, 0.5f, 1.5f)};
+    check.op = [f](Tape& tape, const std::vector<Var>& v) { return ops::scaled_activation(tape, v[0], v[1], f); };
+    check.oracle = [f](const std::vector<Doubles>& v) {
+      Doubles y = v[0];
+      for (double& x : y) {
+        x *= v[1][0];
+        if (f == kernels::ScaledActivation::exp) x = std::exp(x);
+        if (f == kernels::ScaledActivation::clamp) x = std::max(x, 0.0);
+      }
+      return y;
+    };
+    check.trained_alone = {{0}, {1}};
+    check.run(context);
+  }
+}
+
 TEST_F(Ops, AddRelu) {
   GradientCheck check;
   check.inputs = {random_input({2, 3, 5, 3}, 1), random_input({2, 3, 5, 3}, 2)};
