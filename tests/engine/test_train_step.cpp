@@ -210,7 +210,9 @@ TEST(TrainStepOnDevice, OtherDetectorsEqualTheHostAndTheGraphEqualsTheKernels) {
     if (device == nullptr) GTEST_SKIP() << "no CUDA device";
     Context host(1, ConvolutionLibrary::plain);
     const Training on_host = train(host, "fp32", true, true, model);
-    ASSERT_GT(on_host.steps[0].losses[1].second, 0);  // of boxes
+    double of_boxes = 0;  // ATSS finds no positives in the first batch
+    for (const TrainStep::Result& one : on_host.steps) of_boxes += one.losses[1].second;
+    ASSERT_GT(of_boxes, 0);
     const Training eager = train(*device, "fp32", false, true, model);
     expect_near(eager, on_host, 1e-4);
     expect_same_bits(train(*recorded, "fp32", true, true, model), eager);
