@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   int pictures = 0;
   app.add_option("--pictures", pictures, "also draw the detections on the first so many images into --output/pictures")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->needs("--output");
   app.add_option("overrides", common.overrides,

@@ -116,6 +116,7 @@ int main(int argc, char** argv) {
   add_config_options(*data, common, false);
   data->add_option("--output", data_output, "folder for data.txt and data.json")->type_name("DIR");
   data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N");
 
   bool json = false;
