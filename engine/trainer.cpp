@@ -113,8 +113,7 @@ Trainer::Outcome Trainer::run() {
     const Outcome outcome = train_steps(loader, total_steps);
     if (log_ && log_->missing() > 0)
       say(fmt::format("warning: {} lines of log.jsonl could not be written", log_->missing()));
-    if (outcome == Outcome::finished && leads())
-      write_file(options_.work_dir / "finished", fmt::format("{} steps\n", state_.step));
+    if (outcome == Outcome::finished) mark_finished();
     return outcome;
   } catch (const CheckpointFailed&) {
     throw;
@@ -124,6 +123,16 @@ Trainer::Outcome Trainer::run() {
     throw std::runtime_error("out of memory; use a smaller loader.batch_size or image size" + rescue());
   } catch (const std::exception& error) {
     throw std::runtime_error(error.what() + rescue());
+  }
+}
+
+// For scripts: whether there is anything left to do. A full disk here does not unmake the last checkpoint.
+void Trainer::mark_finished() const {
+  if (!leads()) return;
+  try {
+    write_file(options_.work_dir / "finished", fmt::format("{} steps\n", state_.step));
+  } catch (const WriteError& error) {
+    say(fmt::format("warning: {}", error.what()));
   }
 }
 
@@ -276,8 +285,8 @@ std::string Trainer::rescue() {
 
 bool Trainer::validation_due() const {
   const int64_t epochs = state_.step / steps_per_epoch_;
-  return config_.train.evaluate_every > 0 && state_.step > 0 && state_.step % steps_per_epoch_ == 0 &&
-         epochs % config_.train.evaluate_every == 0 && state_.validations.epochs < epochs;
+  return evaluate_every_ > 0 && state_.step > 0 && state_.step % steps_per_epoch_ == 0 &&
+         epochs % evaluate_every_ == 0 && state_.validations.epochs < epochs;
 }
 
 bool Trainer::out_of_patience() {

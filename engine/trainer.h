@@ -78,6 +78,7 @@ class Trainer {
   void note_changed_config(const CheckpointStore::Loaded& newest) const;
   void open_files(bool resumed);
 
+  void mark_finished() const;
   Outcome train_steps(Loader& loader, int64_t total_steps);
   // None if a signal came while it waited for images.
   void take_step(Loader& loader);
@@ -115,6 +116,7 @@ class Trainer {
   TrainState state_;
   double base_lr_ = 0;
   int64_t steps_per_epoch_ = 0;
+  int evaluate_every_ = 0;  // epochs between validations; 0: none
   int non_finite_in_a_row_ = 0;
   int64_t saved_step_ = -1, updates_ = 0;  // since this process began
   std::unique_ptr<TrainStep> train_step_;

@@ -64,7 +64,8 @@ void Trainer::read_data() {
   dataset_ = read_training_split(config_, tell);
   say(fmt::format("data: {} training images, {} classes from {}", dataset_.images.size(), dataset_.classes.size(),
                   config_.data.root));
-  int& every = config_.train.evaluate_every;
+  int& every = evaluate_every_;
+  every = config_.train.evaluate_every;
   if (every < 0 && !wants_validation(config_.data)) every = 0;
   if (every < 0) every = 1;
   if (every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
@@ -105,7 +106,7 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
   // some more.
   const int64_t bytes = checkpoint_bytes(detector.parameters());
   if (const std::string problem = store_->space_problem(bytes); !problem.empty()) throw std::runtime_error(problem);
-  const int64_t kept = std::max(1, config_.train.keep_checkpoints) + (config_.train.evaluate_every > 0 ? 1 : 0);
+  const int64_t kept = std::max(1, config_.train.keep_checkpoints) + (evaluate_every_ > 0 ? 1 : 0);
   if (const std::string problem = store_->space_problem(bytes * (kept + 1)); !problem.empty())
     say("warning: " + problem);
 

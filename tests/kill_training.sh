@@ -54,8 +54,8 @@ for ((i = 1; i <= count; ++i)); do
   while [ ! -e "run$i/finished" ]; do
     (train "run$i") > log.txt 2>&1 &
     child=$!
-    # Anywhere from before the first line to behind the end.
-    pause=$((RANDOM % (milliseconds * 11 / 10 + 1)))
+    # From before the first line on; too short to get through in one go.
+    pause=$((RANDOM % (milliseconds * 7 / 10 + 1)))
     sleep "$(printf '%d.%03d' $((pause / 1000)) $((pause % 1000)))"
     if kill -9 "$child" 2> /dev/null; then kills=$((kills + 1)); fi
     wait "$child" 2> /dev/null || true

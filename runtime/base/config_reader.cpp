@@ -256,11 +256,14 @@ class ConfigReader : public ConfigVisitor {
     for (const ConfigNode::Entry& entry : node.entries) parse(path + "." + entry.key, *entry.value, value[entry.key]);
   }
 
-  // Of the command line: "a: b", "- a" and "# a" are words there, [a] and {a: b} can only be lists and mappings.
+  // Of the command line: "a: b", "- a" and "# a" are words there, [a] and {a: b} can only be lists and mappings, and
+  // null is no string unless quoted.
   static bool meant_as_text(const ConfigNode& node) {
     if (!node.verbatim) return false;
-    const char first = (*node.verbatim)[node.verbatim->find_first_not_of(" \t")];
-    return node.kind == Kind::null ? first == '#' : first != '[' && first != '{';
+    const size_t first = node.verbatim->find_first_not_of(" \t"), last = node.verbatim->find_last_not_of(" \t");
+    const std::string_view text = std::string_view(*node.verbatim).substr(first, last + 1 - first);
+    if (node.kind == Kind::null) return text != "~" && lower(text) != "null";
+    return text[0] != '[' && text[0] != '{';
   }
 
   // Closest of `words` if it is close enough to be a slip of the pen.

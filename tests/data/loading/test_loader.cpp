@@ -11,6 +11,7 @@
 
 #include "data/loading/augment.h"
 #include "kernels/image_normalize.h"
+#include "runtime/base/files.h"
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -423,12 +424,20 @@ TEST(Loader, FileThatBreaksWhileTrainingIsNamed) {
   LoaderConfig config = small_config();
   config.batch_size = 1;
   config.workers = 2;
+  const std::string bytes = get(f.dataset.images[1].path);
   std::filesystem::remove(f.dataset.images[1].path);
   Loader loader(f.dataset, config, f.files, LoaderMode::evaluate, {});
   Batch batch;
   EXPECT_TRUE(loader.next(batch));
   EXPECT_HAS(message_of([&] { loader.next(batch); }), "image1.png");
-  EXPECT_HAS(message_of([&] { loader.next(batch); }), "image1.png");
+  EXPECT_THROW(loader.next(batch), ReadError);
+  // Once it is there again, the same batch comes, then those behind it.
+  put(f.dataset.images[1].path, bytes);
+  for (const int64_t index : {1, 2}) {
+    EXPECT_TRUE(loader.next(batch));
+    EXPECT_EQ(batch.indices, std::vector<int64_t>{index});
+  }
+  EXPECT_FALSE(loader.next(batch));
   write_image(f.dataset.images[1].path, plain_image(20, 20));  // another picture than was read
   Loader changed(f.dataset, config, f.files, LoaderMode::evaluate, {});
   EXPECT_TRUE(changed.next(batch));

@@ -212,6 +212,21 @@ TEST(CocoMetrics, WorkedCases) {
   EXPECT_EQ(cases, 2);
 }
 
+// A large object whose file says `area: 0`: large by its box, small by the letter of the file.
+TEST(CocoMetrics, AnAreaOfZeroFollowsTheOption) {
+  Case c = empty_case(1, 1);
+  const Box box{0, 0, 200, 200};
+  c.dataset.images[0].objects = {{box, 0, false, false, 0}};
+  c.detections[0] = {{box, 0, 0.9}};
+  const CocoResult by_box = coco_metrics(c.dataset, c.detections);
+  EXPECT_EQ(by_box.ap_large, 1);
+  EXPECT_EQ(by_box.ap_small, -1);
+  const CocoResult by_file = coco_metrics(c.dataset, c.detections, {.annotated_area = true});
+  EXPECT_EQ(by_file.ap_large, -1);
+  EXPECT_EQ(by_file.ap_small, 1);
+  EXPECT_EQ(by_box.ap, by_file.ap);
+}
+
 TEST(CocoMetrics, AtMostAHundredDetectionsPerImageAndClass) {
   Case example = empty_case(1, 2);
   example.dataset.images[0].objects = {{{0, 0, 50, 50}, 0, false, false, 2500}};

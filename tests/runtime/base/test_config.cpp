@@ -360,9 +360,9 @@ TEST(Config, DifferencesNameKeysAndBothValues) {
   now.name = "b c";
   now.schedule.milestones = {3};
   now.model.inner.on = true;
-  now.groups["rare"].push_back("y");
+  now.groups["rare"].push_back("z");
   EXPECT_EQ(config_differences(values_of(before), values_of(now)),
-            (std::vector<std::string>{"name: a, now \"b c\"", "groups: {rare: [x]}, now {rare: [x, y]}",
+            (std::vector<std::string>{"name: a, now \"b c\"", "groups: {rare: [x]}, now {rare: [x, z]}",
                                       "schedule.milestones: [16, 22], now [3]", "model.inner.on: false, now true"}));
 }
 
@@ -380,7 +380,8 @@ TEST_F(ConfigFiles, BadOverrides) {
   expect_mentions(error("classes=[a #3, b]"), {"not valid YAML", "expected a list"});
   expect_mentions(error("name=[a, b]"), {"found a list", "a string"});
   expect_mentions(error("name={a: b}"), {"found a section", "a string"});
-  expect_mentions(error("model.loss=focal #3"), {"'focal'", "focal #3"});
+  expect_mentions(error("name=null"), {"found nothing", "a string"});
+  expect_mentions(error("model.loss=foccal #3"), {"did you mean 'focal'"});
   expect_mentions(error("base=x.yaml"), {"base"});
   expect_mentions(error(std::string(100, '.') + "=1"), {"empty key"});
 }
