@@ -43,7 +43,6 @@ int main(int argc, char** argv) {
   app.add_option("--config", common.config, "experiment file (YAML) instead of the configuration in the checkpoint")
       ->type_name("FILE");
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
-  app.add_flag("--recursive", recursive, "also the images in all folders below --input");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
   app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
       ->capture_default_str();
