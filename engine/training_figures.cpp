@@ -33,7 +33,8 @@ Log read_log(const std::filesystem::path& path) {
       continue;
     }
     const int64_t step = line["step"].get<int64_t>();
-    (line.contains("loss") ? log.steps : log.validations)[step] = std::move(line);
+    std::map<int64_t, Json>& lines = line.contains("loss") ? log.steps : log.validations;
+    lines[step] = std::move(line);
   }
   if (log.steps.empty()) throw std::runtime_error(path.string() + ": holds no step");
   return log;

@@ -30,14 +30,14 @@ void check(const AtssConfig& config, const Pyramid& pyramid) {
 }  // namespace
 
 void AtssConfig::describe(ConfigVisitor& v) {
-  v.field("feat_channels", feat_channels, "channels of the two towers");
-  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower");
+  v.field("feat_channels", feat_channels, "channels of the two towers", between(1, 65536));
+  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower", between(0, 64));
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
-  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels");
-  v.field("anchor_scale", anchor_scale, "side of the anchors, in strides of the level");
-  v.field("topk", topk, "nearest anchors per object and level that are candidates, 1 to 16");
-  v.field("box_loss_weight", box_loss_weight, "factor on the GIoU loss");
-  v.field("centerness_loss_weight", centerness_loss_weight, "factor on the centerness loss");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
+  v.field("anchor_scale", anchor_scale, "side of the anchors, in strides of the level", above(0));
+  v.field("topk", topk, "nearest anchors per object and level that are candidates, 1 to 16", between(1, 16));
+  v.field("box_loss_weight", box_loss_weight, "factor on the GIoU loss", at_least(0));
+  v.field("centerness_loss_weight", centerness_loss_weight, "factor on the centerness loss", at_least(0));
 }
 
 AtssHead::AtssHead(ParameterStore& store, const AtssConfig& config, const Pyramid& pyramid,

@@ -41,18 +41,18 @@ kernels::FcosAssign assignment_of(const FcosConfig& config, const std::vector<in
 }  // namespace
 
 void FcosConfig::describe(ConfigVisitor& v) {
-  v.field("feat_channels", feat_channels, "channels of the two towers");
-  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower");
+  v.field("feat_channels", feat_channels, "channels of the two towers", between(1, 65536));
+  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower", between(0, 64));
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
-  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
   v.field("conv_bias", conv_bias, "biases in the towers beside the norm; without a norm they are there anyway");
-  v.field("level_bounds", level_bounds, "between levels: an object's largest distance from a cell, in pixels");
-  v.field("center_radius", center_radius, "cells so many strides around an object's centre are its own; 0: all in it");
+  v.field("level_bounds", level_bounds, "between levels: an object's largest distance from a cell, in pixels", above(0));
+  v.field("center_radius", center_radius, "cells so many strides around an object's centre are its own; 0: all in it", at_least(0));
   v.field("norm_on_bbox", norm_on_bbox, "predict distances in strides, held at 0, instead of exponents");
   v.field("centerness_on_reg", centerness_on_reg, "centerness from the tower of the boxes, not of the classes");
   v.choice("box_loss", box_loss, {"iou", "giou"}, "loss of boxes: -ln IoU, or 1 - generalised IoU");
-  v.field("box_loss_weight", box_loss_weight, "factor on the box loss");
-  v.field("centerness_loss_weight", centerness_loss_weight, "factor on the centerness loss");
+  v.field("box_loss_weight", box_loss_weight, "factor on the box loss", at_least(0));
+  v.field("centerness_loss_weight", centerness_loss_weight, "factor on the centerness loss", at_least(0));
 }
 
 FcosHead::FcosHead(ParameterStore& store, const FcosConfig& config, const Pyramid& pyramid,

@@ -39,6 +39,7 @@ class FcosHead final : public Head {
     loss_->commit(context, summed, ok);
   }
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
+  [[nodiscard]] Classifier classifier() const override { return {cls_out_.weight, loss_.get()}; }
 
  private:
   struct Outputs {  // of all levels, one behind the other

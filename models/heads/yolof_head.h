@@ -42,6 +42,7 @@ class YolofHead final : public Head {
     loss_->commit(context, summed, ok);
   }
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
+  [[nodiscard]] Classifier classifier() const override { return {cls_score_.weight, loss_.get()}; }
 
  private:
   struct Outputs {

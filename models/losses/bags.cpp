@@ -16,9 +16,9 @@ namespace gradlibra {
 
 void BagsConfig::describe(ConfigVisitor& v) {
   v.field("edges", edges,
-          "boxes of a class in the training split from which it belongs to the next group: one edge, two groups");
-  v.field("beta", beta, "rows of other classes that take part in a group, for each row of its own");
-  v.field("seed", seed, "of the drawing of those rows");
+          "boxes of a class in the training split from which it belongs to the next group: one edge, two groups", at_least(1));
+  v.field("beta", beta, "rows of other classes that take part in a group, for each row of its own", at_least(0));
+  v.field("seed", seed, "of the drawing of those rows", at_least(0));
   v.choice("foreground_normalizer", foreground_normalizer, {"shared", "rows"},
            "what foreground against background is divided by: model.loss.normalizer, or all rows as published");
   v.field("finetune", finetune,

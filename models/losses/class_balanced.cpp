@@ -12,12 +12,12 @@
 namespace gradlibra {
 
 void ClassBalancedConfig::describe(ConfigVisitor& v) {
-  v.field("beta", beta, "how soon more samples of a class add nothing new: 0 (weights 1) to below 1");
+  v.field("beta", beta, "how soon more samples of a class add nothing new: 0 (weights 1) to below 1", between(0, 0.9999999999));
   v.choice("base", base, {"cross_entropy", "focal"}, "the loss that is weighed");
-  v.field("gamma", gamma, "base focal: exponent");
+  v.field("gamma", gamma, "base focal: exponent", at_least(0));
   v.choice("apply", apply, {"row", "element"},
            "the weight of a row's class on all its entries, or of each channel's class on that entry");
-  v.field("background_weight", background_weight, "apply row: weight of background rows");
+  v.field("background_weight", background_weight, "apply row: weight of background rows", at_least(0));
 }
 
 std::vector<double> effective_numbers(std::span<const int64_t> instances, double beta) {

@@ -11,9 +11,9 @@
 namespace gradlibra {
 
 void EqlV2Config::describe(ConfigVisitor& v) {
-  v.field("gamma", gamma, "steepness of the map from a class's gradient ratio to its weights");
-  v.field("mu", mu, "the gradient ratio at which both weights are half way");
-  v.field("alpha", alpha, "a class without positive gradient has its positives raised by this, plus 1");
+  v.field("gamma", gamma, "steepness of the map from a class's gradient ratio to its weights", at_least(0));
+  v.field("mu", mu, "the gradient ratio at which both weights are half way", at_least(0));
+  v.field("alpha", alpha, "a class without positive gradient has its positives raised by this, plus 1", at_least(0));
   v.field("objectness_channel", objectness_channel,
           "one more channel that tells background from objects, as published; its score lowers those of the classes");
 }

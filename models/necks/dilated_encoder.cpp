@@ -27,9 +27,9 @@ ConvLayer::Options block_conv(int kernel, int dilation) {
 }  // namespace
 
 void DilatedEncoderConfig::describe(ConfigVisitor& v) {
-  v.field("channels", channels, "channels of the level");
-  v.field("block_channels", block_channels, "channels inside a residual block");
-  v.field("dilations", dilations, "of the residual blocks, one each");
+  v.field("channels", channels, "channels of the level", between(1, 65536));
+  v.field("block_channels", block_channels, "channels inside a residual block", between(1, 65536));
+  v.field("dilations", dilations, "of the residual blocks, one each", between(1, 1024));
 }
 
 DilatedEncoder::DilatedEncoder(ParameterStore& store, const DilatedEncoderConfig& config,

@@ -81,7 +81,7 @@ int usable_processors() {
 }
 
 void restart_with_short_spins(char** argv) {
-  constexpr const char* kSpins = "2000";  // about what it costs to wake a thread
+  constexpr const char* kSpins = "500";  // some microseconds, about what it costs to wake a thread
   if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
   char path[4096];  // by its own name, which is what `ps` then shows
   const ssize_t length = ::readlink("/proc/self/exe", path, sizeof(path) - 1);

@@ -145,7 +145,7 @@ TEST(CocoResults, AreWhatToolsExpect) {
   EXPECT_EQ(Json::parse(coco_results_json(dataset, Detections(3))), Json::array());
 }
 
-// The annotation file's own category ids, and stems that only look like numbers.
+// The annotation file's own category ids, and stems that only look like numbers: with one such all are strings.
 TEST(CocoResults, KeepTheFilesIds) {
   Dataset dataset;
   dataset.classes = {"a", "b"};

@@ -522,8 +522,10 @@ TEST_F(TrainerTest, WhatIsRecordedOfTheClassesIsLogged) {
     if (i == 1) continue;
     double largest = 0;
     for (const std::string& name : kTinyClasses) {
-      EXPECT_GT(lines[i]["gradient_ratio"][name].get<double>(), 0) << name;
-      EXPECT_GT(lines[i]["gradient_ratio_ce"][name].get<double>(), 0) << name;
+      for (const char* key : {"gradient_ratio", "gradient_ratio_ce"}) {
+        const double ratio = lines[i][key][name].get<double>();
+        EXPECT_TRUE(i == 0 ? ratio >= 0 : ratio > 0) << name;  // not every class is in the first batch
+      }
       EXPECT_GT(lines[i]["weight_norm_raw"][name].get<double>(), 0) << name;
       largest = std::max(largest, lines[i]["weight_norm"][name].get<double>());
     }
