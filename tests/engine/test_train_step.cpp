@@ -76,7 +76,12 @@ Training train(Context& context, const std::string& precision, bool graph, bool 
                const std::string& loss = "grad_libra") {
   context.configure({.precision = precision, .parallel_levels = parallel_levels});
   ModelConfig model = tiny_model();
-  model.loss.type = loss;
+  if (loss != model.loss.type) {  // what else there is has been compared by then
+    model.loss.type = loss;
+    model.backbone.base_channels = 2;
+    model.backbone.frozen_stages = 4;
+    model.neck.num_outs = 3;
+  }
   Detector detector(context, model, ClassInfo{{"a", "b", "c"}, {20000, 7000, 30}});
   detector.parameters().initialize(3);
   Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
