@@ -231,6 +231,11 @@ TEST_P(TrainStepOnDeviceWith, TheRecordedStepEqualsTheHost) {
   Context host(1, ConvolutionLibrary::plain);
   ModelConfig model = tiny_model();
   model.loss.type = GetParam();
+  if (model.loss.type != "grad_libra") {  // what else there is has been compared by then
+    model.backbone.base_channels = 2;
+    model.backbone.frozen_stages = 4;
+    model.neck.num_outs = 3;
+  }
   const Training want = train(host, "fp32", true, true, model),
                  got = train(*device, "fp32", true, true, model);
   expect_near(got, want, 1e-4);

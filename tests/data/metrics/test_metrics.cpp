@@ -219,11 +219,11 @@ TEST(CocoMetrics, AnAreaOfZeroFollowsTheOption) {
   c.dataset.images[0].objects = {{box, 0, false, false, 0}};
   c.detections[0] = {{box, 0, 0.9}};
   const CocoResult by_box = coco_metrics(c.dataset, c.detections);
-  EXPECT_EQ(by_box.ap_large, 1);
+  EXPECT_DOUBLE_EQ(by_box.ap_large, 1);
   EXPECT_EQ(by_box.ap_small, -1);
   const CocoResult by_file = coco_metrics(c.dataset, c.detections, {.annotated_area = true});
   EXPECT_EQ(by_file.ap_large, -1);
-  EXPECT_EQ(by_file.ap_small, 1);
+  EXPECT_DOUBLE_EQ(by_file.ap_small, 1);
   EXPECT_EQ(by_box.ap, by_file.ap);
 }
 
