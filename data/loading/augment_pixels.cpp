@@ -60,8 +60,8 @@ Matrix hue_matrix(double turns) {
 }  // namespace
 
 void AugmentConfig::describe(ConfigVisitor& v) {
-  v.field("scale_min", scale_min, "training: the picture is scaled by a random factor of at least this, and cropped", between(0.01, 100));
-  v.field("scale_max", scale_max, "the largest such factor; 1 and 1: no scaling", between(0.01, 100));
+  v.field("scale_min", scale_min, "training: the picture is scaled by a random factor of at least this, and cropped", between(0.1, 10));
+  v.field("scale_max", scale_max, "the largest such factor; 1 and 1: no scaling", between(0.1, 10));
   v.field("min_visible", min_visible, "an object with a smaller share of its area inside the crop is no target", between(0, 1));
   v.field("brightness", brightness, "training: random brightness, up to this share of full white (0 to 1)", between(0, 1));
   v.field("contrast", contrast, "training: random contrast, factor 1 - c to 1 + c (0 to 1)", between(0, 1));
