@@ -41,7 +41,7 @@ class FcosHead final : public Head {
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
 
  private:
-  struct Outputs {  // of all levels, one behind the other
+  struct Outputs {   // of all levels, one behind the other
     Var logits;      // (N, P, channels of the loss)
     Var distances;   // (N, P, 4)
     Var centerness;  // (N, P, 1) logits
