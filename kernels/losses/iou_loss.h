@@ -19,7 +19,7 @@ enum class IouMode {
 
 // What the four numbers of a row are.
 enum class BoxForm {
-  corners,  // x1, y1, x2, y2
+  corners,   // x1, y1, x2, y2
   distances  // left, top, right, bottom from a point that prediction and target share. Overlaps are free of shifts:
              // where it lies need not be known, and large coordinates cost no digits.
 };

@@ -93,8 +93,7 @@ FcosHead::Outputs FcosHead::forward(Tape& tape, std::span<const Var> levels) con
     tape.note(prefix + "distances", distances.back());
     tape.note(prefix + "centerness", centerness.back());
   });
-  return {ops::concat_levels(tape, logits), ops::concat_levels(tape, distances),
-          ops::concat_levels(tape, centerness)};
+  return {ops::concat_levels(tape, logits), ops::concat_levels(tape, distances), ops::concat_levels(tape, centerness)};
 }
 
 std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
@@ -131,9 +130,9 @@ std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, co
   terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
   terms.push_back({"loss_bbox", ops::iou_loss(tape, out.distances, distances, centerness.targets, box_loss,
                                               config_.box_loss_weight, box_divisor)});
-  terms.push_back({"loss_centerness",
-                   ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
-                                             config_.centerness_loss_weight, positives)});
+  terms.push_back(
+      {"loss_centerness", ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
+                                                    config_.centerness_loss_weight, positives)});
 
   tape.note("targets.assigned", by_center.matched);
   tape.note("targets.labels", targets.labels);

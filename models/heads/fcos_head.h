@@ -42,7 +42,7 @@ class FcosHead final : public Head {
   [[nodiscard]] Classifier classifier() const override { return {cls_out_.weight, loss_.get()}; }
 
  private:
-  struct Outputs {  // of all levels, one behind the other
+  struct Outputs {   // of all levels, one behind the other
     Var logits;      // (N, P, channels of the loss)
     Var distances;   // (N, P, 4)
     Var centerness;  // (N, P, 1) logits

@@ -135,11 +135,8 @@ ModelConfig fcos_r50(FcosConfig head, bool caffe = true) {
   if (caffe) config.backbone.style = "caffe";
   return config;
 }
-const FcosConfig kImproved{.conv_bias = true,
-                           .center_radius = 1.5,
-                           .norm_on_bbox = true,
-                           .centerness_on_reg = true,
-                           .box_loss = "giou"};
+const FcosConfig kImproved{
+    .conv_bias = true, .center_radius = 1.5, .norm_on_bbox = true, .centerness_on_reg = true, .box_loss = "giou"};
 
 void check_fcos(Context& context, const std::string& key, ModelConfig config) {
   const json& example = fcos_vectors()[key];

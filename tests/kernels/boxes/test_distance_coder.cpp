@@ -76,12 +76,16 @@ TEST(DistanceCoder, InStridesOfTheLevel) {
 }
 
 TEST(DistanceCoder, PriorsAreSharedByImagesAndNoRowsAreFine) {
-  EXPECT_EQ(decode({1, 1, 1, 1, 2, 2, 2, 2}, {10, 20, 8}, DistanceUnit::pixel),
-            (Floats{9, 19, 11, 21, 8, 18, 12, 22}));
+  EXPECT_EQ(decode({1, 1, 1, 1, 2, 2, 2, 2}, {10, 20, 8}, DistanceUnit::pixel), (Floats{9, 19, 11, 21, 8, 18, 12, 22}));
   EXPECT_TRUE(decode({}, {}, DistanceUnit::pixel).empty());
   EXPECT_TRUE(encode({}, {}, {}, DistanceUnit::pixel).empty());
   EXPECT_EQ(encode({0, 0, 9, 9}, {1}, {-1, 4, 8}, DistanceUnit::pixel), (Floats{-1, 4, 10, 5}));  // outside
-  EXPECT_THROW(decode({1, 2, 3, 4}, {}, DistanceUnit::pixel), std::invalid_argument);
+  Cpu cpu(1);
+  const Floats distances(4, 1), prior(3, 8);
+  Floats boxes(4);
+  EXPECT_THROW(decode_distances(cpu, view(distances, {1, 1, 4}), view(prior, {1, 3}), DistanceUnit::pixel,
+                                view(boxes, {1, 4, 1})),
+               std::invalid_argument);
 }
 
 }  // namespace
