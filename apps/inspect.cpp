@@ -133,7 +133,7 @@ int main(int argc, char** argv) {
   CLI::App* split = app.add_subcommand(
       "split",
       "divide the images of data.train into training, validation and test splits, rare classes shared out first; "
-      "data.train=\"*\" takes all of a VOC set without lists");
+      "data.train=all takes all of a VOC set without lists");
   add_config_options(*split, common, false);
   split
       ->add_option("--output", split_output,
@@ -176,7 +176,7 @@ int main(int argc, char** argv) {
   app.footer(
       "Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
       "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"\n"
-      "  inspect split --output path/to/data --group-by \"^([^_]+)_\" data.root=path/to/data \"data.train=*\" "
+      "  inspect split --output path/to/data --group-by \"^([^_]+)_\" data.root=path/to/data data.train=all "
       "\"data.classes=[cell, nucleus]\"");
   return run_program(app, argc, argv, [&] {
     if (*config) return inspect_config(common);
