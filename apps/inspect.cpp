@@ -162,7 +162,7 @@ int main(int argc, char** argv) {
   CLI::App* split = app.add_subcommand(
       "split",
       "divide the images of data.train into training, validation and test splits, rare classes shared out first; "
-      "data.train=\"*\" takes all of a VOC set without lists");
+      "data.train=all takes all of a VOC set without lists");
   add_config_options(*split, common, false);
   split
       ->add_option("--output", split_output,

@@ -123,12 +123,12 @@ TEST_F(DataChecks, SplitsAreMadeAndRead) {
   fs::remove_all(root / "ImageSets");
   const std::string config = write_config(root);
   const Ran split = run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "0.25", "--test",
-                         "0.25", "data.train=*"});
+                         "0.25", "data.train=all"});
   ASSERT_EQ(split.code, 0) << split.err;
   EXPECT_HAS(split.out, "ImageSets/Main/val.txt");
   const Ran inspected = run({"inspect", "data", "--config", config, "data.val=val", "data.test=test"});
   EXPECT_EQ(inspected.code, 0) << inspected.out;
-  EXPECT_EQ(run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "1", "data.train=*"}).code,
+  EXPECT_EQ(run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "1", "data.train=all"}).code,
             2);
 }
 

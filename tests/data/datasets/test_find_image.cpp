@@ -130,7 +130,9 @@ TEST(FindImage, VocWithoutImageSets) {
   std::filesystem::remove_all(folder / "ImageSets");
   DatasetConfig config = voc_config(folder, {"cell"});
   std::vector<Finding> findings;
-  EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); }), "data.train=*");
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); }), "data.train=all");
+  config.train = "all";
+  EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 2u);
   config.train = "*";
   Dataset dataset = read_dataset(config, Split::train, findings);
   ASSERT_EQ(dataset.images.size(), 2u) << spelled(findings);
