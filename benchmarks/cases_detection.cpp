@@ -2,10 +2,13 @@
 // Kernels on points, boxes, logits and parameters.
 #include <fmt/format.h>
 
+#include <numeric>
+
 #include "benchmarks/cases.h"
 #include "kernels/boxes/assign.h"
 #include "kernels/boxes/nms.h"
 #include "kernels/boxes/points_to_boxes.h"
+#include "kernels/losses/class_gradients.h"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
 #include "kernels/losses/grad_libra.h"
@@ -119,6 +122,18 @@ class DetectionCases {
     loss("focal", kernels::Focal{.alpha = 0.25});
     loss("grad_libra", kernels::GradLibra{});
     loss("grad_libra, full", kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
+    add("class_gradients", logits_shape.to_string(), [=](CaseMemory& m) {
+      const View<float> logits = m.random(logits_shape, -6, 2), grads = m.random(logits_shape, -0.01, 0.01),
+                        weights = m.random({R}, 0.5, 1);
+      std::vector<int32_t> places(static_cast<size_t>(C));
+      std::iota(places.begin(), places.end(), 0);
+      const View<int32_t> labels = m.random_int({R}, C + 1), channels = m.upload({C}, places);
+      const View<double> sums = m.output<double>({4 * C + 1}), normalizer = m.random<double>({1}, 100, 101),
+                         workspace = m.output<double>({kernels::class_gradients_workspace(R, C)});
+      return m.work({bytes_of(logits, grads, weights) + bytes_of(labels)}, [=](auto& device) {
+        kernels::class_gradients(device, logits, grads, labels, weights, channels, normalizer, {}, sums, workspace);
+      });
+    });
     add("sigmoid", logits_shape.to_string(), [=](CaseMemory& m) {
       const View<float> logits = m.random(logits_shape, -6, 2), scores = m.output(logits_shape);
       return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::sigmoid(device, logits, scores); });

@@ -69,7 +69,9 @@ nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& 
                                       const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
   context.configure(config.runtime);
-  Detector detector(context, config.model, classes);
+  ModelConfig model = config.model;
+  model.loss.record_gradients = config.train.class_gradients;
+  Detector detector(context, model, classes);
   detector.parameters().initialize(static_cast<uint64_t>(config.train.seed));
   Optimizer optimizer(detector.parameters(), config.optimizer);
   SingleProcess alone;

@@ -13,6 +13,8 @@ void TrainConfig::describe(ConfigVisitor& v) {
   v.field("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: at the end of every epoch");
   v.field("keep_checkpoints", keep_checkpoints, "older checkpoints are deleted");
   v.field("evaluate_every", evaluate_every, "epochs between evaluations on the validation split; 0: never");
+  v.field("class_gradients", class_gradients,
+          "log each class's cumulative ratio of positive to negative gradients and the norm of its classifier");
   v.field("max_non_finite", max_non_finite,
           "updates with non-finite gradients that may be skipped in a row; 0: stop at the first");
 }

@@ -22,8 +22,9 @@ struct TrainConfig {
   int log_every = 20;                     // steps between progress lines
   int checkpoint_every = 0;               // steps between checkpoints; 0: once per epoch
   int keep_checkpoints = 2;
-  int evaluate_every = 0;  // epochs between evaluations on the validation split; 0: never
-  int max_non_finite = 0;  // steps with a non-finite gradient norm that are skipped in a row before training stops
+  int evaluate_every = 0;       // epochs between evaluations on the validation split; 0: never
+  bool class_gradients = true;  // record the ratio of gradients and the classifier's norm of each class
+  int max_non_finite = 0;       // steps with a non-finite gradient norm that are skipped in a row before training stops
   void describe(ConfigVisitor& v);
 };
 

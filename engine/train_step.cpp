@@ -3,9 +3,22 @@
 
 #include <cmath>
 
+#include "kernels/reduce.h"
+#include "models/losses/classification_loss.h"
 #include "runtime/device/profiling.h"
 
 namespace gradlibra {
+
+namespace {
+
+// Doubles that are recorded of a detector's classes.
+int64_t record_size(const Classifier& classifier) {
+  if (classifier.weight == nullptr || classifier.loss == nullptr || classifier.loss->class_gradients() == nullptr)
+    return 0;
+  return classifier.loss->class_gradients()->size() + classifier.weight->node.value.dim(0);
+}
+
+}  // namespace
 
 TrainStep::TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options)
     : detector_(detector),
@@ -47,11 +60,13 @@ void TrainStep::run() {
   });
   const Tensor increments = detector_.increments();
   const auto count = static_cast<int64_t>(terms.size()), gained = increments.empty() ? 0 : increments.size();
+  const Classifier classifier = detector_.classifier();
   const bool alone = communicator_.world_size() == 1;
   if (report_.empty()) {
     for (const LossTerm& term : terms) names_.push_back(term.name);
     sums_ = alone ? 1 : 1 + count;
-    report_ = context_.zeros({sums_ + count + gained}, DType::f64);
+    records_ = sums_ + count + gained;
+    report_ = context_.zeros({records_ + record_size(classifier)}, DType::f64);
   }
   double* const report = report_.view<double>().data();
   const auto place = [&](int64_t at, int64_t size) { return Tensor::borrow(report + at, {size}); };
@@ -70,7 +85,21 @@ void TrainStep::run() {
   communicator_.sum(View<double>(report + sums_, {count + gained}));
   profiled("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
   if (gained > 0) detector_.commit(std::as_const(state).view<double>(), optimizer_.grad_scale());
+  record_classes(classifier, {report + records_, {record_size(classifier)}});
   context_.copy(optimizer_.sum_squares(), norm);
+}
+
+void TrainStep::record_classes(const Classifier& classifier, View<double> to) {
+  if (to.size() == 0) return;
+  const Tensor& gradients = *classifier.loss->class_gradients();
+  const Tensor& weight = classifier.weight->node.value;
+  const int64_t channels = weight.dim(0);
+  Tensor place = Tensor::borrow(to.data(), gradients.shape());
+  context_.copy(gradients, place);
+  context_.run([&](auto& device) {
+    kernels::sum_row_squares(device, weight.view<float>({channels, weight.size() / channels}),
+                             {to.data() + gradients.size(), {channels}});
+  });
 }
 
 void TrainStep::enqueue(double lr) {
@@ -97,6 +126,11 @@ TrainStep::Result TrainStep::wait() {
     result.own_total += values[1 + i];
   }
   result.grad_norm = std::sqrt(values[0]);
+  if (const Classifier classifier = detector_.classifier(); record_size(classifier) > 0) {
+    const auto begin = values.begin() + records_, middle = begin + classifier.loss->class_gradients()->size();
+    result.class_gradients.assign(begin, middle);
+    result.classifier_squares.assign(middle, values.end());
+  }
   return result;
 }
 

@@ -36,6 +36,10 @@ class TrainStep {
     std::vector<std::pair<std::string, double>> losses;  // as the head names them, mean over ranks
     double total = 0, grad_norm = 0;                     // norm of the averaged gradients, before clipping
     double own_total = 0;                                // of this rank's batch
+    // Of all ranks since the training began (Detector::classifier), and after the update; empty where nothing is
+    // recorded.
+    std::vector<double> class_gradients;     // kernels::add_class_gradients
+    std::vector<double> classifier_squares;  // sum of squares of each channel's weights
   };
   // Of the oldest step that nobody has waited for.
   [[nodiscard]] Result wait();
@@ -47,6 +51,7 @@ class TrainStep {
  private:
   static constexpr int kEagerSteps = 3;
   void run();
+  void record_classes(const Classifier& classifier, View<double> to);
 
   Detector& detector_;
   Optimizer& optimizer_;
@@ -59,10 +64,12 @@ class TrainStep {
   std::unique_ptr<CapturedWork> graph_;
   int eager_steps_ = 0;
   std::vector<std::string> names_;  // of the losses
-  // Doubles for the host: the square of the gradient norm, the losses of this rank, and what is summed over ranks in
-  // one reduction: the losses and the increments of their state. A job of one rank has the losses once.
+  // Doubles for the host: the square of the gradient norm, the losses of this rank, what is summed over ranks in one
+  // reduction (the losses and the increments of their state), and what is recorded of the classes. A job of one rank
+  // has the losses once.
   Tensor report_;
-  int64_t sums_ = 0;  // where the sums begin
+  int64_t sums_ = 0;     // where the sums begin
+  int64_t records_ = 0;  // where the records begin
 };
 
 }  // namespace gradlibra

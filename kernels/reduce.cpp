@@ -19,6 +19,11 @@ void check_reduce(const char* op, int64_t size, View<double> out, View<double> w
       "workspace has " + workspace.shape().to_string() + " doubles, needs " + std::to_string(reduce_workspace(size)));
 }
 
+void check_sum_row_squares(View<const float> x, View<double> out) {
+  require(x.rank() == 2, "sum_row_squares", "x must be (R, K), is " + x.shape().to_string());
+  require_shape("sum_row_squares", "out", out, {x.dim(0)});
+}
+
 void check_sum_rows(const Shape& x, View<float> out, View<float> workspace) {
   require(x.rank() >= 1, "sum_rows", "x has no channels");
   require_shape("sum_rows", "out", out, {x.dim(-1)});
@@ -57,6 +62,19 @@ void sum_squares(Cpu& cpu, View<const float> x, View<double> out, Accumulate mod
   reduce(cpu, x.size(), out, mode, workspace, [x = x.data()](int64_t i) {
     const auto v = static_cast<double>(x[i]);
     return v * v;
+  });
+}
+
+void sum_row_squares(Cpu& cpu, View<const float> x, View<double> out) {
+  check_sum_row_squares(x, out);
+  const int64_t K = x.dim(1);
+  parallel_for(cpu, x.dim(0), 4, [&](int64_t r) {
+    double sum = 0;
+    for (int64_t k = 0; k < K; ++k) {
+      const auto v = static_cast<double>(x[r * K + k]);
+      sum += v * v;
+    }
+    out[r] = sum;
   });
 }
 

@@ -39,6 +39,15 @@ __global__ void reduce_kernel(const Source source, int64_t size, int64_t chunk, 
   if (threadIdx.x == 0) out[blockIdx.x] = add ? out[blockIdx.x] + sum : sum;
 }
 
+// A block owns a row.
+__global__ void row_squares_kernel(const float* __restrict__ x, int64_t K, double* __restrict__ out) {
+  const float* row = x + blockIdx.x * K;
+  double sum = 0;
+  for (int64_t k = threadIdx.x; k < K; k += blockDim.x) sum += Square::square(row[k]);
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) out[blockIdx.x] = sum;
+}
+
 template <class Source>
 void reduce(Cuda& cuda, const Source& source, int64_t size, bool vectors, View<double> out, Accumulate mode,
             View<double> workspace) {
@@ -132,6 +141,12 @@ void plain_row_sums(Cuda& cuda, View<const T> x, View<float> out, Accumulate mod
 void sum_squares(Cuda& cuda, View<const float> x, View<double> out, Accumulate mode, View<double> workspace) {
   check_reduce("sum_squares", x.size(), out, workspace);
   reduce(cuda, Square{x.data()}, x.size(), aligned(x.data()), out, mode, workspace);
+}
+
+void sum_row_squares(Cuda& cuda, View<const float> x, View<double> out) {
+  check_sum_row_squares(x, out);
+  if (x.dim(0) == 0) return;
+  launch(row_squares_kernel, static_cast<unsigned>(x.dim(0)), kBlock, 0, cuda.stream(), x.data(), x.dim(1), out.data());
 }
 
 void sum_rows(Cuda& cuda, View<const float> x, View<float> out, Accumulate mode, View<float> workspace) {

@@ -20,6 +20,10 @@ int64_t reduce_workspace(int64_t size);
 void sum_squares(Cpu&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 void sum_squares(Cuda&, View<const float> x, View<double> out, Accumulate mode, View<double> workspace);
 
+// out[r] = sum over k of x[r, k]^2, in double: the square of each row's norm. x (R, K), both may be 0; out (R).
+void sum_row_squares(Cpu&, View<const float> x, View<double> out);
+void sum_row_squares(Cuda&, View<const float> x, View<double> out);
+
 // out[c] (+)= sum over rows of x[row, c]: the gradient of a bias. x (..., C), leading dimensions are rows; may be
 // empty. Summed in float within a chunk of rows, in double over the chunks. workspace: sum_rows_workspace(rows, C)
 // floats.
@@ -42,6 +46,7 @@ void relu_backward_sum_rows(Cuda&, In<T> y, In<T> grad_y, View<T> grad_x, View<f
 
 // What both versions check first.
 void check_reduce(const char* op, int64_t size, View<double> out, View<double> workspace);
+void check_sum_row_squares(View<const float> x, View<double> out);
 void check_sum_rows(const Shape& x, View<float> out, View<float> workspace);
 void check_relu_backward_sum_rows(const Shape& y, const Shape& grad_y, const Shape& grad_x, View<float> out,
                                   View<float> workspace);

@@ -56,6 +56,7 @@ struct LossConfig {
   double weight = 1.0;
   std::string normalizer = "num_pos";
   double prior_probability = 0.01;  // of every class at the start
+  bool record_gradients = false;    // no key: a trainer sets it (train.class_gradients)
   // Of the losses that have options: keys of the same section.
   GradLibraConfig grad_libra;
   FocalConfig focal;

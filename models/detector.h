@@ -55,6 +55,7 @@ class Detector {
   [[nodiscard]] Tensor increments() { return head_->increments(); }
   void commit(View<const double> summed, View<const float> ok) { head_->commit(context_, summed, ok); }
   [[nodiscard]] std::vector<TrainingState> state() const { return head_->state(); }
+  [[nodiscard]] Classifier classifier() const { return head_->classifier(); }
   [[nodiscard]] ParameterStore& parameters() { return *parameters_; }
   [[nodiscard]] const ParameterStore& parameters() const { return *parameters_; }
   [[nodiscard]] const ModelConfig& config() const { return config_; }

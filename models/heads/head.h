@@ -13,6 +13,15 @@
 
 namespace gradlibra {
 
+class ClassificationLoss;
+
+// The last layer of a head's class branch: its weight (A * channels, ..), channel a * channels + k being channel k of
+// the loss for anchor a, and the loss.
+struct Classifier {
+  const Parameter* weight = nullptr;
+  const ClassificationLoss* loss = nullptr;
+};
+
 // What the selection of detections needs, from any head. P = sum of level_rows.
 struct Predictions {
   Var boxes;                        // (N, P, 4) x1, y1, x2, y2 in network pixels
@@ -37,6 +46,8 @@ class Head {
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // The same for checkpoints.
   [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
+  // What a training records of its classes (engine/class_diagnostics.h); nothing for a head without such.
+  [[nodiscard]] virtual Classifier classifier() const { return {}; }
 };
 
 }  // namespace gradlibra

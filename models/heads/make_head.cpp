@@ -5,10 +5,19 @@
 
 #include "models/config.h"
 #include "models/heads/reppoints_head.h"
+#include "models/losses/recorded_loss.h"
 
 namespace gradlibra {
 
 namespace {
+
+// What every head takes: the loss of the configuration, recorded if that is wanted.
+std::unique_ptr<ClassificationLoss> class_loss(const LossConfig& config, ParameterStore& store,
+                                               const ClassInfo& classes) {
+  auto loss = make_classification_loss(config, classes);
+  if (!config.record_gradients) return loss;
+  return record_gradients(std::move(loss), store.context(), classes.count(), config.weight);
+}
 
 struct Kind {
   const char* name;
@@ -20,7 +29,7 @@ constexpr Kind kKinds[] = {
      [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
         const ClassInfo& classes) -> std::unique_ptr<Head> {
        return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
-                                              make_classification_loss(config.loss, classes),
+                                              class_loss(config.loss, store, classes),
                                               parse_normalizer(config.loss.normalizer));
      }},
 };

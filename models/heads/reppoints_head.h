@@ -40,6 +40,7 @@ class RepPointsHead final : public Head {
     loss_->commit(context, summed, ok);
   }
   [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
+  [[nodiscard]] Classifier classifier() const override { return {cls_out_.weight, loss_.get()}; }
 
  private:
   struct Outputs {  // one of each per level

@@ -26,6 +26,13 @@ struct Summed {
   int ranks = 1;
 };
 
+// Where the diagnostics of a training find the classes among the channels of a loss (models/losses/recorded_loss.h).
+struct ClassLogits {
+  std::vector<int32_t> channels = {};  // of each class; empty: class c has channel c
+  // false: a row takes part in a class other than its own only where the gradient of that logit is not 0.
+  bool every_row = true;
+};
+
 // Made from its options and a ClassInfo. Within a step the head calls, once each and on every rank:
 //   before(), whose result it sums over ranks in one reduction with its normalisers; loss().
 // After the backward pass the training step sums increments() over ranks, in one reduction with the losses, and calls
@@ -51,6 +58,13 @@ class ClassificationLoss {
   virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
   // What it accumulates over a training and a checkpoint must keep. None for a loss without state.
   [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
+
+  // For diagnostics. What loss() divided the gradient of each class's logit by, (C) doubles on the device; null: by the
+  // normalizer that it was given.
+  [[nodiscard]] virtual ClassLogits class_logits() const { return {}; }
+  [[nodiscard]] virtual const Tensor* class_normalizers() const { return nullptr; }
+  // What is recorded, (4 C + 1) as of kernels::add_class_gradients; null if nothing is.
+  [[nodiscard]] virtual const Tensor* class_gradients() const { return nullptr; }
 };
 
 // Values of model.loss.type.

@@ -184,6 +184,10 @@ void load_state(Context& context, const std::vector<TrainingState>& states, cons
     const std::string name = kStatePrefix + state.name;
     const auto dims = state.values->shape().dims();
     const auto found = file.tensors.find(name);
+    if (found == file.tensors.end() && state.name.starts_with(kDiagnosticState)) {
+      context.zero(*state.values);
+      continue;
+    }
     if (found == file.tensors.end() || found->second.dtype != FileDType::f64 ||
         found->second.shape != std::vector<int64_t>(dims.begin(), dims.end()))
       throw std::runtime_error(file_name + ": the training state " + name +
@@ -192,7 +196,8 @@ void load_state(Context& context, const std::vector<TrainingState>& states, cons
     wanted.insert(name);
   }
   for (const auto& [name, tensor] : file.tensors)
-    if (name.starts_with(kStatePrefix) && !wanted.contains(name))
+    if (name.starts_with(kStatePrefix) && !wanted.contains(name) &&
+        !name.starts_with(std::string(kStatePrefix) + std::string(kDiagnosticState)))
       throw std::runtime_error(file_name + ": holds the training state " + name +
                                ", which this model.loss does not have");
 }

@@ -51,6 +51,9 @@ struct TrainingState {
   std::string name;
   Tensor* values;
 };
+// States of this prefix only tell about a training and are nothing that it depends on: a file may lack one, which then
+// starts at 0, or hold one that nobody wants.
+inline constexpr std::string_view kDiagnosticState = "diagnostics.";
 void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file);
 // std::runtime_error if one is missing or of another shape or type, or if the file has a state that nobody wants.
 void load_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,

@@ -87,6 +87,18 @@ TEST_F(ReduceCuda, SumOfSquaresEqualsHost) {
       }
 }
 
+TEST_F(ReduceCuda, SumRowSquaresEqualsHost) {
+  for (const Shape& shape : {Shape{0, 5}, Shape{3, 0}, Shape{1, 1}, Shape{10, 256}, Shape{7, 333}, Shape{60, 1000}}) {
+    const std::vector<float> x = random_floats(shape.size(), rng);
+    std::vector<double> out(static_cast<size_t>(shape[0]));
+    const DeviceArray<float> dev_x(shape, x);
+    DeviceArray<double> dev_out({shape[0]});
+    sum_row_squares(cpu, {x.data(), shape}, {out.data(), {shape[0]}});
+    sum_row_squares(cuda, dev_x.view(), dev_out.view());
+    expect_near_or_nan(dev_out.to_host(), out, 1e-10, 1e-12);  // double, in another order
+  }
+}
+
 TEST_F(ReduceCuda, SumRowsEqualsHost) {
   for (const Shape& shape : {Shape{0, 5}, Shape{1, 1}, Shape{700, 3}, Shape{2, 9, 11, 64}, Shape{130, 300},
                              Shape{33, 517}, Shape{2500, 1}, Shape{5, 0}})

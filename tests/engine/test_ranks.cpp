@@ -12,6 +12,7 @@
 #include "engine/trainer.h"
 #include "tests/engine/thread_ranks.h"
 #include "tests/engine/tiny_experiment.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
@@ -27,6 +28,7 @@ ModelConfig tiny_model() {
   model.backbone = {.depth = 18, .base_channels = 4, .frozen_stages = 1, .norm_eval = true};
   model.neck = {.out_channels = 8, .num_outs = 4, .norm = "group", .norm_groups = 4};
   model.head = {.feat_channels = 8, .point_channels = 8, .stacked_convs = 1, .norm = "group", .norm_groups = 2};
+  model.loss.record_gradients = true;
   return model;
 }
 
@@ -100,6 +102,8 @@ TEST(Ranks, HalvesOfABatchUpdateAsTheWhole) {
     EXPECT_NE(got[0][i].own_total, got[1][i].own_total);
     EXPECT_NEAR(got[0][i].grad_norm, want[i].grad_norm, 1e-3 * want[i].grad_norm);
     EXPECT_EQ(want[i].own_total, want[i].total);
+    EXPECT_EQ(got[0][i].class_gradients, got[1][i].class_gradients);
+    testing::expect_near(got[0][i].class_gradients, want[i].class_gradients, 1e-9, 1e-4);
   }
 }
 
@@ -119,6 +123,7 @@ TEST(Ranks, OneRanksInfiniteLossStopsTheUpdateOfAll) {
     after[r] = rank.weights();
     (void)rank.train(images(ranks.rank(), 1));
     later[r] = rank.weights();
+    EXPECT_EQ(results[r].class_gradients, std::vector<double>(4 * kClasses + 1, 0)) << "the step counted";
   });
   for (const size_t r : {0u, 1u}) {
     EXPECT_TRUE(std::isinf(results[r].total));

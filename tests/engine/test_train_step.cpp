@@ -25,6 +25,7 @@ ModelConfig tiny_model() {
       .depth = 18, .base_channels = 4, .frozen_stages = 1, .norm_eval = true, .zero_init_residual = false};
   model.neck = {.out_channels = 8, .num_outs = 4, .norm = "group", .norm_groups = 4};
   model.head = {.feat_channels = 8, .point_channels = 8, .stacked_convs = 1, .norm = "group", .norm_groups = 2};
+  model.loss.record_gradients = true;
   return model;
 }
 
@@ -132,6 +133,14 @@ void expect_near(const Training& got, const Training& want, double tolerance) {
           << "step " << i << ", " << g.losses[t].first;
     }
     EXPECT_NEAR(g.grad_norm, w.grad_norm, 10 * tolerance * w.grad_norm) << "step " << i;
+    ASSERT_EQ(g.class_gradients.size(), 4u * kClasses + 1);
+    ASSERT_EQ(g.classifier_squares.size(), size_t{kClasses});
+    EXPECT_EQ(w.class_gradients.back(), i + 1);
+    for (size_t j = 0; j < g.class_gradients.size(); ++j)
+      EXPECT_NEAR(g.class_gradients[j], w.class_gradients[j], 10 * tolerance * (1e-3 + w.class_gradients[j]))
+          << "step " << i << ", " << j;
+    for (size_t c = 0; c < kClasses; ++c)
+      EXPECT_NEAR(g.classifier_squares[c], w.classifier_squares[c], 10 * tolerance * w.classifier_squares[c]);
   }
   EXPECT_LT(deviation(got.weights, want.weights), tolerance);
 }
@@ -140,6 +149,8 @@ void expect_same_bits(const Training& got, const Training& want) {
   for (size_t i = 0; i < kSteps; ++i) {
     EXPECT_EQ(got.steps[i].losses, want.steps[i].losses) << "step " << i;
     EXPECT_EQ(got.steps[i].grad_norm, want.steps[i].grad_norm) << "step " << i;
+    EXPECT_EQ(got.steps[i].class_gradients, want.steps[i].class_gradients) << "step " << i;
+    EXPECT_EQ(got.steps[i].classifier_squares, want.steps[i].classifier_squares) << "step " << i;
   }
   ASSERT_EQ(got.weights.size(), want.weights.size());
   size_t different = 0;

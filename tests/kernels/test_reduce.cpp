@@ -6,6 +6,7 @@
 #include "kernels/elementwise.h"
 #include "tests/kernels/host_array.h"
 #include "tests/kernels/map_values.h"
+#include "tests/kernels/vectors.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -47,6 +48,24 @@ TEST(Reduce, SameBitsForEveryNumberOfThreads) {
   long double exact = 0;
   for (const float v : x.values) exact += static_cast<long double>(v) * v;
   EXPECT_TRUE(near(one, static_cast<double>(exact), 1e-9, 1e-12));
+}
+
+TEST(SumRowSquares, WorkedValuesAndTheNormsOfAClassifier) {
+  Cpu cpu(2);
+  Doubles out({2});
+  sum_row_squares(cpu, Floats({2, 3}, {1, -2, 2, 1e30f, 0, 0}).view(), out.view());
+  EXPECT_EQ(out.values, (std::vector<double>{9, static_cast<double>(1e30f) * static_cast<double>(1e30f)}));
+  Doubles none({0}, std::vector<double>{}), empty_rows({2});
+  sum_row_squares(cpu, Floats({0, 3}, std::vector<float>{}).view(), none.view());
+  sum_row_squares(cpu, Floats({2, 0}, std::vector<float>{}).view(), empty_rows.view());
+  EXPECT_EQ(empty_rows.values, (std::vector<double>{0, 0}));
+  EXPECT_THROW(sum_row_squares(cpu, Floats({3, 1}).view(), out.view()), std::invalid_argument);
+
+  const nlohmann::json example = read_vectors("class_gradients")["weight_norm"];
+  Doubles squares({4});
+  sum_row_squares(cpu, Floats({4, 6}, flatten<float>(example["weight"])).view(), squares.view());
+  const std::vector<double> want = flatten(example["norm"]);
+  for (size_t c = 0; c < 4; ++c) EXPECT_TRUE(near(std::sqrt(squares.values[c]), want[c], 0, 1e-7)) << c;
 }
 
 TEST(SumRows, WorkedValues) {
