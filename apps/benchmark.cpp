@@ -44,7 +44,9 @@ int main(int argc, char** argv) {
   kernels->add_option("--size", kernel_options.size, "height and width of the images in pixels, a multiple of 32")
       ->type_name("PIXELS")
       ->capture_default_str();
-  kernels->add_option("--filter", kernel_options.filter, "only kernels with this in their name, such as norm")
+  kernels
+      ->add_option("--filter", kernel_options.filter,
+                   "only kernels with this in their name, such as norm; not given: all")
       ->type_name("TEXT");
   kernels->add_option("--seconds", kernel_options.seconds, "about how long to measure each row")->capture_default_str();
   add_json(*kernels);
@@ -106,10 +108,16 @@ int main(int argc, char** argv) {
       ->type_name("N,..");
   add_json(*data);
 
-  app.footer(
-      "Examples (`benchmark COMMAND --help` has the options):\n  benchmark kernels --filter norm --batch 8\n"
-      "  benchmark step --config configs/reppoints_r50_grad_libra.yaml --batch 32 --steps 50\n"
-      "  benchmark data --config configs/quickstart.yaml --workers 1,2,4");
+  const auto example = [](CLI::App* command, const std::string& arguments) {
+    command->footer("Example:\n  benchmark " + command->get_name() + " " + arguments);
+    return "  benchmark " + command->get_name() + " " + arguments + "\n";
+  };
+  std::string examples;
+  examples += example(kernels, "--filter sgd_step --batch 1 --size 64 --seconds 0.1");
+  examples += example(step, "--config configs/quickstart.yaml --batch 1 --height 64 --width 64 --steps 3");
+  examples += example(data, "--config configs/quickstart.yaml --batches 4 --workers 1,2 data.root=out/smears");
+  app.footer("Examples (the last with the data of `synthesize --help`; `benchmark COMMAND --help` has the options):\n" +
+             examples);
   return run_program(app, argc, argv, [&] {
     nlohmann::ordered_json result;
     int code = kSuccess;

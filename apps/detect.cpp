@@ -2,49 +2,23 @@
 // detect: a trained detector on an image or a folder of images; pictures with boxes, and detections.json.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <map>
+#include <csignal>
 
-#include "data/images/image.h"
 #include "engine/checkpoint.h"
-#include "engine/evaluation.h"
+#include "engine/detection.h"
 #include "engine/program.h"
-#include "runtime/base/files.h"
+#include "engine/progress.h"
 
 using namespace gradlibra;
 
 namespace {
 
-std::vector<std::filesystem::path> images_of(const std::filesystem::path& input) {
-  if (!std::filesystem::exists(input)) throw std::runtime_error(input.string() + ": no such file or folder");
-  if (!std::filesystem::is_directory(input)) return {input};
-  std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(input))
-    if (format_by_name(entry.path())) files.push_back(entry.path());
-  std::sort(files.begin(), files.end());
-  if (files.empty()) throw std::runtime_error(input.string() + ": holds no .jpg, .jpeg, .png or .bmp image");
-  return files;
-}
-
-// The folder as a data set without annotations. Images that cannot be read are named; the others go on.
-Dataset as_dataset(const std::vector<std::filesystem::path>& files, const std::vector<std::string>& classes,
-                   bool apply_exif, int64_t& bad) {
-  Dataset dataset;
-  dataset.classes = classes;
-  std::map<std::string, int> stems;
-  for (const auto& file : files) ++stems[file.stem().string()];
-  for (const auto& file : files) {
-    try {
-      const Image image = read_image(file, apply_exif);
-      const bool unique = stems[file.stem().string()] == 1;  // a.jpg beside a.png: both keep their extension
-      dataset.images.push_back(
-          {(unique ? file.stem() : file.filename()).string(), file, image.width, image.height, {}});
-    } catch (const std::exception& e) {
-      fmt::print(stderr, "detect: skipped: {}\n", e.what());
-      ++bad;
-    }
-  }
-  return dataset;
+void refuse_input_as_output(const std::filesystem::path& input, const std::filesystem::path& output) {
+  const std::filesystem::path images =
+      std::filesystem::is_directory(input) ? input : std::filesystem::absolute(input).parent_path();
+  if (std::filesystem::exists(output) && std::filesystem::exists(images) && std::filesystem::equivalent(output, images))
+    throw std::invalid_argument(
+        "--output is the folder of the images, which could overwrite them; name another folder");
 }
 
 }  // namespace
@@ -59,6 +33,7 @@ int main(int argc, char** argv) {
   std::string checkpoint, input, output;
   double min_score = 0.3;
   int limit = 0;
+  bool recursive = false, all_boxes = false;
   app.add_option("--checkpoint", checkpoint, "checkpoint file, or a training's --work-dir (its newest)")
       ->required()
       ->type_name("PATH");
@@ -66,43 +41,61 @@ int main(int argc, char** argv) {
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
   app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
       ->capture_default_str();
-  app.add_option("--limit", limit, "only the first so many images; 0: all")->capture_default_str();
+  app.add_option("--limit", limit, "only the first so many images; 0: all")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--recursive", recursive, "also the images of folders in the folder");
+  app.add_flag("--all-boxes", all_boxes,
+               "draw every detection; without it one box per object, its other classes listed beside the best");
   app.add_option("overrides", common.overrides, "values of the stored configuration to change")
       ->type_name("key.path=value");
   add_device_options(app, common);
   app.footer(
+      "Pictures and detections.json grow image by image; Ctrl-C keeps what is done (exit code 130).\n"
       "Exit code 1 if an image could not be read; the others are done all the same.\n"
-      "Example:\n  detect --checkpoint out/mine --input some/folder --output out/found");
+      "Example (after that of `train --help`):\n  detect --checkpoint out/mine --input out/smears/JPEGImages --output "
+      "out/found");
   return run_program(app, argc, argv, [&] {
     const std::filesystem::path folder = output;
-    if (std::filesystem::exists(folder) && std::filesystem::exists(input) &&
-        std::filesystem::equivalent(folder, std::filesystem::is_directory(input)
-                                                ? std::filesystem::path(input)
-                                                : std::filesystem::absolute(input).parent_path()))
-      throw std::invalid_argument(
-          "--output is the folder of the images, which could overwrite them; name another folder");
+    refuse_input_as_output(input, folder);
+    ImageList list = list_images(input, recursive);
+    for (const std::string& what : list.left_out) fmt::print(stderr, "detect: left out: {}\n", what);
+    if (limit > 0 && list.files.size() > static_cast<size_t>(limit)) list.files.resize(static_cast<size_t>(limit));
+    try_output_folder(folder);
     const std::unique_ptr<Context> context = open_device(common);
     std::string used;
     const SafetensorsFile file = open_checkpoint(checkpoint, used);
     LoadedDetector loaded = load_detector(*context, file, used, common.overrides);
     const bool apply_exif = loaded.config.data.exif == "apply";
-    int64_t bad = 0;
-    std::vector<std::filesystem::path> files = images_of(input);
-    if (limit > 0 && files.size() > static_cast<size_t>(limit)) files.resize(static_cast<size_t>(limit));
-    const Dataset dataset = as_dataset(files, loaded.classes, apply_exif, bad);
+    int64_t bad = 0, done = 0, found = 0;
+    const auto skip = [&](const std::string& message) {
+      fmt::print(stderr, "detect: skipped: {}\n", message);
+      ++bad;
+    };
+    const Dataset dataset = as_dataset(list, loaded.classes, apply_exif, skip);
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");
-    const Detections detections = detect_dataset(*loaded.detector, dataset, loaded.config);
-    std::filesystem::create_directories(folder);
-    int64_t found = 0;
-    for (size_t i = 0; i < dataset.images.size(); ++i) {
-      draw_detections(dataset.images[i], detections[i], dataset.classes, min_score, apply_exif,
-                      folder / (dataset.images[i].id + ".png"));
-      found += std::count_if(detections[i].begin(), detections[i].end(),
-                             [&](const Detection& d) { return d.score >= min_score; });
+    CocoResultsFile results(folder / "detections.json", dataset);
+    const std::atomic<int>& signal = catch_signals();
+    Progress progress("images", static_cast<int64_t>(dataset.images.size()));
+    const auto sink = [&](size_t image, const std::vector<Detection>& detections) {
+      const ImageRecord& record = dataset.images[image];
+      const std::filesystem::path picture = folder / (record.id + ".png");
+      std::filesystem::create_directories(picture.parent_path());
+      draw_detections(record, detections, dataset.classes, min_score, apply_exif, picture,
+                      all_boxes ? Boxes::all : Boxes::one_per_object);
+      results.add(image, detections);
+      found += static_cast<int64_t>(group_by_object(detections, min_score).size());
+      progress.show(++done);
+    };
+    const bool finished = detect_readable(*loaded.detector, dataset, loaded.config, signal, sink, skip);
+    if (finished && done == 0) throw std::runtime_error(input + ": none of the images could be read");
+    fmt::print("{} images, {} objects with score >= {:.2f}; pictures and detections.json in {}\n", done, found,
+               min_score, output);
+    if (!finished) {
+      fmt::print("stopped after {} of {} images\n", done, dataset.images.size());
+      return signal.load() == SIGINT ? kInterrupted : kSuccess;
     }
-    write_file(folder / "detections.json", coco_results_json(dataset, detections));
-    fmt::print("{} images, {} objects with score >= {:.2f}; pictures and detections.json in {}\n",
-               dataset.images.size(), found, min_score, output);
     return bad > 0 ? kFailure : kSuccess;
   });
 }

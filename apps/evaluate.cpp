@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // evaluate: a trained detector on a split of its data set; per-class AP, group means, COCO AP.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "engine/checkpoint.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
+#include "engine/progress.h"
 #include "runtime/base/files.h"
 
 using namespace gradlibra;
@@ -24,17 +24,25 @@ int main(int argc, char** argv) {
   app.add_option("--split", split_name, "train, val or test")
       ->check(CLI::IsMember({"train", "val", "test"}))
       ->capture_default_str();
-  app.add_option("--output", output, "folder for metrics.json, metrics.txt and detections.json")->type_name("DIR");
+  app.add_option("--output", output,
+                 "folder for metrics.json, metrics.txt and detections.json; not given: none are written")
+      ->type_name("DIR");
   int pictures = 0;
-  app.add_option("--pictures", pictures, "also draw the detections on the first so many images into --output/pictures")
+  app.add_option("--pictures", pictures,
+                 "also draw the detections on the first so many images into --output/pictures; known truth is dashed")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
       ->type_name("N")
       ->needs("--output");
   app.add_option("overrides", common.overrides,
                  "values of the stored configuration to change, such as data.root=/other/place")
       ->type_name("key.path=value");
   add_device_options(app, common);
-  app.footer("Example:\n  evaluate --checkpoint out/mine --split test --output out/mine/test --pictures 20");
+  app.footer(
+      "Example (after that of `train --help`):\n  evaluate --checkpoint out/mine --split test --output out/mine/test "
+      "--pictures 20");
   return run_program(app, argc, argv, [&] {
+    try_output_folder(output);
     const std::unique_ptr<Context> context = open_device(common);
     std::string used;
     const SafetensorsFile file = open_checkpoint(checkpoint, used);
@@ -46,11 +54,12 @@ int main(int argc, char** argv) {
     std::vector<Finding> findings;
     const Dataset dataset = read_dataset(loaded.config.data, split, findings);
     fmt::print("{} (step {}) on {} images of the {} split\n", used, loaded.step, dataset.images.size(), split_name);
-    const bool terminal = isatty(STDERR_FILENO) != 0;
-    const Detections detections =
-        detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t total) {
-          if (terminal) fmt::print(stderr, "\r{}/{} images{}", done, total, done == total ? "\n" : "");
-        });
+    Detections detections;
+    {
+      Progress progress("images", static_cast<int64_t>(dataset.images.size()));
+      detections =
+          detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t) { progress.show(done); });
+    }
     const VocResult voc = voc_metrics(dataset, detections);
     const CocoResult coco = coco_metrics(dataset, detections);
     const std::string table = metrics_table(dataset, voc, coco);
@@ -60,10 +69,12 @@ int main(int argc, char** argv) {
       write_file(folder / "metrics.json", metrics_json(dataset, voc, coco));
       write_file(folder / "metrics.txt", table);
       write_file(folder / "detections.json", coco_results_json(dataset, detections));
-      if (pictures > 0) std::filesystem::create_directories(folder / "pictures");
-      for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i)
+      for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
+        const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
+        std::filesystem::create_directories(picture.parent_path());
         draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, loaded.config.data.exif == "apply",
-                        folder / "pictures" / (dataset.images[i].id + ".png"));
+                        picture);
+      }
     }
     return kSuccess;
   });

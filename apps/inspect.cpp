@@ -8,6 +8,7 @@
 #include "engine/costs.h"
 #include "engine/program.h"
 #include "engine/step_dump.h"
+#include "engine/training_figures.h"
 #include "runtime/base/files.h"
 #include "runtime/training/weights.h"
 
@@ -31,14 +32,17 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
     const ImageRecord& record = dataset.images[i];
     Image image = read_image(record.path, lenient.exif == "apply");
+    std::vector<LabelledBox> boxes;
     for (const Object& object : record.objects)
-      draw_labelled_box(image, object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
-                        dataset.classes[static_cast<size_t>(object.label)]);
+      boxes.push_back({object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
+                       dataset.classes[static_cast<size_t>(object.label)], LineStyle::dashed});
+    draw_labelled_boxes(image, boxes);
     write_image(folder / (record.id + ".png"), image);
   }
 }
 
 int inspect_data(const CommonOptions& common, const std::string& output, int pictures) {
+  try_output_folder(output);
   const ExperimentConfig config = read_experiment(common);
   const DatasetReport report = inspect_dataset(config.data);
   fmt::print("{}", report.text);
@@ -86,6 +90,14 @@ int inspect_training_step(const CommonOptions& common, const std::string& weight
   return kSuccess;
 }
 
+int inspect_training(const std::string& work_dir, const std::string& output) {
+  const std::filesystem::path folder = output.empty() ? work_dir + "/figures" : output;
+  const TrainingFigures figures = training_figures(work_dir);
+  for (const auto& [name, content] : figures.files) write_file(folder / name, content);
+  fmt::print("{}{} figures in {}\n", figures.text, figures.files.size(), folder.string());
+  return kSuccess;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -101,8 +113,11 @@ int main(int argc, char** argv) {
   CLI::App* data = app.add_subcommand(
       "data", "find every defect of a data set's files; exit code 4 if something had to be mended or dropped");
   add_config_options(*data, common, false);
-  data->add_option("--output", data_output, "folder for data.txt and data.json")->type_name("DIR");
+  data->add_option("--output", data_output, "folder for data.txt and data.json; not given: none are written")
+      ->type_name("DIR");
   data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str()
       ->type_name("N");
 
   bool json = false;
@@ -115,27 +130,50 @@ int main(int argc, char** argv) {
   CLI::App* step = app.add_subcommand(
       "step", "one forward and backward pass; every intermediate, loss, target and gradient into a safetensors file");
   add_config_options(*step, common, true);
-  step->add_option("--weights", weights, "safetensors to run with instead of train.pretrained")->type_name("FILE");
-  step->add_option("--ids", ids, "ids of training images, separated by commas; the first batch if not given")
+  step->add_option("--weights", weights, "safetensors to run with; not given: train.pretrained")->type_name("FILE");
+  step->add_option("--ids", ids, "ids of training images, separated by commas; not given: the first batch")
       ->delimiter(',')
       ->allow_extra_args(false)  // what follows are overrides
       ->type_name("IDS");
   step->add_option("--batch", batch_path,
-                   "a batch that training wrote (nonfinite_step_N.safetensors) instead of images of the data set")
+                   "a batch that training wrote (nonfinite_step_N.safetensors); not given: images of the data set")
       ->type_name("FILE");
   step->add_option("--output", step_output, "file to write")->required()->type_name("FILE");
   add_device_options(*step, common);
 
+  std::string work_dir, figures_output;
+  CLI::App* training = app.add_subcommand(
+      "training",
+      "figures of a training from its log.jsonl, as SVG: losses, learning rate, validations, and of each class the "
+      "cumulative ratio of positive to negative gradients and the norm of the classifier's weights");
+  training->add_option("--work-dir", work_dir, "folder of the training")->required()->type_name("DIR");
+  training->add_option("--output", figures_output, "folder for the figures; not given: figures in --work-dir")
+      ->type_name("DIR");
+
   CLI::App* device = app.add_subcommand("device", "the device that a program with these options would use");
   add_device_options(*device, common);
 
+  const auto example = [](CLI::App* command, const std::string& arguments) {
+    const std::string text = "inspect " + command->get_name() + (arguments.empty() ? "" : " " + arguments);
+    command->footer("Example:\n  " + text);
+    return "  " + text + "\n";
+  };
+  std::string examples;
+  examples += example(config, "--config configs/quickstart.yaml schedule.epochs=2");
+  examples += example(data, "--config configs/quickstart.yaml data.root=out/smears");
+  examples += example(model, "--config configs/quickstart.yaml");
+  examples += example(step, "--config configs/quickstart.yaml --output out/step.safetensors data.root=out/smears");
+  examples += example(training, "--work-dir out/mine");
+  examples += example(device, "");
   app.footer(
-      "Examples (`inspect COMMAND --help` has the options):\n  inspect config --config configs/quickstart.yaml\n"
-      "  inspect data data.root=path/to/data \"data.classes=[cell, nucleus]\"");
+      "Examples (with the data of `synthesize --help` and the training of `train --help`; `inspect COMMAND --help` "
+      "has the options):\n" +
+      examples);
   return run_program(app, argc, argv, [&] {
     if (*config) return inspect_config(common);
     if (*data) return inspect_data(common, data_output, pictures);
     if (*model) return inspect_model(common, json);
+    if (*training) return inspect_training(work_dir, figures_output);
     if (*device) {
       fmt::print("{}\n", open_device(common)->device_name());
       return int{kSuccess};

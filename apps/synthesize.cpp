@@ -17,7 +17,9 @@ int main(int argc, char** argv) {
   std::string output;
   add_config_options(app, common, false);
   app.add_option("--output", output, "folder to create")->required()->type_name("DIR");
-  app.footer("Example:\n  synthesize --output out/smears synthesize.train=500 synthesize.seed=2");
+  app.footer(
+      "Example:\n  synthesize --output out/smears synthesize.train=40 synthesize.val=8 synthesize.test=8 "
+      "synthesize.size=256");
   return run_program(app, argc, argv, [&] {
     const ExperimentConfig config = read_experiment(common);
     synthesize(config.synthesize, output);

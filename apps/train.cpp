@@ -25,19 +25,21 @@ int main(int argc, char** argv) {
   app.add_option("--work-dir", work_dir, "folder for everything this run writes")->required()->type_name("DIR");
   app.add_flag("--resume", options.resume,
                "continue from the newest checkpoint in --work-dir (start if there is none)");
-  app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total")
+  app.add_option("--stop-after-step", options.stop_after_step,
+                 "leave with a checkpoint after this many steps in total; not given: at the end")
       ->type_name("N");
   bool no_graph = false;
   std::string profile;
   app.add_flag("--no-graph", no_graph,
                "on a GPU: kernel by kernel, not the recorded step (as runtime.cuda_graph=false)");
   app.add_option("--profile-steps", profile,
-                 "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program")
+                 "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program; not "
+                 "given: none")
       ->type_name("A:B");
   add_device_options(app, common);
   app.footer(
-      "Example:\n  train --config configs/quickstart.yaml --work-dir out/mine data.root=path/to/data "
-      "schedule.epochs=20");
+      "Example (after that of `synthesize --help`):\n  train --config configs/quickstart.yaml --work-dir out/mine "
+      "data.root=out/smears schedule.epochs=2");
   return run_program(app, argc, argv, [&] {
     ExperimentConfig config = read_experiment(common);
     if (no_graph) config.runtime.cuda_graph = false;

@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "data/images/image.h"
@@ -12,65 +14,162 @@
 
 namespace gradlibra {
 
-Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
-                          const std::function<void(int64_t, int64_t)>& progress) {
-  Detections detections(dataset.images.size());
+void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
+                 const DetectionSink& sink) {
   Loader loader(dataset, config.loader, config.data, LoaderMode::evaluate, {});
   Batch batch;
   DeviceBatch device;
-  int64_t done = 0;
   while (loader.next(batch)) {
     upload(detector.context(), batch, device);
     Tape tape(detector.context(), Tape::Mode::inference);
     const auto boxes = detector.detect(tape, detector.normalize(tape, device.images), batch.sizes);
     for (size_t n = 0; n < boxes.size(); ++n) {
-      const auto index = static_cast<size_t>(batch.indices[n]);
       const float sx = batch.scale_x[n], sy = batch.scale_y[n];
+      std::vector<Detection> found;
       for (const ScoredBox& b : boxes[n])
-        detections[index].push_back({{b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy}, b.label, b.score});
+        found.push_back({{b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy}, b.label, b.score});
+      sink(static_cast<size_t>(batch.indices[n]), std::move(found));
     }
-    done += batch.N;
-    if (progress) progress(done, static_cast<int64_t>(dataset.images.size()));
   }
+}
+
+Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
+                          const std::function<void(int64_t, int64_t)>& progress) {
+  Detections detections(dataset.images.size());
+  const auto total = static_cast<int64_t>(dataset.images.size()), batch = int64_t{config.loader.batch_size};
+  int64_t done = 0;
+  detect_each(detector, dataset, config, [&](size_t image, std::vector<Detection> found) {
+    detections[image] = std::move(found);
+    if (++done % batch != 0 && done != total) return;
+    if (progress) progress(done, total);
+  });
   return detections;
+}
+
+namespace {
+
+double box_iou(const Box& a, const Box& b) {
+  const float width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1), height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
+  if (!(width > 0 && height > 0)) return 0;
+  const double both = double{width} * double{height};
+  const auto area = [](const Box& x) { return double{x.x2 - x.x1} * double{x.y2 - x.y1}; };
+  return both / (area(a) + area(b) - both);
+}
+
+}  // namespace
+
+std::vector<FoundObject> group_by_object(const std::vector<Detection>& detections, double min_score) {
+  std::vector<Detection> sorted;
+  for (const Detection& d : detections)
+    if (d.score >= min_score) sorted.push_back(d);
+  std::stable_sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.score > b.score; });
+  std::vector<FoundObject> objects;
+  for (const Detection& d : sorted) {
+    const auto same = std::find_if(objects.begin(), objects.end(), [&](const FoundObject& object) {
+      return object.best.label != d.label && box_iou(object.best.box, d.box) >= 0.5;
+    });
+    if (same == objects.end())
+      objects.push_back({d, {}});
+    else
+      same->others.push_back(d);
+  }
+  return objects;
 }
 
 void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
                      const std::vector<std::string>& classes, double min_score, bool apply_exif,
-                     const std::filesystem::path& to) {
-  Image image = read_image(record.path, apply_exif);
-  for (auto d = detections.rbegin(); d != detections.rend(); ++d) {  // the surest on top
-    if (d->score < min_score) continue;
-    draw_labelled_box(image, d->box.x1, d->box.y1, d->box.x2, d->box.y2, d->label,
-                      fmt::format("{} {:.2f}", classes[static_cast<size_t>(d->label)], d->score));
+                     const std::filesystem::path& to, Boxes boxes) {
+  const auto name = [&](int label) { return classes[static_cast<size_t>(label)]; };
+  const auto named = [&](const Detection& d) { return fmt::format("{} {:.2f}", name(d.label), d.score); };
+  const auto boxed = [](const Box& box, int label, std::string text, LineStyle style) {
+    return LabelledBox{box.x1, box.y1, box.x2, box.y2, label, std::move(text), style};
+  };
+  std::vector<LabelledBox> shown;
+  for (const FoundObject& object : group_by_object(detections, min_score)) {
+    std::string text = named(object.best);
+    for (const Detection& other : object.others)
+      if (boxes == Boxes::one_per_object) text += ", " + named(other);
+    shown.push_back(boxed(object.best.box, object.best.label, text, LineStyle::solid));
+    for (const Detection& other : object.others)
+      if (boxes == Boxes::all) shown.push_back(boxed(other.box, other.label, named(other), LineStyle::solid));
   }
+  for (const Object& truth : record.objects)
+    shown.push_back(boxed(truth.box, truth.label, name(truth.label), LineStyle::dashed));
+  Image image = read_image(record.path, apply_exif);
+  draw_labelled_boxes(image, shown);
   write_image(to, image);
 }
 
+namespace {
+
+// A stem such as "007" is not a number: it would come back as 7.
+bool is_number(const std::string& id) {
+  return !id.empty() && id.size() < 18 && (id == "0" || id[0] != '0') &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+bool all_numbers(const Dataset& dataset) {
+  return std::all_of(dataset.images.begin(), dataset.images.end(),
+                     [](const ImageRecord& image) { return is_number(image.id); });
+}
+
+nlohmann::ordered_json result_entry(const Dataset& dataset, const std::string& id, bool numeric, const Detection& d) {
+  nlohmann::ordered_json entry;
+  if (numeric)
+    entry["image_id"] = std::stoll(id);
+  else
+    entry["image_id"] = id;
+  const std::string& name = dataset.classes[static_cast<size_t>(d.label)];
+  const auto category = dataset.category_ids.find(name);
+  entry["category_id"] = category == dataset.category_ids.end() ? d.label : category->second;
+  entry["bbox"] = {d.box.x1, d.box.y1, d.box.x2 - d.box.x1, d.box.y2 - d.box.y1};
+  entry["score"] = d.score;
+  entry["category"] = name;
+  return entry;
+}
+
+// Names of files need not be UTF-8.
+std::string text_of(const nlohmann::ordered_json& json) {
+  return json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+}  // namespace
+
 std::string coco_results_json(const Dataset& dataset, const Detections& detections) {
   nlohmann::ordered_json results = nlohmann::ordered_json::array();
-  for (size_t i = 0; i < detections.size(); ++i) {
-    const std::string& id = dataset.images[i].id;
-    // A stem such as "007" is not a number: it would come back as 7.
-    const bool numeric = !id.empty() && id.size() < 18 && (id == "0" || id[0] != '0') &&
-                         std::all_of(id.begin(), id.end(), [](char c) { return c >= '0' && c <= '9'; });
-    for (const Detection& d : detections[i]) {
-      nlohmann::ordered_json entry;
-      if (numeric) {
-        entry["image_id"] = std::stoll(id);
-      } else {
-        entry["image_id"] = id;
-      }
-      const std::string& name = dataset.classes[static_cast<size_t>(d.label)];
-      const auto category = dataset.category_ids.find(name);
-      entry["category_id"] = category == dataset.category_ids.end() ? d.label : category->second;
-      entry["bbox"] = {d.box.x1, d.box.y1, d.box.x2 - d.box.x1, d.box.y2 - d.box.y1};
-      entry["score"] = d.score;
-      entry["category"] = name;
-      results.push_back(std::move(entry));
-    }
+  const bool numeric = all_numbers(dataset);
+  for (size_t i = 0; i < detections.size(); ++i)
+    for (const Detection& d : detections[i]) results.push_back(result_entry(dataset, dataset.images[i].id, numeric, d));
+  return text_of(results) + "\n";
+}
+
+namespace {
+constexpr const char* kEnd = "\n]\n";
+}
+
+CocoResultsFile::CocoResultsFile(const std::filesystem::path& file, const Dataset& dataset)
+    : path_(file),
+      dataset_(dataset),
+      numeric_(all_numbers(dataset)),
+      file_(std::fopen(file.c_str(), "wb"), &std::fclose) {
+  if (!file_) throw std::runtime_error(path_.string() + ": cannot be written: " + std::strerror(errno));
+  write(std::string("[") + kEnd);
+}
+
+void CocoResultsFile::add(size_t image, const std::vector<Detection>& detections) {
+  std::string text;
+  for (const Detection& d : detections) {
+    text += (first_ ? "\n" : ",\n") + text_of(result_entry(dataset_, dataset_.images[image].id, numeric_, d));
+    first_ = false;
   }
-  return results.dump(1) + "\n";
+  if (text.empty()) return;
+  std::fseek(file_.get(), -static_cast<long>(std::strlen(kEnd)), SEEK_CUR);
+  write(text + kEnd);
+}
+
+void CocoResultsFile::write(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
+    throw std::runtime_error(path_.string() + ": cannot be written: " + std::strerror(errno));
 }
 
 }  // namespace gradlibra

@@ -2,7 +2,9 @@
 // A detector over a data set: detections in original image pixels.
 #pragma once
 
+#include <cstdio>
 #include <functional>
+#include <memory>
 
 #include "data/metrics/metrics.h"
 #include "engine/experiment.h"
@@ -10,18 +12,49 @@
 
 namespace gradlibra {
 
-// Runs the detector over every image of the data set, in order. progress(done, total) after each batch.
+// Calls sink(index, detections) for every image of the data set, in order, batch by batch.
+using DetectionSink = std::function<void(size_t image, std::vector<Detection> detections)>;
+void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config, const DetectionSink& sink);
+
+// The same, kept. progress(done, total) after each batch.
 [[nodiscard]] Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
                                         const std::function<void(int64_t, int64_t)>& progress = {});
 
-// The image with its detections of at least min_score, class and score written above each box, as `to` (.png or .jpg).
+// One object: what is surest about it, and what else was found at its place, the surer first.
+struct FoundObject {
+  Detection best;
+  std::vector<Detection> others;
+};
+// Detections of at least min_score by object, the surest first. What overlaps a surer detection of another class by
+// half or more is about the same object.
+[[nodiscard]] std::vector<FoundObject> group_by_object(const std::vector<Detection>& detections, double min_score);
+
+// The image with its detections of at least min_score, as `to` (.png or .jpg): a solid box for each object with its
+// classes and scores beside it, or, if wanted, a box for each detection. Known truth is dashed.
+enum class Boxes { one_per_object, all };
 void draw_detections(const ImageRecord& record, const std::vector<Detection>& detections,
                      const std::vector<std::string>& classes, double min_score, bool apply_exif,
-                     const std::filesystem::path& to);
+                     const std::filesystem::path& to, Boxes boxes = Boxes::one_per_object);
 
-// Detections as COCO result entries [{image_id, category_id, bbox: [x, y, w, h], score, category}]. Image ids that are
-// whole numbers are written as numbers, others (VOC stems) as strings; category_id is the annotation file's id of the
-// class, or its index in the class list where there is no such file.
+// Detections as COCO result entries [{image_id, category_id, bbox: [x, y, w, h], score, category}]. Image ids are
+// written as numbers if all of them are whole numbers, else all as strings (VOC stems); category_id is the annotation
+// file's id of the class, or its index in the class list where there is no such file.
 [[nodiscard]] std::string coco_results_json(const Dataset& dataset, const Detections& detections);
+
+// The same, image by image: after each the file is complete and holds what there is so far. std::runtime_error names
+// the file.
+class CocoResultsFile {
+ public:
+  CocoResultsFile(const std::filesystem::path& file, const Dataset& dataset);
+  void add(size_t image, const std::vector<Detection>& detections);
+
+ private:
+  void write(const std::string& text);
+  std::filesystem::path path_;
+  const Dataset& dataset_;
+  bool numeric_;
+  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
+  bool first_ = true;
+};
 
 }  // namespace gradlibra

@@ -2,16 +2,27 @@
 #include "engine/program.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 
+#include "engine/completion.h"
 #include "engine/trainer.h"
+#include "runtime/base/processors.h"
 
 namespace gradlibra {
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  restart_with_short_spins(argv);
   app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
+  if (argc == 2 && std::strcmp(argv[1], "--bash-completion") == 0) {  // for the build, not for people
+    fmt::print("{}", bash_completion(app));
+    return kSuccess;
+  }
   app.get_formatter()->column_width(34);
   try {
     app.parse(argc, argv);
@@ -40,10 +51,13 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
 }
 
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required) {
-  auto* config =
-      app.add_option("--config", options.config, "experiment file (YAML); configs/ has some")->type_name("FILE");
+  auto* config = app.add_option("--config", options.config,
+                                config_required ? "experiment file (YAML); configs/ has some"
+                                                : "experiment file (YAML); configs/ has some; not given: the defaults")
+                     ->type_name("FILE");
   if (config_required) config->required();
-  app.add_option("overrides", options.overrides, "values of the configuration to change, such as schedule.lr=0.01")
+  app.add_option("overrides", options.overrides,
+                 "values of the configuration to change, such as schedule.lr=0.01; `inspect config` lists the keys")
       ->type_name("key.path=value");
 }
 
@@ -51,7 +65,8 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
   app.add_option("--device", options.device, "auto takes a GPU if one can be used")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  app.add_option("--threads", options.threads, "CPU threads; 0: one per processor")->capture_default_str();
+  app.add_option("--threads", options.threads, "CPU threads; 0: OMP_NUM_THREADS, or one per processor within the quota")
+      ->capture_default_str();
 }
 
 std::unique_ptr<Context> open_device(const CommonOptions& options) {
@@ -59,6 +74,20 @@ std::unique_ptr<Context> open_device(const CommonOptions& options) {
   const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
   fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
   return context;
+}
+
+void try_output_folder(const std::filesystem::path& folder) {
+  if (folder.empty()) return;
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (!std::filesystem::is_directory(folder))
+    throw std::runtime_error(
+        folder.string() + ": cannot be made a folder: " + (error ? error.message() : "there is a file of that name"));
+  const std::filesystem::path probe = folder / fmt::format(".write_test.{}", ::getpid());
+  std::FILE* file = std::fopen(probe.c_str(), "wb");
+  if (file == nullptr) throw std::runtime_error(folder.string() + ": cannot be written to: " + std::strerror(errno));
+  std::fclose(file);
+  std::filesystem::remove(probe, error);
 }
 
 ExperimentConfig read_experiment(const CommonOptions& options) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -38,6 +39,10 @@ void add_device_options(CLI::App& app, CommonOptions& options);
 
 // The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none.
 [[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options);
+
+// Makes the folder where there is none, and tries to write in it: before the work, not after it. std::runtime_error
+// names the folder and why. Nothing for an empty path.
+void try_output_folder(const std::filesystem::path& folder);
 
 [[nodiscard]] ExperimentConfig read_experiment(const CommonOptions& options);
 

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "engine/class_diagnostics.h"
 #include "engine/evaluation.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"
@@ -20,13 +21,6 @@ namespace {
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// "1:02:05" or "4:09".
-std::string duration(double seconds) {
-  const auto s = static_cast<int64_t>(std::max(0.0, seconds) + 0.5);
-  if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-  return fmt::format("{}:{:02}", s / 60, s % 60);
 }
 
 std::string joined(const std::vector<std::string>& names) {
@@ -80,7 +74,9 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   }
 
   context_.configure(config_.runtime);
-  detector_ = std::make_unique<Detector>(context_, config_.model, class_info(dataset_));
+  ModelConfig model = config_.model;
+  model.loss.record_gradients = config_.train.class_gradients;
+  detector_ = std::make_unique<Detector>(context_, model, class_info(dataset_));
   detector_->parameters().initialize(static_cast<uint64_t>(config_.train.seed));
   optimizer_ = std::make_unique<Optimizer>(detector_->parameters(), config_.optimizer);
   train_step_ = std::make_unique<TrainStep>(*detector_, *optimizer_, communicator_,
@@ -135,6 +131,7 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
     throw std::runtime_error((options_.work_dir / "config.yaml").string() + ": cannot be written");
   log_file_.reset(std::fopen((options_.work_dir / "log.jsonl").c_str(), "a"));
   if (!log_file_) throw std::runtime_error((options_.work_dir / "log.jsonl").string() + ": cannot be written");
+  scalars_ = std::make_unique<ScalarLog>(options_.work_dir, state_.step);
 }
 
 Trainer::~Trainer() = default;
@@ -269,10 +266,10 @@ void Trainer::evaluate(int64_t epoch) {
   }
   const VocResult voc = voc_metrics(val_, detections);
   say(fmt::format("epoch {}: validation mAP@0.5 {:.4f}", epoch + 1, voc.map.value_or(0)));
-  fmt::print(
-      log_file_.get(), "{}\n",
-      nlohmann::ordered_json{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}}.dump());
+  const nlohmann::ordered_json line{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", voc.map.value_or(0)}};
+  fmt::print(log_file_.get(), "{}\n", line.dump());
   std::fflush(log_file_.get());
+  scalars_->validation(line);
 }
 
 void Trainer::log(const PendingStep& step, const TrainStep::Result& result, double step_seconds) {
@@ -284,18 +281,23 @@ void Trainer::log(const PendingStep& step, const TrainStep::Result& result, doub
   line["step_seconds"] = step_seconds;
   line["data_wait"] = step.data_wait;
   line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
-  fmt::print(log_file_.get(), "{}\n", line.dump());
-  std::fflush(log_file_.get());
-
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const int every = std::max(1, config_.train.log_every);
-  if (done % every != 0 && done != 1 && done != total_steps) return;
+  const bool shown = done % every == 0 || done == 1 || done == total_steps;
+  const auto classes =
+      shown ? class_diagnostics(result, detector_->classifier(), detector_->classes().count()) : std::nullopt;
+  if (classes) add_to_log(*classes, dataset_.classes, line);
+  fmt::print(log_file_.get(), "{}\n", line.dump());
+  std::fflush(log_file_.get());
+  scalars_->step(line, shown);
+  step_seconds_.add(step_seconds);
+  if (!shown) return;
   std::string terms;
   for (const auto& [name, value] : result.losses) terms += fmt::format("  {} {:.4f}", name, value);
   say(fmt::format("epoch {}/{}  step {}/{}  eta {}  lr {:.3g}  loss {:.4f}{}  grad {:.3g}  {:.3f} s/step (data {:.3f})",
                   step.epoch + 1, config_.schedule.epochs, done, total_steps,
-                  duration(step_seconds * static_cast<double>(total_steps - done)), step.lr, result.total, terms,
-                  result.grad_norm, step_seconds, step.data_wait));
+                  duration_text(step_seconds_.value() * static_cast<double>(total_steps - done)), step.lr, result.total,
+                  terms, result.grad_norm, step_seconds, step.data_wait));
 }
 
 }  // namespace gradlibra

@@ -13,6 +13,8 @@
 
 #include "engine/checkpoint.h"
 #include "engine/experiment.h"
+#include "engine/progress.h"
+#include "engine/scalar_log.h"
 #include "engine/train_step.h"
 #include "models/detector.h"
 #include "runtime/training/checkpoint_store.h"
@@ -92,6 +94,8 @@ class Trainer {
   std::deque<PendingStep> pending_;
   Clock::time_point last_finish_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> log_file_;
+  std::unique_ptr<ScalarLog> scalars_;
+  RunningMedian step_seconds_;
 };
 
 }  // namespace gradlibra

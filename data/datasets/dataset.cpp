@@ -15,6 +15,7 @@
 
 #include "data/datasets/annotations.h"
 #include "data/images/image.h"
+#include "runtime/base/processors.h"
 
 namespace gradlibra {
 namespace {
@@ -43,7 +44,7 @@ std::vector<Probe> probe_images(const std::vector<RawImage>& images, bool decode
       }
     }
   };
-  const size_t threads = std::min<size_t>(std::max(1u, std::thread::hardware_concurrency()), images.size() / 8 + 1);
+  const size_t threads = std::min(static_cast<size_t>(usable_processors()), images.size() / 8 + 1);
   std::vector<std::jthread> pool;
   for (size_t t = 1; t < threads; ++t) pool.emplace_back(work);
   work();

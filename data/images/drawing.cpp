@@ -2,9 +2,11 @@
 // Boxes and labels on pictures.
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "data/images/bitmap_font.h"
 #include "data/images/image.h"
+#include "data/images/label_layout.h"
 
 namespace gradlibra {
 namespace {
@@ -52,7 +54,12 @@ void for_each_ink(const std::string& text, int x, int y, int scale, Paint&& pain
 
 }  // namespace
 
+// Ten that stay apart under each kind of colour blindness and from stained tissue (tests/data/images/test_drawing.cpp
+// simulates it), then hues by the golden ratio.
 Color class_color(int label) {
+  constexpr Color kApart[] = {{0, 0, 255},     {210, 50, 0},   {0, 210, 210}, {90, 50, 90}, {255, 170, 0},
+                              {170, 210, 130}, {170, 90, 255}, {0, 130, 90},  {130, 0, 0},  {170, 50, 170}};
+  if (label >= 0 && label < static_cast<int>(std::size(kApart))) return kApart[label];
   // Hues a golden section of the circle apart never come close to each other's neighbours; three shades tell later
   // rounds from earlier ones.
   constexpr double kGoldenSection = 0.61803398874989485;
@@ -68,7 +75,7 @@ Color class_color(int label) {
   return {channel(5), channel(3), channel(1)};
 }
 
-void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color, int thickness) {
+void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color, int thickness, LineStyle style) {
   if (!(std::isfinite(x1) && std::isfinite(y1) && std::isfinite(x2) && std::isfinite(y2)) || thickness < 1) return;
   const auto edge = [](float v, int size) {  // a side far outside stays just outside, so that it is not drawn
     return static_cast<int64_t>(std::lround(std::clamp(v, -65536.f, static_cast<float>(size) + 65536.f)));
@@ -78,10 +85,20 @@ void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color,
   const int64_t top = edge(std::min(y1, y2), image.height),
                 bottom = std::max(edge(std::max(y1, y2), image.height), top + 1);
   const int64_t across = std::min<int64_t>(thickness, right - left), down = std::min<int64_t>(thickness, bottom - top);
-  fill(image, left, top, right, top + down, color);
-  fill(image, left, bottom - down, right, bottom, color);
-  fill(image, left, top, left + across, bottom, color);
-  fill(image, right - across, top, right, bottom, color);
+  const int64_t period = style == LineStyle::solid ? std::max(right - left, bottom - top) : 3 * thickness + 3;
+  const int64_t dash = style == LineStyle::solid ? period : period / 2;
+  // Only what lies in the picture, and in step with the box's corner.
+  const auto first = [&](int64_t from) { return from < 0 ? from % period : from; };
+  for (int64_t x = first(left); x < std::min<int64_t>(right, image.width); x += period) {
+    const int64_t end = std::min(x + dash, right);
+    fill(image, std::max(x, left), top, end, top + down, color);
+    fill(image, std::max(x, left), bottom - down, end, bottom, color);
+  }
+  for (int64_t y = first(top); y < std::min<int64_t>(bottom, image.height); y += period) {
+    const int64_t end = std::min(y + dash, bottom);
+    fill(image, left, std::max(y, top), left + across, end, color);
+    fill(image, right - across, std::max(y, top), right, end, color);
+  }
 }
 
 void draw_text(Image& image, int x, int y, const std::string& text, Color color, int scale) {
@@ -95,10 +112,22 @@ void draw_text(Image& image, int x, int y, const std::string& text, Color color,
                [&](int64_t left, int64_t top) { fill(image, left, top, left + scale, top + scale, color); });
 }
 
-void draw_labelled_box(Image& image, float x1, float y1, float x2, float y2, int label, const std::string& text) {
-  const Color color = class_color(label);
-  draw_box(image, x1, y1, x2, y2, color);
-  draw_text(image, static_cast<int>(x1), static_cast<int>(y1) - 2, text, color);
+void draw_labelled_boxes(Image& image, const std::vector<LabelledBox>& boxes) {
+  constexpr int kRim = 1;
+  std::vector<PixelRect> rects, sizes;
+  const auto pixel = [](float v, int size) {
+    return static_cast<int>(std::lround(std::clamp(std::isfinite(v) ? v : 0.f, 0.f, static_cast<float>(size))));
+  };
+  for (const LabelledBox& box : boxes) {
+    rects.push_back({pixel(box.x1, image.width), pixel(box.y1, image.height), pixel(box.x2, image.width),
+                     pixel(box.y2, image.height)});
+    sizes.push_back({0, 0, static_cast<int>(box.text.size()) * kGlyphAdvance + 2 * kRim, kGlyphHeight + 2 * kRim});
+  }
+  const std::vector<PixelRect> places = place_labels(image.width, image.height, rects, sizes);
+  for (size_t i = boxes.size(); i-- > 0;)  // the first on top
+    draw_box(image, boxes[i].x1, boxes[i].y1, boxes[i].x2, boxes[i].y2, class_color(boxes[i].label), 2, boxes[i].style);
+  for (size_t i = 0; i < boxes.size(); ++i)
+    draw_text(image, places[i].x1 + kRim, places[i].y2 - kRim, boxes[i].text, class_color(boxes[i].label));
 }
 
 }  // namespace gradlibra

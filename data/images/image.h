@@ -62,15 +62,23 @@ void write_image(const std::filesystem::path& file, const Image& image);
 struct Color {
   uint8_t r, g, b;
 };
-// A distinct colour per class index.
+// A distinct colour per class index; the first ten are apart for colour-blind people too.
 [[nodiscard]] Color class_color(int label);
+enum class LineStyle { solid, dashed };
 // Box outline of the given thickness, inside the box and clipped to the image. Text in an embedded bitmap font
 // (printable ASCII, another character shows as a filled block; 6 * scale pixels per character, 7 * scale high) with
 // its lower left corner at (x, y), clipped to the image; a rim one pixel wide in black or white keeps it legible on
 // any ground.
-void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color, int thickness = 2);
+void draw_box(Image& image, float x1, float y1, float x2, float y2, Color color, int thickness = 2,
+              LineStyle style = LineStyle::solid);
 void draw_text(Image& image, int x, int y, const std::string& text, Color color, int scale = 1);
-// A box in the colour of its class with `text` above it.
-void draw_labelled_box(Image& image, float x1, float y1, float x2, float y2, int label, const std::string& text);
+// Boxes in the colours of their classes, each with its text beside it (data/images/label_layout.h), the first on top.
+struct LabelledBox {
+  float x1, y1, x2, y2;
+  int label;
+  std::string text;
+  LineStyle style = LineStyle::solid;
+};
+void draw_labelled_boxes(Image& image, const std::vector<LabelledBox>& boxes);
 
 }  // namespace gradlibra

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Detection metrics on the host in double precision: PASCAL VOC AP, recall, group means, COCO AP.
+// Detection metrics on the host in double precision: PASCAL VOC AP, recall, group means, curves, COCO AP and AR, which
+// class is taken for which.
 #pragma once
 
 #include <map>
@@ -34,11 +35,30 @@ struct VocOptions {
       false;  // 11-point thresholds as multiples of 0.1 in floating point, as reference programs have them
 };
 
+// Precision at recall 0, 0.01 .. 1: the best at that recall or a higher one, 0 where it is not reached. score[k]: the
+// lowest score that has to be let through for it, while it is reached.
+struct PrecisionRecall {
+  static constexpr int kPoints = 101;
+  std::vector<double> precision, score;
+};
+
 struct ClassResult {
   std::string name;
   int64_t ground_truths = 0;  // not difficult
   int64_t detections = 0;
   std::optional<double> ap, ap_11_point, recall;  // empty if there is no ground truth
+  PrecisionRecall curve;                          // empty if there is no ground truth
+};
+
+struct ConfusionOptions {
+  double min_score = 0.3;  // detections below do not count
+  double iou_threshold = 0.5;
+};
+struct ConfusionMatrix {
+  ConfusionOptions options;
+  // counts[truth][detected], (C + 1) x (C + 1); row C: detections where nothing is, column C: truths that nothing
+  // found.
+  std::vector<std::vector<int64_t>> counts;
 };
 
 struct VocResult {
@@ -46,6 +66,7 @@ struct VocResult {
   std::optional<double> map, map_11_point, mean_recall;  // over classes with ground truth
   // Per group of the dataset, in its order: mean AP and mean final recall of the group's classes with ground truth.
   std::map<std::string, std::optional<double>> group_ap, group_recall;
+  ConfusionMatrix confusion;
 };
 
 // PASCAL VOC AP by class at one IoU threshold. A detection with a non-finite score or coordinate is
@@ -55,10 +76,15 @@ struct VocResult {
 
 struct CocoResult {
   double ap = -1, ap50 = -1, ap75 = -1, ap_small = -1, ap_medium = -1, ap_large = -1;  // -1: no ground truth
-  double ar_1 = -1, ar_10 = -1, ar_100 = -1;
+  double ar_1 = -1, ar_10 = -1, ar_100 = -1, ar_small = -1, ar_medium = -1, ar_large = -1;
 };
 // The published COCO evaluation: IoU 0.50:0.95, 101 recall points, 100 detections per image and class, crowd regions.
 [[nodiscard]] CocoResult coco_metrics(const Dataset& dataset, const Detections& detections);
+
+// In each image truths and detections of any class are paired by overlap, the largest first (then the higher score),
+// one to one. A difficult truth or a crowd counts nowhere, nor does a detection on it that has no other truth.
+[[nodiscard]] ConfusionMatrix confusion_matrix(const Dataset& dataset, const Detections& detections,
+                                               const ConfusionOptions& options = {});
 
 // The per-class table with group means, for a person, and everything as JSON.
 [[nodiscard]] std::string metrics_table(const Dataset& dataset, const VocResult& voc, const CocoResult& coco);

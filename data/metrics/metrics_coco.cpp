@@ -166,8 +166,8 @@ CocoResult coco_metrics(const Dataset& dataset, const Detections& detections) {
   for (size_t t = 0; t < kThresholds; ++t) thresholds[t] = 0.5 + static_cast<double>(t) * ((0.95 - 0.5) / 9);
   thresholds.back() = 0.95;
 
-  std::array<Mean, kRanges.size()> ap;
-  Mean ap50, ap75, ar_1, ar_10, ar_100;
+  std::array<Mean, kRanges.size()> ap, ar;
+  Mean ap50, ap75, ar_1, ar_10;
   for (size_t label = 0; label < dataset.classes.size(); ++label) {
     const std::vector<ClassImage> images = collect(static_cast<int>(label), dataset, detections);
     for (size_t r = 0; r < kRanges.size(); ++r) {
@@ -182,10 +182,10 @@ CocoResult coco_metrics(const Dataset& dataset, const Detections& detections) {
         for (const ClassImage& image : images) outcomes.push_back(match(image, kRanges[r], thresholds[t]));
         const Cell cell = accumulate(images, outcomes, targets, kMaxDetections);
         ap[r].add(cell.ap);
+        ar[r].add(cell.recall);
         if (r != Range::all) continue;
         if (t == 0) ap50.add(cell.ap);
         if (t == 5) ap75.add(cell.ap);
-        ar_100.add(cell.recall);
         ar_10.add(accumulate(images, outcomes, targets, 10).recall);
         ar_1.add(accumulate(images, outcomes, targets, 1).recall);
       }
@@ -200,7 +200,10 @@ CocoResult coco_metrics(const Dataset& dataset, const Detections& detections) {
   result.ap_large = ap[Range::large].value();
   result.ar_1 = ar_1.value();
   result.ar_10 = ar_10.value();
-  result.ar_100 = ar_100.value();
+  result.ar_100 = ar[Range::all].value();
+  result.ar_small = ar[Range::small].value();
+  result.ar_medium = ar[Range::medium].value();
+  result.ar_large = ar[Range::large].value();
   return result;
 }
 

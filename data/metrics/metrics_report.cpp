@@ -129,6 +129,13 @@ std::string metrics_table(const Dataset& dataset, const VocResult& voc, const Co
   }
   lines.push_back({{"mAP@0.5", voc.map}, {"11-point", voc.map_11_point}, {"mean recall", voc.mean_recall}});
   lines.push_back({{"COCO AP", if_any(coco.ap)}, {"AP50", if_any(coco.ap50)}, {"AP75", if_any(coco.ap75)}});
+  lines.push_back({{"AP small", if_any(coco.ap_small)},
+                   {"AP medium", if_any(coco.ap_medium)},
+                   {"AP large", if_any(coco.ap_large)}});
+  lines.push_back({{"AR 1", if_any(coco.ar_1)}, {"AR 10", if_any(coco.ar_10)}, {"AR 100", if_any(coco.ar_100)}});
+  lines.push_back({{"AR small", if_any(coco.ar_small)},
+                   {"AR medium", if_any(coco.ar_medium)},
+                   {"AR large", if_any(coco.ar_large)}});
   size_t columns[3] = {0, 0, 0};
   for (const std::vector<Pair>& line : lines) {
     for (size_t i = 0; i < line.size(); ++i) columns[i] = std::max(columns[i], columns_of(line[i].first));
@@ -140,8 +147,32 @@ std::string metrics_table(const Dataset& dataset, const VocResult& voc, const Co
     }
     text += '\n';
   }
+  text += " COCO: IoU 0.50:0.95, maxDets=100 of an image and class; small up to 32x32, large from 96x96 pixels\n";
   return text + rule;
 }
+
+namespace {
+
+nlohmann::ordered_json json_of(const PrecisionRecall& curve) {
+  nlohmann::ordered_json recall = nlohmann::ordered_json::array(), score = recall;
+  for (size_t k = 0; k < curve.precision.size(); ++k) {
+    recall.push_back(static_cast<double>(k) / (PrecisionRecall::kPoints - 1));
+    score.push_back(k < curve.score.size() ? nlohmann::ordered_json(curve.score[k]) : nlohmann::ordered_json());
+  }
+  return {{"recall", recall}, {"precision", curve.precision}, {"score", score}};
+}
+
+nlohmann::ordered_json json_of(const ConfusionMatrix& matrix, std::vector<std::string> names) {
+  names.emplace_back("background");
+  return {{"min_score", matrix.options.min_score},
+          {"iou", matrix.options.iou_threshold},
+          {"rows", "ground truth; the last: detections where nothing is"},
+          {"columns", "detected; the last: ground truth that nothing found"},
+          {"names", names},
+          {"counts", matrix.counts}};
+}
+
+}  // namespace
 
 std::string metrics_json(const Dataset& dataset, const VocResult& voc, const CocoResult& coco) {
   nlohmann::ordered_json json;
@@ -161,7 +192,10 @@ std::string metrics_json(const Dataset& dataset, const VocResult& voc, const Coc
                   {"AP_large", json_of(if_any(coco.ap_large))},
                   {"AR_1", json_of(if_any(coco.ar_1))},
                   {"AR_10", json_of(if_any(coco.ar_10))},
-                  {"AR_100", json_of(if_any(coco.ar_100))}};
+                  {"AR_100", json_of(if_any(coco.ar_100))},
+                  {"AR_small", json_of(if_any(coco.ar_small))},
+                  {"AR_medium", json_of(if_any(coco.ar_medium))},
+                  {"AR_large", json_of(if_any(coco.ar_large))}};
   json["classes"] = nlohmann::ordered_json::array();
   for (const ClassResult& one : voc.classes) {
     const std::string group = group_of(dataset, one.name);
@@ -171,8 +205,10 @@ std::string metrics_json(const Dataset& dataset, const VocResult& voc, const Coc
                                {"AP_11_point", json_of(one.ap_11_point)},
                                {"recall", json_of(one.recall)},
                                {"ground_truths", one.ground_truths},
-                               {"detections", one.detections}});
+                               {"detections", one.detections},
+                               {"precision_recall", json_of(one.curve)}});
   }
+  json["confusion"] = json_of(voc.confusion, dataset.classes);
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

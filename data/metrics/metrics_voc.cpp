@@ -24,9 +24,10 @@ double box_iou(const Box& a, const Box& b, double extra) {
   return area_union > 0 ? intersection / area_union : 0;
 }
 
-// True and false positives so far, after each detection that counts.
+// True and false positives so far, after each detection that counts, and its score.
 struct Curve {
   std::vector<int64_t> tp, fp;
+  std::vector<double> score;
 };
 
 struct Ranked {
@@ -81,6 +82,7 @@ Curve match_class(int label, const Dataset& dataset, const Detections& detection
     }
     curve.tp.push_back(tp);
     curve.fp.push_back(fp);
+    curve.score.push_back(ranked.score);
   }
   return curve;
 }
@@ -93,6 +95,22 @@ double area_ap(const Curve& curve, int64_t n) {
     if (curve.tp[i] > (i > 0 ? curve.tp[i - 1] : 0)) sum += envelope;
   }
   return sum / static_cast<double>(n);
+}
+
+PrecisionRecall precision_recall(const Curve& curve, int64_t n) {
+  std::vector<double> envelope(curve.tp.size());
+  for (size_t i = curve.tp.size(); i-- > 0;) {
+    const double precision = static_cast<double>(curve.tp[i]) / static_cast<double>(curve.tp[i] + curve.fp[i]);
+    envelope[i] = i + 1 < envelope.size() ? std::max(precision, envelope[i + 1]) : precision;
+  }
+  PrecisionRecall result;
+  size_t at = 0;
+  for (int64_t k = 0; k < PrecisionRecall::kPoints; ++k) {
+    while (at < envelope.size() && (PrecisionRecall::kPoints - 1) * curve.tp[at] < k * n) ++at;
+    result.precision.push_back(at < envelope.size() ? envelope[at] : 0);
+    if (at < envelope.size()) result.score.push_back(curve.score[at]);
+  }
+  return result;
 }
 
 double eleven_point_ap(const Curve& curve, int64_t n, bool float_thresholds) {
@@ -171,9 +189,11 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
     const Curve curve = match_class(static_cast<int>(label), dataset, detections, options);
     one.ap = area_ap(curve, one.ground_truths);
     one.ap_11_point = eleven_point_ap(curve, one.ground_truths, options.float_thresholds);
+    one.curve = precision_recall(curve, one.ground_truths);
     one.recall = static_cast<double>(curve.tp.empty() ? 0 : curve.tp.back()) / static_cast<double>(one.ground_truths);
   }
 
+  result.confusion = confusion_matrix(dataset, detections);
   const auto ap = [](const ClassResult& one) { return one.ap; };
   const auto recall = [](const ClassResult& one) { return one.recall; };
   std::vector<const ClassResult*> all;

@@ -17,6 +17,7 @@
 #include "data/synthetic/synthetic_cell.h"
 #include "data/synthetic/synthetic_recipe.h"
 #include "runtime/base/files.h"
+#include "runtime/base/processors.h"
 
 namespace gradlibra {
 
@@ -281,7 +282,7 @@ void in_parallel(int count, Work&& work) {
   std::mutex mutex;
   {
     std::vector<std::jthread> threads;
-    const int workers = std::min(count, std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+    const int workers = std::min(count, usable_processors());
     for (int w = 0; w < workers; ++w) {
       threads.emplace_back([&] {
         try {

@@ -1,7 +1,22 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/device/context.h"
 
+#include <cstdlib>
+
+#include "runtime/base/processors.h"
+
 namespace gradlibra {
+
+namespace {
+
+// As many threads as asked for, else as OpenMP would take (OMP_NUM_THREADS), within the quota if nobody has said how
+// many.
+Cpu host_executor(int threads) {
+  if (threads > 0 || std::getenv("OMP_NUM_THREADS") != nullptr) return Cpu(threads);
+  return Cpu(usable_processors());
+}
+
+}  // namespace
 
 Context::Context(Executor executor, std::unique_ptr<Device> device, std::string name)
     : executor_(executor),
@@ -10,7 +25,7 @@ Context::Context(Executor executor, std::unique_ptr<Device> device, std::string 
       name_(std::move(name)) {}
 
 Context::Context(int threads, ConvolutionLibrary library)
-    : Context(Executor(Cpu(threads)), std::make_unique<HostDevice>(), "CPU") {
+    : Context(Executor(host_executor(threads)), std::make_unique<HostDevice>(), "CPU") {
   library_ = library;
   const std::string convolutions = use_host_convolution() ? "oneDNN" : "plain loops";
   const int used = std::get<Cpu>(executor_).threads();

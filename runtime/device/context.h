@@ -38,7 +38,7 @@ class NoGpu : public std::runtime_error {
 
 class Context {
  public:
-  // A host context; threads <= 0: all processors of this process.
+  // A host context; threads <= 0: OMP_NUM_THREADS, or all processors of this process within its quota.
   explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
   // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says why "cuda" cannot be had
   // (NoGpu if there is none), why_no_gpu() why "auto" took the CPU.

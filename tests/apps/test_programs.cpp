@@ -166,7 +166,7 @@ TEST_F(ProgramTest, FromDataToDetections) {
   EXPECT_EQ(ran.code, 1);
   EXPECT_HAS(ran.err, "broken.jpg");
   EXPECT_HAS(ran.out, "4 images");
-  for (const char* name : {"tiny_006.png.png", "tiny_006.jpg.png", "tiny_007.png", "tiny_008.png"})
+  for (const char* name : {"tiny_006.png.png", "tiny_006.jpg.png", "tiny_007.png.png", "tiny_008.png.png"})
     EXPECT_TRUE(fs::exists(folder_ / "found" / name)) << name;
 
   // One image; and never over the input.

@@ -139,13 +139,13 @@ TEST(CocoResults, AreWhatToolsExpect) {
   const Detections detections{
       {{{1.5f, 2, 11.5f, 22}, 1, 0.25}, {{0, 0, 1, 1}, 0, 0.125}}, {{{3, 4, 5, 8}, 0, 0.5}}, {}};
   EXPECT_EQ(Json::parse(coco_results_json(dataset, detections)), Json::parse(R"([
-    {"image_id": 12, "category_id": 1, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25, "category": "b"},
-    {"image_id": 12, "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.125, "category": "a"},
+    {"image_id": "12", "category_id": 1, "bbox": [1.5, 2.0, 10.0, 20.0], "score": 0.25, "category": "b"},
+    {"image_id": "12", "category_id": 0, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.125, "category": "a"},
     {"image_id": "slide_7", "category_id": 0, "bbox": [3.0, 4.0, 2.0, 4.0], "score": 0.5, "category": "a"}])"));
   EXPECT_EQ(Json::parse(coco_results_json(dataset, Detections(3))), Json::array());
 }
 
-// The annotation file's own category ids, and stems that only look like numbers.
+// The annotation file's own category ids, and stems that only look like numbers: with one such all are strings.
 TEST(CocoResults, KeepTheFilesIds) {
   Dataset dataset;
   dataset.classes = {"a", "b"};
@@ -154,7 +154,7 @@ TEST(CocoResults, KeepTheFilesIds) {
   const Json results = Json::parse(coco_results_json(dataset, {{{{0, 0, 2, 2}, 1, 0.5}}, {{{0, 0, 2, 2}, 0, 0.5}}}));
   EXPECT_EQ(results[0]["image_id"], "007");
   EXPECT_EQ(results[0]["category_id"], 900);
-  EXPECT_EQ(results[1]["image_id"], 0);
+  EXPECT_EQ(results[1]["image_id"], "0");
   EXPECT_EQ(results[1]["category_id"], 7);
 }
 

@@ -22,4 +22,8 @@ done
 for file in share/doc/gradlibra/{LICENSE,README.md,docs/guide.md}; do
   [ -s "$file" ] || fail "$file was not installed"
 done
+for program in train evaluate detect synthesize inspect benchmark; do
+  bash -c "source share/bash-completion/completions/$program && complete -p $program" > /dev/null ||
+    fail "the completion of $program was not installed"
+done
 echo "install: $(find . -type f | wc -l) files, the programs run from another folder"

@@ -11,6 +11,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <random>
 #include <sstream>
 
@@ -192,6 +193,9 @@ TEST(CocoMetrics, WorkedCases) {
     expect_close(result.ar_1, expected["AR_1"], id + " AR_1");
     expect_close(result.ar_10, expected["AR_10"], id + " AR_10");
     expect_close(result.ar_100, expected["AR_100"], id + " AR_100");
+    expect_close(result.ar_small, expected["AR_S"], id + " AR_S");
+    expect_close(result.ar_medium, expected["AR_M"], id + " AR_M");
+    expect_close(result.ar_large, expected["AR_L"], id + " AR_L");
     for (const auto& [label, values] : json["per_class"].items()) {  // a data set of that class alone
       Case one = example;
       for (ImageRecord& image : one.dataset.images) {
@@ -439,14 +443,72 @@ TEST(Metrics, BadInputIsRefused) {
   EXPECT_THROW((void)voc_metrics(example.dataset, example.detections), std::invalid_argument);
 }
 
+// Three truths; hit, miss, hit by falling score: precision 1 up to recall 1/3, 2/3 up to 2/3, 0 beyond.
+TEST(PrecisionRecallCurve, ByHand) {
+  Case example = empty_case(1, 1);
+  for (const float x : {0.f, 20.f, 40.f})
+    example.dataset.images[0].objects.push_back({{x, 0, x + 10, 10}, 0, false, false, 100});
+  example.detections[0] = {{{0, 0, 10, 10}, 0, 0.9}, {{70, 0, 80, 10}, 0, 0.8}, {{20, 0, 30, 10}, 0, 0.5}};
+  const PrecisionRecall curve = voc_metrics(example.dataset, example.detections).classes[0].curve;
+  ASSERT_EQ(curve.precision.size(), 101u);
+  EXPECT_EQ(curve.precision[0], 1);
+  EXPECT_EQ(curve.precision[33], 1);
+  EXPECT_EQ(curve.precision[34], 2 / 3.);
+  EXPECT_EQ(curve.precision[66], 2 / 3.);
+  EXPECT_EQ(curve.precision[67], 0);
+  ASSERT_EQ(curve.score.size(), 67u);
+  EXPECT_EQ(curve.score[33], 0.9);
+  EXPECT_EQ(curve.score[34], 0.5);
+  // The mean over the points is COCO's AP at this overlap but for its epsilon.
+  EXPECT_NEAR(std::accumulate(curve.precision.begin(), curve.precision.end(), 0.0) / 101,
+              coco_metrics(example.dataset, example.detections).ap50, 1e-12);
+}
+
+TEST(Confusion, PairsByOverlapWhateverTheClass) {
+  Case example = empty_case(2, 2);
+  example.dataset.images[0].objects = {{{0, 0, 10, 10}, 0, false, false, 100},
+                                       {{30, 0, 40, 10}, 1, false, false, 100},
+                                       {{60, 0, 70, 10}, 0, true, false, 100}};  // difficult
+  example.detections[0] = {{{0, 0, 10, 9}, 1, 0.9},     // on class 0, but the next one fits better
+                           {{0, 0, 10, 10}, 0, 0.4},    // right
+                           {{30, 0, 40, 10}, 0, 0.8},   // taken for class 0
+                           {{60, 0, 70, 10}, 1, 0.9},   // on what does not count
+                           {{90, 0, 99, 10}, 1, 0.7},   // nothing there
+                           {{30, 0, 40, 10}, 1, 0.2}};  // not sure enough
+  example.dataset.images[1].objects = {{{0, 0, 10, 10}, 1, false, false, 100}};  // not found
+  const ConfusionMatrix found = confusion_matrix(example.dataset, example.detections);
+  EXPECT_EQ(found.counts, (std::vector<std::vector<int64_t>>{{1, 0, 0}, {1, 0, 1}, {0, 2, 0}}));
+  EXPECT_EQ(confusion_matrix(example.dataset, example.detections, {.min_score = 0.95}).counts,
+            (std::vector<std::vector<int64_t>>{{0, 0, 1}, {0, 0, 2}, {0, 0, 0}}));
+}
+
 TEST(MetricsReport, TableAndJson) {
   Case example = voc_case(voc_json("voc/ten_classes_groups"));
   example.dataset.groups["odd"] = {"LSIL"};
   const VocResult voc = voc_metrics(example.dataset, example.detections);
   const CocoResult coco = coco_metrics(example.dataset, example.detections);
   const std::string table = metrics_table(example.dataset, voc, coco);
-  for (const char* part : {"inflammation   frequent", "AP_f", "AP_c", "AP_r", "AP_odd", "mR_f", "mAP@0.5", "COCO AP",
-                           "0.560", "0.330", "rare, odd"}) {
+  for (const char* part : {"inflammation   frequent",
+                           "AP_f",
+                           "AP_c",
+                           "AP_r",
+                           "AP_odd",
+                           "mR_f",
+                           "mAP@0.5",
+                           "COCO AP",
+                           "0.560",
+                           "0.330",
+                           "rare, odd",
+                           "AP small",
+                           "AP medium",
+                           "AP large",
+                           "AR 1 ",
+                           "AR 10 ",
+                           "AR 100",
+                           "AR small",
+                           "AR medium",
+                           "AR large",
+                           "maxDets=100"}) {
     EXPECT_NE(table.find(part), std::string::npos) << part << " is not in\n" << table;
   }
   size_t width = 0;  // all lines of the framed part are equally wide
@@ -467,6 +529,12 @@ TEST(MetricsReport, TableAndJson) {
   EXPECT_NEAR(json["coco"]["AP50"], coco.ap50, 1e-15);
   EXPECT_EQ(json["classes"].size(), 10u);
   EXPECT_EQ(json["classes"][0]["name"], example.dataset.classes[0]);
+  EXPECT_NEAR(json["coco"]["AR_small"], coco.ar_small, 1e-15);
+  EXPECT_EQ(json["classes"][0]["precision_recall"]["precision"].size(), 101u);
+  EXPECT_EQ(json["classes"][0]["precision_recall"]["recall"][1], 0.01);
+  EXPECT_EQ(json["classes"][0]["precision_recall"]["score"].size(), 101u);
+  EXPECT_EQ(json["confusion"]["names"].size(), 11u);
+  EXPECT_EQ(json["confusion"]["counts"].size(), 11u);
 
   Case none = empty_case(1, 1);
   none.dataset.classes = {"Zellkern, groß \"x\""};

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// Which class is taken for which: every detection that is sure enough against every truth.
+#include <algorithm>
+#include <numeric>
+
+#include "data/metrics/metrics.h"
+#include "data/metrics/metrics_checks.h"
+
+namespace gradlibra {
+
+namespace {
+
+struct Pair {
+  double iou, score;
+  size_t truth, detection;
+};
+
+double box_iou(const Box& a, const Box& b) {
+  const auto extent = [](float low, float high) {
+    return std::max(static_cast<double>(high) - static_cast<double>(low), 0.0);
+  };
+  const double intersection =
+      extent(std::max(a.x1, b.x1), std::min(a.x2, b.x2)) * extent(std::max(a.y1, b.y1), std::min(a.y2, b.y2));
+  const double united =
+      extent(a.x1, a.x2) * extent(a.y1, a.y2) + extent(b.x1, b.x2) * extent(b.y1, b.y2) - intersection;
+  return united > 0 ? intersection / united : 0;
+}
+
+// The pairs of one image that overlap enough, the best first.
+std::vector<Pair> pairs_of(const std::vector<Object>& objects, const std::vector<Detection>& detections,
+                           const ConfusionOptions& options) {
+  std::vector<Pair> pairs;
+  for (size_t t = 0; t < objects.size(); ++t)
+    for (size_t d = 0; d < detections.size(); ++d) {
+      if (detections[d].score < options.min_score) continue;
+      const double iou = box_iou(objects[t].box, detections[d].box);
+      if (iou >= options.iou_threshold) pairs.push_back({iou, detections[d].score, t, d});
+    }
+  std::stable_sort(pairs.begin(), pairs.end(),
+                   [](const Pair& a, const Pair& b) { return a.iou != b.iou ? a.iou > b.iou : a.score > b.score; });
+  return pairs;
+}
+
+}  // namespace
+
+ConfusionMatrix confusion_matrix(const Dataset& dataset, const Detections& detections,
+                                 const ConfusionOptions& options) {
+  check_metrics_input(dataset, detections);
+  const size_t background = dataset.classes.size();
+  ConfusionMatrix result{.options = options,
+                         .counts = std::vector(background + 1, std::vector<int64_t>(background + 1, 0))};
+  for (size_t i = 0; i < detections.size(); ++i) {
+    const std::vector<Object>& objects = dataset.images[i].objects;
+    std::vector<bool> truth_taken(objects.size(), false), detection_taken(detections[i].size(), false);
+    const auto ignored = [&](size_t t) { return objects[t].difficult || objects[t].crowd; };
+    const auto label = [](int value) { return static_cast<size_t>(value); };
+    const std::vector<Pair> pairs = pairs_of(objects, detections[i], options);
+    for (const Pair& pair : pairs) {
+      if (ignored(pair.truth) || truth_taken[pair.truth] || detection_taken[pair.detection]) continue;
+      truth_taken[pair.truth] = detection_taken[pair.detection] = true;
+      ++result.counts[label(objects[pair.truth].label)][label(detections[i][pair.detection].label)];
+    }
+    // What lies on a truth that does not count is neither right nor wrong.
+    for (const Pair& pair : pairs)
+      if (ignored(pair.truth)) detection_taken[pair.detection] = true;
+    for (size_t t = 0; t < objects.size(); ++t)
+      if (!truth_taken[t] && !ignored(t)) ++result.counts[label(objects[t].label)][background];
+    for (size_t d = 0; d < detections[i].size(); ++d)
+      if (!detection_taken[d] && detections[i][d].score >= options.min_score)
+        ++result.counts[background][label(detections[i][d].label)];
+  }
+  return result;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// Detection on loose images: what is taken of a folder, ids, one bad picture, files that grow.
+#include "engine/detection.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "tests/engine/tiny_experiment.h"
+
+namespace gradlibra {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using Names = std::vector<std::string>;
+
+Names ids_in(const fs::path& folder, bool recursive = false) { return image_ids(list_images(folder, recursive)); }
+
+TEST(ImageLists, NameWhatTheyLeaveOut) {
+  TemporaryFolder folder;
+  for (const char* name : {"b.png", "a.JPG", "x.tif", "y.TIF", "z.webp", "README", "sub/c.png", "sub/deeper/d.bmp"})
+    put(folder / (std::string("in/") + name), "x");
+  const ImageList flat = list_images(folder / "in", false);
+  EXPECT_EQ(image_ids(flat), (Names{"a", "b"}));
+  ASSERT_EQ(flat.left_out.size(), 4u);
+  EXPECT_HAS(flat.left_out[0], "1 folder (sub): --recursive");
+  EXPECT_HAS(flat.left_out[1], "2 files with .tif (x.tif, y.TIF)");
+  EXPECT_HAS(flat.left_out[2], "1 file with .webp (z.webp)");
+  EXPECT_HAS(flat.left_out[3], "1 file with no extension (README)");
+  const ImageList deep = list_images(folder / "in", true);
+  EXPECT_EQ(image_ids(deep), (Names{"a", "b", "sub/c", "sub/deeper/d"}));
+  EXPECT_EQ(deep.left_out.size(), 3u);
+  EXPECT_EQ(ids_in(folder / "in/b.png"), Names{"b"});
+  EXPECT_HAS(message_of([&] { (void)list_images(folder / "none", false); }), "none: no such file");
+  put(folder / "other/q.tif", "x");
+  EXPECT_HAS(message_of([&] { (void)list_images(folder / "other", false); }), "holds no image (.jpg");
+  EXPECT_HAS(message_of([&] { (void)list_images(folder / "other", false); }), "q.tif");
+}
+
+TEST(ImageLists, IdsAreUnique) {
+  TemporaryFolder folder;
+  for (const char* name : {"x.png", "x.jpg", "x.jpg.png"}) put(folder / (std::string("in/") + name), "x");
+  const Names ids = ids_in(folder / "in");
+  EXPECT_EQ(std::set<std::string>(ids.begin(), ids.end()).size(), 3u) << ids[0];
+  for (const char* name : {"a/1.png", "b/1.png"}) put(folder / (std::string("same/") + name), "x");
+  EXPECT_EQ(ids_in(folder / "same", true), (Names{"a/1", "b/1"}));
+}
+
+Dataset named(const Names& ids) {
+  Dataset dataset;
+  dataset.classes = kTinyClasses;
+  for (const std::string& id : ids) dataset.images.push_back({id, id + ".png", 64, 64, {}});
+  return dataset;
+}
+
+TEST(CocoResultFiles, IdsAreOfOneType) {
+  const Detections one_each{{{{1, 2, 3, 4}, 0, 0.5}}, {{{1, 2, 3, 4}, 1, 0.5}}};
+  Json json = Json::parse(coco_results_json(named({"7", "12"}), one_each));
+  EXPECT_EQ(json[0]["image_id"], 7);
+  EXPECT_EQ(json[1]["image_id"], 12);
+  json = Json::parse(coco_results_json(named({"7", "007"}), one_each));
+  EXPECT_EQ(json[0]["image_id"], "7");
+  EXPECT_EQ(json[1]["image_id"], "007");
+  json = Json::parse(coco_results_json(named({"7", "slide"}), one_each));
+  EXPECT_EQ(json[0]["image_id"], "7");
+}
+
+TEST(CocoResultFiles, AreCompleteAfterEveryImage) {
+  TemporaryFolder folder;
+  const Dataset dataset = named({"a", "b", "c"});
+  const Detections found{{{{1, 2, 3, 4}, 0, 0.5}, {{1, 2, 9, 4}, 2, 0.25}}, {}, {{{5, 6, 7, 8}, 1, 0.125}}};
+  CocoResultsFile file(folder / "d.json", dataset);
+  EXPECT_EQ(Json::parse(get(folder / "d.json")), Json::array());
+  for (size_t i = 0; i < 3; ++i) {
+    file.add(i, found[i]);
+    Detections so_far(found.begin(), found.begin() + static_cast<int64_t>(i) + 1);
+    EXPECT_EQ(Json::parse(get(folder / "d.json")), Json::parse(coco_results_json(dataset, so_far))) << i;
+  }
+  EXPECT_HAS(message_of([&] { CocoResultsFile nowhere(folder / "none/d.json", dataset); }), "none/d.json");
+}
+
+TEST(FoundObjects, AreOnePlaceWithTheirClasses) {
+  const std::vector<Detection> detections{{{0, 0, 10, 10}, 0, 0.6},
+                                          {{1, 0, 10, 10}, 1, 0.8},
+                                          {{0, 0, 10, 9}, 2, 0.2},
+                                          {{30, 0, 40, 10}, 1, 0.5},
+                                          {{33, 0, 43, 10}, 1, 0.4}};  // of the same class: another object
+  const auto objects = group_by_object(detections, 0.3);
+  ASSERT_EQ(objects.size(), 3u);
+  EXPECT_EQ(objects[0].best.label, 1);
+  ASSERT_EQ(objects[0].others.size(), 1u);
+  EXPECT_EQ(objects[0].others[0].label, 0);
+  EXPECT_EQ(objects[1].best.score, 0.5);
+  EXPECT_TRUE(objects[1].others.empty());
+  EXPECT_EQ(objects[2].best.score, 0.4);
+  EXPECT_EQ(group_by_object(detections, 0)[0].others.size(), 2u);
+}
+
+class DetectReadable : public ::testing::Test {
+ protected:
+  DetectReadable() : detector_(context_, config_.model, 3) {
+    config_.model.test.score_threshold = 0;
+    detector_.parameters().initialize(1);
+    for (int i = 0; i < 7; ++i) {
+      fs::create_directories(folder_ / "in");
+      write_image(folder_ / fmt::format("in/{}.png", i), drawn(tiny_image(i)));
+    }
+  }
+  // Indices that the sink was given; messages in bad_.
+  std::vector<size_t> run(bool* finished = nullptr) {
+    const Dataset dataset = as_dataset(list_images(folder_ / "in", false), kTinyClasses, false,
+                                       [&](const std::string& message) { bad_.push_back(message); });
+    std::vector<size_t> seen;
+    const bool all = detect_readable(
+        detector_, dataset, config_, signal_,
+        [&](size_t image, const std::vector<Detection>&) {
+          seen.push_back(image);
+          if (seen.size() == stop_after_) signal_ = 2;
+          if (seen.size() == fail_after_) throw std::runtime_error("disk full");
+        },
+        [&](const std::string& message) { bad_.push_back(message); });
+    if (finished != nullptr) *finished = all;
+    return seen;
+  }
+  TemporaryFolder folder_;
+  ExperimentConfig config_ = tiny_config("");
+  Context context_{1};
+  Detector detector_;
+  std::atomic<int> signal_{0};
+  size_t stop_after_ = 0, fail_after_ = 0;
+  Names bad_;
+};
+
+TEST_F(DetectReadable, ABadPictureIsNamedAndTheOthersAreDone) {
+  bool finished = false;
+  EXPECT_EQ(run(&finished), (std::vector<size_t>{0, 1, 2, 3, 4, 5, 6}));
+  EXPECT_TRUE(finished);
+  // Two with a good header and no end, in one batch and in another.
+  for (const int i : {2, 3, 6}) {
+    const std::string bytes = get(folder_ / fmt::format("in/{}.png", i));
+    put(folder_ / fmt::format("in/{}.png", i), bytes.substr(0, bytes.size() / 2));
+  }
+  put(folder_ / "in/9.png", "no picture at all");
+  EXPECT_EQ(run(&finished), (std::vector<size_t>{0, 1, 4, 5}));
+  EXPECT_TRUE(finished);
+  ASSERT_EQ(bad_.size(), 4u);
+  for (const auto& [message, name] : {std::pair{0, "9.png"}, {1, "2.png"}, {2, "3.png"}, {3, "6.png"}})
+    EXPECT_HAS(bad_[static_cast<size_t>(message)], name);
+}
+
+TEST_F(DetectReadable, ASignalEndsItAndAnErrorOfTheSinkPasses) {
+  stop_after_ = 3;
+  bool finished = true;
+  EXPECT_EQ(run(&finished), (std::vector<size_t>{0, 1, 2}));
+  EXPECT_FALSE(finished);
+  signal_ = 0;
+  stop_after_ = 0;
+  fail_after_ = 2;
+  EXPECT_EQ(message_of([&] { (void)run(); }), "disk full");
+  EXPECT_TRUE(bad_.empty());
+}
+
+}  // namespace
+}  // namespace gradlibra
