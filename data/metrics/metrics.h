@@ -3,6 +3,7 @@
 // class is taken for which.
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <string>
@@ -61,12 +62,25 @@ struct ConfusionMatrix {
   std::vector<std::vector<int64_t>> counts;
 };
 
+// How far scores are probabilities: detections in ten equal bins of their score, and the share of each that is right
+// (as for AP: the first on a truth of its class, at the IoU threshold).
+struct CalibrationBin {
+  int64_t detections = 0;
+  double mean_score = 0, precision = 0;  // 0 without detections
+};
+struct Calibration {
+  std::array<CalibrationBin, 10> bins;
+  double error = 0;  // mean |mean_score - precision| over detections: the expected calibration error
+};
+
 struct VocResult {
   std::vector<ClassResult> classes;
   std::optional<double> map, map_11_point, mean_recall;  // over classes with ground truth
   // Per group of the dataset, in its order: mean AP and mean final recall of the group's classes with ground truth.
   std::map<std::string, std::optional<double>> group_ap, group_recall;
   ConfusionMatrix confusion;
+  Calibration calibration;  // of the classes with ground truth
+  std::map<std::string, Calibration> group_calibration;
 };
 
 // PASCAL VOC AP by class at one IoU threshold. A detection with a non-finite score or coordinate is

@@ -172,6 +172,13 @@ nlohmann::ordered_json json_of(const ConfusionMatrix& matrix, std::vector<std::s
           {"counts", matrix.counts}};
 }
 
+nlohmann::ordered_json json_of(const Calibration& calibration) {
+  nlohmann::ordered_json bins = nlohmann::ordered_json::array();
+  for (const CalibrationBin& bin : calibration.bins)
+    bins.push_back({{"detections", bin.detections}, {"mean_score", bin.mean_score}, {"precision", bin.precision}});
+  return {{"error", calibration.error}, {"bins", bins}};
+}
+
 }  // namespace
 
 std::string metrics_json(const Dataset& dataset, const VocResult& voc, const CocoResult& coco) {
@@ -210,6 +217,10 @@ std::string metrics_json(const Dataset& dataset, const VocResult& voc, const Coc
                                {"precision_recall", json_of(one.curve)}});
   }
   json["confusion"] = json_of(voc.confusion, dataset.classes);
+  json["calibration"] = {{"all", json_of(voc.calibration)}};
+  for (const std::string& group : group_order(dataset))
+    if (const auto found = voc.group_calibration.find(group); found != voc.group_calibration.end())
+      json["calibration"][group] = json_of(found->second);
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 

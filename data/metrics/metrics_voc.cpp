@@ -128,6 +128,31 @@ double eleven_point_ap(const Curve& curve, int64_t n, bool float_thresholds) {
   return sum / 11;
 }
 
+// Of all detections in several classes' curves.
+Calibration calibrate(const std::vector<const Curve*>& curves) {
+  Calibration result;
+  std::array<int64_t, 10> right{};
+  int64_t all = 0;
+  for (const Curve* curve : curves)
+    for (size_t i = 0; i < curve->tp.size(); ++i) {
+      const auto bin = static_cast<size_t>(std::clamp(curve->score[i] * 10, 0.0, 9.0));
+      CalibrationBin& into = result.bins[bin];
+      ++into.detections;
+      into.mean_score += curve->score[i];
+      right[bin] += curve->tp[i] - (i > 0 ? curve->tp[i - 1] : 0);
+      ++all;
+    }
+  for (size_t b = 0; b < result.bins.size(); ++b) {
+    CalibrationBin& bin = result.bins[b];
+    if (bin.detections == 0) continue;
+    const auto count = static_cast<double>(bin.detections);
+    bin.mean_score /= count;
+    bin.precision = static_cast<double>(right[b]) / count;
+    result.error += std::abs(bin.mean_score - bin.precision) * count / static_cast<double>(all);
+  }
+  return result;
+}
+
 // Mean over the classes that have a value.
 template <class Value>
 std::optional<double> mean(const std::vector<const ClassResult*>& classes, const Value& value) {
@@ -176,6 +201,7 @@ void check_metrics_input(const Dataset& dataset, const Detections& detections) {
 VocResult voc_metrics(const Dataset& dataset, const Detections& detections, const VocOptions& options) {
   check_metrics_input(dataset, detections);
   VocResult result;
+  std::vector<Curve> curves(dataset.classes.size());  // empty for a class without ground truth
   for (size_t label = 0; label < dataset.classes.size(); ++label) {
     ClassResult& one = result.classes.emplace_back();
     one.name = dataset.classes[label];
@@ -186,7 +212,7 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
       for (const Detection& detection : detections[image]) one.detections += detection.label == static_cast<int>(label);
     }
     if (one.ground_truths == 0) continue;
-    const Curve curve = match_class(static_cast<int>(label), dataset, detections, options);
+    const Curve& curve = curves[label] = match_class(static_cast<int>(label), dataset, detections, options);
     one.ap = area_ap(curve, one.ground_truths);
     one.ap_11_point = eleven_point_ap(curve, one.ground_truths, options.float_thresholds);
     one.curve = precision_recall(curve, one.ground_truths);
@@ -201,14 +227,21 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
   result.map = mean(all, ap);
   result.map_11_point = mean(all, [](const ClassResult& one) { return one.ap_11_point; });
   result.mean_recall = mean(all, recall);
+  std::vector<const Curve*> all_curves;
+  for (const Curve& curve : curves) all_curves.push_back(&curve);
+  result.calibration = calibrate(all_curves);
   for (const auto& [group, names] : dataset.groups) {
     std::vector<const ClassResult*> members;
+    std::vector<const Curve*> member_curves;
     for (const std::string& name : names) {
       const auto found = std::find(dataset.classes.begin(), dataset.classes.end(), name);
       if (found == dataset.classes.end())
         throw std::invalid_argument("metrics: group '" + group + "' has '" + name + "', which is no class");
-      members.push_back(&result.classes[static_cast<size_t>(found - dataset.classes.begin())]);
+      const auto label = static_cast<size_t>(found - dataset.classes.begin());
+      members.push_back(&result.classes[label]);
+      member_curves.push_back(&curves[label]);
     }
+    result.group_calibration[group] = calibrate(member_curves);
     result.group_ap[group] = mean(members, ap);
     result.group_recall[group] = mean(members, recall);
   }

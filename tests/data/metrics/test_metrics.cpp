@@ -212,6 +212,32 @@ TEST(CocoMetrics, WorkedCases) {
   EXPECT_EQ(cases, 2);
 }
 
+// Two of three detections between 0.6 and 0.7 are right; the one at 1 is right and belongs to the last bin; a second
+// detection of a found object is wrong; a class without truth does not count.
+TEST(VocMetrics, CalibrationHoldsScoresAgainstWhatIsRight) {
+  Case c = empty_case(1, 2);
+  c.dataset.groups = {{"rare", {c.dataset.classes[0]}}, {"common", {c.dataset.classes[1]}}};
+  const auto box = [](float x) { return Box{x, 0, x + 10, 10}; };
+  for (const float x : {0.f, 20.f, 40.f}) c.dataset.images[0].objects.push_back({box(x), 0, false, false, 0});
+  c.detections[0] = {{box(0), 0, 1.0},  {box(20), 0, 0.625}, {box(40), 0, 0.6875},
+                     {box(60), 0, 0.6875}, {box(0), 0, 0.25},   {box(80), 1, 0.9}};
+  const VocResult result = voc_metrics(c.dataset, c.detections);
+  const auto& bins = result.calibration.bins;
+  EXPECT_EQ(bins[9].detections, 1);
+  EXPECT_EQ(bins[9].precision, 1);
+  EXPECT_EQ(bins[6].detections, 3);
+  EXPECT_DOUBLE_EQ(bins[6].mean_score, 2.0 / 3);
+  EXPECT_DOUBLE_EQ(bins[6].precision, 2.0 / 3);
+  EXPECT_EQ(bins[2].detections, 1);
+  EXPECT_EQ(bins[2].precision, 0);
+  EXPECT_EQ(bins[0].detections, 0);
+  EXPECT_DOUBLE_EQ(result.calibration.error, 0.25 / 5);
+  EXPECT_DOUBLE_EQ(result.group_calibration.at("rare").error, 0.25 / 5);
+  EXPECT_EQ(result.group_calibration.at("common").error, 0);
+  const auto json = nlohmann::json::parse(metrics_json(c.dataset, result, coco_metrics(c.dataset, c.detections)));
+  EXPECT_DOUBLE_EQ(json["calibration"]["rare"]["bins"][6]["precision"].get<double>(), 2.0 / 3);
+}
+
 // A large object whose file says `area: 0`: large by its box, small by the letter of the file.
 TEST(CocoMetrics, AnAreaOfZeroFollowsTheOption) {
   Case c = empty_case(1, 1);
