@@ -224,9 +224,9 @@ class YolofHead(nn.Module):
         costs = [(c.unsqueeze(-2) - sizes[0].unsqueeze(1)).abs().sum(-1) for c in (sizes[1], sizes[2].unsqueeze(0))]
         chosen = torch.stack([nearest(cost, self.config.match_times) for cost in costs], 2).flatten(1, 2)  # (N, 2k, M)
         by_anchor = iou(anchors.double().view(1, -1, 1, 4), g.unsqueeze(1))
-        kept = by_anchor.gather(1, chosen) >= torch.tensor(self.config.pos_ignore_iou, dtype=torch.float32)
+        kept = by_anchor.gather(1, chosen) >= torch.tensor(self.config.pos_ignore_iou, dtype=by_anchor.dtype)
         fits = iou(boxes.double().unsqueeze(2), g.unsqueeze(1)).masked_fill(~truth.real.unsqueeze(1), 0).amax(-1)
-        assigned = torch.where(fits > torch.tensor(self.config.neg_ignore_iou, dtype=torch.float32), -1, 0)
+        assigned = torch.where(fits > torch.tensor(self.config.neg_ignore_iou, dtype=fits.dtype), -1, 0)
         for n in range(len(chosen)):  # the last pair of the list decides
             for place in range(chosen.shape[1]):
                 for m in range(chosen.shape[2]):
