@@ -128,8 +128,8 @@ TEST_F(DataChecks, SplitsAreMadeAndRead) {
   EXPECT_HAS(split.out, "ImageSets/Main/val.txt");
   const Ran inspected = run({"inspect", "data", "--config", config, "data.val=val", "data.test=test"});
   EXPECT_EQ(inspected.code, 0) << inspected.out;
-  EXPECT_EQ(run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "1", "data.train=all"}).code,
-            2);
+  EXPECT_EQ(
+      run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "1", "data.train=all"}).code, 2);
 }
 
 }  // namespace
