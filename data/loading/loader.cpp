@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -22,6 +23,7 @@
 
 #include "data/images/image.h"
 #include "data/loading/augment.h"
+#include "runtime/base/files.h"
 
 namespace gradlibra {
 namespace {
@@ -274,6 +276,11 @@ struct Loader::Impl {
         return picture(index);
       } catch (const std::exception& error) {
         if (!may_skip) throw;
+        // A folder that is away, as a network drive may be, makes no picture bad: who asks may try again.
+        std::error_code unknown;
+        const std::filesystem::path& file = dataset.images[static_cast<size_t>(index)].path;
+        if (dynamic_cast<const ReadError*>(&error) != nullptr && !std::filesystem::exists(file.parent_path(), unknown))
+          throw;
         if (first.empty()) first = error.what();
         if (note_bad(index, error.what())) skipped.emplace_back(error.what());
       }

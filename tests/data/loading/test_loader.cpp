@@ -444,6 +444,34 @@ TEST(Loader, FileThatBreaksWhileTrainingIsNamed) {
   EXPECT_HAS(message_of([&] { changed.next(batch); }), "20 x 20");
 }
 
+// With data.bad_image=drop a picture that is gone is passed over, but a folder that is gone makes no picture bad.
+TEST(Loader, AFolderThatIsAwayDropsNoPicture) {
+  Fixture f(3, 50, 40);
+  f.files.bad_image = "drop";
+  LoaderConfig config = small_config();
+  config.batch_size = 1;
+  config.cache_mb = 0;
+  config.workers = 1;
+  const std::filesystem::path folder = f.dataset.images[0].path.parent_path(), away = folder.string() + ".away";
+  std::filesystem::rename(folder, away);
+  Loader loader(f.dataset, config, f.files, LoaderMode::train, {.seed = 1});
+  Batch batch;
+  EXPECT_THROW(loader.next(batch), ReadError);
+  std::filesystem::rename(away, folder);
+  EXPECT_TRUE(loader.next(batch));
+  EXPECT_TRUE(batch.skipped.empty());
+
+  std::filesystem::remove(f.dataset.images[1].path);
+  Loader without(f.dataset, config, f.files, LoaderMode::train, {.seed = 1});
+  std::vector<std::string> skipped;
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_TRUE(without.next(batch));
+    EXPECT_NE(batch.indices[0], 1);
+    skipped.insert(skipped.end(), batch.skipped.begin(), batch.skipped.end());
+  }
+  EXPECT_EQ(skipped.size(), 1U) << "told once";
+}
+
 TEST(Loader, CachedImagesNeedNoFile) {
   Fixture f(3, 50, 40);
   Loader loader(f.dataset, small_config(), f.files, LoaderMode::train, {.seed = 1});
