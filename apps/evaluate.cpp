@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/checkpoint.h"
+#include "engine/coco_results.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
 #include "engine/progress.h"
@@ -20,11 +21,16 @@ int main(int argc, char** argv) {
       "checkpoint.",
       "evaluate"};
   CommonOptions common;
-  std::string checkpoint, split_name = "test", output;
-  app.add_option("--checkpoint", checkpoint,
-                 "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
-      ->required()
-      ->type_name("PATH");
+  std::string checkpoint, given, split_name = "test", output;
+  CLI::Option* from_checkpoint =
+      app.add_option("--checkpoint", checkpoint,
+                     "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
+          ->type_name("PATH");
+  app.add_option("--detections", given,
+                 "instead of a detector: detections.json of an earlier run, or of another program, for the data set of "
+                 "--config")
+      ->type_name("FILE")
+      ->excludes(from_checkpoint);
   app.add_option("--config", common.config, "experiment file (YAML) instead of the configuration in the checkpoint")
       ->type_name("FILE");
   app.add_option("--split", split_name, "train, val or test")
@@ -55,37 +61,48 @@ int main(int argc, char** argv) {
       "--pictures 20");
   return run_program(app, argc, argv, [&] {
     try_output_folder(output);
-    const std::unique_ptr<Context> context = open_device(common);
-    LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
-    // The classes are the detector's, whatever the data set's own list says.
-    loaded.config.data.classes = loaded.classes;
-    if (loaded.config.data.groups.empty()) loaded.config.data.groups = loaded.groups;
+    if (checkpoint.empty() && given.empty())
+      throw std::invalid_argument("--checkpoint is required, or --detections with --config");
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
-    const Dataset dataset =
-        read_evaluation_split(loaded.config, split, [](const std::string& line) { fmt::print("{}\n", line); });
-    fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
+    ExperimentConfig config;
+    Dataset dataset;
     Detections detections;
-    {
+    const auto read_split = [&] {
+      dataset = read_evaluation_split(config, split, [](const std::string& line) { fmt::print("{}\n", line); });
+    };
+    if (given.empty()) {
+      const std::unique_ptr<Context> context = open_device(common);
+      LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
+      config = loaded.config;
+      // The classes are the detector's, whatever the data set's own list says.
+      config.data.classes = loaded.classes;
+      if (config.data.groups.empty()) config.data.groups = loaded.groups;
+      read_split();
+      fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
       Progress progress("images", static_cast<int64_t>(dataset.images.size()));
-      detections =
-          detect_dataset(*loaded.detector, dataset, loaded.config, [&](int64_t done, int64_t) { progress.show(done); });
+      detections = detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
+    } else {
+      config = read_experiment(common);
+      read_split();
+      detections = read_coco_results(given, dataset);
+      fmt::print("{} on {} images of the {} split\n", given, dataset.images.size(), split_name);
     }
     const VocResult voc = voc_metrics(dataset, detections, voc_options);
     const CocoResult coco = coco_metrics(dataset, detections, coco_options);
     const std::string table =
-        metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, loaded.config.model.test);
+        metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
     fmt::print("{}", table);
     if (!output.empty()) {
       const std::filesystem::path folder = output;
       auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
-      json["images_at_max_per_image"] = images_at_cap(detections, loaded.config.model.test);
+      json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
       write_file(folder / "metrics.json", json.dump(2) + "\n");
       write_file(folder / "metrics.txt", table);
       write_file(folder / "detections.json", coco_results_json(dataset, detections));
       for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
         const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
         std::filesystem::create_directories(picture.parent_path());
-        draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, loaded.config.data.exif == "apply",
+        draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, config.data.exif == "apply",
                         picture);
       }
     }

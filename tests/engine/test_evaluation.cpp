@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/batches.h"
+#include "engine/coco_results.h"
 #include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
@@ -228,6 +229,44 @@ TEST(DrawDetections, FramesWhatIsSureEnough) {
   }
   EXPECT_EQ(image.at(35, 35)[0], 90);  // inside
   EXPECT_EQ(image.at(2, 2)[0], 90);    // the unsure one
+}
+
+// What was written comes back, ids as numbers or as text, classes by name or by id.
+TEST(CocoResults, ReadBack) {
+  TemporaryFolder folder;
+  Dataset dataset;
+  dataset.classes = {"a", "b"};
+  dataset.category_ids = {{"a", 7}, {"b", 3}};
+  for (const char* id : {"12", "5"}) dataset.images.push_back({id, "", 64, 64, {}});
+  const Detections found{{{{1, 2, 4, 8}, 1, 0.5}}, {{{0, 0, 2, 2}, 0, 0.25}, {{1, 1, 3, 3}, 1, 0.125}}};
+  put(folder / "d.json", coco_results_json(dataset, found));
+  const auto same = [&](const Detections& got) {
+    ASSERT_EQ(got.size(), found.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_EQ(got[i].size(), found[i].size());
+      for (size_t k = 0; k < found[i].size(); ++k) {
+        EXPECT_EQ(got[i][k].box, found[i][k].box);
+        EXPECT_EQ(got[i][k].label, found[i][k].label);
+        EXPECT_EQ(got[i][k].score, found[i][k].score);
+      }
+    }
+  };
+  same(read_coco_results(folder / "d.json", dataset));
+  put(folder / "d.json", R"([{"image_id": "12", "category_id": 3, "bbox": [1, 2, 3, 6], "score": 0.5},
+                             {"image_id": 5, "category_id": 7, "bbox": [0, 0, 2, 2], "score": 0.25},
+                             {"image_id": 5, "category": "b", "bbox": [1, 1, 2, 2], "score": 0.125}])");
+  same(read_coco_results(folder / "d.json", dataset));
+  const auto error = [&](const std::string& text) {
+    put(folder / "d.json", text);
+    return message_of([&] { (void)read_coco_results(folder / "d.json", dataset); });
+  };
+  EXPECT_HAS(error("{}"), "d.json: is no JSON list");
+  EXPECT_HAS(error(R"([{"image_id": 6, "category_id": 3, "bbox": [1, 2, 3, 6], "score": 0.5}])"),
+             "entry 0: image_id 6 is no image of the split");
+  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 0, "bbox": [1, 2, 3, 6], "score": 0.5}])"),
+             "entry 0: category_id 0 is no class");
+  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3], "score": 0.5}])"), "3 numbers, not 4");
+  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]}])"), "entry 0: ");
 }
 
 }  // namespace
