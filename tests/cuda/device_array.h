@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/cuda.h"
+#include "kernels/executor.h"
 #include "kernels/map_type.h"
 #include "kernels/view.h"
 #include "tests/support.h"
