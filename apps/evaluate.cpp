@@ -80,7 +80,8 @@ int main(int argc, char** argv) {
       read_split();
       fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
       Progress progress("images", static_cast<int64_t>(dataset.images.size()));
-      detections = detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
+      detections =
+          detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
     } else {
       config = read_experiment(common);
       read_split();
@@ -89,8 +90,7 @@ int main(int argc, char** argv) {
     }
     const VocResult voc = voc_metrics(dataset, detections, voc_options);
     const CocoResult coco = coco_metrics(dataset, detections, coco_options);
-    const std::string table =
-        metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
+    const std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
     fmt::print("{}", table);
     if (!output.empty()) {
       const std::filesystem::path folder = output;
@@ -102,8 +102,7 @@ int main(int argc, char** argv) {
       for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
         const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
         std::filesystem::create_directories(picture.parent_path());
-        draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, config.data.exif == "apply",
-                        picture);
+        draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, config.data.exif == "apply", picture);
       }
     }
     return kSuccess;

@@ -65,7 +65,8 @@ int main(int argc, char** argv) {
           ->type_name("[DIR]");
   app.add_flag("--changed-data", options.changed_data,
                "resume though the training data are not those of the checkpoint");
-  app.add_option("--stop-after-step", options.stop_after_step, "leave with a checkpoint after this many steps in total; not given: at the end")
+  app.add_option("--stop-after-step", options.stop_after_step,
+                 "leave with a checkpoint after this many steps in total; not given: at the end")
       ->check(CLI::NonNegativeNumber)
       ->type_name("N");
   bool no_graph = false;

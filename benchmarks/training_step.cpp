@@ -79,8 +79,8 @@ ClassInfo long_tailed_classes(int count) {
 nlohmann::ordered_json benchmark_step(Context& context, const ExperimentConfig& config, int classes,
                                       const StepBenchmarkOptions& options, const Dataset* dataset) {
   require_options(options);
-  const Training training = build_training(
-      context, config, dataset != nullptr ? class_info(*dataset) : long_tailed_classes(classes));
+  const Training training =
+      build_training(context, config, dataset != nullptr ? class_info(*dataset) : long_tailed_classes(classes));
   Detector& detector = *training.detector;
   SingleProcess alone;
   TrainStep train_step(detector, *training.optimizer, alone, {.graph = config.runtime.cuda_graph});

@@ -3,12 +3,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
-#include <thread>
-
-#include "runtime/base/files.h"
 
 namespace gradlibra {
 
@@ -38,20 +33,6 @@ std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, Device
 
 void upload(Context& context, const Batch& batch, DeviceBatch& to) {
   for (const Prefetch::Item& item : prepare(context, batch, to)) context.upload_bytes(item.host, *item.to);
-}
-
-bool next_batch(Loader& loader, Batch& batch, double seconds,
-                const std::function<bool(const std::string& error)>& waits) {
-  using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::duration<double>(seconds);
-  for (std::chrono::milliseconds pause(100);; pause = std::min(2 * pause, std::chrono::milliseconds(1000))) {
-    try {
-      return loader.next(batch);
-    } catch (const ReadError& error) {
-      if (Clock::now() + pause > end || (waits && !waits(error.what()))) throw;
-    }
-    std::this_thread::sleep_for(pause);
-  }
 }
 
 ClassInfo class_info(const Dataset& training) {

@@ -22,12 +22,6 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to);
 // The same as a list of copies that are still to be made.
 [[nodiscard]] std::vector<Prefetch::Item> prepare(Context& context, const Batch& batch, DeviceBatch& to);
 
-// loader.next(), which is tried again for `seconds` where a file cannot be read: the folder on the network may come
-// back. `waits` is called with the error before each pause, and may throw or return false to give up; then, as when the
-// time is over, the ReadError is thrown.
-bool next_batch(Loader& loader, Batch& batch, double seconds,
-                const std::function<bool(const std::string& error)>& waits = {});
-
 // The classes of a data set, and how many boxes of each its training split trains on.
 [[nodiscard]] ClassInfo class_info(const Dataset& training);
 

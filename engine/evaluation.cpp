@@ -11,6 +11,7 @@
 #include "data/images/image.h"
 #include "data/loading/loader.h"
 #include "engine/batches.h"
+#include "engine/next_batch.h"
 
 namespace gradlibra {
 
@@ -139,9 +140,8 @@ bool is_number(const std::string& text) {
 
 // All of one type, or a reader that holds them together by equality finds no picture for some.
 bool all_numbers(const Dataset& dataset) {
-  return !dataset.text_ids &&
-         std::all_of(dataset.images.begin(), dataset.images.end(),
-                     [](const ImageRecord& image) { return is_number(image.id); });
+  return !dataset.text_ids && std::all_of(dataset.images.begin(), dataset.images.end(),
+                                          [](const ImageRecord& image) { return is_number(image.id); });
 }
 
 nlohmann::ordered_json result_entry(const Dataset& dataset, const std::string& id, bool numeric, const Detection& d) {

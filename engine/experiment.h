@@ -22,11 +22,11 @@ struct TrainConfig {
   int log_every = 20;                     // steps between progress lines
   int checkpoint_every = 0;               // steps between checkpoints; 0: once per epoch
   int keep_checkpoints = 2;               // 0 or -1: all
-  int evaluate_every = -1;   // epochs between validations; 0: never; -1: every epoch if there is a validation split
-  int patience = 0;          // validations without a better mAP after which training ends; 0: never
-  double average_decay = 0;  // of the moving average of the weights; 0: none
+  int evaluate_every = -1;      // epochs between validations; 0: never; -1: every epoch if there is a validation split
+  int patience = 0;             // validations without a better mAP after which training ends; 0: never
+  double average_decay = 0;     // of the moving average of the weights; 0: none
   bool class_gradients = true;  // record the ratio of gradients and the classifier's norm of each class
-  int max_non_finite = 0;    // steps with a non-finite gradient norm that are skipped in a row before training stops
+  int max_non_finite = 0;       // steps with a non-finite gradient norm that are skipped in a row before training stops
   void describe(ConfigVisitor& v);
 };
 

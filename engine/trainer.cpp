@@ -13,6 +13,7 @@
 
 #include "engine/class_diagnostics.h"
 #include "engine/evaluation.h"
+#include "engine/next_batch.h"
 #include "runtime/base/files.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"

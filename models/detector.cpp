@@ -6,10 +6,10 @@
 
 #include "kernels/image_normalize.h"
 #include "models/heads/make_head.h"
-#include "runtime/training/weights.h"
 #include "models/heads/select_detections.h"
 #include "models/necks/make_neck.h"
 #include "runtime/device/profiling.h"
+#include "runtime/training/weights.h"
 
 namespace gradlibra {
 

@@ -48,7 +48,8 @@ void DatasetConfig::describe(ConfigVisitor& v) {
           "class names in label order; empty: the categories of a COCO training file, the names in YOLO's data.yaml");
   v.field("groups", groups, "group name to class names (frequent, common, rare), for the group means of the metrics");
   v.field("train", train,
-          "training split; VOC: ImageSets/Main/<name>.txt, a folder of XML files, or all (\"*\") for all there are; COCO: annotation "
+          "training split; VOC: ImageSets/Main/<name>.txt, a folder of XML files, or all (\"*\") for all there are; "
+          "COCO: annotation "
           "file under root; YOLO: folder of images or list; empty: none");
   v.field("val", val, "validation split, as train");
   v.field("test", test, "test split, as train");
@@ -270,13 +271,14 @@ fs::path split_file(const DatasetConfig& config, Split split) {
     if (const fs::path found = first_of({file, root / (name + ".txt"), root / name}, is_file); !found.empty())
       return found;
     if (is_folder(root / name)) return root / name;
-    if (name == "all" && is_folder(annotation_folder(config))) return annotation_folder(config);  // "*" is no plain YAML
-    const std::string hint = is_folder(lists)
-                                 ? ""
-                                 : fmt::format(
-                                       "; for a set without ImageSets, data.{}=all takes all of {}, and `inspect split` "
-                                       "makes lists",
-                                       key, annotation_folder(config).string());
+    // "all", because "*" is no plain YAML.
+    if (name == "all" && is_folder(annotation_folder(config))) return annotation_folder(config);
+    const std::string hint =
+        is_folder(lists) ? ""
+                         : fmt::format(
+                               "; for a set without ImageSets, data.{}=all takes all of {}, and `inspect split` "
+                               "makes lists",
+                               key, annotation_folder(config).string());
     throw std::runtime_error(
         fmt::format("data.{}: no file {}; {}{}", key, file.string(), listing(lists, ".txt"), hint));
   }

@@ -57,7 +57,8 @@ Listing list_split(const DatasetConfig& config, Split split) {
     return listing;
   }
   listing.annotations = listing.file;
-  if (listing.file != annotation_folder(config)) listing.images = listing.file;  // a folder per split holds its pictures, too
+  // A folder per split holds its pictures, too.
+  if (listing.file != annotation_folder(config)) listing.images = listing.file;
   const auto is_xml = [](const fs::path& file) { return lower_case(file.extension().string()) == ".xml"; };
   for (const std::string& file : files_below(listing.file, is_xml))
     listing.entries.push_back({fs::path(file).replace_extension().string(), ""});

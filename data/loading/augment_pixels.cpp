@@ -60,14 +60,18 @@ Matrix hue_matrix(double turns) {
 }  // namespace
 
 void AugmentConfig::describe(ConfigVisitor& v) {
-  v.field("scale_min", scale_min, "training: the picture is scaled by a random factor of at least this, and cropped", between(0.1, 10));
+  v.field("scale_min", scale_min, "training: the picture is scaled by a random factor of at least this, and cropped",
+          between(0.1, 10));
   v.field("scale_max", scale_max, "the largest such factor; 1 and 1: no scaling", between(0.1, 10));
-  v.field("min_visible", min_visible, "an object with a smaller share of its area inside the crop is no target", between(0, 1));
-  v.field("brightness", brightness, "training: random brightness, up to this share of full white (0 to 1)", between(0, 1));
+  v.field("min_visible", min_visible, "an object with a smaller share of its area inside the crop is no target",
+          between(0, 1));
+  v.field("brightness", brightness, "training: random brightness, up to this share of full white (0 to 1)",
+          between(0, 1));
   v.field("contrast", contrast, "training: random contrast, factor 1 - c to 1 + c (0 to 1)", between(0, 1));
   v.field("saturation", saturation, "training: random saturation, factor 1 - s to 1 + s (0 to 1)", between(0, 1));
   v.field("hue", hue, "training: random hue, up to this part of a full turn (0 to 0.5)", between(0, 0.5));
-  v.field("stain", stain, "training: random strength of haematoxylin, eosin and DAB, factor 1 - s to 1 + s (0 to 0.5)", between(0, 0.5));
+  v.field("stain", stain, "training: random strength of haematoxylin, eosin and DAB, factor 1 - s to 1 + s (0 to 0.5)",
+          between(0, 0.5));
 }
 
 void AugmentConfig::check() const {

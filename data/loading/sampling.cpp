@@ -32,7 +32,8 @@ void SamplingConfig::describe(ConfigVisitor& v) {
            "image: every image once an epoch; repeat_factor: images with rare classes more often; class: classes in "
            "turn, each with one of its images");
   v.field("threshold", threshold,
-          "repeat_factor: a class on a smaller share f of the images is shown sqrt(threshold / f) times as often", between(0, 1));
+          "repeat_factor: a class on a smaller share f of the images is shown sqrt(threshold / f) times as often",
+          between(0, 1));
 }
 
 std::vector<double> repeat_factors(const Dataset& dataset, double threshold) {

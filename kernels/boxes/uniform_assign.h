@@ -24,8 +24,8 @@ inline constexpr int32_t kNoPair = std::numeric_limits<int32_t>::min();
 // are real. valid (N, P) or empty: a prior with 0 takes part in nothing and is assigned -1.
 //   1. For each object g the k predictions and the k anchors of smallest |dcx| + |dcy| + |dw| + |dh|, ascending (ties:
 //      lower index; NaN is far from everything).
-//   2. pairs (N, 2k, M): [n, 2r, g] the prior of the r-th prediction, [n, 2r + 1, g] the r-th anchor. Row-major order is
-//      the order of the list, in which every pair stands, also one that repeats. Prior p is written p if anchor p
+//   2. pairs (N, 2k, M): [n, 2r, g] the prior of the r-th prediction, [n, 2r + 1, g] the r-th anchor. Row-major order
+//      is the order of the list, in which every pair stands, also one that repeats. Prior p is written p if anchor p
 //      overlaps g by pos_ignore_iou or more, else ~p; kNoPair where there is none.
 //   3. assigned (N, P): of the pairs with prior p the last in the list decides: g + 1 if kept, else -1. A prior in no
 //      pair: -1 if its prediction overlaps any object by more than neg_ignore_iou, else 0.

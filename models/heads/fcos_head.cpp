@@ -46,8 +46,10 @@ void FcosConfig::describe(ConfigVisitor& v) {
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
   v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
   v.field("conv_bias", conv_bias, "biases in the towers beside the norm; without a norm they are there anyway");
-  v.field("level_bounds", level_bounds, "between levels: an object's largest distance from a cell, in pixels", above(0));
-  v.field("center_radius", center_radius, "cells so many strides around an object's centre are its own; 0: all in it", at_least(0));
+  v.field("level_bounds", level_bounds, "between levels: an object's largest distance from a cell, in pixels",
+          above(0));
+  v.field("center_radius", center_radius, "cells so many strides around an object's centre are its own; 0: all in it",
+          at_least(0));
   v.field("norm_on_bbox", norm_on_bbox, "predict distances in strides, held at 0, instead of exponents");
   v.field("centerness_on_reg", centerness_on_reg, "centerness from the tower of the boxes, not of the classes");
   v.choice("box_loss", box_loss, {"iou", "giou"}, "loss of boxes: -ln IoU, or 1 - generalised IoU");

@@ -40,10 +40,13 @@ void YolofConfig::describe(ConfigVisitor& v) {
   v.field("reg_convs", reg_convs, "3x3 convolutions of the box branch", between(0, 64));
   v.field("anchor_scales", anchor_scales, "sides of the anchors, in strides of the level (32 pixels)", above(0));
   v.field("anchor_ratios", anchor_ratios, "height / width of the anchors", above(0));
-  v.field("centre_clamp", centre_clamp, "pixels by which a box's centre may leave its anchor's, per axis; 0: any", at_least(0));
-  v.field("match_times", match_times, "nearest anchors, and nearest predictions, that an object is matched with", between(1, 64));
+  v.field("centre_clamp", centre_clamp, "pixels by which a box's centre may leave its anchor's, per axis; 0: any",
+          at_least(0));
+  v.field("match_times", match_times, "nearest anchors, and nearest predictions, that an object is matched with",
+          between(1, 64));
   v.field("pos_ignore_iou", pos_ignore_iou, "a matched anchor that overlaps its object less is ignored", between(0, 1));
-  v.field("neg_ignore_iou", neg_ignore_iou, "an unmatched anchor whose prediction overlaps an object more is ignored", between(0, 1));
+  v.field("neg_ignore_iou", neg_ignore_iou, "an unmatched anchor whose prediction overlaps an object more is ignored",
+          between(0, 1));
   v.field("box_loss_weight", box_loss_weight, "weight of the GIoU loss", at_least(0));
 }
 

@@ -16,7 +16,8 @@ namespace gradlibra {
 
 void BagsConfig::describe(ConfigVisitor& v) {
   v.field("edges", edges,
-          "boxes of a class in the training split from which it belongs to the next group: one edge, two groups", at_least(1));
+          "boxes of a class in the training split from which it belongs to the next group: one edge, two groups",
+          at_least(1));
   v.field("beta", beta, "rows of other classes that take part in a group, for each row of its own", at_least(0));
   v.field("seed", seed, "of the drawing of those rows", at_least(0));
   v.choice("foreground_normalizer", foreground_normalizer, {"shared", "rows"},
@@ -74,9 +75,7 @@ class BagsLoss final : public ClassificationLoss {
   [[nodiscard]] int channels() const override { return channels_; }
   [[nodiscard]] bool has_objectness() const override { return true; }
   // Rows that a group did not draw say nothing about its classes.
-  [[nodiscard]] ClassLogits class_logits() const override {
-    return {.channels = class_channels_, .every_row = false};
-  }
+  [[nodiscard]] ClassLogits class_logits() const override { return {.channels = class_channels_, .every_row = false}; }
   [[nodiscard]] const Tensor* class_normalizers() const override { return &class_normalizers_; }
 
   // The classes of a group start alike; that there is an object at all starts at the prior probability.

@@ -12,7 +12,8 @@
 namespace gradlibra {
 
 void ClassBalancedConfig::describe(ConfigVisitor& v) {
-  v.field("beta", beta, "how soon more samples of a class add nothing new: 0 (weights 1) to below 1", between(0, 0.9999999999));
+  v.field("beta", beta, "how soon more samples of a class add nothing new: 0 (weights 1) to below 1",
+          between(0, 0.9999999999));
   v.choice("base", base, {"cross_entropy", "focal"}, "the loss that is weighed");
   v.field("gamma", gamma, "base focal: exponent", at_least(0));
   v.choice("apply", apply, {"row", "element"},

@@ -14,7 +14,8 @@ namespace gradlibra {
 
 void SeesawConfig::describe(ConfigVisitor& v) {
   v.field("p", p, "mitigation: how much less a frequent class's rows push down a rarer class; 0 for off", at_least(0));
-  v.field("q", q, "compensation: how much more a class is pushed down that is taken for the right one; 0 for off", at_least(0));
+  v.field("q", q, "compensation: how much more a class is pushed down that is taken for the right one; 0 for off",
+          at_least(0));
   v.field("eps", eps, "compensation: smallest probability of the right class that is told apart", above(0));
 }
 

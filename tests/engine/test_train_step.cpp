@@ -236,8 +236,7 @@ TEST_P(TrainStepOnDeviceWith, TheRecordedStepEqualsTheHost) {
     model.backbone.frozen_stages = 4;
     model.neck.num_outs = 3;
   }
-  const Training want = train(host, "fp32", true, true, model),
-                 got = train(*device, "fp32", true, true, model);
+  const Training want = train(host, "fp32", true, true, model), got = train(*device, "fp32", true, true, model);
   expect_near(got, want, 1e-4);
   ASSERT_EQ(got.state.size(), want.state.size());
   for (size_t i = 0; i < want.state.size(); ++i)

@@ -314,7 +314,9 @@ TEST_F(TrainerTest, WhatALossMadeOfTheAnnotationsIsCompared) {
   EXPECT_EQ(trainer(other, "bags", true, 2)->run(), Trainer::Outcome::stopped);
   SafetensorsFile file = checkpoint("bags", 1);
   file.metadata["instances"] = "[2,3,2]";
-  EXPECT_HAS(message_of([&] { static_cast<void>(load_detector(context_, {file, "swapped", {}}, "", {})); }),
+  EXPECT_HAS(message_of([&] {
+               static_cast<void>(load_detector(context_, {file, "swapped", {}}, "", {}));
+             }),
              "swapped: train.state.bags.groups has 2.000000 at 0, the annotations and model.loss of now make it 1.0");
   static_cast<void>(trainer(with_loss(config(), "class_balanced"), "cbl", false, 1)->run());
   other = with_loss(config(), "class_balanced");

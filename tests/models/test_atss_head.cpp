@@ -64,7 +64,8 @@ using Atss = HeadTest;
 TEST_F(Atss, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const AtssHead head(store, {}, {256, {8, 16, 32, 64, 128}},
-                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
+                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10,
+                      Normalizer::num_pos);
   std::vector<std::string> names, want;
   for (const Parameter& p : store.all()) names.push_back(p.name);
   for (const char* tower : {"cls", "reg"})

@@ -67,7 +67,8 @@ using Fcos = HeadTest;
 TEST_F(Fcos, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const FcosHead head(store, {}, {256, {8, 16, 32, 64, 128}},
-                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10, Normalizer::num_pos);
+                      make_classification_loss(context, {.type = "focal"}, unknown_classes(10)), 10,
+                      Normalizer::num_pos);
   std::vector<std::string> names;
   for (const Parameter& p : store.all()) names.push_back(p.name);
   std::vector<std::string> want;

@@ -88,7 +88,8 @@ TEST_F(Yolof, ParametersAreNamedAsInMMDetection) {
   ParameterStore store(context);
   const std::vector<int> channels{16, 32, 64, 128};
   const DilatedEncoder neck(store, {.channels = 16, .block_channels = 8}, channels);
-  const YolofHead head(store, {}, neck.pyramid(), make_classification_loss(context, {.type = "focal"}, unknown_classes(7)), 7,
+  const YolofHead head(store, {}, neck.pyramid(),
+                       make_classification_loss(context, {.type = "focal"}, unknown_classes(7)), 7,
                        Normalizer::num_pos);
   EXPECT_EQ(neck.pyramid().strides, std::vector<int>{32});
   std::vector<std::string> want;

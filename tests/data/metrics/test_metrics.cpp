@@ -219,7 +219,7 @@ TEST(VocMetrics, CalibrationHoldsScoresAgainstWhatIsRight) {
   c.dataset.groups = {{"rare", {c.dataset.classes[0]}}, {"common", {c.dataset.classes[1]}}};
   const auto box = [](float x) { return Box{x, 0, x + 10, 10}; };
   for (const float x : {0.f, 20.f, 40.f}) c.dataset.images[0].objects.push_back({box(x), 0, false, false, 0});
-  c.detections[0] = {{box(0), 0, 1.0},  {box(20), 0, 0.625}, {box(40), 0, 0.6875},
+  c.detections[0] = {{box(0), 0, 1.0},     {box(20), 0, 0.625}, {box(40), 0, 0.6875},
                      {box(60), 0, 0.6875}, {box(0), 0, 0.25},   {box(80), 1, 0.9}};
   const VocResult result = voc_metrics(c.dataset, c.detections);
   const auto& bins = result.calibration.bins;
