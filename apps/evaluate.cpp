@@ -22,10 +22,11 @@ int main(int argc, char** argv) {
       "evaluate"};
   CommonOptions common;
   std::string checkpoint, given, split_name = "test", output;
-  CLI::Option* from_checkpoint =
-      app.add_option("--checkpoint", checkpoint,
-                     "checkpoint file, or a training's --work-dir (its newest); or converted weights, with --config")
-          ->type_name("PATH");
+  CLI::Option* from_checkpoint = app.add_option("--checkpoint", checkpoint,
+                                                "checkpoint file, or a training's --work-dir (its newest); or "
+                                                "converted weights, with --config; not given: "
+                                                "--detections")
+                                     ->type_name("PATH");
   app.add_option("--detections", given,
                  "instead of a detector: detections.json of an earlier run, or of another program, for the data set of "
                  "--config")

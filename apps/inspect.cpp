@@ -184,8 +184,10 @@ int main(int argc, char** argv) {
   model->add_flag("--json", json, "as JSON");
   std::string model_weights;
   model
-      ->add_option("--weights", model_weights,
-                   "a checkpoint, a training's --work-dir, or converted weights (with --config): does it fit?")
+      ->add_option(
+          "--weights", model_weights,
+          "a checkpoint, a training's --work-dir, or converted weights (with --config): does it fit? (not given: "
+          "nothing is loaded)")
       ->type_name("PATH");
 
   std::string weights, batch_path, step_output;

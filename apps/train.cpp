@@ -56,11 +56,13 @@ int main(int argc, char** argv) {
   Trainer::Options options;
   std::string work_dir, resume;
   add_config_options(app, common, false);
-  app.add_option("--work-dir", work_dir, "folder for everything this run writes")->type_name("DIR");
+  app.add_option("--work-dir", work_dir, "folder for everything this run writes; not given: that of --resume")
+      ->type_name("DIR");
   CLI::Option* resumes =
-      app.add_option("--resume", resume,
-                     "continue the training in DIR, or in --work-dir, from its newest checkpoint. Needs no --config; "
-                     "with --config and --work-dir it starts if there is nothing to continue")
+      app.add_option(
+             "--resume", resume,
+             "continue the training in DIR, or in --work-dir, from its newest checkpoint. Needs no --config; "
+             "with --config and --work-dir it starts if there is nothing to continue; not given: a new training")
           ->expected(0, 1)
           ->type_name("[DIR]");
   app.add_flag("--changed-data", options.changed_data,

@@ -109,7 +109,8 @@ PaperTable table3() {
   t.columns.assign(kGroupColumns.begin(), kGroupColumns.end());
   // With what each detector has in its own configuration (configs/fcos_r50.yaml, atss_r50.yaml, yolof_r50.yaml).
   const std::map<std::string, Overrides> own{
-      {"fcos", {"model.backbone.norm_trainable=false", "model.neck.extra=on_output", "model.neck.relu_before_extra=true"}},
+      {"fcos",
+       {"model.backbone.norm_trainable=false", "model.neck.extra=on_output", "model.neck.relu_before_extra=true"}},
       {"atss", {"model.neck.extra=on_output", "model.test.nms_iou=0.6"}},
       {"yolof", {"model.backbone.norm_trainable=false", "model.test.nms_iou=0.6"}}};
   const auto with = [&](const std::string& detector, const PaperRun& run) {

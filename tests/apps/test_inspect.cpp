@@ -138,7 +138,7 @@ class RealData : public ProgramTest {
   }
   // The report of `inspect data` and its exit code.
   std::pair<Json, int> inspect(std::vector<std::string> values) {
-    std::vector<std::string> argv{"inspect", "data", "--output", path("report")};
+    std::vector<std::string> argv{"inspect", "data", "--output", path("report"), "loader.resize=fit"};
     argv.insert(argv.end(), values.begin(), values.end());
     const Ran ran = run(argv);
     EXPECT_TRUE(ran.code == 0 || ran.code == 4) << ran.err;
@@ -170,7 +170,8 @@ TEST_F(RealData, Bccd) {
   }
   EXPECT_EQ(empty, 2);
   EXPECT_EQ(changed, 2);
-  EXPECT_EQ(boxes, 4888 - 2);
+  // One of the two is in the training split, and dropped; in an evaluation it counts as missed.
+  EXPECT_EQ(boxes, 4888 - 1);
   // Fifteen images without a single red cell, which every other one shows.
   EXPECT_EQ(report.at("finding_counts").at("class_missing_from_image").at("none").get<int>() >= 15, true);
 }
