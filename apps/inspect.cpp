@@ -226,9 +226,7 @@ int main(int argc, char** argv) {
   std::string examples;
   examples += example(config, "--config configs/quickstart.yaml schedule.epochs=2");
   examples += example(data, "--config configs/quickstart.yaml data.root=out/smears");
-  examples += example(split,
-                      "--output out/divided --group-by \"^([^_]+)_\" --config configs/quickstart.yaml "
-                      "data.root=out/smears");
+  examples += example(split, "--output out/divided --config configs/quickstart.yaml data.root=out/smears");
   examples += example(model, "--config configs/quickstart.yaml");
   examples += example(step, "--config configs/quickstart.yaml --output out/step.safetensors data.root=out/smears");
   examples += example(training, "--work-dir out/mine");

@@ -25,7 +25,7 @@ small=(synthesize.train=12 synthesize.val=4 synthesize.test=0 synthesize.size=64
 "$bin/synthesize" --config "$tree/configs/quickstart.yaml" --output data "${small[@]}" > log.txt
 cat > small.yaml << END
 base: $tree/configs/quickstart.yaml
-data: {root: data}
+data: {root: data, missing_class: allow}
 loader: {batch_size: 2, height: 64, width: 64}
 model:
   backbone: {base_channels: 8}

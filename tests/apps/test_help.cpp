@@ -14,19 +14,13 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-const std::vector<Words> kCommands{{"synthesize"},
-                                   {"train"},
-                                   {"evaluate"},
-                                   {"detect"},
-                                   {"inspect", "config"},
-                                   {"inspect", "data"},
-                                   {"inspect", "model"},
-                                   {"inspect", "step"},
-                                   {"inspect", "training"},
-                                   {"inspect", "device"},
-                                   {"benchmark", "kernels"},
-                                   {"benchmark", "step"},
-                                   {"benchmark", "data"}};
+const std::vector<Words> kCommands{{"synthesize"},        {"train"},
+                                   {"evaluate"},          {"detect"},
+                                   {"inspect", "config"}, {"inspect", "data"},
+                                   {"inspect", "split"},  {"inspect", "model"},
+                                   {"inspect", "step"},   {"inspect", "training"},
+                                   {"inspect", "device"}, {"benchmark", "kernels"},
+                                   {"benchmark", "step"}, {"benchmark", "data"}};
 
 using HelpTest = ProgramTest;
 
