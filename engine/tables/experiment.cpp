@@ -37,15 +37,23 @@ void complete(TableOptions& options) {
   if (options.scale == "small") plan.start = configs / "../head_classes.yaml";
   if (!plan.data.empty() && !fs::exists(plan.data))
     throw std::runtime_error("--data: " + plan.data.string() + " is not there");
-  if (!options.settings.empty()) plan.settings = read_settings(options.settings);
+  // What single runs need at this scale, such as other edges between groups of classes on fewer boxes.
+  if (const fs::path runs = configs / (options.scale + "_runs.yaml"); fs::exists(runs))
+    plan.settings = read_settings(runs);
+  if (!options.settings.empty())
+    for (const auto& [name, more] : read_settings(options.settings))
+      plan.settings[name].insert(plan.settings[name].end(), more.begin(), more.end());
   for (int i = 0; i < options.seeds; ++i) plan.seeds.push_back(options.first_seed + i);
 }
 
 // Tables that share a run share its folder: every run once, seeds outermost, so that an interrupted experiment has
 // compared like with like.
-std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<PaperTable>& tables) {
+std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<PaperTable>& tables,
+                                    const fs::path& settings) {
   std::vector<ExperimentRun> runs;
   std::vector<std::string> names;
+  std::map<std::string, std::vector<std::string>> named_by_user;
+  if (!settings.empty()) named_by_user = read_settings(settings);
   for (const int64_t seed : plan.seeds)
     for (const PaperTable& table : tables)
       for (const PaperRow& row : table.rows) {
@@ -54,7 +62,7 @@ std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<Pap
         names.push_back(run.name());
         runs.push_back(std::move(run));
       }
-  for (const auto& [name, unused] : plan.settings) {
+  for (const auto& [name, unused] : named_by_user) {
     const auto named = [&, wanted = name + "/"](const std::string& run) { return run.starts_with(wanted); };
     if (std::none_of(names.begin(), names.end(), named))
       fmt::print(stderr, "settings: '{}' is no run of these tables\n", name);
@@ -144,7 +152,7 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   const TablePlan& plan = options.plan;
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
-  const std::vector<ExperimentRun> runs = all_runs(plan, tables);
+  const std::vector<ExperimentRun> runs = all_runs(plan, tables, options.settings);
   if (!options.only_tables) {
     const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
     if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
