@@ -63,6 +63,11 @@ Dataset read_training_split(const ExperimentConfig& config, const Say& say) {
   Dataset dataset = read(config, Split::train, /*evaluation=*/false, findings, say);
   if (const std::string problem = training_problem(config.data, dataset, findings); !problem.empty())
     throw std::runtime_error(config.data.root + ": " + problem);
+  if (const auto missing = classes_without_boxes(config.data, dataset); !missing.empty())
+    say(
+        fmt::format("warning: no usable box of [{}] in the training split: nothing can be learned of {} "
+                    "(data.missing_class=error stops here)",
+                    fmt::join(missing, ", "), missing.size() == 1 ? "it" : "them"));
   return dataset;
 }
 

@@ -332,7 +332,7 @@ void Trainer::evaluate(int64_t epoch) {
                   full > 0 ? fmt::format("  ({} of {} images have model.test.max_per_image = {} detections)", full,
                                          val_.images.size(), config_.model.test.max_per_image)
                            : ""));
-  nlohmann::ordered_json line{{"step", state_.step}, {"epoch", epoch + 1}, {"val_map50", nullptr}};
+  nlohmann::ordered_json line{{"epoch", epoch + 1}, {"step", state_.step}, {"val_map50", nullptr}};
   if (voc.map) line["val_map50"] = *voc.map;
   if (full > 0) line["val_images_at_max_per_image"] = full;
   state_.validations.epochs = epoch + 1;

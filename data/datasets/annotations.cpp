@@ -70,8 +70,8 @@ void DatasetConfig::describe(ConfigVisitor& v) {
   v.choice(
       "bad_image", bad_image, {"error", "drop"},
       "training images that are missing, unreadable or not of the annotated size (in an evaluation: always an error)");
-  v.choice("missing_class", missing_class, {"error", "allow"},
-           "training without a usable box of a class that data.classes names");
+  v.choice("missing_class", missing_class, {"allow", "error"},
+           "training without a usable box of a class that data.classes names; allowed, it is said aloud");
   v.choice("check_images", check_images, {"full", "header"},
            "before training: decode every image to its end, or read headers alone (truncated files are met later)");
   v.choice("exif", exif, {"ignore", "apply"}, "EXIF orientation: pixels as stored, or turned upright");

@@ -139,7 +139,7 @@ struct DatasetConfig {
   // error | drop: missing, unreadable or mis-sized images, images without annotation; of a training split only: in an
   // evaluation they are always errors, or the result would be that of another data set.
   std::string bad_image = "error";
-  std::string missing_class = "error";  // error | allow: training without a usable box of a class that `classes` names
+  std::string missing_class = "allow";  // allow | error: training without a usable box of a class that `classes` names
   std::string check_images = "full";    // full | header: what is read of every image before training starts
   std::string exif = "ignore";          // ignore | apply: pixels as stored, or turned upright by the EXIF orientation
   bool filter_empty = false;            // leave images without boxes out of training
@@ -172,8 +172,12 @@ struct ReadOptions {
   return read_dataset(config, split, findings, ReadOptions{.decode = decode, .progress = {}});
 }
 
-// Why the training split cannot be trained on: no usable box at all, or none of a class that `config.classes` names
-// (unless config.missing_class allows that). Empty: it can. `findings` of its reading say why boxes are missing.
+// Of the classes that `config.classes` names, those without a usable box in a training split.
+[[nodiscard]] std::vector<std::string> classes_without_boxes(const DatasetConfig& config, const Dataset& training);
+
+// Why the training split cannot be trained on: no usable box at all, or, if config.missing_class says that this is an
+// error, none of a class that `config.classes` names. Empty: it can. `findings` of its reading say why boxes are
+// missing.
 [[nodiscard]] std::string training_problem(const DatasetConfig& config, const Dataset& dataset,
                                            const std::vector<Finding>& findings);
 

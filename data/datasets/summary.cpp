@@ -107,6 +107,14 @@ DatasetSummary summarize(const Dataset& dataset, const RawSplit& raw, std::span<
   return summary;
 }
 
+std::vector<std::string> classes_without_boxes(const DatasetConfig& config, const Dataset& training) {
+  std::vector<std::string> missing;
+  if (config.classes.empty()) return missing;  // the file's own categories are not what a person has named
+  for (size_t c = 0; c < training.summary.class_boxes.size(); ++c)
+    if (training.summary.class_boxes[c] == 0) missing.push_back(training.classes[c]);
+  return missing;
+}
+
 std::string training_problem(const DatasetConfig& config, const Dataset& dataset,
                              const std::vector<Finding>& findings) {
   const DatasetSummary& summary = dataset.summary;
@@ -117,11 +125,8 @@ std::string training_problem(const DatasetConfig& config, const Dataset& dataset
   const std::string reason = first == findings.end() ? "" : "\n  first: " + describe(*first);
   if (summary.targets() == 0)
     return fmt::format("the training split has no box to train on: {}{}", summary.text(), reason);
-  if (config.classes.empty() || config.missing_class == "allow") return "";
-  std::vector<std::string> missing;
-  for (size_t c = 0; c < summary.class_boxes.size(); ++c)
-    if (summary.class_boxes[c] == 0) missing.push_back(dataset.classes[c]);
-  if (missing.empty()) return "";
+  const std::vector<std::string> missing = classes_without_boxes(config, dataset);
+  if (missing.empty() || config.missing_class == "allow") return "";
   return fmt::format(
       "the training split has no usable box of [{}], which data.classes names: {}{}\n  take {} out of data.classes, or "
       "set data.missing_class to 'allow'",

@@ -88,6 +88,8 @@ TEST(KeptAndDropped, NothingToTrainOnIsAnError) {
   EXPECT_HAS(why_not_trainable(voc_config(folder)), "a decimal comma?");
   put_voc(folder, "b", {{"cell", "5", "5", "9", "9"}});
   DatasetConfig config = voc_config(folder);
+  EXPECT_EQ(why_not_trainable(config), "");  // said aloud, no more
+  config.missing_class = "error";
   EXPECT_HAS(why_not_trainable(config), "no usable box of [nucleus]");
   EXPECT_HAS(why_not_trainable(config), "data.missing_class");
   config.missing_class = "allow";
