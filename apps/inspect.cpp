@@ -172,9 +172,10 @@ int main(int argc, char** argv) {
   split->add_option("--val", division.val, "share of the validation split")->capture_default_str();
   split->add_option("--test", division.test, "share of the test split")->capture_default_str();
   split
-      ->add_option("--group-by", division.group_by,
-                   "regular expression whose first group in an image's id names its slide or patient; images of one "
-                   "stay together")
+      ->add_option(
+          "--group-by", division.group_by,
+          "regular expression whose first group in an image's id names its slide or patient, whose images then "
+          "stay together; not given: each image for itself")
       ->type_name("REGEX");
   split->add_option("--seed", division.seed, "another seed, another division")->capture_default_str();
 
