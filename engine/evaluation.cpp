@@ -70,8 +70,9 @@ std::string limit_notes(const Dataset& dataset, const Detections& detections, co
     };
     crowded += more(found) || more(truths);
   }
-  text += fmt::format(" COCO AP counts the surest {} detections of a class in an image (maxDets){}\n", kCocoDetections,
-                      crowded > 0 ? fmt::format("; {} images have more detections or objects", crowded) : "");
+  if (crowded > 0)
+    text += fmt::format(" {} of {} images have more than the {} detections or objects of a class that COCO AP counts\n",
+                        crowded, detections.size(), kCocoDetections);
   return text;
 }
 

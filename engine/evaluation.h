@@ -23,7 +23,7 @@ void detect_each(Detector& detector, const Dataset& dataset, const ExperimentCon
 // Images that have as many detections as model.test.max_per_image keeps: more may have been left out there.
 [[nodiscard]] int64_t images_at_cap(const Detections& detections, const TestConfig& test);
 
-// What a reader of a table should know about limits that were reached, a line each; the last says what COCO AP counts.
+// What a reader of a table should know about limits that were reached, a line each; empty if none was.
 [[nodiscard]] std::string limit_notes(const Dataset& dataset, const Detections& detections, const TestConfig& test);
 
 // One object: what is surest about it, and what else was found at its place, the surer first.
