@@ -107,6 +107,7 @@ int main(int argc, char** argv) {
           detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
     } else {
       config = read_experiment(common);
+      config.loader.resize = "fit";  // no network here that an image could be too large for
       read_split();
       detections = read_coco_results(given, dataset);
       fmt::print("{} on {} images of the {} split\n", given, dataset.images.size(), split_name);
