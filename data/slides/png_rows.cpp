@@ -72,7 +72,6 @@ class PngRows : public RowDecoder {
     png_set_strip_16(png_);
     png_set_gray_to_rgb(png_);
     png_set_strip_alpha(png_);
-    if (png_get_interlace_type(png_, info_) == PNG_INTERLACE_NONE) png_start_read_image(png_);
     return true;
   }
   // Behind the last row comes the check sum of the last chunk.

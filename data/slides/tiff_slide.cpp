@@ -258,13 +258,15 @@ class ScanRows : public RowDecoder {
   ScanRows(std::unique_ptr<Page> page, PlainSamples plain) : page_(std::move(page)), plain_(plain) {
     width = page_->width;
     height = page_->height;
-    line_.resize(static_cast<size_t>(TIFFScanlineSize(page_->get())));
-    if (line_.size() != static_cast<size_t>(width) * plain_.count)
+    const auto line_bytes = static_cast<int64_t>(TIFFScanlineSize(page_->get()));
+    if (line_bytes != static_cast<int64_t>(width) * plain_.count)
       throw std::runtime_error(fmt::format("{}: has rows of no usable size", page_->name()));
     // The library reads a compressed strip whole.
-    bytes = static_cast<int64_t>(line_.size()) + static_cast<int64_t>(TIFFGetStrileByteCount(page_->get(), 0));
+    bytes =
+        line_bytes + static_cast<int64_t>(std::min<uint64_t>(TIFFGetStrileByteCount(page_->get(), 0), INT64_MAX / 2));
   }
   void next_row(uint8_t* rgb) override {
+    line_.resize(static_cast<size_t>(width) * plain_.count);
     if (TIFFReadScanline(page_->get(), line_.data(), static_cast<uint32_t>(row_)) != 1)
       page_->fail(fmt::format(" from row {} on", row_));
     plain_.to_rgb(line_.data(), static_cast<size_t>(width), rgb);
