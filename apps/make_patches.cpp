@@ -61,6 +61,11 @@ void add_options(CLI::App& app, Options& o) {
   option("--val-background", o.patches.val_background, "the same of validation; of test all are", "SHARE");
   option("--val", o.patches.val, "share of the slides for validation", "SHARE");
   option("--test", o.patches.test, "share of the slides for testing", "SHARE");
+  app.add_option(
+         "--splits", o.patches.splits,
+         "file with a line `slide split` for each slide (train, val or test); not given: drawn by --val, --test "
+         "and --seed")
+      ->type_name("FILE");
   app.add_option("--group-by", o.patches.group_by,
                  "regular expression whose first group in a slide's name names its patient, whose slides then stay "
                  "together; not given: each slide for itself")

@@ -19,7 +19,7 @@
 #include <thread>
 #include <unordered_set>
 
-#include "data/slides/slide.h"
+#include "data/slides/slide_readers.h"
 #include "runtime/base/files.h"
 #include "runtime/base/processors.h"
 #include "runtime/base/random.h"
@@ -288,7 +288,7 @@ class Maker {
       for (size_t k = 0; k < count; ++k) pictures[k] = crop(*source, patches[first + k]);
       in_parallel(count, threads_, [&](size_t k) {
         const Patch& patch = patches[first + k];
-        write_image(picture(slide, patch), pictures[k]);
+        write_patch(picture(slide, patch), pictures[k]);
         if (set_.options.format == "voc") write_file(annotation(slide, patch), voc_annotation(set_, slide, patch));
       });
     }

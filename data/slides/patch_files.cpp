@@ -154,20 +154,22 @@ Json boxes_json(const SlideSet& set, const std::vector<BoxCounts>& counts) {
 }
 
 Json options_json(const PatchOptions& o) {
-  return {{"size", o.size},
-          {"overlap", {{"train", o.overlap}, {"val", o.overlap}, {"test", 0}}},
-          {"edge", {{"train", to_string(o.edge)}, {"val", to_string(o.edge)}, {"test", to_string(o.test_edge)}}},
-          {"fill", o.fill},
-          {"cut_by", o.cut.by == CutRule::By::area ? "area" : "centre"},
-          {"keep", o.cut.share},
-          {"rest", o.cut.rest == CutRule::Rest::ignore ? "ignore" : "drop"},
-          {"rule", o.cut.text()},
-          {"background", {{"train", o.background}, {"val", o.val_background}, {"test", 1}}},
-          {"shares", {{"train", thousandths(1 - o.val - o.test)}, {"val", o.val}, {"test", o.test}}},
-          {"group_by", o.group_by},
-          {"seed", o.seed},
-          {"format", o.format},
-          {"image", o.image}};
+  return {
+      {"size", o.size},
+      {"overlap", {{"train", o.overlap}, {"val", o.overlap}, {"test", 0}}},
+      {"edge", {{"train", to_string(o.edge)}, {"val", to_string(o.edge)}, {"test", to_string(o.test_edge)}}},
+      {"fill", o.fill},
+      {"cut_by", o.cut.by == CutRule::By::area ? "area" : "centre"},
+      {"keep", o.cut.share},
+      {"rest", o.cut.rest == CutRule::Rest::ignore ? "ignore" : "drop"},
+      {"rule", o.cut.text()},
+      {"background", {{"train", o.background}, {"val", o.val_background}, {"test", 1}}},
+      {"shares", o.splits.empty() ? Json{{"train", thousandths(1 - o.val - o.test)}, {"val", o.val}, {"test", o.test}}
+                                  : Json("as listed (--splits)")},
+      {"group_by", o.group_by},
+      {"seed", o.seed},
+      {"format", o.format},
+      {"image", o.image}};
 }
 
 std::vector<std::string> warnings_of(const PatchSet& set, const PatchSummary& summary) {

@@ -9,7 +9,10 @@
 #include <set>
 #include <stdexcept>
 
+#include "data/datasets/annotations.h"
+#include "data/datasets/did_you_mean.h"
 #include "runtime/base/random.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -23,6 +26,56 @@ std::pair<size_t, size_t> touched(const std::vector<int>& starts, int size, doub
   const auto first = std::partition_point(starts.begin(), starts.end(), [&](int s) { return s + size <= from; });
   const auto last = std::partition_point(first, starts.end(), [&](int s) { return s < to; });
   return {static_cast<size_t>(first - starts.begin()), static_cast<size_t>(last - starts.begin())};
+}
+
+// `division` has the groups of the slides; its splits become those of the file.
+Division as_listed(const SlideSet& set, Division division, const std::string& file) {
+  const std::string text = read_text(file, kMaxListBytes);
+  std::map<std::string, size_t> index;
+  for (size_t i = 0; i < set.slides.size(); ++i) index.emplace(set.slides[i].name, i);
+  std::vector<int> split_of(set.slides.size(), -1);
+  int64_t line_number = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = trim(std::string_view(text).substr(begin, end - begin));
+    begin = end + 1;
+    ++line_number;
+    if (line.empty()) continue;
+    const auto fail = [&](const std::string& why) {
+      throw std::runtime_error(fmt::format("{}: line {}: {}", file, line_number, why));
+    };
+    const size_t cut = line.find_last_of(" \t,;");
+    const std::string split(cut == std::string_view::npos ? "" : line.substr(cut + 1));
+    const auto known = std::find(kNames.begin(), kNames.end(), split);
+    if (known == kNames.end())
+      fail(fmt::format("'{}' is no slide with train, val or test behind it", escaped(line.substr(0, 100))));
+    const std::string_view name = trim(line.substr(0, line.find_last_not_of(" \t,;", cut) + 1));
+    const auto slide = index.find(slide_name(std::string(name)));
+    if (slide == index.end()) fail(fmt::format("there is no slide '{}' to make patches from", escaped(name)));
+    if (split_of[slide->second] >= 0) fail(fmt::format("slide '{}' is listed twice", escaped(name)));
+    split_of[slide->second] = static_cast<int>(known - kNames.begin());
+  }
+  division.images = division.groups = {};
+  division.class_boxes.assign(set.classes.size(), {});
+  division.warnings.clear();
+  std::map<std::string, std::pair<int, std::string>> split_of_group;
+  for (size_t i = 0; i < set.slides.size(); ++i) {
+    if (split_of[i] < 0)
+      throw std::runtime_error(fmt::format("{}: does not list slide '{}'", file, set.slides[i].name));
+    const auto [group, fresh] =
+        split_of_group.emplace(division.group_of[i], std::pair(split_of[i], set.slides[i].name));
+    if (!fresh && group->second.first != split_of[i])
+      throw std::runtime_error(
+          fmt::format("{}: slides '{}' and '{}' are of one group ('{}', --group-by) and in two "
+                      "splits",
+                      file, group->second.second, set.slides[i].name, group->first));
+    const auto s = static_cast<size_t>(split_of[i]);
+    division.groups[s] += fresh;
+    ++division.images[s];
+    for (const Object& object : set.slides[i].objects) ++division.class_boxes[static_cast<size_t>(object.label)][s];
+  }
+  division.split_of = std::move(split_of);
+  return division;
 }
 
 }  // namespace
@@ -124,6 +177,7 @@ Division divide_slides(const SlideSet& set, const PatchOptions& options) {
                              .group_by = options.group_by,
                              .seed = static_cast<uint64_t>(options.seed)};
   Division division = divide(slides, shares);
+  if (!options.splits.empty()) return as_listed(set, std::move(division), options.splits);
   division.warnings.clear();  // what a split has to do without is counted in its patches
   const std::array<double, 3> share{1 - options.val - options.test, options.val, options.test};
   const std::set<std::string> groups(division.group_of.begin(), division.group_of.end());

@@ -20,6 +20,7 @@ struct PatchOptions {
   Edge edge = Edge::move, test_edge = Edge::pad;
   CutRule cut;
   double val = 0.1, test = 0.3;  // shares of the slides
+  std::string splits = "";       // a file that says which slide goes where, instead of the shares
   std::string group_by = "";     // as in DivideOptions, in a slide's name
   int64_t seed = 1;
   // Shares of the patches without a box to train on that are kept. Of testing all are.
@@ -53,8 +54,10 @@ struct SlidePlan {
 [[nodiscard]] SlidePlan plan_slide(const AnnotatedSlide& slide, Split split, size_t classes,
                                    const PatchOptions& options);
 
-// Splits of the slides, by divide(). A split with a share that got no slide takes the smallest group of the split with
-// most groups. std::runtime_error if there are fewer groups than splits with a share.
+// Splits of the slides: those of options.splits, a line "slide split" (or with a comma between) for each slide; else by
+// divide(). A split with a share that got no slide takes the smallest group of the split with
+// most groups. std::runtime_error if there are fewer groups than splits with a share, or the
+// file lacks a slide, names one twice, one that is not there or another split, or divides a group.
 [[nodiscard]] Division divide_slides(const SlideSet& set, const PatchOptions& options);
 
 // std::invalid_argument names the option and its range.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What open_slide() chooses from. Each library is optional: without it nothing of its reader is called.
+// What open_slide() chooses from, and how patches are written. Each library is optional: without it nothing of its
+// reader is called.
 #pragma once
 
 #include <memory>
@@ -33,5 +34,8 @@ inline constexpr bool kHaveOpenslide = false;
 // The scanner's vendor by OpenSlide, empty if it does not know the file or knows it as any tiled TIFF.
 [[nodiscard]] std::string openslide_vendor(const std::filesystem::path& file);
 [[nodiscard]] std::unique_ptr<Slide> open_openslide(const std::filesystem::path& file);
+
+// As write_image(), PNG by libpng where it is there: the same pixels in other bytes, and much sooner.
+void write_patch(const std::filesystem::path& file, const Image& image);
 
 }  // namespace gradlibra

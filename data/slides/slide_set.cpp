@@ -168,13 +168,7 @@ class Matcher {
   static const std::string& name_in(const RawImage& image) {
     return image.image_name.empty() ? image.id : image.image_name;
   }
-  // The slide's name: without folders, and without extension where it is that of a slide.
-  static std::string name_of(const RawImage& image) {
-    std::string name = name_in(image);
-    std::replace(name.begin(), name.end(), '\\', '/');
-    const fs::path file = fs::path(name).filename();
-    return safe_name(is_slide_name(file) ? file.stem().string() : file.string());
-  }
+  static std::string name_of(const RawImage& image) { return slide_name(name_in(image)); }
   std::optional<AnnotatedSlide> open(const std::string& name, const fs::path& path) {
     try {
       const std::unique_ptr<Slide> slide = open_slide(path, input_.memory_bytes);
@@ -209,6 +203,13 @@ std::vector<std::string> class_list(const DatasetConfig& config, const RawSplit&
 }
 
 }  // namespace
+
+std::string slide_name(const std::string& text) {
+  std::string name = text;
+  std::replace(name.begin(), name.end(), '\\', '/');
+  const fs::path file = fs::path(name).filename();
+  return safe_name(is_slide_name(file) ? file.stem().string() : file.string());
+}
 
 SlideSet read_slides(const DatasetConfig& config, const SlideInput& input, int rows, std::vector<Finding>& findings) {
   SlideSet set;

@@ -44,6 +44,9 @@ struct SlideSet {
 [[nodiscard]] SlideSet read_slides(const DatasetConfig& config, const SlideInput& input, int rows,
                                    std::vector<Finding>& findings);
 
+// The name of a slide out of what a file says: without folders, without extension where it is that of a slide.
+[[nodiscard]] std::string slide_name(const std::string& text);
+
 // A table with the columns image, class, xmin, ymin, xmax, ymax in any order (others are passed over), separated by
 // commas, semicolons or tabs; coordinates in continuous pixels, the first column of pixels being 0 to 1. A line with an
 // image and neither class nor numbers lists a slide without cells.

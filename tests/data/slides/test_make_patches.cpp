@@ -260,6 +260,29 @@ TEST_F(MakePatchesTest, PatientsStayTogether) {
   }
 }
 
+TEST_F(MakePatchesTest, SplitsAsListed) {
+  put_slides(4);
+  const std::string a = can_decode(ImageFormat::tiff) ? "p0_a.tif" : "p0_a.png";
+  options_.splits = (folder_ / "splits.txt").string();
+  const auto with = [&](const std::string& lines) {
+    put(folder_ / "splits.txt", lines);
+    return refusal("out");
+  };
+  EXPECT_HAS(with(a + " test\np0_b train\n"), "splits.txt: does not list slide 'p1_a'");
+  EXPECT_HAS(with("p0_a train\np0_a test\n"), "line 2: slide 'p0_a' is listed twice");
+  EXPECT_HAS(with("p0_a train\n\np9 test\n"), "line 3: there is no slide 'p9'");
+  EXPECT_HAS(with("p0_a\n"), "line 1: 'p0_a' is no slide with train, val or test behind it");
+  options_.group_by = "^(p[0-9])";
+  const std::string lines = a + ", test\r\np0_b,train\np1_a\ttrain\np1_b train";
+  EXPECT_HAS(with(lines), "slides 'p0_a' and 'p0_b' are of one group ('p0', --group-by) and in two splits");
+  options_.group_by = "";
+  ASSERT_EQ(with(lines), "");
+  const Json splits = Json::parse(get(folder_ / "out/patches.json"))["splits"];
+  EXPECT_EQ(splits["test"]["slides"], Json({"p0_a"}));
+  EXPECT_EQ(splits["train"]["slides"], Json({"p0_b", "p1_a", "p1_b"}));
+  EXPECT_EQ(splits["val"]["patches"], 0);
+}
+
 TEST_F(MakePatchesTest, SevenToThreeBySlide) {
   put_slides(20);
   options_.val = 0;
