@@ -19,7 +19,7 @@ class SlideSetTest : public ::testing::Test {
     findings_.clear();
     input_.slides = folder_ / "slides";
     input_.annotations = folder_ / annotations;
-    return read_slides(config_, input_, 64, findings_);
+    return read_slides(config_, input_, rows_, findings_);
   }
   std::string refusal(const std::string& annotations) {
     try {
@@ -33,6 +33,7 @@ class SlideSetTest : public ::testing::Test {
 
   TemporaryFolder folder_;
   SlideInput input_;
+  int rows_ = 64;
   DatasetConfig config_;
   std::vector<Finding> findings_;
 };
@@ -149,6 +150,12 @@ TEST_F(SlideSetTest, DefectsOfSlidesAreNamed) {
   put(folder_ / "slides/b.png", get(folder_ / "slides/a.png").substr(0, 20));
   EXPECT_HAS(refusal("a.csv"), "b.png: ");
   EXPECT_HAS(refusal("a.csv"), "unreadable_image");
+
+  put_slide("b.png", 20000, 3);
+  input_.memory_bytes = 8 << 20;
+  rows_ = 512;
+  EXPECT_HAS(refusal("a.csv"), "b.png: a row of patches of 512 pixels needs");
+  input_.memory_bytes = 2LL << 30;
 
   put(folder_ / "xml/a.xml", voc_xml("a.png", 400, 300, {{"disc", "11", "21", "41", "61"}}));
   input_.unannotated = "skip";
