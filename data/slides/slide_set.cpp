@@ -173,8 +173,9 @@ class Matcher {
     try {
       const std::unique_ptr<Slide> slide = open_slide(path, input_.memory_bytes);
       if (const int64_t needed = slide->memory(rows_); needed > input_.memory_bytes)
-        throw std::runtime_error(fmt::format("a row of patches of {} pixels needs {} KiB, more than the limit of {} KiB",
-                                             rows_, needed >> 10, input_.memory_bytes >> 10));
+        throw std::runtime_error(
+            fmt::format("a row of patches of {} pixels needs {} KiB, more than the limit of {} KiB", rows_,
+                        needed >> 10, input_.memory_bytes >> 10));
       return AnnotatedSlide{name, path, slide->width(), slide->height(), {}, slide->memory(rows_)};
     } catch (const std::runtime_error& error) {
       std::string why = error.what();
