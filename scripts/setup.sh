@@ -31,9 +31,10 @@ done
 required="build-essential:g++ cmake:cmake ninja-build:ninja pkg-config:pkg-config libyaml-cpp-dev:yaml-cpp/yaml.h
   libpugixml-dev:pugixml.hpp nlohmann-json3-dev:nlohmann/json.hpp libcli11-dev:CLI/CLI.hpp libfmt-dev:fmt/core.h
   libspdlog-dev:spdlog/spdlog.h libstb-dev:stb/stb_image.h"
-# The build goes on without these: slower builds, slower convolutions on the CPU, no TIFF and WebP pictures, code that
-# nobody has linted.
-optional="ccache:ccache git:git libdnnl-dev:dnnl.hpp libtiff-dev:tiffio.h libwebp-dev:webp/decode.h"
+# The build goes on without these: slower builds, slower convolutions on the CPU, no TIFF and WebP pictures, large
+# JPEG and PNG pictures only as far as they fit into memory whole, code that nobody has linted.
+optional="ccache:ccache git:git libdnnl-dev:dnnl.hpp libtiff-dev:tiffio.h libwebp-dev:webp/decode.h
+  libjpeg-dev:jpeglib.h libpng-dev:png.h"
 if $tests; then
   required+=" libgtest-dev:gtest/gtest.h"
   optional+=" clang-format:clang-format clang-tidy:clang-tidy shellcheck:shellcheck"

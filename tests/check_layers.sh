@@ -13,11 +13,11 @@ TEXT
 
 # From the bottom to the top. A room inside a folder is a layer of its own.
 layers="kernels runtime/base runtime/device runtime/autograd runtime/distributed runtime/training models data/images"
-layers+=" data/datasets data/loading data/synthetic data/metrics engine benchmarks apps tests"
+layers+=" data/datasets data/loading data/synthetic data/slides data/metrics engine benchmarks apps tests"
 
 allowed() {
   local runtime="runtime/base runtime/device runtime/autograd runtime/distributed runtime/training kernels"
-  local data="data/images data/datasets data/loading data/synthetic data/metrics"
+  local data="data/images data/datasets data/loading data/synthetic data/slides data/metrics"
   case "$1" in
     kernels) echo "kernels" ;;
     runtime/base) echo "runtime/base" ;;
@@ -30,6 +30,7 @@ allowed() {
     data/datasets) echo "data/datasets data/images runtime/base" ;;
     data/loading) echo "data/loading data/datasets data/images runtime/base" ;;
     data/synthetic) echo "data/synthetic data/datasets data/images runtime/base" ;;
+    data/slides) echo "data/slides data/datasets data/images runtime/base" ;;
     data/metrics) echo "data/metrics data/datasets data/images runtime/base" ;;
     engine) echo "engine $data models $runtime" ;;
     benchmarks) echo "benchmarks engine $data models $runtime" ;;

@@ -14,13 +14,21 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-const std::vector<Words> kCommands{{"synthesize"},        {"train"},
-                                   {"evaluate"},          {"detect"},
-                                   {"inspect", "config"}, {"inspect", "data"},
-                                   {"inspect", "split"},  {"inspect", "model"},
-                                   {"inspect", "step"},   {"inspect", "training"},
-                                   {"inspect", "device"}, {"benchmark", "kernels"},
-                                   {"benchmark", "step"}, {"benchmark", "data"}};
+const std::vector<Words> kCommands{{"synthesize"},
+                                   {"make-patches"},
+                                   {"train"},
+                                   {"evaluate"},
+                                   {"detect"},
+                                   {"inspect", "config"},
+                                   {"inspect", "data"},
+                                   {"inspect", "split"},
+                                   {"inspect", "model"},
+                                   {"inspect", "step"},
+                                   {"inspect", "training"},
+                                   {"inspect", "device"},
+                                   {"benchmark", "kernels"},
+                                   {"benchmark", "step"},
+                                   {"benchmark", "data"}};
 
 using HelpTest = ProgramTest;
 

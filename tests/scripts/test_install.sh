@@ -12,7 +12,7 @@ cmake --install "$build" --prefix "$work/prefix" > "$work/log.txt" || fail "cmak
 # Moved, so that nothing can lie in wait behind an absolute path.
 mv "$work/prefix" "$work/elsewhere"
 cd "$work/elsewhere"
-for program in train evaluate detect synthesize inspect benchmark; do
+for program in train evaluate detect synthesize inspect benchmark make-patches; do
   bin/$program --help > "$work/help.txt" || fail "bin/$program --help"
   grep -q -- --version "$work/help.txt" || fail "bin/$program --help: $(cat "$work/help.txt")"
 done
@@ -22,7 +22,7 @@ done
 for file in share/doc/gradlibra/{LICENSE,README.md,docs/guide.md}; do
   [ -s "$file" ] || fail "$file was not installed"
 done
-for program in train evaluate detect synthesize inspect benchmark; do
+for program in train evaluate detect synthesize inspect benchmark make-patches; do
   bash -c "source share/bash-completion/completions/$program && complete -p $program" > /dev/null ||
     fail "the completion of $program was not installed"
 done
