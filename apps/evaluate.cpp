@@ -65,7 +65,9 @@ int main(int argc, char** argv) {
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   int bootstrap = 0;
   app.add_option("--bootstrap", bootstrap,
-                 "also evaluate so many resampled splits, such as 1000: how far mAP depends on which images are in it")
+                 "also evaluate so many resampled splits, such as 1000: how far mAP depends on which images are in it; "
+                 "not given: "
+                 "none")
       ->check(CLI::Range(2, 1000000))
       ->type_name("N");
   int pictures = 0;
