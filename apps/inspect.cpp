@@ -1,136 +1,10 @@
 // SPDX-License-Identifier: MIT
 // inspect: looks at a configuration, a data set, a model, or one training step, without training.
+#include "engine/inspections.h"
+
 #include <fmt/format.h>
 
-#include "data/datasets/split_dataset.h"
-#include "data/images/image.h"
-#include "engine/batches.h"
-#include "engine/builder.h"
-#include "engine/checkpoint.h"
-#include "engine/costs.h"
-#include "engine/program.h"
-#include "engine/step_dump.h"
-#include "engine/training_figures.h"
-#include "runtime/base/files.h"
-#include "runtime/training/weights.h"
-
 using namespace gradlibra;
-
-namespace {
-
-int inspect_config(const CommonOptions& common) {
-  fmt::print("{}", to_yaml(read_experiment(common), true));
-  return kSuccess;
-}
-
-// Ground truth drawn onto the first images of a split.
-void draw_truth(const ExperimentConfig& config, const std::filesystem::path& folder, int count) {
-  std::vector<Finding> findings;
-  DatasetConfig lenient = config.data;
-  lenient.unknown_class = lenient.bad_box = lenient.bad_image = "drop";
-  lenient.missing_class = "allow";
-  const Dataset dataset =
-      read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
-  std::filesystem::create_directories(folder);
-  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
-    const ImageRecord& record = dataset.images[i];
-    Image image = read_image(record.path, lenient.exif == "apply");
-    std::vector<LabelledBox> boxes;
-    for (const Object& object : record.objects)
-      boxes.push_back({object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
-                       dataset.classes[static_cast<size_t>(object.label)], LineStyle::dashed});
-    draw_labelled_boxes(image, boxes);
-    write_image(folder / (record.id + ".png"), image);
-  }
-}
-
-int inspect_data(const CommonOptions& common, const std::string& output, int pictures, int shown) {
-  try_output_folder(output);
-  const ExperimentConfig config = read_experiment(common);
-  const DatasetReport report = inspect_dataset(config.data, {.limits = input_limits(config.loader), .shown = shown});
-  fmt::print("{}", report.text);
-  if (!output.empty()) {
-    write_file(std::filesystem::path(output) / "data.txt", report.text);
-    write_file(std::filesystem::path(output) / "data.json", report.json);
-    try {
-      if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
-    } catch (const std::exception& e) {  // the report stands
-      fmt::print(stderr, "inspect: no pictures: {}\n", e.what());
-    }
-  }
-  // What is only worth knowing is no defect.
-  for (const Finding& finding : report.findings)
-    if (finding.action != Finding::Action::none) return kFindings;
-  return kSuccess;
-}
-
-int inspect_split(const CommonOptions& common, const DivideOptions& options, const std::string& output) {
-  const ExperimentConfig config = read_experiment(common);
-  std::vector<Finding> findings;
-  const Dataset dataset = read_dataset(config.data, Split::train, findings);
-  fmt::print("data: {}\n", dataset.summary.text());
-  const Division division = divide(dataset, options);
-  fmt::print("{}", division_text(dataset, division));
-  for (const std::filesystem::path& file : write_division(config.data, dataset, division, output))
-    fmt::print("{}\n", file.string());
-  return kSuccess;
-}
-
-int inspect_model(const CLI::App& app, const CommonOptions& common, const std::string& weights, bool json) {
-  Context context(1);
-  const auto print = [&](const Detector& detector, const ExperimentConfig& config) {
-    const auto costs = json ? costs_json : costs_table;
-    fmt::print("{}", costs(detector, config.loader.height, config.loader.width));
-    return kSuccess;
-  };
-  if (weights.empty()) {
-    const ExperimentConfig config = read_experiment(common);
-    return print(*build_detector(context, config, unknown_classes(class_count(config))), config);
-  }
-  OpenedCheckpoint opened = open_checkpoint(weights);
-  if (!is_checkpoint(opened.file) && scope_of(opened.file) == WeightScope::backbone) {
-    ExperimentConfig config = read_experiment(common);
-    config.train.pretrained = weights;
-    const auto detector = build_detector(context, config, unknown_classes(class_count(config)));
-    const std::string fitted = load_pretrained(*detector, config.train);
-    if (!json) fmt::print("{}\n", fitted);
-    return print(*detector, config);
-  }
-  const LoadedDetector loaded = open_detector(context, app, std::move(opened), common);
-  if (!json) fmt::print("{}\nclasses: {}\n{}\n", describe(loaded), fmt::join(loaded.classes, ", "), loaded.weights);
-  return print(*loaded.detector, loaded.config);
-}
-
-int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
-                          const std::string& batch_path, const std::string& output) {
-  const ExperimentConfig config = read_experiment(common);
-  const std::unique_ptr<Context> context = open_device(common);
-  std::vector<Finding> findings;
-  const Dataset dataset = read_dataset(config.data, Split::train, findings);
-  TrainConfig train = config.train;
-  if (!weights.empty()) train.pretrained = weights;
-  const Training training = build_training(*context, config, class_info(dataset), [&](Detector& detector) {
-    if (!train.pretrained.empty()) fmt::print("{}\n", load_pretrained(detector, train));
-  });
-  const SafetensorsFile step =
-      dump_step(*training.detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
-  for (const auto& [name, tensor] : step.tensors)
-    if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
-  write_safetensors(output, step);
-  fmt::print("{} tensors in {}\n", step.tensors.size(), output);
-  return kSuccess;
-}
-
-int inspect_training(const std::string& work_dir, const std::string& output) {
-  const std::filesystem::path folder =
-      output.empty() ? std::filesystem::path(work_dir) / "figures" : std::filesystem::path(output);
-  const TrainingFigures figures = training_figures(work_dir);
-  for (const auto& [name, content] : figures.files) write_file(folder / name, content);
-  fmt::print("{}{} figures in {}\n", figures.text, figures.files.size(), folder.string());
-  return kSuccess;
-}
-
-}  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app{"Looks at a configuration, a data set, a model, or one training step, without training.", "inspect"};
@@ -216,6 +90,13 @@ int main(int argc, char** argv) {
   training->add_option("--output", figures_output, "folder for the figures; not given: figures in --work-dir")
       ->type_name("DIR");
 
+  ScalingChoices scaling_choices;
+  CLI::App* scaling = app.add_subcommand(
+      "scaling",
+      "a model on paper of data-parallel training: what summing the gradients over ranks adds to a measured step");
+  add_config_options(*scaling, common, true);
+  scaling_choices.add_to(*scaling);
+
   CLI::App* device = app.add_subcommand("device", "the device that a program with these options would use");
   add_device_options(*device, common);
 
@@ -231,6 +112,7 @@ int main(int argc, char** argv) {
   examples += example(model, "--config configs/quickstart.yaml");
   examples += example(step, "--config configs/quickstart.yaml --output out/step.safetensors data.root=out/smears");
   examples += example(training, "--work-dir out/mine");
+  examples += example(scaling, "--config configs/quickstart.yaml --step-ms 5 --ranks 1,8,64");
   examples += example(device, "");
   app.footer(
       "Examples (with the data of `synthesize --help` and the training of `train --help`; `inspect COMMAND --help` "
@@ -242,6 +124,7 @@ int main(int argc, char** argv) {
     if (*split) return inspect_split(common, division, split_output);
     if (*model) return inspect_model(app, common, model_weights, json);
     if (*training) return inspect_training(work_dir, figures_output);
+    if (*scaling) return inspect_scaling(common, scaling_choices);
     if (*device) {
       fmt::print("{}\n", open_device(common)->device_name());
       return int{kSuccess};
