@@ -22,6 +22,7 @@ using Bytes = std::span<const unsigned char>;
 struct Memory {
   Bytes bytes;
   uint64_t at = 0;
+  bool mapped = false;  // libtiff may read it in place
 };
 
 tsize_t read_bytes(thandle_t handle, tdata_t to, tsize_t size) {
@@ -41,8 +42,13 @@ toff_t seek(thandle_t handle, toff_t offset, int whence) {
 }
 int close_memory(thandle_t) { return 0; }
 toff_t size_of(thandle_t handle) { return static_cast<Memory*>(handle)->bytes.size(); }
-// Not mapped: libtiff would then trust offsets into the mapping.
-int map_file(thandle_t, tdata_t*, toff_t*) { return 0; }
+int map_file(thandle_t handle, tdata_t* base, toff_t* size) {
+  const auto& memory = *static_cast<Memory*>(handle);
+  if (!memory.mapped) return 0;
+  *base = const_cast<unsigned char*>(memory.bytes.data());
+  *size = memory.bytes.size();
+  return 1;
+}
 void unmap_file(thandle_t, tdata_t, toff_t) {}
 
 // The library's sentence about what is wrong, into the std::string behind `to`. 1: handled, nothing goes to stderr.
@@ -66,8 +72,8 @@ Handle open(Memory& memory, std::string& problem) {
   TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), kMaxImagePixels * 8);
   TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &problem);
   TIFFOpenOptionsSetWarningHandlerExtR(options.get(), ignore_warning, nullptr);
-  return Handle(TIFFClientOpenExt("memory", "rm", &memory, read_bytes, write_bytes, seek, close_memory, size_of,
-                                  map_file, unmap_file, options.get()));
+  return Handle(TIFFClientOpenExt("memory", memory.mapped ? "r" : "rm", &memory, read_bytes, write_bytes, seek,
+                                  close_memory, size_of, map_file, unmap_file, options.get()));
 }
 
 }  // namespace
@@ -99,9 +105,18 @@ std::vector<uint8_t> decode_tiff(Bytes bytes, const ImageInfo& info, std::string
     problem = said.empty() ? why : said;
     return std::vector<uint8_t>();
   };
-  const Handle tiff = open(memory, said);
+  Handle tiff = open(memory, said);
   char why[1024] = "";
   if (!tiff) return give_up("libtiff does not open it");
+  uint16_t compression = COMPRESSION_NONE;
+  TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_COMPRESSION, &compression);
+  if (TIFFIsTiled(tiff.get()) && compression == COMPRESSION_NONE) {
+    // libtiff 4.5 refuses uncompressed tiles whose bytes are no multiple of 1024 where it has to copy them.
+    memory = {.bytes = bytes, .mapped = true};
+    tiff.reset();
+    tiff = open(memory, said);
+    if (!tiff) return give_up("libtiff does not open it");
+  }
   if (!TIFFRGBAImageOK(tiff.get(), why)) return give_up(why);
   const auto width = static_cast<size_t>(info.width), height = static_cast<size_t>(info.height);
   std::vector<uint32_t> rgba(width * height);

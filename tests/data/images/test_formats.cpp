@@ -6,6 +6,7 @@
 #include "data/images/png_structure.h"
 #include "tests/data/data_files.h"
 #include "tests/data/images/foreign_pictures.h"
+#include "tests/data/slides/slide_files.h"
 
 namespace gradlibra {
 namespace {
@@ -101,6 +102,21 @@ TEST(Formats, Tiff) {
   const auto deep = put_picture(folder, "d.tif", from_hex(kDeepTif));
   EXPECT_EQ(read_image_info(deep).bits, 16);
   EXPECT_NEAR(read_image(deep).at(4, 2)[0], 48000 >> 8, 1);
+  // Uncompressed tiles, which libtiff reads in another way; cut short anywhere and with offsets beyond the end.
+  const Image pattern = read_image(plain);
+  std::string tiled = tiff_bytes(pattern, {.tile_width = 16, .tile_height = 16});
+  expect_pattern(read_image(put_picture(folder, "t.tif", tiled)));
+  const auto read_bytes_of = [&](const std::string& bytes) {
+    return message_of([&] { static_cast<void>(read_image(put_picture(folder, "t.tif", bytes))); });
+  };
+  for (size_t at = 8; at < tiled.size(); at += 5) {
+    // Behind the tile stands the directory, which ends with values that have defaults.
+    const std::string problem = read_bytes_of(tiled.substr(0, at));
+    EXPECT_TRUE(!problem.empty() || at >= tiled.size() - 16) << at;
+    std::string damaged = tiled;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0x7f);
+    static_cast<void>(read_bytes_of(damaged));  // other pixels or an error
+  }
   const std::string bytes = from_hex(kLzwTif);
   for (size_t cut = 0; cut < bytes.size(); cut += 7) {
     const std::string problem =
