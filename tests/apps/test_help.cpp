@@ -14,13 +14,21 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-const std::vector<Words> kCommands{{"synthesize"},        {"train"},
-                                   {"evaluate"},          {"detect"},
-                                   {"inspect", "config"}, {"inspect", "data"},
-                                   {"inspect", "split"},  {"inspect", "model"},
-                                   {"inspect", "step"},   {"inspect", "training"},
-                                   {"inspect", "device"}, {"benchmark", "kernels"},
-                                   {"benchmark", "step"}, {"benchmark", "data"}};
+const std::vector<Words> kCommands{{"synthesize"},
+                                   {"train"},
+                                   {"evaluate"},
+                                   {"detect"},
+                                   {"inspect", "config"},
+                                   {"inspect", "data"},
+                                   {"inspect", "split"},
+                                   {"inspect", "model"},
+                                   {"inspect", "step"},
+                                   {"inspect", "training"},
+                                   {"inspect", "device"},
+                                   {"benchmark", "kernels"},
+                                   {"benchmark", "step"},
+                                   {"benchmark", "data"},
+                                   {"report"}};
 
 using HelpTest = ProgramTest;
 
@@ -83,6 +91,7 @@ TEST_F(HelpTest, ExamplesWorkAsTheyStand) {
   }
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out/mine/figures/gradient_ratio.svg"));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out/found/detections.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "out/mine/report.html"));
 }
 
 // What bash would offer for these words, the last being typed.
