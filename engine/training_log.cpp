@@ -67,6 +67,24 @@ void smooth(Series& s) {
   s = means;
 }
 
+void thin(Series& s) {
+  constexpr size_t kMost = 400;
+  if (s.x.size() <= kMost) return;
+  const size_t step = (s.x.size() + kMost - 2) / (kMost - 1);
+  Series few = s;
+  few.x.clear();
+  few.y.clear();
+  for (size_t i = 0; i < s.x.size(); i += step) {
+    few.x.push_back(s.x[i]);
+    few.y.push_back(s.y[i]);
+  }
+  if (few.x.back() != s.x.back()) {
+    few.x.push_back(s.x.back());
+    few.y.push_back(s.y.back());
+  }
+  s = few;
+}
+
 ClassRecord last_record(const TrainingLog& log, const char* key) {
   const TrainingLog::Lines objects = objects_of(log.steps, key);
   ClassRecord record;

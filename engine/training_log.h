@@ -30,6 +30,8 @@ struct TrainingLog {
 [[nodiscard]] TrainingLog::Lines objects_of(const TrainingLog::Lines& lines, const char* key);
 // Means of neighbouring values, about fifty of them.
 void smooth(Series& series);
+// At most four hundred of the points, evenly, and the last: a figure is not wider than that.
+void thin(Series& series);
 
 // What a training recorded last of each class under `key` (gradient_ratio, weight_norm, ..), in the order of the
 // classes; `step` is that of the record. Empty: nothing was recorded.

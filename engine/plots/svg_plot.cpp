@@ -200,7 +200,8 @@ std::string svg_curves(const Axes& axes, const std::vector<Series>& given) {
   }
   const double room = std::min(longest, 0.3 * axes.width);
   const double below = 22 + names_height(axes.x_names) + (axes.x_label.empty() ? 0 : 20);
-  Box box{axes.y_label.empty() ? 36.0 : 66.0, axes.width - (named > 1 ? room + kSample + 14 : 14.0), top_of(axes), 0};
+  Box box{axes.y_label.empty() ? (axes.width < 300 ? 30.0 : 48.0) : 66.0,
+          axes.width - (named > 1 ? room + kSample + 14 : 14.0), top_of(axes), 0};
   // High enough for all the names at the curves' ends.
   const double height = std::max(axes.height, box.top + below + (named > 1 ? named * kLabelStep : 0));
   box.bottom = height - below;

@@ -164,7 +164,7 @@ std::vector<SeededRun> runs_of(const std::vector<TableFile>& files) {
 }
 
 std::string seeds_table(const fs::path& folder, const SeededRun& run) {
-  html::Table table{.label = "Results of " + run.label + " by seed", .head = {""}, .classes = "seeds"};
+  html::Table table{.label = "Results of " + run.label + " by seed", .head = {"per cent"}, .classes = "seeds"};
   std::vector<std::string> names{"mAP", "AP_f", "AP_c", "AP_r", "mR_f", "mR_c", "mR_r"};
   std::vector<std::string> classes = paper_table("table1").columns;  // the paper's order; others come behind
   std::erase_if(classes, [&](const auto& name) { return std::find(names.begin(), names.end(), name) != names.end(); });
@@ -266,7 +266,10 @@ std::vector<fs::path> finished_runs(const fs::path& folder) {
 std::string experiment_page(const fs::path& folder) {
   std::vector<TableFile> files;
   for (const std::string& name : paper_table_names())
-    if (const fs::path file = folder / (name + ".json"); fs::exists(file)) files.push_back(read_table(file));
+    if (const fs::path file = folder / (name + ".json"); fs::exists(file)) {
+      files.push_back(read_table(file));
+      files.back().table.name = name;  // which becomes an id, whatever the file says
+    }
   if (files.empty())
     throw std::runtime_error(folder.string() +
                              ": has runs and no table of them yet; `experiment TABLE --only-tables --output " +

@@ -33,8 +33,8 @@ std::string count_text(int64_t count, const char* what) { return fmt::format("{}
 
 std::string caption(const Judgement& judged) {
   std::vector<std::string> parts{count_text(judged.right, "right")};
-  if (judged.other > 0) parts.push_back(count_text(judged.other, "of another class"));
-  if (judged.nothing > 0) parts.push_back(count_text(judged.nothing, "where nothing is"));
+  if (judged.other > 0) parts.push_back(count_text(judged.other, "taken for another class"));
+  if (judged.nothing > 0) parts.push_back(count_text(judged.nothing, "too many"));
   if (judged.missed > 0) parts.push_back(count_text(judged.missed, "missed"));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
@@ -47,7 +47,8 @@ struct Numbered {
 
 // Everything that has a number in the picture, in the order of the list below it: detections by score, missed truths.
 std::vector<Numbered> numbered(const Dataset& dataset, const std::vector<Object>& objects,
-                               const std::vector<Detection>& detections, const ImagePairs& pairs) {
+                               const std::vector<Detection>& detections, const ImagePairs& pairs,
+                               const ConfusionOptions& options) {
   const auto name = [&](int label) { return "<b>" + html::text(dataset.classes[static_cast<size_t>(label)]) + "</b>"; };
   std::vector<size_t> order;
   for (size_t d = 0; d < detections.size(); ++d)
@@ -61,7 +62,8 @@ std::vector<Numbered> numbered(const Dataset& dataset, const std::vector<Object>
     Numbered& one = all.emplace_back(Numbered{found.box, Kind::nothing, ""});
     one.html = fmt::format("{} {:.2f}: ", name(found.label), found.score);
     if (truth < 0) {
-      one.html += "nothing is there, or it is found already";
+      const bool again = pair_objects(objects, {found}, options).truth_of[0] >= 0;
+      one.html += again ? "found already" : "nothing is there";
     } else if (const int label = objects[static_cast<size_t>(truth)].label; label == found.label) {
       one.kind = Kind::right;
       one.html += "right";
@@ -162,7 +164,7 @@ std::string picture_figure(const Dataset& dataset, size_t image, const std::vect
   const double unit = std::max(width, height) / 300.0, font = 14 * unit;
 
   const ImagePairs pairs = pair_objects(record.objects, detections, options);
-  const std::vector<Numbered> all = numbered(dataset, record.objects, detections, pairs);
+  const std::vector<Numbered> all = numbered(dataset, record.objects, detections, pairs, options);
   const Judgement judged = judge(image, record.objects, detections, options);
   const std::string told = caption(judged);
   std::string svg = fmt::format(
@@ -179,16 +181,14 @@ std::string picture_figure(const Dataset& dataset, size_t image, const std::vect
   std::string list = "<ol class=\"boxes\">\n";
   for (const Numbered& one : all) list += "<li>" + one.html + "</li>\n";
   list += "</ol>\n";
-  std::string html = "<figure class=\"picture\">\n" + svg + "<figcaption><b>" + html::text(record.id) +
-                     "</b>: " + told + "</figcaption>\n";
-  if (!all.empty()) html += html::details("Boxes", list);
-  return html + "</figure>\n";
+  return "<figure class=\"picture\">\n" + svg + "<figcaption><b>" + html::text(record.id) + "</b>: " + told + "\n" +
+         (all.empty() ? "" : html::details("Boxes", list)) + "</figcaption>\n</figure>\n";
 }
 
 std::string picture_legend() {
   const std::pair<Kind, const char*> kinds[] = {{Kind::right, "found, right class"},
                                                 {Kind::other, "found, another class"},
-                                                {Kind::nothing, "nothing there"},
+                                                {Kind::nothing, "nothing there, or found already"},
                                                 {Kind::truth, "truth; numbered where it was missed"}};
   std::string html = "<ul class=\"legend\">\n";
   for (const auto& [kind, what] : kinds)

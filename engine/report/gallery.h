@@ -14,7 +14,7 @@ struct Judgement {
   size_t image = 0;
   int64_t right = 0;    // truths found as what they are
   int64_t other = 0;    // found, and taken for another class
-  int64_t nothing = 0;  // detections where nothing is
+  int64_t nothing = 0;  // detections where nothing is, or what is there is found already
   int64_t missed = 0;   // truths that nothing found
   [[nodiscard]] int64_t errors() const { return other + nothing + missed; }
   // Share of right ones of all of these; 1 of a picture with nothing in it.

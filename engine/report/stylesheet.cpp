@@ -43,7 +43,7 @@ Arial,"DejaVu Sans",sans-serif}
 table{border-collapse:collapse;font-size:.82rem;line-height:1.35;border-top:1.5px solid var(--ink);
 border-bottom:1.5px solid var(--ink);font-variant-numeric:tabular-nums lining-nums}
 caption{text-align:left;color:var(--soft);padding:0 0 .4rem}
-caption span{display:block;width:fit-content;max-width:min(40rem,calc(100vw - 2.2rem));position:sticky;left:0}
+caption span{display:block;width:fit-content;max-width:min(40rem,calc(100vw - 2.7rem));position:sticky;left:0}
 th,td{padding:.24rem .65rem;text-align:left;vertical-align:baseline;white-space:nowrap}
 th:first-child,td:first-child{padding-left:.2rem}
 th{font-weight:500}
@@ -58,7 +58,7 @@ tbody+tbody{border-top:1px solid var(--rule)}
 .spread{display:block;font-size:.74rem;font-weight:400}
 .seeds .spread{display:inline;margin-left:.4em}
 .range{color:var(--soft);font-size:.74rem}
-.results tbody th{white-space:normal;min-width:6.5rem}
+.results tbody th,.matrix tbody th{white-space:normal;min-width:6.5rem;max-width:min(14rem,42vw);overflow-wrap:anywhere}
 .results thead th,.results td{padding-left:.45rem;padding-right:.45rem}
 .results tbody th,.matrix tbody th,.results .base th{position:sticky;left:0;background:var(--paper)}
 .tall thead th.n{writing-mode:vertical-rl;transform:rotate(180deg);text-align:left;padding:.45rem .2rem}

@@ -77,6 +77,7 @@ std::vector<Series> by_class(const RunFiles& run, const TrainingLog::Lines& obje
   for (Series& s : series) {
     const std::string group = run.group_of(s.name);
     s.color = group_color(group);
+    thin(s);
     grouped = grouped || !group.empty();
   }
   if (!grouped)
@@ -211,13 +212,15 @@ html::Section training_section(const RunFiles& run) {
     return series_of(run.log->steps, [key](const std::string& name) { return name == key; });
   };
   std::vector<Series> rate = one("lr"), norm = one("grad_norm");
-  if (!rate.empty())
+  if (!rate.empty()) {
+    thin(rate[0]);
     figures.push_back(curve_figure({.title = "Learning rate",
                                     .x_label = "step",
                                     .y_range = Interval{0, *std::max_element(rate[0].y.begin(), rate[0].y.end())},
                                     .description = from_to(rate),
                                     .id = "rate"},
                                    rate, "."));
+  }
   std::vector<Series> validation =
       series_of(run.log->validations, [](const std::string& name) { return name == "val_map50"; });
   if (!validation.empty()) {
@@ -234,7 +237,9 @@ html::Section training_section(const RunFiles& run) {
         norm, " over all weights, before it is clipped."));
   }
   section.html += html::figures(figures);
-  if (validation.empty())
+  if (validation.empty() && !run.log->validations.empty())
+    section.html += html::paragraph("The validation split has no truth: its mAP is no number.", "note");
+  else if (validation.empty())
     section.html += html::paragraph(
         "There are no validations: the data have no validation split (<code>data.val</code>), or "
         "<code>train.evaluate_every</code> is 0.",
@@ -257,7 +262,7 @@ html::Section gradient_section(const RunFiles& run) {
   section.html = html::paragraph(
       "How much a class was pulled up against how much it was pushed down since the training began, by the gradient of "
       "the loss that is trained, and how long the classifier's weights of each class have become: Figure 3 of the "
-      "Grad-Libra paper. A rare class that is pushed down a thousand times as much as it is pulled up is not found.",
+      "Grad-Libra paper.",
       "note");
   section.html += html::figures(
       {html::figure(svg_bars({.title = "Cumulative ratio of positive to negative gradients",

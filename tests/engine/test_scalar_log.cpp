@@ -9,6 +9,7 @@
 
 #include "engine/progress.h"
 #include "engine/training_figures.h"
+#include "engine/training_log.h"
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -218,6 +219,22 @@ TEST(Figures, OfALog) {
   EXPECT_HAS(message_of([&] { (void)training_figures(folder / "none"); }), "none");
   put(folder / "empty.jsonl", "");
   EXPECT_HAS(message_of([&] { (void)training_figures(folder / "empty.jsonl"); }), "holds no step");
+}
+
+TEST(Figures, LongCurvesAreThinned) {
+  Series few{.name = "few", .x = {1, 2}, .y = {3, 4}}, many{.name = "many"};
+  thin(few);
+  EXPECT_EQ(few.x.size(), 2U);
+  for (int i = 0; i < 100'003; ++i) {
+    many.x.push_back(i);
+    many.y.push_back(2 * i);
+  }
+  thin(many);
+  EXPECT_LE(many.x.size(), 400U);
+  EXPECT_GE(many.x.size(), 390U);
+  EXPECT_EQ(many.x.front(), 0);
+  EXPECT_EQ(many.x.back(), 100'002);
+  for (size_t i = 0; i < many.x.size(); ++i) EXPECT_EQ(many.y[i], 2 * many.x[i]);
 }
 
 }  // namespace

@@ -155,6 +155,7 @@ TEST_F(RunReport, OfEverythingIsSoundAndTheSameBytesEachTime) {
   EXPECT_HAS(section_text(html, "calibration"), "frequent");
   EXPECT_HAS(section_text(html, "pictures"), "1 right");
   EXPECT_HAS(section_text(html, "pictures"), "1 missed");
+  EXPECT_HAS(section_text(html, "pictures"), kNasty + " 0.90: right");
   EXPECT_HAS(section_text(html, "training"), "the first of them line 64");
   EXPECT_HAS(section_text(html, "gradients"), "after step 60");
   EXPECT_HAS(section_text(html, "configuration"), "schedule.epochs");
