@@ -190,10 +190,10 @@ Interval y_interval(const Axes& axes, const std::vector<Series>& series) {
 
 }  // namespace
 
-std::string svg_curves(const Axes& axes, const std::vector<Series>& given) {
-  const std::vector<Series> series = with_colors(given);
+std::string svg_curves(const Axes& axes, const std::vector<Series>& series) {
+  const std::vector<Series> colored = with_colors(series);
   double longest = 0, named = 0;
-  for (const Series& s : series) {
+  for (const Series& s : colored) {
     if (s.name.empty()) continue;
     longest = std::max(longest, svg::text_width(s.name, 12));
     ++named;
@@ -205,12 +205,12 @@ std::string svg_curves(const Axes& axes, const std::vector<Series>& given) {
   // High enough for all the names at the curves' ends.
   const double height = std::max(axes.height, box.top + below + (named > 1 ? named * kLabelStep : 0));
   box.bottom = height - below;
-  const Scale x(x_interval(axes, series), box.left, box.right, false),
-      y(y_interval(axes, series), box.bottom, box.top, axes.log_y);
+  const Scale x(x_interval(axes, colored), box.left, box.right, false),
+      y(y_interval(axes, colored), box.bottom, box.top, axes.log_y);
   std::string text = opening(axes, axes.width, height) + y_axis(axes, y, box) + x_axis(axes, x, box, height - 8);
   int place = 0;
-  for (const Series& s : series) text += curve(s, s.reference ? 0 : place++, x, y);
-  if (named > 1) text += names_at_ends(series, y, box, room);
+  for (const Series& s : colored) text += curve(s, s.reference ? 0 : place++, x, y);
+  if (named > 1) text += names_at_ends(colored, y, box, room);
   return text + "</svg>\n";
 }
 

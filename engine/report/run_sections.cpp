@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "engine/plots/svg.h"
@@ -267,8 +268,7 @@ html::Section confusion_section(const RunFiles& run) {
         row.cells.emplace_back("");
         continue;
       }
-      const auto shade =
-          all > 0 ? static_cast<int>(7.0 * static_cast<double>(count) / static_cast<double>(all) + 0.5) : 0;
+      const int64_t shade = all > 0 ? std::lround(7.0 * static_cast<double>(count) / static_cast<double>(all)) : 0;
       // A table's cells are as they come: the shade is a span that fills it.
       std::string classes = count == 0 ? "zero" : fmt::format("cell h{}", shade);
       if (t == d && count > 0) classes += " diagonal";

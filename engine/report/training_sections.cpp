@@ -185,6 +185,7 @@ html::Section pictures_section(const RunFiles& run, const std::string& split, in
     section.html += fmt::format("<h3>{}</h3>\n", title);
     if (images.empty()) section.html += html::paragraph(none, "note");
     std::vector<std::string> figures;
+    figures.reserve(images.size());
     for (const size_t image : images)
       figures.push_back(picture_figure(data.dataset, image, data.detections[image], options,
                                        run.config->data.exif == "apply", fmt::format("picture{}", ++number)));

@@ -13,9 +13,9 @@ namespace {
 
 // "0.2" of "model.loss.alpha_pos=0.2"; nothing if the row does not say, or says "off".
 std::optional<double> alpha_of(const PaperRow& row, const std::string& key) {
-  for (const std::string& override_ : row.run.overrides) {
-    if (!override_.starts_with(key + "=")) continue;
-    const char* begin = override_.c_str() + key.size() + 1;
+  for (const std::string& given : row.run.overrides) {
+    if (!given.starts_with(key + "=")) continue;
+    const char* begin = given.c_str() + key.size() + 1;
     char* end = nullptr;
     const double value = std::strtod(begin, &end);
     if (end != begin && *end == '\0' && std::isfinite(value)) return value;
@@ -159,6 +159,7 @@ std::vector<Panel> figure_panels(const PaperTable& table, const std::vector<RowR
 std::string figure_svg(const PaperTable& table, const std::vector<Panel>& panels) {
   if (panels.empty()) return "";
   std::vector<std::string> figures;
+  figures.reserve(panels.size());
   for (const Panel& panel : panels) figures.push_back(svg_curves(panel.axes, panel.series));
   return svg_panels(table.title, figures, panels[0].axes.width, panels[0].axes.height);
 }

@@ -56,6 +56,7 @@ TEST(Curves, LieOnTheirAxes) {
 
 TEST(Curves, NameEachAtItsEndWithoutCovering) {
   std::vector<Series> series;
+  series.reserve(30);
   for (int i = 0; i < 30; ++i) series.push_back({"class " + std::to_string(i), {0, 1}, {0, 0.5}});  // all end together
   const std::string svg = svg_curves({.title = "t"}, series);
   expect_well_formed(svg);
