@@ -92,6 +92,7 @@ int main(int argc, char** argv) {
     ExperimentConfig config;
     Dataset dataset;
     Detections detections;
+    std::string detector = std::filesystem::path(given).filename().string();
     const auto read_split = [&] {
       dataset = read_evaluation_split(config, split, [](const std::string& line) { fmt::print("{}\n", line); });
     };
@@ -102,6 +103,8 @@ int main(int argc, char** argv) {
       // The classes are the detector's, whatever the data set's own list says.
       config.data.classes = loaded.classes;
       if (config.data.groups.empty()) config.data.groups = loaded.groups;
+      detector = std::filesystem::path(loaded.name).filename().string();
+      if (loaded.step > 0) detector += fmt::format(" (step {})", loaded.step);
       read_split();
       fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
       Progress progress("images", static_cast<int64_t>(dataset.images.size()));
@@ -129,6 +132,10 @@ int main(int argc, char** argv) {
     if (!output.empty()) {
       const std::filesystem::path folder = output;
       auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
+      json["evaluation"] = {{"split", split_name},
+                            {"images", dataset.images.size()},
+                            {"detector", detector},
+                            {"version", GRADLIBRA_VERSION}};
       json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
       if (bootstrap > 0) json["bootstrap"] = json_of(resampled, dataset.classes);
       write_file(folder / "metrics.json", json.dump(2) + "\n");

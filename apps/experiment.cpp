@@ -11,8 +11,8 @@ using namespace gradlibra;
 int main(int argc, char** argv) {
   CLI::App app{
       "Runs tables and figures of the paper: trains and evaluates every row with several seeds, several runs side by "
-      "side, and writes Markdown and JSON in the paper's layout, beside what the paper printed. What has a result is "
-      "not run again: the same command goes on after an interruption, and repeats what failed.\n"
+      "side, and writes Markdown and JSON (and SVG of figures) in the paper's layout, beside what the paper printed. "
+      "What has a result is not run again: the same command goes on after an interruption, and repeats what failed.\n"
       "Exit codes: 0 all results are there, 1 a run failed (the others are in the table), 2 wrong command line or "
       "configuration, 130 interrupted.",
       "experiment"};

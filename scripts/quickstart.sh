@@ -80,6 +80,9 @@ train "$out/train"
 step "evaluate on the test split"
 "${evaluate[@]}"
 
+step "write the report"
+"$bin/report" "$out/train" --evaluation "$out" --output "$out/report.html"
+
 # The means of a metrics.json, in per cent.
 means() {
   awk -v name="$1" -F '[:,]' '/"(mAP|AP_f|AP_c|AP_r|mR_r)"/ { gsub(/[ "]/, "", $1); value[$1] = 100 * $2 }
@@ -95,4 +98,4 @@ if $compare; then
   means cross-entropy "$out/cross_entropy/metrics.json"
 fi
 
-printf '\nDone. %s/metrics.json has the numbers, %s/pictures/ the pictures.\n' "$out" "$out"
+printf '\nDone. %s/report.html shows all of it, %s/metrics.json has the numbers, %s/pictures/ the pictures.\n' "$out" "$out" "$out"

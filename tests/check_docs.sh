@@ -168,6 +168,8 @@ check_command() {
     argument=${arguments[i]} name=${arguments[i]}
     if [[ $name == build/*/bin/* || $name == bin/* ]]; then name=${name##*/}; fi
     if [ -z "$program" ]; then
+      # `perf report`: a bare word behind another's program is that program's own.
+      if [ "$i" -gt 0 ] && [ -n "${foreign_word[${arguments[0]}]:-}" ] && [[ $argument != */* ]]; then continue; fi
       if [ -n "${command[$name]:-}" ]; then program=$name; elif [[ $argument =~ ^(build/[^/]*/bin|bin)/|^scripts/.*\.(sh|py)$ ]]; then say "$at" "$line" "there is no program $argument"; fi
       if [ -n "$program" ] && [ -n "${arguments[i + 1]:-}" ] && has_subcommands "$program" && [[ ${arguments[i + 1]} =~ ^[a-z-]+$ && ${arguments[i + 1]} != -* ]]; then
         sub=${arguments[i + 1]}
@@ -277,7 +279,7 @@ TEXT
     '`Thing::right_call()`' '`model.loss.type`' '`model.loss.type=b`' '`type: a`' '`inspect look --deep`' '`--deep`' '`scripts/right.sh --right`'
     '[a](../kernels/right.cu)' '[a](https://example.com/wrong)' '`ncu --wrong build/release/bin/inspect look --deep model.loss.type=b`'
     '| `right_kernel` | `kernels/right.cu` |' 'wrong.cu' '`N * wrong + 1`' $'```\nscripts/right.sh --right  # --wrong\n```' $'```yaml\nmodel:\n  loss: {}\n```'
-    $'a span `inspect\nlook --deep` over two lines' 'mine: `mine.yaml`' '`make_x()`, `XConfig`, `model.loss.x`')
+    $'```sh\nperf inspect look --wrong\n```' $'a span `inspect\nlook --deep` over two lines' 'mine: `mine.yaml`' '`make_x()`, `XConfig`, `model.loss.x`')
   local bad=('`kernels/wrong.cu`' '`kernels/wrong`' '`kernels/wrong/`' '`kernels/{right,wrong}.cu`' '`wrong.cu`' '`wrong_kernel`'
     '`Thing::wrong_call()`' '`model.loss.wrong`' '`model.wrong.type=b`' '`wrong_key: a`' '`inspect look --wrong`' '`--wrong`' '`scripts/right.sh --wrong`'
     '[a](../kernels/wrong.cu)' '`scripts/wrong.sh`' '`inspect wrong --deep`' '    build/release/bin/inspect look --wrong' '`build/release/bin/wrong`'

@@ -259,23 +259,39 @@ std::optional<ImageFormat> format_by_name(const fs::path& file) {
   return std::nullopt;
 }
 
+namespace {
+
+// Empty, or why it is no picture.
+std::string size_problem(const Image& image) {
+  if (image.width >= 1 && image.height >= 1 &&
+      image.pixels.size() == static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3)
+    return "";
+  return fmt::format("{} bytes are no {} x {} image", image.pixels.size(), image.width, image.height);
+}
+
+void append(void* context, void* data, int size) {
+  static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
+}
+
+}  // namespace
+
+std::string encode_jpeg(const Image& image, int quality) {
+  if (const std::string problem = size_problem(image); !problem.empty()) throw std::invalid_argument(problem);
+  std::string encoded;
+  if (!stbi_write_jpg_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), quality))
+    throw std::runtime_error(fmt::format("a {} x {} image cannot be encoded", image.width, image.height));
+  return encoded;
+}
+
 void write_image(const fs::path& file, const Image& image) {
-  if (image.width < 1 || image.height < 1 ||
-      image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3) {
-    fail(file,
-         fmt::format("cannot write: {} bytes are no {} x {} image", image.pixels.size(), image.width, image.height));
-  }
+  if (const std::string problem = size_problem(image); !problem.empty()) fail(file, "cannot write: " + problem);
   const std::optional<ImageFormat> format = format_by_name(file);
   std::string encoded;
-  const auto append = [](void* context, void* data, int size) {
-    static_cast<std::string*>(context)->append(static_cast<const char*>(data), static_cast<size_t>(size));
-  };
-  int ok = 0;
+  bool ok = true;
   if (format == ImageFormat::png) {
     ok = stbi_write_png_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), image.width * 3);
   } else if (format == ImageFormat::jpeg) {
-    constexpr int kQuality = 92;
-    ok = stbi_write_jpg_to_func(append, &encoded, image.width, image.height, 3, image.pixels.data(), kQuality);
+    encoded = encode_jpeg(image);
   } else {
     fail(file, "cannot write: the name must end in .png, .jpg or .jpeg");
   }

@@ -66,6 +66,8 @@ inline constexpr std::array<ImageExtension, 7> kImageExtensions{{{".jpg", ImageF
 
 // By extension: .png, .jpg (quality 92). Written to a temporary file and renamed.
 void write_image(const std::filesystem::path& file, const Image& image);
+// The bytes of a JPEG file, `quality` 1 to 100.
+[[nodiscard]] std::string encode_jpeg(const Image& image, int quality = 92);
 
 // Area averaging when shrinking, bilinear when enlarging, per axis; pixel centres at half-integers. Sizes are at least
 // 1.

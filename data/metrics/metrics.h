@@ -101,6 +101,13 @@ struct CocoOptions {
 
 // In each image truths and detections of any class are paired by overlap, the largest first (then the higher score),
 // one to one. A difficult truth or a crowd counts nowhere, nor does a detection on it that has no other truth.
+struct ImagePairs {
+  static constexpr int kNone = -1;          // nothing lies there
+  static constexpr int kNotCounted = -2;    // a score below the least; on a truth that does not count, or such a truth
+  std::vector<int> truth_of, detection_of;  // of each detection the index of its truth, and the other way round
+};
+[[nodiscard]] ImagePairs pair_objects(const std::vector<Object>& objects, const std::vector<Detection>& detections,
+                                      const ConfusionOptions& options = {});
 [[nodiscard]] ConfusionMatrix confusion_matrix(const Dataset& dataset, const Detections& detections,
                                                const ConfusionOptions& options = {});
 

@@ -43,6 +43,29 @@ std::vector<Pair> pairs_of(const std::vector<Object>& objects, const std::vector
 
 }  // namespace
 
+ImagePairs pair_objects(const std::vector<Object>& objects, const std::vector<Detection>& detections,
+                        const ConfusionOptions& options) {
+  ImagePairs result{.truth_of = std::vector(detections.size(), ImagePairs::kNone),
+                    .detection_of = std::vector(objects.size(), ImagePairs::kNone)};
+  for (size_t d = 0; d < detections.size(); ++d)
+    if (!(detections[d].score >= options.min_score)) result.truth_of[d] = ImagePairs::kNotCounted;
+  for (size_t t = 0; t < objects.size(); ++t)
+    if (objects[t].difficult || objects[t].crowd) result.detection_of[t] = ImagePairs::kNotCounted;
+  const std::vector<Pair> pairs = pairs_of(objects, detections, options);
+  for (const Pair& pair : pairs) {
+    if (result.detection_of[pair.truth] != ImagePairs::kNone || result.truth_of[pair.detection] != ImagePairs::kNone)
+      continue;
+    result.detection_of[pair.truth] = static_cast<int>(pair.detection);
+    result.truth_of[pair.detection] = static_cast<int>(pair.truth);
+  }
+  // What lies on a truth that does not count is neither right nor wrong.
+  for (const Pair& pair : pairs)
+    if (result.detection_of[pair.truth] == ImagePairs::kNotCounted &&
+        result.truth_of[pair.detection] == ImagePairs::kNone)
+      result.truth_of[pair.detection] = ImagePairs::kNotCounted;
+  return result;
+}
+
 ConfusionMatrix confusion_matrix(const Dataset& dataset, const Detections& detections,
                                  const ConfusionOptions& options) {
   check_metrics_input(dataset, detections);
@@ -51,23 +74,15 @@ ConfusionMatrix confusion_matrix(const Dataset& dataset, const Detections& detec
                          .counts = std::vector(background + 1, std::vector<int64_t>(background + 1, 0))};
   for (size_t i = 0; i < detections.size(); ++i) {
     const std::vector<Object>& objects = dataset.images[i].objects;
-    std::vector<bool> truth_taken(objects.size(), false), detection_taken(detections[i].size(), false);
-    const auto ignored = [&](size_t t) { return objects[t].difficult || objects[t].crowd; };
+    const ImagePairs pairs = pair_objects(objects, detections[i], options);
     const auto label = [](int value) { return static_cast<size_t>(value); };
-    const std::vector<Pair> pairs = pairs_of(objects, detections[i], options);
-    for (const Pair& pair : pairs) {
-      if (ignored(pair.truth) || truth_taken[pair.truth] || detection_taken[pair.detection]) continue;
-      truth_taken[pair.truth] = detection_taken[pair.detection] = true;
-      ++result.counts[label(objects[pair.truth].label)][label(detections[i][pair.detection].label)];
+    for (size_t t = 0; t < objects.size(); ++t) {
+      const int d = pairs.detection_of[t];
+      if (d == ImagePairs::kNotCounted) continue;
+      ++result.counts[label(objects[t].label)][d < 0 ? background : label(detections[i][label(d)].label)];
     }
-    // What lies on a truth that does not count is neither right nor wrong.
-    for (const Pair& pair : pairs)
-      if (ignored(pair.truth)) detection_taken[pair.detection] = true;
-    for (size_t t = 0; t < objects.size(); ++t)
-      if (!truth_taken[t] && !ignored(t)) ++result.counts[label(objects[t].label)][background];
     for (size_t d = 0; d < detections[i].size(); ++d)
-      if (!detection_taken[d] && detections[i][d].score >= options.min_score)
-        ++result.counts[background][label(detections[i][d].label)];
+      if (pairs.truth_of[d] == ImagePairs::kNone) ++result.counts[background][label(detections[i][d].label)];
   }
   return result;
 }

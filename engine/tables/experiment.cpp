@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "engine/tables/table_figures.h"
 #include "engine/tables/table_report.h"
 #include "runtime/base/files.h"
 
@@ -164,6 +165,8 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     const std::string text = table_markdown(table, rows, how(options));
     write_file(plan.folder / (table.name + ".md"), text);
     write_file(plan.folder / (table.name + ".json"), table_json(table, rows, how(options)));
+    const std::vector<Panel> panels = figure_panels(table, rows, read_records(plan.folder, table, rows));
+    if (!panels.empty()) write_file(plan.folder / (table.name + ".svg"), figure_svg(table, panels));
     fmt::print("\n{}", text);
   }
   if (signal != 0) {

@@ -25,8 +25,9 @@ struct TableOptions {
 
 enum class TableOutcome { complete, incomplete, interrupted };
 
-// Prints a line as each run ends, and at the end the tables, which it writes as <table>.md and <table>.json. A run that
-// fails costs no other. Errors before the first run: std::invalid_argument, ConfigError, std::runtime_error.
+// Prints a line as each run ends, and at the end the tables, which it writes as <table>.md and <table>.json, and fig3
+// and fig4 as <table>.svg too. A run that fails costs no other. Errors before the first run: std::invalid_argument,
+// ConfigError, std::runtime_error.
 TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal);
 
 }  // namespace gradlibra

@@ -176,6 +176,7 @@ std::string table_json(const PaperTable& table, const std::vector<RowResults>& r
   using Json = nlohmann::ordered_json;
   Json json{
       {"table", table.name}, {"title", table.title}, {"how", how}, {"baseline", table.rows[table.baseline].label}};
+  json["note"] = table.note;
   json["rows"] = Json::array();
   for (size_t i = 0; i < rows.size(); ++i) {
     Json row{

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/apps/run_programs.h"
+#include "tests/engine/report/sound_page.h"
 
 namespace gradlibra {
 namespace {
@@ -42,6 +43,14 @@ TEST_F(ExperimentProgram, RunsATableAndNothingTwiceAlsoWhereTheFolderHasMoved) {
   const Ran shared = run(again);
   ASSERT_EQ(shared.code, 0) << shared.err;
   EXPECT_NE(shared.out.find("0 of 2 runs to do"), std::string::npos) << "both are rows of Table 2: " << shared.out;
+  EXPECT_NE(get(folder_ / "elsewhere/fig3.svg").find("(a) cumulative gradient ratio"), std::string::npos);
+
+  const Ran report = run({"report", path("elsewhere"), "--runs"});
+  ASSERT_EQ(report.code, 0) << report.err;
+  expect_sound_page(get(folder_ / "elsewhere/report.html"));
+  const std::string one = get(folder_ / "elsewhere/runs/grad_libra/seed_1/report.html");
+  expect_sound_page(one);
+  EXPECT_NE(section_text(one, "pictures").find("test_000"), std::string::npos) << section_text(one, "pictures");
 }
 
 TEST_F(ExperimentProgram, AnotherConfigurationInTheSameFolderIsRefusedByItsKeys) {

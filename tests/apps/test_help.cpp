@@ -29,7 +29,8 @@ const std::vector<Words> kCommands{{"synthesize"},
                                    {"inspect", "device"},
                                    {"benchmark", "kernels"},
                                    {"benchmark", "step"},
-                                   {"benchmark", "data"}};
+                                   {"benchmark", "data"},
+                                   {"report"}};
 
 using HelpTest = ProgramTest;
 
@@ -92,6 +93,7 @@ TEST_F(HelpTest, ExamplesWorkAsTheyStand) {
   }
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out/mine/figures/gradient_ratio.svg"));
   EXPECT_TRUE(std::filesystem::exists(folder_ / "out/found/detections.json"));
+  EXPECT_TRUE(std::filesystem::exists(folder_ / "out/mine/report.html"));
 }
 
 // What bash would offer for these words, the last being typed.

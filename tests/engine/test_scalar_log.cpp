@@ -8,8 +8,8 @@
 #include <optional>
 
 #include "engine/progress.h"
-#include "engine/svg_plot.h"
 #include "engine/training_figures.h"
+#include "engine/training_log.h"
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -209,7 +209,7 @@ TEST(Figures, OfALog) {
     EXPECT_TRUE(svg.starts_with("<svg ") && svg.ends_with("</svg>\n")) << name;
     EXPECT_EQ(svg.find("nan"), std::string::npos) << name;
   }
-  EXPECT_HAS(figures.files.at("gradient_ratio.svg"), "A &amp; &lt;B>");
+  EXPECT_HAS(figures.files.at("gradient_ratio.svg"), "A &amp; &lt;B&gt;");
   EXPECT_HAS(figures.files.at("weight_norm.svg"), ">0.25<");
   EXPECT_HAS(figures.files.at("gradient_ratio_bars.svg"), "step 40");
   EXPECT_HAS(figures.text, "LSIL");
@@ -221,13 +221,20 @@ TEST(Figures, OfALog) {
   EXPECT_HAS(message_of([&] { (void)training_figures(folder / "empty.jsonl"); }), "holds no step");
 }
 
-// Points are where the axes say: 0 to 10 over the plot's width, the highest value at its top.
-TEST(Figures, CurvesLieOnTheirAxes) {
-  const std::string svg = svg_curves({"t", "x", "y"}, {{"s", {0, 5, 10}, {0, 2, 4}}});
-  EXPECT_HAS(svg, "M70.0 400.0L365.0 220.0L660.0 40.0");
-  const std::string broken = svg_curves({"t", "x", "y", true}, {{"s", {0, 5, 10}, {1, 0, 100}}});
-  EXPECT_HAS(broken, "M70.0 400.0M660.0 40.0");  // 0 has no logarithm
-  EXPECT_HAS(svg_curves({"t", "x", "y"}, {}), "</svg>");
+TEST(Figures, LongCurvesAreThinned) {
+  Series few{.name = "few", .x = {1, 2}, .y = {3, 4}}, many{.name = "many"};
+  thin(few);
+  EXPECT_EQ(few.x.size(), 2U);
+  for (int i = 0; i < 100'003; ++i) {
+    many.x.push_back(i);
+    many.y.push_back(2 * i);
+  }
+  thin(many);
+  EXPECT_LE(many.x.size(), 400U);
+  EXPECT_GE(many.x.size(), 390U);
+  EXPECT_EQ(many.x.front(), 0);
+  EXPECT_EQ(many.x.back(), 100'002);
+  for (size_t i = 0; i < many.x.size(); ++i) EXPECT_EQ(many.y[i], 2 * many.x[i]);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ while [ ! -e end ]; do sleep 0.05; done
 touch "$folder/finished"
 END
 printf '#!/bin/sh\ntouch evaluated\n' > build/release/bin/evaluate
-printf '#!/bin/sh\n' > build/release/bin/synthesize
+for program in synthesize report; do printf '#!/bin/sh\n' > build/release/bin/$program; done
 chmod +x scripts/*.sh build/release/bin/*
 
 failures=0

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#include "engine/tables/table_json.h"
+
+#include "engine/json_file.h"
+
+namespace gradlibra {
+namespace {
+
+Values read_values(const JsonValue& json) {
+  Values values;
+  for (const auto& [name, value] : json.members()) values[name] = value.number();
+  return values;
+}
+
+std::vector<std::string> read_texts(const JsonValue& json) {
+  std::vector<std::string> texts;
+  for (const JsonValue& one : json.list()) texts.push_back(one.text());
+  return texts;
+}
+
+RowResults read_results(const JsonValue& row) {
+  RowResults results;
+  for (const JsonValue& one : row["seeds"].list()) results.by_seed[one["seed"].integer()] = read_values(one["values"]);
+  for (const JsonValue& one : row["missing"].list()) results.missing[one["seed"].integer()] = one["why"].text();
+  return results;
+}
+
+}  // namespace
+
+TableFile read_table(const std::filesystem::path& file) {
+  const JsonValue::Json text = read_json_file(file);
+  const JsonValue json(text, file.string());
+  TableFile read;
+  read.table.name = json["table"].text();
+  read.table.title = json["title"].text();
+  if (json.has("note")) read.table.note = json["note"].text();
+  read.how = read_texts(json["how"]);
+  const std::string baseline = json["baseline"].text();
+  bool found = false;
+  for (const JsonValue& row : json["rows"].list()) {
+    PaperRow& one = read.table.rows.emplace_back();
+    one.label = row["label"].text();
+    one.run = {row["run"].text(), read_texts(row["overrides"])};
+    one.printed = row["printed"].is_null() ? Values{} : read_values(row["printed"]);
+    if (one.label == baseline && !found) {
+      found = true;
+      read.table.baseline = read.table.rows.size() - 1;
+    }
+    if (read.table.columns.empty())
+      for (const auto& [name, value] : row["mean"].members()) read.table.columns.push_back(name);
+    read.rows.push_back(read_results(row));
+  }
+  if (!found) json["baseline"].fail("'" + baseline + "' is the label of no row");
+  return read;
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// Figures 3 and 4 from results and logs, and a table read again from its file.
+#include "engine/tables/table_figures.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <pugixml.hpp>
+
+#include "engine/tables/table_json.h"
+#include "tests/files.h"
+#include "tests/messages.h"
+
+namespace gradlibra {
+namespace {
+
+TEST(TableFigures, Figure4SweepsEachAlphaOverTheLevelOfCrossEntropy) {
+  const PaperTable table = paper_table("fig4");
+  std::vector<RowResults> rows(table.rows.size());
+  for (size_t i = 0; i < rows.size(); ++i)
+    rows[i].by_seed = {{1, {{"mAP", 40.0 + static_cast<double>(i)}}}, {2, {{"mAP", 42.0 + static_cast<double>(i)}}}};
+  rows[2].by_seed.clear();  // alpha+ 0.4 has failed
+  const std::vector<Panel> panels = figure_panels(table, rows, {});
+  ASSERT_EQ(panels.size(), 2U);
+  EXPECT_EQ(panels[0].series[0].x, (std::vector<double>{0.2, 0.6, 0.8}));
+  EXPECT_EQ(panels[0].series[0].y, (std::vector<double>{42, 44, 45}));
+  EXPECT_NEAR(panels[0].series[0].spread[0], std::sqrt(2.0), 1e-12);
+  EXPECT_EQ(panels[1].series[0].x, (std::vector<double>{0.2, 0.4, 0.6, 0.8}));
+  EXPECT_EQ(panels[1].series[1].y, (std::vector<double>{41, 41})) << "cross-entropy";
+  EXPECT_TRUE(panels[1].series[1].reference);
+  EXPECT_EQ(panels[0].axes.y_range->low, panels[1].axes.y_range->low) << "one axis for both";
+
+  const std::string svg = figure_svg(table, panels);
+  pugi::xml_document document;
+  EXPECT_TRUE(document.load_string(svg.c_str()));
+  for (const char* part : {"Figure 4", "(a) \u03b1\u207a varied alone", "(b) \u03b1\u207b varied alone"})
+    EXPECT_HAS(svg, part);
+  EXPECT_TRUE(figure_panels(table, std::vector<RowResults>(rows.size()), {}).empty()) << "nothing is there yet";
+  EXPECT_EQ(figure_svg(table, {}), "");
+  EXPECT_TRUE(figure_panels(paper_table("table1"), rows, {}).empty());
+}
+
+TEST(TableFigures, Figure3TakesTheLastRecordOfEachRun) {
+  TemporaryFolder folder;
+  const PaperTable table = paper_table("fig3");
+  std::vector<RowResults> rows(2);
+  for (const int64_t seed : {1, 2}) {
+    for (size_t i = 0; i < 2; ++i) {
+      rows[i].by_seed[seed] = {{"mAP", 40}};
+      const double ratio = static_cast<double>(seed) + 10 * static_cast<double>(i);
+      std::string text;
+      for (const int step : {1, 2}) {
+        nlohmann::ordered_json line{{"step", step}, {"loss", 1}};
+        line["gradient_ratio"] = {{"a", step == 2 ? ratio : -1}, {"b & <c>", 0.1}};
+        line["weight_norm"] = {{"a", 1.0}, {"b & <c>", 0.5}};
+        text += line.dump() + "\n";
+      }
+      put(folder / ("runs/" + table.rows[i].run.name + "/seed_" + std::to_string(seed) + "/log.jsonl"), text);
+    }
+  }
+  rows[0].by_seed[3] = {{"mAP", 40}};  // whose log is gone
+  const std::vector<RowRecords> records = read_records(folder.path(), table, rows);
+  const std::vector<Panel> panels = figure_panels(table, rows, records);
+  ASSERT_EQ(panels.size(), 2U);
+  EXPECT_EQ(panels[0].axes.x_names, (std::vector<std::string>{"a", "b & <c>"}));
+  EXPECT_EQ(panels[0].series[0].y, (std::vector<double>{1.5, 0.1}));
+  EXPECT_EQ(panels[0].series[1].y, (std::vector<double>{11.5, 0.1}));
+  EXPECT_EQ(panels[1].series[0].y, (std::vector<double>{1, 0.5}));
+  pugi::xml_document document;
+  EXPECT_TRUE(document.load_string(figure_svg(table, panels).c_str()));
+  EXPECT_TRUE(figure_panels(table, rows, std::vector<RowRecords>(2)).empty());
+}
+
+TEST(TableJson, IsReadAsItWasWritten) {
+  TemporaryFolder folder;
+  const PaperTable table = paper_table("table2");
+  std::vector<RowResults> rows(table.rows.size());
+  rows[0].by_seed = {{1, {{"mAP", 40.25}}}, {2, {{"mAP", 44}}}};
+  rows[1].missing = {{1, "failed: a"}, {2, "not run yet"}};
+  const std::string text = table_json(table, rows, {"how"});
+  put(folder / "table2.json", text);
+  const TableFile read = read_table(folder / "table2.json");
+  EXPECT_EQ(table_json(read.table, read.rows, read.how), text);
+  EXPECT_EQ(table_markdown(read.table, read.rows, read.how), table_markdown(table, rows, {"how"}));
+  put(folder / "table2.json", "{\"table\": \"table2\", \"title\": 5}");
+  EXPECT_HAS(message_of([&] { (void)read_table(folder / "table2.json"); }), "table2.json: title: is 5, not text");
+  put(folder / "table2.json", "{\"table\": ");
+  EXPECT_HAS(message_of([&] { (void)read_table(folder / "table2.json"); }), "table2.json: is no JSON: at line 1");
+}
+
+}  // namespace
+}  // namespace gradlibra
