@@ -18,9 +18,9 @@ namespace gradlibra::kernels {
 //   grad_logits[i,c] = s * w_i * dl/dz                written for every entry, 0 for ignored rows
 // normalizer (1) double, read on the device, > 0. NaN logits give NaN for their entry and the total; an infinite logit
 // on the wrong side gives an infinite loss and a finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4
-// and beyond is exact. Entries are evaluated in float32, sums run in double. logits (R, C), labels (R), weights (R),
-// loss (1). R may be 0: loss 0. Options of `member` outside their range throw. workspace: sigmoid_loss_workspace(R, C)
-// doubles, the partial sums of kSigmoidLossRows rows each.
+// and beyond is exact. Entries are evaluated in float32 (the CUDA version's w_i * l, too), sums run in double. logits
+// (R, C), labels (R), weights (R), loss (1). R may be 0: loss 0. Options of `member` outside their range throw.
+// workspace: sigmoid_loss_workspace(R, C) doubles, the partial sums of kSigmoidLossRows rows each.
 inline constexpr int kSigmoidLossRows = 64;
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t classes);
 template <class Loss>
@@ -31,6 +31,14 @@ template <class Loss>
 void sigmoid_loss(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
                   const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
                   View<float> grad_logits, View<double> workspace);
+
+// Temporary: the CUDA version as it was, for `benchmark kernels`.
+struct GradLibra;
+inline void sigmoid_loss_before(Cpu&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&,
+                                double, View<const double>, View<double>, View<float>, View<double>) {}
+void sigmoid_loss_before(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
+                         const GradLibra& member, double loss_weight, View<const double> normalizer, View<double> loss,
+                         View<float> grad_logits, View<double> workspace);
 
 // scores = sigmoid(logits), any shape.
 void sigmoid(Cpu&, View<const float> logits, View<float> scores);
