@@ -238,6 +238,24 @@ class MapCases {
                                                     Accumulate::overwrite, workspace);
           });
     });
+    // The last two at once, as the first and as the second convolution at the same points.
+    using kernels::SampleState;
+    for (const auto& [state, variant] :
+         {std::pair(SampleState::unknown, ""), std::pair(SampleState::sorted, " sorted")})
+      add("deform_im2col_backward", map, variant, [shapes, state = state](CaseMemory& m, const Shape& s) {
+        const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
+        const View<float> offsets = m.random(shapes(s).offsets), grad_offsets = m.output(shapes(s).offsets),
+                          products = m.output({kernels::deform_im2col_products<T>(s, kKernel)});
+        const View<int32_t> workspace = m.output<int32_t>({kernels::deform_im2col_sorted_workspace(s, kKernel)});
+        const auto run = [=](auto& device, SampleState now) {
+          return kernels::deform_im2col_backward<T>(device, x, offsets, grad_columns, kKernel, {grad_x}, {grad_offsets},
+                                                    workspace, now, products);
+        };
+        m.context().run([&](auto& device) { run(device, SampleState::unknown); });
+        return m.work({bytes_of(x, grad_columns, grad_x) + bytes_of(offsets, grad_offsets),
+                       24.0 * static_cast<double>(grad_columns.size())},
+                      [=](auto& device) { run(device, state); });
+      });
   }
 
   void concat(const Shape& map) {

@@ -229,6 +229,19 @@ void deform_im2col_backward_data(Cpu& cpu, View<const float> offsets, In<T> grad
   });
 }
 
+int64_t deform_im2col_sorted_workspace(const Shape& x, int kernel) {
+  return deform_im2col_workspace(x, kernel) + 8 * x[0] * x[1] * x[2] * kernel * kernel;
+}
+
+template <MapType T>
+bool deform_im2col_backward(Cpu& cpu, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            GradTarget<T> grad_x, GradTarget<> grad_offsets, View<int32_t> workspace, SampleState,
+                            View<float>) {
+  deform_im2col_backward_offsets<T>(cpu, x, offsets, grad_columns, kernel, grad_offsets.grad, grad_offsets.mode);
+  deform_im2col_backward_data<T>(cpu, offsets, grad_columns, kernel, grad_x.grad, grad_x.mode, workspace);
+  return false;
+}
+
 template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>);
 template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
 template void deform_im2col_backward_offsets(Cpu&, View<const float>, View<const float>, View<const float>, int,
@@ -239,5 +252,9 @@ template void deform_im2col_backward_data(Cpu&, View<const float>, View<const fl
                                           View<int32_t>);
 template void deform_im2col_backward_data(Cpu&, View<const float>, View<const bfloat16>, int, View<bfloat16>,
                                           Accumulate, View<int32_t>);
+template bool deform_im2col_backward(Cpu&, View<const float>, View<const float>, View<const float>, int,
+                                     GradTarget<float>, GradTarget<>, View<int32_t>, SampleState, View<float>);
+template bool deform_im2col_backward(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
+                                     GradTarget<bfloat16>, GradTarget<>, View<int32_t>, SampleState, View<float>);
 
 }  // namespace gradlibra::kernels

@@ -20,6 +20,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/grad_target.h"
 #include "kernels/map_type.h"
 #include "kernels/view.h"
 
@@ -69,5 +70,31 @@ void deform_im2col_backward_data(Cpu&, View<const float> offsets, In<T> grad_col
 template <MapType T>
 void deform_im2col_backward_data(Cuda&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
                                  Accumulate mode, View<int32_t> workspace);
+
+// The last two at once, for less traffic on a GPU: grad_x in the same bits as by itself; grad_offsets there from the
+// plain definition's four sums over channels, rounded to float each, so that it differs from
+// deform_im2col_backward_offsets by a few roundings of those sums. Both gradients must be wanted. products:
+// deform_im2col_products values that the CUDA version uses.
+//
+// Of several convolutions that sample at the same points, the first one's call may leave the samples of each pixel,
+// sorted and weighed, in the workspace (deform_im2col_sorted_workspace values) for the others: `sorted` says that an
+// earlier call for the same offsets, N, H, W and kernel, with any C, returned true and left the workspace so. Returns
+// whether it holds them now: the CUDA version makes none where C is not in whole packs of 16 bytes or an array is not
+// aligned to them, the host version never.
+enum class SampleState { unknown, sorted };
+int64_t deform_im2col_sorted_workspace(const Shape& x, int kernel);
+template <MapType T>
+int64_t deform_im2col_products(const Shape& x, int kernel) {
+  constexpr int64_t kSlab = 512 / sizeof(T);  // channels of a warp
+  return 4 * x[0] * x[1] * x[2] * kernel * kernel * ((x[3] + kSlab - 1) / kSlab);
+}
+template <MapType T>
+bool deform_im2col_backward(Cpu&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            GradTarget<T> grad_x, GradTarget<> grad_offsets, View<int32_t> workspace, SampleState state,
+                            View<float> products);
+template <MapType T>
+bool deform_im2col_backward(Cuda&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            GradTarget<T> grad_x, GradTarget<> grad_offsets, View<int32_t> workspace, SampleState state,
+                            View<float> products);
 
 }  // namespace gradlibra::kernels

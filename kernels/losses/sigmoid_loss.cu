@@ -49,6 +49,7 @@ struct HeldConstant {
   Weight weight;
   __device__ float psi(float g, EntryPlace place) const { return weight.psi(g, place); }
 };
+
 // Focal loss of gamma = 2, without the way to any other.
 struct SquaredFocal {
   Focal::Weight<float> weight;
@@ -57,6 +58,7 @@ struct SquaredFocal {
   }
   __device__ float slope(float, float psi, EntryPlace) const { return 2 * psi; }
 };
+
 template <class Weight>
 constexpr bool kHasSlope = true;
 template <class Weight>
@@ -160,9 +162,9 @@ __global__ void __launch_bounds__(kBlock, kBlocks) sigmoid_loss_kernel(const Los
       const bool below = V > 1 && channel + k >= a.C;
       const EntryPlace place{below ? lower.label : upper.label, channel + k - (below ? a.C : 0)};
       const float weight = below ? lower.weight : upper.weight;
-      const Entry<float> entry = device_entry(weight != 0 ? logits[k] : 0, place, a.psi);
-      sum += static_cast<double>(weight * entry.loss);
-      grad[k] = scale * weight * entry.grad;
+      const Entry<float> entry = device_entry(logits[k], place, a.psi);
+      sum += static_cast<double>(weight != 0 ? weight * entry.loss : 0);
+      grad[k] = weight != 0 ? scale * weight * entry.grad : 0;
     }
     store_entries<V>(a.grad_logits + at, grad, entries - at);
     row += a.step_rows;

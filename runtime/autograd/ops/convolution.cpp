@@ -169,7 +169,7 @@ Var conv2d_batch_norm(Tape& tape, ConvBatchNorm layer) {
   return y;
 }
 
-Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation) {
+Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation, SamplePoints points) {
   const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
                 taps = weight.dim(1) * weight.dim(2);
   const int kernel = static_cast<int>(weight.dim(1));
@@ -210,8 +210,26 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     if (!x.requires_grad() && !offsets.requires_grad()) return;
     library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,
                           Accumulate::overwrite);
+    const bool on_host = context.on_host(), both = x.requires_grad() && offsets.requires_grad();
     tape.run_map(x, [&]<class T>(auto& device) {
       const View<const T> grad_columns = std::as_const(cols).view<T>();
+      if (both && context.shares_sampling()) {
+        const auto target_offsets = tape.grad_of(offsets);
+        const auto target = tape.grad_of<T>(x);
+        const bool sorted = points != nullptr && !points->empty();
+        Tensor workspace =
+            sorted
+                ? std::move(*points)
+                : context.empty({on_host ? 0 : kernels::deform_im2col_sorted_workspace(x.shape(), kernel)}, DType::i32);
+        Tensor products =
+            context.empty({on_host ? 0 : kernels::deform_im2col_products<T>(x.shape(), kernel)}, DType::f32);
+        const bool sorts = kernels::deform_im2col_backward<T>(
+            device, x.view<T>(), offsets.view(), grad_columns, kernel, target, target_offsets,
+            workspace.view<int32_t>(), sorted ? kernels::SampleState::sorted : kernels::SampleState::unknown,
+            products.view());
+        if (points != nullptr && sorts && !sorted) *points = std::move(workspace);
+        return;
+      }
       if (offsets.requires_grad()) {
         const auto target = tape.grad_of(offsets);
         kernels::deform_im2col_backward_offsets<T>(device, x.view<T>(), offsets.view(), grad_columns, kernel,
@@ -219,7 +237,6 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
       }
       if (x.requires_grad()) {
         const auto target = tape.grad_of<T>(x);
-        const bool on_host = context.on_host();
         Tensor workspace =
             context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
         kernels::deform_im2col_backward_data<T>(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,

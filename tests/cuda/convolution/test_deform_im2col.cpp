@@ -123,10 +123,48 @@ class DeformIm2ColCuda : public CudaTest {
       expect_near_or_nan(dev_grad_offsets.to_host(), grad_offsets, 4e-7 * static_cast<double>(x_shape[3] + 4), 0);
 
       const std::vector<T> before = stored<T>(random_floats(x_shape.size(), p.rng));
+      expect_both(p, mode, before);
       // Fused multiply-adds: about 4 * taps contributions reach an element, several times that where offsets crowd.
       expect_near_or_nan(p.cuda_grad_x(cuda, mode, before), p.host_grad_x(mode, before),
                          4e-7 * static_cast<double>(p.taps + 4), kNeighbours<T>);
     }
+  }
+
+  // Both gradients in one pass, which sorts the samples, and another that finds them sorted: grad_x has the bits that
+  // it has by itself, the offsets' gradient is the host's but for roundings of four sums of C products.
+  template <class T>
+  void expect_both(const Problem<T>& p, Accumulate mode, const std::vector<T>& before) {
+    const bool add = mode == Accumulate::add;
+    std::vector<float> grad_offsets(p.offsets.size(), 0.5f);
+    const DeviceArray<T> dev_x(p.x_shape, p.x), dev_grad(p.columns_shape, p.grad_columns);
+    const DeviceArray<float> dev_offsets(p.offsets_shape, p.offsets);
+    DeviceArray<int32_t> workspace({deform_im2col_sorted_workspace(p.x_shape, p.kernel)});
+    std::vector<std::vector<float>> got_offsets;
+    const std::vector<float> grad_x = p.cuda_grad_x(cuda, mode, before);
+    const bool packs = static_cast<size_t>(p.x_shape[3]) * sizeof(T) % 16 == 0;
+    for (const SampleState state : {SampleState::unknown, SampleState::sorted}) {
+      if (state == SampleState::sorted && !packs) continue;
+      DeviceArray<T> dev_grad_x = add ? DeviceArray<T>(p.x_shape, before) : DeviceArray<T>(p.x_shape);
+      DeviceArray<float> dev_grad_offsets =
+          add ? DeviceArray<float>(p.offsets_shape, grad_offsets) : DeviceArray<float>(p.offsets_shape);
+      DeviceArray<float> products({deform_im2col_products<T>(p.x_shape, p.kernel)});
+      EXPECT_EQ(deform_im2col_backward<T>(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), p.kernel,
+                                          {dev_grad_x.view(), mode}, {dev_grad_offsets.view(), mode}, workspace.view(),
+                                          state, products.view()),
+                packs);
+      expect_near_or_nan(floats(dev_grad_x.to_host()), grad_x, 0, 0);
+      got_offsets.push_back(dev_grad_offsets.to_host());
+    }
+    Cpu cpu(1);
+    std::vector<T> host_grad_x = before;
+    deform_im2col_backward<T>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape},
+                              {p.grad_columns.data(), p.columns_shape}, p.kernel,
+                              {{host_grad_x.data(), p.x_shape}, mode}, {{grad_offsets.data(), p.offsets_shape}, mode},
+                              {}, SampleState::unknown, {});
+    expect_near_or_nan(floats(host_grad_x), p.host_grad_x(mode, before), 0, 0);
+    for (const auto& got : got_offsets)
+      expect_near_or_nan(got, grad_offsets, 4e-7 * static_cast<double>(p.x_shape[3] + 4), 0);
+    for (const auto& got : got_offsets) expect_near_or_nan(got, got_offsets[0], 0, 0);
   }
 
   // grad_x bit by bit, several times: the emulator runs the threads in another order at each launch.
@@ -251,6 +289,15 @@ TEST_F(DeformIm2ColCuda, OneCell) {
   }
 }
 
+// Lists of several batches in the pass for both gradients.
+TEST_F(DeformIm2ColCuda, BothGradientsOfLongLists) {
+  Problem<float> p({2, 6, 5, 4}, 3, 17);
+  for (const auto& [y, x] : {std::pair(0.0f, 0.0f), std::pair(2.25f, 3.5f), std::pair(-0.5f, 4.75f)}) {
+    p.all_to(y, x);
+    expect_both(p, Accumulate::overwrite, p.x);
+  }
+}
+
 // The sum of 9 * 30 values of -3 is exact.
 TEST_F(DeformIm2ColCuda, SumOfALongList) {
   Problem<float> p({1, 6, 5, 2}, 3, 14);
@@ -279,6 +326,11 @@ TEST_F(DeformIm2ColCuda, NonFiniteGradientsStayWhereTheyLand) {
       p.grad_columns[(5 * 9 + 4) * 3 + 1] = bad;  // the middle tap of cell (1, 1), channel 1
       const std::vector<float> got = p.cuda_grad_x(cuda, Accumulate::overwrite, {});
       expect_near_or_nan(got, p.host_grad_x(Accumulate::overwrite, std::vector<float>(48)), 1e-5, 0);
+      Problem<float> packs({1, 4, 4, 4}, 3, 16);
+      packs.offsets = p.offsets;
+      packs.grad_columns.assign(packs.grad_columns.size(), 1.0f);
+      packs.grad_columns[(5 * 9 + 4) * 4 + 1] = bad;
+      expect_both(packs, Accumulate::overwrite, std::vector<float>(64));
       int not_finite = 0;
       for (const float v : got) not_finite += std::isfinite(v) ? 0 : 1;
       EXPECT_EQ(not_finite, offset == 0 ? 1 : 4);
@@ -298,11 +350,26 @@ TEST_F(DeformIm2ColCuda, EmptyInputReturnsAfterTheShapeChecks) {
                                    Accumulate::add);
     deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add,
                                 workspace.view());
+    DeviceArray<float> products({deform_im2col_products<float>(x_shape, 3)});
+    DeviceArray<int32_t> sorted({deform_im2col_sorted_workspace(x_shape, 3)});
+    EXPECT_FALSE(deform_im2col_backward<float>(cuda, x.view(), offsets.view(), grad_columns.view(), 3, {grad_x.view()},
+                                               {grad_offsets.view()}, sorted.view(), SampleState::unknown,
+                                               products.view()));
     EXPECT_THROW(deform_im2col(cuda, x.view(), offsets.view(), 3, wrong.view()), std::invalid_argument);
     EXPECT_THROW(
         deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add, {}),
         std::invalid_argument);
   }
+  const DeviceArray<float> x({1, 2, 2, 4}), taps({1, 2, 2, 18}), columns({1, 2, 2, 9, 4});
+  DeviceArray<float> grad({1, 2, 2, 4}), slopes({1, 2, 2, 18}), few({100});
+  DeviceArray<int32_t> enough({deform_im2col_sorted_workspace({1, 2, 2, 4}, 3)}),
+      short_one({deform_im2col_workspace({1, 2, 2, 4}, 3)});
+  const auto both = [&](View<int32_t> workspace, View<float> products) {
+    deform_im2col_backward<float>(cuda, x.view(), taps.view(), columns.view(), 3, {grad.view()}, {slopes.view()},
+                                  workspace, SampleState::unknown, products);
+  };
+  EXPECT_THROW(both(short_one.view(), few.view()), std::invalid_argument);
+  EXPECT_THROW(both(enough.view(), few.view()), std::invalid_argument);
   // No channels: no slope, and no gradient to write.
   const DeviceArray<float> none({1, 2, 2, 0}), offsets({1, 2, 2, 18}), no_columns({1, 2, 2, 9, 0});
   DeviceArray<float> grad_offsets({1, 2, 2, 18});
