@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/metrics/bootstrap.h"
 #include "engine/checkpoint.h"
 #include "engine/coco_results.h"
 #include "engine/evaluation.h"
@@ -13,6 +14,22 @@
 #include "runtime/base/files.h"
 
 using namespace gradlibra;
+
+namespace {
+
+nlohmann::ordered_json json_of(const std::optional<Spread>& spread) {
+  if (!spread) return {};
+  return {{"deviation", spread->deviation}, {"low", spread->low}, {"high", spread->high}};
+}
+
+nlohmann::ordered_json json_of(const BootstrapResult& result, const std::vector<std::string>& classes) {
+  nlohmann::ordered_json json{{"samples", result.samples}, {"mAP", json_of(result.map)}};
+  for (const auto& [group, spread] : result.group_ap) json["groups"][group] = json_of(spread);
+  for (size_t c = 0; c < classes.size(); ++c) json["classes"][classes[c]] = json_of(result.classes[c]);
+  return json;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app{
@@ -46,6 +63,11 @@ int main(int argc, char** argv) {
                "11-point AP at multiples of 0.1 in floating point, as some other evaluators have it");
   app.add_flag("--annotated-area", coco_options.annotated_area,
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
+  int bootstrap = 0;
+  app.add_option("--bootstrap", bootstrap,
+                 "also evaluate so many resampled splits, such as 1000: how far mAP depends on which images are in it")
+      ->check(CLI::Range(2, 1000000))
+      ->type_name("N");
   int pictures = 0;
   app.add_option("--pictures", pictures,
                  "also draw the detections on the first so many images into --output/pictures; known truth is dashed")
@@ -85,18 +107,28 @@ int main(int argc, char** argv) {
           detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
     } else {
       config = read_experiment(common);
+      config.loader.resize = "fit";  // no network here that an image could be too large for
       read_split();
       detections = read_coco_results(given, dataset);
       fmt::print("{} on {} images of the {} split\n", given, dataset.images.size(), split_name);
     }
     const VocResult voc = voc_metrics(dataset, detections, voc_options);
     const CocoResult coco = coco_metrics(dataset, detections, coco_options);
-    const std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
+    std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
+    BootstrapResult resampled;
+    if (bootstrap > 0) {
+      resampled = bootstrap_metrics(dataset, detections, voc_options, bootstrap);
+      if (resampled.map)
+        table += fmt::format(
+            "mAP@0.5 over {} samples of these images: standard deviation {:.3f}, 95 % between {:.3f} and {:.3f}\n",
+            bootstrap, resampled.map->deviation, resampled.map->low, resampled.map->high);
+    }
     fmt::print("{}", table);
     if (!output.empty()) {
       const std::filesystem::path folder = output;
       auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
       json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
+      if (bootstrap > 0) json["bootstrap"] = json_of(resampled, dataset.classes);
       write_file(folder / "metrics.json", json.dump(2) + "\n");
       write_file(folder / "metrics.txt", table);
       write_file(folder / "detections.json", coco_results_json(dataset, detections));

@@ -84,8 +84,9 @@ class DenseCases {
                         grad_x = m.output(map), grad_scale = m.output({1});
       const View<double> workspace = m.output<double>({kernels::scaled_activation_workspace(map.size())});
       return m.work({bytes_of(x, y, grad_y, grad_x)}, [=](auto& device) {
-        kernels::scaled_activation_backward(device, x, scale, kernels::ScaledActivation::exp, y, grad_y, grad_x,
-                                            Accumulate::overwrite, grad_scale, Accumulate::overwrite, workspace);
+        kernels::scaled_activation_backward(device, x, scale, kernels::ScaledActivation::exp, y, grad_y,
+                                            {grad_x, Accumulate::overwrite}, {grad_scale, Accumulate::overwrite},
+                                            workspace);
       });
     });
   }
@@ -101,7 +102,7 @@ class DenseCases {
                            workspace = m.output<double>({kernels::iou_loss_workspace(R)});
         const kernels::IouLoss options{.mode = mode, .form = kernels::BoxForm::distances};
         return m.work({bytes_of(pred, target, weights, grad_pred)}, [=](auto& device) {
-          kernels::iou_loss(device, pred, target, weights, options, 1.0, normalizer, value, grad_pred, workspace);
+          kernels::iou_loss(device, pred, target, weights, options, {1.0, normalizer, value, grad_pred, workspace});
         });
       });
     add("binary_cross_entropy", Shape{R}.to_string(), [=](CaseMemory& m) {
@@ -110,7 +111,8 @@ class DenseCases {
       const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
                          workspace = m.output<double>({kernels::binary_cross_entropy_workspace(R)});
       return m.work({bytes_of(logits, targets, weights, grad_logits)}, [=](auto& device) {
-        kernels::binary_cross_entropy(device, logits, targets, weights, 1.0, normalizer, value, grad_logits, workspace);
+        kernels::binary_cross_entropy(device, logits, targets, weights,
+                                      {1.0, normalizer, value, grad_logits, workspace});
       });
     });
   }

@@ -157,7 +157,8 @@ class DetectionCases {
       const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
                          workspace = m.output<double>({kernels::smooth_l1_workspace(boxes[0] * boxes[1])});
       return m.work({bytes_of(pred, target, weights, grad_pred)}, [=](auto& device) {
-        kernels::smooth_l1(device, pred, target, weights, scales, 0.11f, 1.0, normalizer, value, grad_pred, workspace);
+        kernels::smooth_l1(device, pred, target, weights, scales, 0.11f,
+                           {1.0, normalizer, value, grad_pred, workspace});
       });
     });
   }
@@ -174,7 +175,7 @@ class DetectionCases {
       m.context().run([&](auto& device) { size_of_workspace = kernels::nms_workspace(device, rows[0], rows[1]); });
       const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
       return m.work({bytes_of(boxes, scores) + bytes_of(labels, keep)}, [=](auto& device) {
-        kernels::multiclass_nms(device, boxes, scores, labels, counts, 0.5f, keep, kept_counts, workspace);
+        kernels::multiclass_nms(device, {boxes, scores, labels, counts}, 0.5f, keep, kept_counts, workspace);
       });
     });
   }

@@ -80,8 +80,8 @@ class LossCases {
       const View<double> counts = m.random<double>({C}, 10, 1e6), gained = m.output<double>({C}),
                          workspace = m.output<double>({kernels::seesaw_loss_workspace(R)});
       return m.work(r.effort(), [=](auto& device) {
-        kernels::seesaw_loss(device, r.logits, r.labels, r.weights, counts, gained, {}, 1.0, r.normalizer, r.value,
-                             r.grad_logits, workspace);
+        kernels::seesaw_loss(device, r.logits, r.labels, r.weights, counts, gained, {},
+                             {1.0, r.normalizer, r.value, r.grad_logits, workspace});
       });
     });
     add("seesaw_scores", shape, [=](CaseMemory& m) {
@@ -126,8 +126,8 @@ class LossCases {
       const View<double> normalizers = m.random<double>({G + 1}, 100, 101),
                          workspace = m.output<double>({kernels::bags_loss_workspace(R)});
       return m.work(r.effort(), [=](auto& device) {
-        kernels::bags_loss(device, r.logits, r.labels, r.weights, sample, l, 1.0, normalizers, r.value, r.grad_logits,
-                           workspace);
+        kernels::bags_loss(device, r.logits, r.labels, r.weights, sample, l,
+                           {1.0, normalizers, r.value, r.grad_logits, workspace});
       });
     });
     add("bags_scores", shape, [=](CaseMemory& m) {

@@ -36,9 +36,9 @@ void scaled_activation(Cpu& cpu, View<const float> x, View<const float> scale, S
 }
 
 void scaled_activation_backward(Cpu& cpu, View<const float> x, View<const float> scale, ScaledActivation f,
-                                View<const float> y, View<const float> grad_y, View<float> grad_x, Accumulate mode_x,
-                                View<float> grad_scale, Accumulate mode_scale, View<double> workspace) {
-  check_scaled_activation_backward(x, scale, y, grad_y, grad_x, grad_scale, workspace);
+                                View<const float> y, View<const float> grad_y, const GradTarget<>& grad_x,
+                                const GradTarget<>& grad_scale, View<double> workspace) {
+  check_scaled_activation_backward(x, scale, y, grad_y, grad_x.grad, grad_scale.grad, workspace);
   const float s = scale[0];
   parallel_chunks(cpu, x.size(), kScaledActivationChunk, [&](int64_t chunk, int64_t begin, int64_t end) {
     double sum = 0;
@@ -47,14 +47,14 @@ void scaled_activation_backward(Cpu& cpu, View<const float> x, View<const float>
       if (f == ScaledActivation::exp) g *= y[i];
       if (f == ScaledActivation::clamp && s * x[i] < 0) g = 0;
       sum += static_cast<double>(g) * static_cast<double>(x[i]);
-      if (grad_x.data() != nullptr) grad_x[i] = g * s + (mode_x == Accumulate::add ? grad_x[i] : 0);
+      if (grad_x.wanted()) grad_x.grad[i] = g * s + (grad_x.adds() ? grad_x.grad[i] : 0);
     }
     workspace[chunk] = sum;
   });
-  if (grad_scale.data() == nullptr) return;
+  if (!grad_scale.wanted()) return;
   double total = 0;
   for (int64_t chunk = 0; chunk < scaled_activation_workspace(x.size()); ++chunk) total += workspace[chunk];
-  grad_scale[0] = static_cast<float>(total + (mode_scale == Accumulate::add ? static_cast<double>(grad_scale[0]) : 0));
+  grad_scale.grad[0] = static_cast<float>(total + (grad_scale.adds() ? static_cast<double>(grad_scale.grad[0]) : 0));
 }
 
 }  // namespace gradlibra::kernels

@@ -62,24 +62,24 @@ void scaled_activation(Cuda& cuda, View<const float> x, View<const float> scale,
 }
 
 void scaled_activation_backward(Cuda& cuda, View<const float> x, View<const float> scale, ScaledActivation f,
-                                View<const float> y, View<const float> grad_y, View<float> grad_x, Accumulate mode_x,
-                                View<float> grad_scale, Accumulate mode_scale, View<double> workspace) {
-  check_scaled_activation_backward(x, scale, y, grad_y, grad_x, grad_scale, workspace);
+                                View<const float> y, View<const float> grad_y, const GradTarget<>& grad_x,
+                                const GradTarget<>& grad_scale, View<double> workspace) {
+  check_scaled_activation_backward(x, scale, y, grad_y, grad_x.grad, grad_scale.grad, workspace);
   const int64_t blocks = scaled_activation_workspace(x.size());
   const ScaledActivationGrad args = {.x = x.data(),
                                      .scale = scale.data(),
                                      .y = y.data(),
                                      .grad_y = grad_y.data(),
-                                     .grad_x = grad_x.data(),
-                                     .grad_scale = grad_scale.data(),
+                                     .grad_x = grad_x.grad.data(),
+                                     .grad_scale = grad_scale.grad.data(),
                                      .partials = workspace.data(),
                                      .size = x.size(),
                                      .f = f,
-                                     .add_x = mode_x == Accumulate::add,
-                                     .add_scale = mode_scale == Accumulate::add};
+                                     .add_x = grad_x.adds(),
+                                     .add_scale = grad_scale.adds()};
   if (blocks > 0)
     launch(scaled_activation_backward_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
-  if (grad_scale.data() != nullptr) launch(scale_gradient_kernel, 1, kBlock, 0, cuda.stream(), args, blocks);
+  if (grad_scale.wanted()) launch(scale_gradient_kernel, 1, kBlock, 0, cuda.stream(), args, blocks);
 }
 
 }  // namespace gradlibra::kernels

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/grad_target.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -21,16 +22,16 @@ void scaled_activation(Cpu&, View<const float> x, View<const float> scale, Scale
 void scaled_activation(Cuda&, View<const float> x, View<const float> scale, ScaledActivation f, View<float> y);
 
 // With g = grad_y * f'(v):  grad_x (+)= g * scale[0];  grad_scale (one element) (+)= sum of g * x, in double and a
-// fixed order. A null view skips either. y: what the forward pass gave. workspace: scaled_activation_workspace(
+// fixed order. Either may be unwanted. y: what the forward pass gave. workspace: scaled_activation_workspace(
 // x.size()) doubles, the partial sums of kScaledActivationChunk elements each.
 inline constexpr int kScaledActivationChunk = 1024;
 int64_t scaled_activation_workspace(int64_t size);
 void scaled_activation_backward(Cpu&, View<const float> x, View<const float> scale, ScaledActivation f,
-                                View<const float> y, View<const float> grad_y, View<float> grad_x, Accumulate mode_x,
-                                View<float> grad_scale, Accumulate mode_scale, View<double> workspace);
+                                View<const float> y, View<const float> grad_y, const GradTarget<>& grad_x,
+                                const GradTarget<>& grad_scale, View<double> workspace);
 void scaled_activation_backward(Cuda&, View<const float> x, View<const float> scale, ScaledActivation f,
-                                View<const float> y, View<const float> grad_y, View<float> grad_x, Accumulate mode_x,
-                                View<float> grad_scale, Accumulate mode_scale, View<double> workspace);
+                                View<const float> y, View<const float> grad_y, const GradTarget<>& grad_x,
+                                const GradTarget<>& grad_scale, View<double> workspace);
 
 // What both versions check first.
 void check_scaled_activation(View<const float> x, View<const float> scale, View<const float> y);

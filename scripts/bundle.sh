@@ -15,7 +15,7 @@ as new as here, and those of cuDNN, cuBLAS and NCCL that the build used, found t
 (scripts/gpu_check.sh looks for them in the system and in an installed PyTorch).
   --arch ARCH   CMAKE_CUDA_ARCHITECTURES, default 90-real (H100, H200); 80-real for an A100
   --jobs N      compile N files at a time; default: one per processor
-  --tar         also pack it, as .tar.gz, which every system unpacks
+  --tar         also pack it, as .tar.xz
 Host code is built for x86-64-v3 (AVX2).
 TEXT
 }
@@ -33,7 +33,7 @@ done
 
 build=build/bundle
 bundle=$build/gradlibra-bundle
-programs=(train evaluate synthesize inspect benchmark)
+programs=(train evaluate synthesize inspect benchmark experiment)
 tests=(test_cuda test_cudnn test_training test_runtime)
 most_mb=30  # of the archive, which has to travel
 
@@ -113,8 +113,8 @@ megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
 
 echo "bundle: $bundle, $megabytes MB, needs ${glibc/_/ } or newer and $(sort -u <<< "$needed_all" | grep -vE '^$|^lib(c|m)\.so|^ld-' | paste -sd ' ')"
 if $tar; then
-  archive=$build/gradlibra-bundle.tar.gz
-  tar -C "$build" -cf - gradlibra-bundle | gzip -9 > "$archive"
+  archive=$build/gradlibra-bundle.tar.xz
+  tar -C "$build" -cf - gradlibra-bundle | xz -T "$jobs" > "$archive"
   megabytes=$(($(stat -c %s "$archive") / 1024 / 1024))
   [ "$megabytes" -le "$most_mb" ] || fail "$archive is $megabytes MB, more than $most_mb"
   echo "bundle: $archive, $megabytes MB"

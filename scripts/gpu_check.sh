@@ -198,7 +198,9 @@ stage_racecheck() {
   find_sanitizer
   if [ -z "$sanitizer" ]; then skip "$why"; fi
   local tool suites=(ReduceCuda BatchNormCuda BatchNormFoldCuda GroupNormCuda NmsCuda SigmoidLossCuda SmoothL1Cuda DeformIm2ColCuda
-    DeformConv2dCuda TensorCoreCuda SortScoresCuda AssignCuda SelectCandidatesCuda PointsToBoxesCuda ScalarCuda) status=0
+    DeformConv2dCuda TensorCoreCuda SortScoresCuda AssignCuda AtssAssignCuda FcosAssignCuda UniformAssignCuda SelectCandidatesCuda PointsToBoxesCuda
+    ScalarCuda ScaledActivationCuda BagsCuda BagsSampleCuda BinaryCrossEntropyCuda CenternessCuda ClassGradientsCuda CountLabelsCuda EqlV2Cuda
+    ImplicitObjectnessCuda IouLossCuda SeesawCuda) status=0
   suite_limit=100
   for tool in racecheck synccheck; do
     printf 'test_cuda %s.*\n' "${suites[@]}" | many 4 "$sanitizer" --tool "$tool" --error-exitcode 9 || status=1
@@ -254,7 +256,7 @@ agree() {
 }
 
 stage_train() {
-  local epochs=17 each=25 on_cpu=70 status=0 precision first last patches=(synthesize.train=96 synthesize.val=4 synthesize.test=48)
+  local epochs=34 each=25 on_cpu=70 status=0 precision first last patches=(synthesize.train=96 synthesize.val=4 synthesize.test=48)
   if [ "$device" = cpu ]; then epochs=1 each=20 patches=(synthesize.train=8 synthesize.val=1 synthesize.test=4); fi
   data=$work/cells
   run "$bin/synthesize" --config configs/quickstart.yaml --output "$data" "${patches[@]}" > /dev/null || return 1

@@ -42,47 +42,14 @@ struct Target {
   bool matched;
 };
 
-Curve match_class(int label, const Dataset& dataset, const Detections& detections, const VocOptions& options) {
-  std::vector<Ranked> ranking;
-  std::vector<std::vector<Target>> targets(dataset.images.size());
-  for (size_t image = 0; image < detections.size(); ++image) {
-    for (size_t i = 0; i < detections[image].size(); ++i) {
-      if (detections[image][i].label == label) ranking.push_back({detections[image][i].score, image, i});
-    }
-    for (const Object& object : dataset.images[image].objects) {
-      if (object.label == label) targets[image].push_back({object.box, object.difficult || object.crowd, false});
-    }
-  }
-  std::stable_sort(ranking.begin(), ranking.end(), [](const Ranked& a, const Ranked& b) { return a.score > b.score; });
-
-  const bool plus_one =
-      options.convention == VocConvention::devkit || options.convention == VocConvention::mmdet_legacy;
-  const bool strictly = options.convention == VocConvention::devkit || options.convention == VocConvention::strict;
+Curve curve_of(const std::vector<VocMatch>& matches) {
   Curve curve;
   int64_t tp = 0, fp = 0;
-  for (const Ranked& ranked : ranking) {
-    const Box& box = detections[ranked.image][ranked.index].box;
-    Target* best = nullptr;  // the largest overlap, ignored and matched ones included: there is no second choice
-    double best_iou = -1;
-    for (Target& target : targets[ranked.image]) {
-      const double iou = box_iou(box, target.box, plus_one ? 1.0 : 0.0);
-      if (iou > best_iou) {
-        best_iou = iou;
-        best = &target;
-      }
-    }
-    const bool overlaps =
-        best != nullptr && (strictly ? best_iou > options.iou_threshold : best_iou >= options.iou_threshold);
-    if (overlaps && best->ignored) continue;
-    if (overlaps && !best->matched) {
-      best->matched = true;
-      ++tp;
-    } else {
-      ++fp;
-    }
+  for (const VocMatch& match : matches) {
+    ++(match.right ? tp : fp);
     curve.tp.push_back(tp);
     curve.fp.push_back(fp);
-    curve.score.push_back(ranked.score);
+    curve.score.push_back(match.score);
   }
   return curve;
 }
@@ -198,6 +165,45 @@ void check_metrics_input(const Dataset& dataset, const Detections& detections) {
   }
 }
 
+std::vector<VocMatch> match_class(int label, const Dataset& dataset, const Detections& detections,
+                                  const VocOptions& options) {
+  std::vector<Ranked> ranking;
+  std::vector<std::vector<Target>> targets(dataset.images.size());
+  for (size_t image = 0; image < detections.size(); ++image) {
+    for (size_t i = 0; i < detections[image].size(); ++i) {
+      if (detections[image][i].label == label) ranking.push_back({detections[image][i].score, image, i});
+    }
+    for (const Object& object : dataset.images[image].objects) {
+      if (object.label == label) targets[image].push_back({object.box, object.difficult || object.crowd, false});
+    }
+  }
+  std::stable_sort(ranking.begin(), ranking.end(), [](const Ranked& a, const Ranked& b) { return a.score > b.score; });
+
+  const bool plus_one =
+      options.convention == VocConvention::devkit || options.convention == VocConvention::mmdet_legacy;
+  const bool strictly = options.convention == VocConvention::devkit || options.convention == VocConvention::strict;
+  std::vector<VocMatch> matches;
+  for (const Ranked& ranked : ranking) {
+    const Box& box = detections[ranked.image][ranked.index].box;
+    Target* best = nullptr;  // the largest overlap, ignored and matched ones included: there is no second choice
+    double best_iou = -1;
+    for (Target& target : targets[ranked.image]) {
+      const double iou = box_iou(box, target.box, plus_one ? 1.0 : 0.0);
+      if (iou > best_iou) {
+        best_iou = iou;
+        best = &target;
+      }
+    }
+    const bool overlaps =
+        best != nullptr && (strictly ? best_iou > options.iou_threshold : best_iou >= options.iou_threshold);
+    if (overlaps && best->ignored) continue;
+    const bool right = overlaps && !best->matched;
+    if (right) best->matched = true;
+    matches.push_back({ranked.score, ranked.image, right});
+  }
+  return matches;
+}
+
 VocResult voc_metrics(const Dataset& dataset, const Detections& detections, const VocOptions& options) {
   check_metrics_input(dataset, detections);
   VocResult result;
@@ -212,7 +218,7 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
       for (const Detection& detection : detections[image]) one.detections += detection.label == static_cast<int>(label);
     }
     if (one.ground_truths == 0) continue;
-    const Curve& curve = curves[label] = match_class(static_cast<int>(label), dataset, detections, options);
+    const Curve& curve = curves[label] = curve_of(match_class(static_cast<int>(label), dataset, detections, options));
     one.ap = area_ap(curve, one.ground_truths);
     one.ap_11_point = eleven_point_ap(curve, one.ground_truths, options.float_thresholds);
     one.curve = precision_recall(curve, one.ground_truths);

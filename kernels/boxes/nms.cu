@@ -234,19 +234,17 @@ int64_t nms_workspace(const Cuda& cuda, int64_t N, int64_t K) {
   return near + far + struck + N + (2 * N * K + N + 1) / 2 + sort_scores_workspace(cuda, N, K);
 }
 
-void multiclass_nms(Cuda& cuda, View<const float> boxes, View<const float> scores, View<const int32_t> labels,
-                    View<const int32_t> counts, float iou_threshold, View<int32_t> keep, View<int32_t> kept_counts,
-                    View<int64_t> workspace) {
-  const int64_t N = scores.dim(0), K = scores.dim(1), max_kept = keep.dim(1);
-  check_multiclass_nms(boxes, scores, labels, counts, iou_threshold, keep, kept_counts, workspace,
-                       nms_workspace(cuda, N, K));
+void multiclass_nms(Cuda& cuda, const NmsCandidates& candidates, float iou_threshold, View<int32_t> keep,
+                    View<int32_t> kept_counts, View<int64_t> workspace) {
+  const int64_t N = candidates.scores.dim(0), K = candidates.scores.dim(1), max_kept = keep.dim(1);
+  check_multiclass_nms(candidates, iou_threshold, keep, kept_counts, workspace, nms_workspace(cuda, N, K));
   require(K <= kMaxNmsCandidates, "multiclass_nms",
           std::to_string(K) + " candidates per image, at most " + std::to_string(kMaxNmsCandidates) + " are possible");
   if (N == 0) return;
 
   Nms nms;
-  nms.boxes = boxes.data();
-  nms.labels = labels.data();
+  nms.boxes = candidates.boxes.data();
+  nms.labels = candidates.labels.data();
   nms.K = K;
   nms.iou_threshold = iou_threshold;
   nms.words = words_for(K);
@@ -261,7 +259,8 @@ void multiclass_nms(Cuda& cuda, View<const float> boxes, View<const float> score
   const int64_t sort_space = sort_scores_workspace(cuda, N, K);
   const View<int64_t> sort_workspace(workspace.data() + nms_workspace(cuda, N, K) - sort_space, {sort_space});
 
-  launch(prepare_kernel, static_cast<unsigned>(N), kPrepareBlock, 0, cuda.stream(), nms, scores.data(), counts.data());
+  launch(prepare_kernel, static_cast<unsigned>(N), kPrepareBlock, 0, cuda.stream(), nms, candidates.scores.data(),
+         candidates.counts.data());
   const int64_t segments[] = {K};
   sort_scores(cuda, View<const float>(nms.scores, {N, K}), segments, K, -std::numeric_limits<float>::infinity(),
               View<int32_t>(nms.order, {N, K}), sort_workspace);

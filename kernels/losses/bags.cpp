@@ -26,17 +26,16 @@ void check_layout(const char* op, const BagsLayout& layout, View<const float> lo
 int64_t bags_loss_workspace(int64_t R) { return chunk_count(R, kBagsRows); }
 
 void check_bags_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                     View<const uint8_t> sample, const BagsLayout& layout, View<const double> normalizers,
-                     View<double> loss, View<float> grad_logits, View<double> workspace) {
+                     View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out) {
   check_layout("bags_loss", layout, logits);
   const int64_t R = logits.dim(0);
   require_shape("bags_loss", "labels", labels, {R});
   require_shape("bags_loss", "weights", weights, {R});
   require_shape("bags_loss", "sample", sample, {R, layout.groups()});
-  require_shape("bags_loss", "normalizers", normalizers, {layout.groups() + 1});
-  require_shape("bags_loss", "loss", loss, {1});
-  require_shape("bags_loss", "grad_logits", grad_logits, logits.shape());
-  require(workspace.size() >= bags_loss_workspace(R), "bags_loss", "workspace is too small");
+  require_shape("bags_loss", "normalizers", out.normalizer, {layout.groups() + 1});
+  require_shape("bags_loss", "loss", out.loss, {1});
+  require_shape("bags_loss", "grad_logits", out.grad, logits.shape());
+  require(out.workspace.size() >= bags_loss_workspace(R), "bags_loss", "workspace is too small");
 }
 
 void check_bags_scores(View<const float> logits, const BagsLayout& layout, View<float> scores) {
@@ -45,18 +44,17 @@ void check_bags_scores(View<const float> logits, const BagsLayout& layout, View<
 }
 
 void bags_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-               View<const uint8_t> sample, const BagsLayout& layout, double loss_weight, View<const double> normalizers,
-               View<double> loss, View<float> grad_logits, View<double> workspace) {
-  check_bags_loss(logits, labels, weights, sample, layout, normalizers, loss, grad_logits, workspace);
+               View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out) {
+  check_bags_loss(logits, labels, weights, sample, layout, out);
   const int64_t R = logits.dim(0), K = logits.dim(1), G = layout.groups();
   const BagsRow row = bags_row(layout);
-  sum_loss(cpu, R, kBagsRows, loss_weight, loss, workspace, [&](int64_t i, double& sum) {
-    float* grad = grad_logits.data() + i * K;
+  sum_loss(cpu, R, kBagsRows, out.weight, out.loss, out.workspace, [&](int64_t i, double& sum) {
+    float* grad = out.grad.data() + i * K;
     if (weights[i] == 0 || labels[i] < 0)
       std::fill_n(grad, K, 0.0f);
     else
-      sum += row(logits.data() + i * K, labels[i], double{weights[i]}, sample.data() + i * G, normalizers.data(),
-                 loss_weight, grad);
+      sum += row(logits.data() + i * K, labels[i], double{weights[i]}, sample.data() + i * G, out.normalizer.data(),
+                 out.weight, grad);
   });
 }
 

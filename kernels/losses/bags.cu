@@ -47,26 +47,25 @@ __global__ void bags_scores_kernel(const float* __restrict__ logits, int64_t R, 
 }  // namespace
 
 void bags_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-               View<const uint8_t> sample, const BagsLayout& layout, double loss_weight, View<const double> normalizers,
-               View<double> loss, View<float> grad_logits, View<double> workspace) {
-  check_bags_loss(logits, labels, weights, sample, layout, normalizers, loss, grad_logits, workspace);
+               View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out) {
+  check_bags_loss(logits, labels, weights, sample, layout, out);
   const int64_t R = logits.dim(0), blocks = std::min(bags_loss_workspace(R), (R + kBlock - 1) / kBlock);
   if (blocks > 0) {
     const BagsArgs args = {.logits = logits.data(),
                            .labels = labels.data(),
                            .weights = weights.data(),
                            .sample = sample.data(),
-                           .normalizers = normalizers.data(),
-                           .grad_logits = grad_logits.data(),
-                           .partials = workspace.data(),
+                           .normalizers = out.normalizer.data(),
+                           .grad_logits = out.grad.data(),
+                           .partials = out.workspace.data(),
                            .R = R,
                            .K = static_cast<int>(logits.dim(1)),
-                           .loss_weight = loss_weight,
+                           .loss_weight = out.weight,
                            .row = bags_row(layout)};
     launch(bags_loss_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
   // Each row has divided by its groups' normalizers already.
-  launch_loss_total(cuda, workspace, blocks, loss_weight, {}, loss);
+  launch_loss_total(cuda, out.workspace, blocks, out.weight, {}, out.loss);
 }
 
 void bags_scores(Cuda& cuda, View<const float> logits, const BagsLayout& layout, View<float> scores) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/losses/loss_sum.h"
 #include "kernels/losses/softmax.h"
 #include "kernels/view.h"
 
@@ -25,21 +26,19 @@ struct BagsLayout {
   [[nodiscard]] int64_t channels() const { return 2 + groups() + classes(); }
 };
 
-// Labels, weights, loss, grad_logits as of sigmoid_loss (kernels/losses/sigmoid_loss.h). logits, grad_logits (R,
-// channels); sample (R, G): 1 where the row takes part in group g + 1; normalizers (G + 1) doubles, > 0, A_g. With
+// Labels, weights and `out` as of sigmoid_loss (kernels/losses/sigmoid_loss.h). logits (R, channels); sample (R, G): 1
+// where the row takes part in group g + 1; out.normalizer (G + 1) doubles, > 0, A_g. With
 // s = 1 for group 0 and `sample` for the others,
-//   loss[0] = loss_weight * sum_g sum_i s w_i (-log P_g[i, target]) / A_g
+//   out.loss[0] = out.weight * sum_g sum_i s w_i (-log P_g[i, target]) / A_g
 // Logits of groups that a row takes no part in do not matter, whatever they hold. NaN in another is NaN in its group's
-// gradients and in the total. Softmax and sums run in double. workspace: bags_loss_workspace(R) doubles, the partial
-// sums of kBagsRows rows each.
+// gradients and in the total. Softmax and sums run in double. out.workspace: bags_loss_workspace(R) doubles, the
+// partial sums of kBagsRows rows each.
 inline constexpr int kBagsRows = 64;
 int64_t bags_loss_workspace(int64_t R);
 void bags_loss(Cpu&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-               View<const uint8_t> sample, const BagsLayout& layout, double loss_weight, View<const double> normalizers,
-               View<double> loss, View<float> grad_logits, View<double> workspace);
+               View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out);
 void bags_loss(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-               View<const uint8_t> sample, const BagsLayout& layout, double loss_weight, View<const double> normalizers,
-               View<double> loss, View<float> grad_logits, View<double> workspace);
+               View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out);
 
 // logits (R, channels), scores (R, C).
 void bags_scores(Cpu&, View<const float> logits, const BagsLayout& layout, View<float> scores);
@@ -47,8 +46,7 @@ void bags_scores(Cuda&, View<const float> logits, const BagsLayout& layout, View
 
 // What both versions share: checks, and one row.
 void check_bags_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                     View<const uint8_t> sample, const BagsLayout& layout, View<const double> normalizers,
-                     View<double> loss, View<float> grad_logits, View<double> workspace);
+                     View<const uint8_t> sample, const BagsLayout& layout, const LossSum& out);
 void check_bags_scores(View<const float> logits, const BagsLayout& layout, View<float> scores);
 
 struct BagsRow {

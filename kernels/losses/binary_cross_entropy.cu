@@ -32,14 +32,13 @@ __global__ void binary_cross_entropy_kernel(const float* __restrict__ logits, co
 }  // namespace
 
 void binary_cross_entropy(Cuda& cuda, View<const float> logits, View<const float> targets, View<const float> weights,
-                          double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                          View<double> workspace) {
-  check_binary_cross_entropy(logits, targets, weights, normalizer, loss, grad_logits, workspace);
+                          const LossSum& out) {
+  check_binary_cross_entropy(logits, targets, weights, out);
   const int64_t R = logits.dim(0), blocks = binary_cross_entropy_workspace(R);
   if (blocks > 0)
     launch(binary_cross_entropy_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), logits.data(),
-           targets.data(), weights.data(), R, loss_weight, normalizer.data(), grad_logits.data(), workspace.data());
-  launch_loss_total(cuda, workspace, blocks, loss_weight, normalizer, loss);
+           targets.data(), weights.data(), R, out.weight, out.normalizer.data(), out.grad.data(), out.workspace.data());
+  launch_loss_total(cuda, out.workspace, blocks, out.weight, out.normalizer, out.loss);
 }
 
 }  // namespace gradlibra::kernels

@@ -7,30 +7,28 @@
 
 #include "kernels/executor.h"
 #include "kernels/host_device.h"
+#include "kernels/losses/loss_sum.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
 
-// With s = loss_weight / normalizer[0] and l = softplus(z) - t z, whose least value is the entropy of t, not 0:
-//   loss[0]     = s * sum_i w_i l_i                  double, fixed order
-//   grad_logits = s * w_i * (sigmoid(z_i) - t_i)     for every row; 0, by selection, where w == 0
-// logits, targets, weights, grad_logits (R). normalizer (1) double, > 0; loss (1). R may be 0: loss 0. A NaN in a row
+// With s = out.weight / out.normalizer[0] and l = softplus(z) - t z, whose least value is the entropy of t, not 0:
+//   out.loss[0] = s * sum_i w_i l_i                  double, fixed order
+//   out.grad    = s * w_i * (sigmoid(z_i) - t_i)     for every row; 0, by selection, where w == 0
+// logits, targets, weights (R). R may be 0: loss 0. A NaN in a row
 // with w != 0 gives NaN; an infinite logit on the side of a target of 0 or 1 costs 0, on the other infinity. Entries
-// are evaluated in double. workspace: binary_cross_entropy_workspace(R) doubles, the partial sums of
+// are evaluated in double. out.workspace: binary_cross_entropy_workspace(R) doubles, the partial sums of
 // kBinaryCrossEntropyRows rows each.
 inline constexpr int kBinaryCrossEntropyRows = 256;
 int64_t binary_cross_entropy_workspace(int64_t rows);
 void binary_cross_entropy(Cpu&, View<const float> logits, View<const float> targets, View<const float> weights,
-                          double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                          View<double> workspace);
+                          const LossSum& out);
 void binary_cross_entropy(Cuda&, View<const float> logits, View<const float> targets, View<const float> weights,
-                          double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                          View<double> workspace);
+                          const LossSum& out);
 
 // What both versions check first.
 void check_binary_cross_entropy(View<const float> logits, View<const float> targets, View<const float> weights,
-                                View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                                View<double> workspace);
+                                const LossSum& out);
 
 // One row.
 struct BinaryEntry {

@@ -47,23 +47,22 @@ __global__ void iou_loss_kernel(const IouLossArgs a) {
 }  // namespace
 
 void iou_loss(Cuda& cuda, View<const float> pred, View<const float> target, View<const float> weights,
-              const IouLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
-              View<float> grad_pred, View<double> workspace) {
-  check_iou_loss(pred, target, weights, options, normalizer, loss, grad_pred, workspace);
+              const IouLoss& options, const LossSum& out) {
+  check_iou_loss(pred, target, weights, options, out);
   const int64_t R = pred.dim(0), blocks = iou_loss_workspace(R);
   if (blocks > 0) {
     const IouLossArgs args = {.pred = reinterpret_cast<const float4*>(pred.data()),
                               .target = reinterpret_cast<const float4*>(target.data()),
                               .weights = weights.data(),
-                              .normalizer = normalizer.data(),
-                              .grad_pred = reinterpret_cast<float4*>(grad_pred.data()),
-                              .partials = workspace.data(),
+                              .normalizer = out.normalizer.data(),
+                              .grad_pred = reinterpret_cast<float4*>(out.grad.data()),
+                              .partials = out.workspace.data(),
                               .rows = R,
-                              .loss_weight = loss_weight,
+                              .loss_weight = out.weight,
                               .options = options};
     launch(iou_loss_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
-  launch_loss_total(cuda, workspace, blocks, loss_weight, normalizer, loss);
+  launch_loss_total(cuda, out.workspace, blocks, out.weight, out.normalizer, out.loss);
 }
 
 }  // namespace gradlibra::kernels

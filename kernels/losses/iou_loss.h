@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/losses/loss_sum.h"
 #include "kernels/view.h"
 
 namespace gradlibra::kernels {
@@ -30,24 +31,23 @@ struct IouLoss {
   float eps = 1e-6f;  // least area of union and enclosing box, and of log's argument
 };
 
-// With IoU = I / max(U, eps), U = |P| + |T| - I, sides of I not below 0, s = loss_weight / normalizer[0]:
-//   loss[0]   = s * sum_i w_i l_i              double, fixed order
-//   grad_pred = s * w_i * dl_i/dpred           for every row; 0, by selection, where w == 0
+// With IoU = I / max(U, eps), U = |P| + |T| - I, sides of I not below 0, s = out.weight / out.normalizer[0]:
+//   out.loss[0] = s * sum_i w_i l_i              double, fixed order
+//   out.grad    = s * w_i * dl_i/dpred         for every row; 0, by selection, where w == 0
 // At a tie between a side of prediction and target the gradient is split in halves; what is held at eps has none.
-// pred, target, grad_pred (R, 4), weights (R). normalizer (1) double, > 0; loss (1). R may be 0: loss 0. NaN in a row
+// pred, target (R, 4), weights (R). R may be 0: loss 0. NaN in a row
 // with w != 0 gives NaN. (R, 4) arrays are 16-byte aligned. Entries are evaluated in double
-// (kernels/losses/iou_entry.h). workspace: iou_loss_workspace(R) doubles, the partial sums of kIouLossRows rows each.
+// (kernels/losses/iou_entry.h). out.workspace: iou_loss_workspace(R) doubles, the partial sums of kIouLossRows rows
+// each.
 inline constexpr int kIouLossRows = 256;
 int64_t iou_loss_workspace(int64_t rows);
 void iou_loss(Cpu&, View<const float> pred, View<const float> target, View<const float> weights, const IouLoss& options,
-              double loss_weight, View<const double> normalizer, View<double> loss, View<float> grad_pred,
-              View<double> workspace);
+              const LossSum& out);
 void iou_loss(Cuda&, View<const float> pred, View<const float> target, View<const float> weights,
-              const IouLoss& options, double loss_weight, View<const double> normalizer, View<double> loss,
-              View<float> grad_pred, View<double> workspace);
+              const IouLoss& options, const LossSum& out);
 
 // What both versions check first.
 void check_iou_loss(View<const float> pred, View<const float> target, View<const float> weights, const IouLoss& options,
-                    View<const double> normalizer, View<double> loss, View<float> grad_pred, View<double> workspace);
+                    const LossSum& out);
 
 }  // namespace gradlibra::kernels

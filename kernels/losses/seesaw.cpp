@@ -15,8 +15,7 @@ int64_t seesaw_loss_workspace(int64_t R) { return chunk_count(R, kSeesawRows); }
 
 void check_seesaw_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
                        View<const double> counts, View<const double> gained, const SeesawOptions& options,
-                       View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                       View<double> workspace) {
+                       const LossSum& out) {
   require(logits.rank() == 2 && logits.dim(1) >= 2 && logits.dim(1) < std::numeric_limits<int>::max(), "seesaw_loss",
           "logits must be (R, C+1), are " + logits.shape().to_string());
   const int64_t R = logits.dim(0), C = logits.dim(1) - 1;
@@ -24,13 +23,13 @@ void check_seesaw_loss(View<const float> logits, View<const int32_t> labels, Vie
   require_shape("seesaw_loss", "weights", weights, {R});
   require_shape("seesaw_loss", "counts", counts, {C});
   require_shape("seesaw_loss", "gained", gained, {C});
-  require_shape("seesaw_loss", "normalizer", normalizer, {1});
-  require_shape("seesaw_loss", "loss", loss, {1});
-  require_shape("seesaw_loss", "grad_logits", grad_logits, {R, C + 1});
+  require_shape("seesaw_loss", "normalizer", out.normalizer, {1});
+  require_shape("seesaw_loss", "loss", out.loss, {1});
+  require_shape("seesaw_loss", "grad_logits", out.grad, {R, C + 1});
   require(options.p >= 0 && options.q >= 0 && options.eps >= 0, "seesaw_loss",
           "p, q and eps must not be negative, are " + std::to_string(options.p) + ", " + std::to_string(options.q) +
               " and " + std::to_string(options.eps));
-  require(workspace.size() >= seesaw_loss_workspace(R), "seesaw_loss", "workspace is too small");
+  require(out.workspace.size() >= seesaw_loss_workspace(R), "seesaw_loss", "workspace is too small");
 }
 
 void check_seesaw_scores(View<const float> logits, View<float> scores) {
@@ -40,15 +39,15 @@ void check_seesaw_scores(View<const float> logits, View<float> scores) {
 }
 
 void seesaw_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                 View<const double> counts, View<const double> gained, const SeesawOptions& options, double loss_weight,
-                 View<const double> normalizer, View<double> loss, View<float> grad_logits, View<double> workspace) {
-  check_seesaw_loss(logits, labels, weights, counts, gained, options, normalizer, loss, grad_logits, workspace);
+                 View<const double> counts, View<const double> gained, const SeesawOptions& options,
+                 const LossSum& out) {
+  check_seesaw_loss(logits, labels, weights, counts, gained, options, out);
   const int64_t R = logits.dim(0), K = logits.dim(1);
-  const double scale = loss_weight / normalizer[0];
+  const double scale = out.weight / out.normalizer[0];
   const SeesawRow row = {counts.data(), gained.data(), static_cast<int>(K - 1),
                          options.p,     options.q,     std::log(options.eps)};
-  sum_loss(cpu, R, kSeesawRows, scale, loss, workspace, [&](int64_t i, double& sum) {
-    float* grad = grad_logits.data() + i * K;
+  sum_loss(cpu, R, kSeesawRows, scale, out.loss, out.workspace, [&](int64_t i, double& sum) {
+    float* grad = out.grad.data() + i * K;
     if (weights[i] == 0 || labels[i] < 0)
       std::fill_n(grad, K, 0.0f);
     else

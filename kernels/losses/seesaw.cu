@@ -47,9 +47,9 @@ __global__ void seesaw_scores_kernel(const float* __restrict__ logits, int64_t R
 }  // namespace
 
 void seesaw_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                 View<const double> counts, View<const double> gained, const SeesawOptions& options, double loss_weight,
-                 View<const double> normalizer, View<double> loss, View<float> grad_logits, View<double> workspace) {
-  check_seesaw_loss(logits, labels, weights, counts, gained, options, normalizer, loss, grad_logits, workspace);
+                 View<const double> counts, View<const double> gained, const SeesawOptions& options,
+                 const LossSum& out) {
+  check_seesaw_loss(logits, labels, weights, counts, gained, options, out);
   const int64_t R = logits.dim(0), C = logits.dim(1) - 1;
   const int64_t blocks = std::min(seesaw_loss_workspace(R), (R + kBlock - 1) / kBlock);
   if (blocks > 0) {
@@ -57,15 +57,15 @@ void seesaw_loss(Cuda& cuda, View<const float> logits, View<const int32_t> label
         .logits = logits.data(),
         .labels = labels.data(),
         .weights = weights.data(),
-        .normalizer = normalizer.data(),
-        .grad_logits = grad_logits.data(),
-        .partials = workspace.data(),
+        .normalizer = out.normalizer.data(),
+        .grad_logits = out.grad.data(),
+        .partials = out.workspace.data(),
         .R = R,
-        .loss_weight = loss_weight,
+        .loss_weight = out.weight,
         .row = {counts.data(), gained.data(), static_cast<int>(C), options.p, options.q, std::log(options.eps)}};
     launch(seesaw_loss_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
-  launch_loss_total(cuda, workspace, blocks, loss_weight, normalizer, loss);
+  launch_loss_total(cuda, out.workspace, blocks, out.weight, out.normalizer, out.loss);
 }
 
 void seesaw_scores(Cuda& cuda, View<const float> logits, View<float> scores) {

@@ -12,6 +12,7 @@
 
 #include "kernels/executor.h"
 #include "kernels/losses/cross_entropy.h"
+#include "kernels/losses/loss_sum.h"
 #include "kernels/losses/softmax.h"
 #include "kernels/view.h"
 
@@ -21,19 +22,20 @@ struct SeesawOptions {
   double p = 0.8, q = 2.0, eps = 0.01;  // p = 0 or q = 0 switches a factor off
 };
 
-// Labels, weights, normalizer, loss, grad_logits as of sigmoid_loss (kernels/losses/sigmoid_loss.h):
-//   loss[0] = loss_weight / normalizer[0] * sum_i w_i (l + l_o)
-// logits, grad_logits (R, C+1); counts (C) and gained (C): N = counts + gained. Class logits of background rows take no
+// Labels, weights and `out` as of sigmoid_loss (kernels/losses/sigmoid_loss.h):
+//   out.loss[0] = out.weight / out.normalizer[0] * sum_i w_i (l + l_o)
+// logits (R, C+1); counts (C) and gained (C): N = counts + gained. Class logits of background rows take no
 // part, whatever they hold. NaN among the class logits of another row is NaN in all of their gradients. The softmax
-// runs in double, o in float. workspace: seesaw_loss_workspace(R) doubles, the partial sums of kSeesawRows rows each.
+// runs in double, o in float. out.workspace: seesaw_loss_workspace(R) doubles, the partial sums of kSeesawRows rows
+// each.
 inline constexpr int kSeesawRows = 64;
 int64_t seesaw_loss_workspace(int64_t R);
 void seesaw_loss(Cpu&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                 View<const double> counts, View<const double> gained, const SeesawOptions& options, double loss_weight,
-                 View<const double> normalizer, View<double> loss, View<float> grad_logits, View<double> workspace);
+                 View<const double> counts, View<const double> gained, const SeesawOptions& options,
+                 const LossSum& out);
 void seesaw_loss(Cuda&, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                 View<const double> counts, View<const double> gained, const SeesawOptions& options, double loss_weight,
-                 View<const double> normalizer, View<double> loss, View<float> grad_logits, View<double> workspace);
+                 View<const double> counts, View<const double> gained, const SeesawOptions& options,
+                 const LossSum& out);
 
 // logits (R, C+1), scores (R, C).
 void seesaw_scores(Cpu&, View<const float> logits, View<float> scores);
@@ -42,8 +44,7 @@ void seesaw_scores(Cuda&, View<const float> logits, View<float> scores);
 // What both versions share: checks, and one row.
 void check_seesaw_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
                        View<const double> counts, View<const double> gained, const SeesawOptions& options,
-                       View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                       View<double> workspace);
+                       const LossSum& out);
 void check_seesaw_scores(View<const float> logits, View<float> scores);
 
 struct SeesawRow {

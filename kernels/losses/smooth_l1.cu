@@ -60,25 +60,24 @@ const float4* as_float4(const float* p) { return reinterpret_cast<const float4*>
 }  // namespace
 
 void smooth_l1(Cuda& cuda, View<const float> pred, View<const float> target, View<const float> weights,
-               View<const float> row_scales, float beta, double loss_weight, View<const double> normalizer,
-               View<double> loss, View<float> grad_pred, View<double> workspace) {
-  check_smooth_l1(pred, target, weights, row_scales, beta, normalizer, loss, grad_pred, workspace);
+               View<const float> row_scales, float beta, const LossSum& out) {
+  check_smooth_l1(pred, target, weights, row_scales, beta, out);
   const int64_t N = pred.dim(0), P = pred.dim(1), blocks = smooth_l1_workspace(N * P);
   if (blocks > 0) {
     const BoxLossArgs args = {.pred = as_float4(pred.data()),
                               .target = as_float4(target.data()),
                               .weights = weights.data(),
                               .row_scales = row_scales.data(),
-                              .normalizer = normalizer.data(),
-                              .grad_pred = reinterpret_cast<float4*>(grad_pred.data()),
-                              .partials = workspace.data(),
+                              .normalizer = out.normalizer.data(),
+                              .grad_pred = reinterpret_cast<float4*>(out.grad.data()),
+                              .partials = out.workspace.data(),
                               .rows = N * P,
                               .P = P,
                               .beta = beta,
-                              .loss_weight = loss_weight};
+                              .loss_weight = out.weight};
     launch(smooth_l1_kernel, static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   }
-  launch_loss_total(cuda, workspace, blocks, loss_weight, normalizer, loss);
+  launch_loss_total(cuda, out.workspace, blocks, out.weight, out.normalizer, out.loss);
 }
 
 }  // namespace gradlibra::kernels

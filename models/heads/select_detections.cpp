@@ -48,7 +48,7 @@ std::vector<std::vector<ScoredBox>> select_detections(Context& context, const Pr
         DType::i64);
     kernels::select_candidates(device, scores.view(), factors, found.boxes.view(), found.level_rows,
                                device_sizes.view<int32_t>(), options, candidates, workspace.view<int64_t>());
-    kernels::multiclass_nms(device, candidates.boxes, candidates.scores, candidates.labels, candidates.counts,
+    kernels::multiclass_nms(device, {candidates.boxes, candidates.scores, candidates.labels, candidates.counts},
                             static_cast<float>(test.nms_iou), keep.view<int32_t>(), kept_counts.view<int32_t>(),
                             workspace.view<int64_t>());
     kernels::gather_detections(device, candidates.boxes, candidates.scores, candidates.labels, keep.view<int32_t>(),

@@ -135,9 +135,12 @@ class BagsLoss final : public ClassificationLoss {
     ops::with_loss_gradient(tape, rows.logits, [&](View<float> grad) {
       tape.run([&](auto& device) {
         kernels::bags_loss(device, {rows.logits.view().data(), {R, K}}, rows.labels.view<int32_t>({R}),
-                           rows.weights.view<float>({R}), std::as_const(sample_).view<uint8_t>(), layout(), weight_,
-                           std::as_const(normalizers).view<double>(), value.view<double>(), {grad.data(), {R, K}},
-                           workspace.view<double>());
+                           rows.weights.view<float>({R}), std::as_const(sample_).view<uint8_t>(), layout(),
+                           {weight_,
+                            std::as_const(normalizers).view<double>(),
+                            value.view<double>(),
+                            {grad.data(), {R, K}},
+                            workspace.view<double>()});
       });
     });
     return value;

@@ -74,9 +74,12 @@ class SeesawLoss final : public ClassificationLoss {
     ops::with_loss_gradient(tape, rows.logits, [&](View<float> grad) {
       tape.run([&](auto& device) {
         kernels::seesaw_loss(device, {rows.logits.view().data(), {R, K}}, rows.labels.view<int32_t>({R}),
-                             rows.weights.view<float>({R}), of_classes(counts_), of_classes(gained_), options_, weight_,
-                             normalizer.view<double>(), value.view<double>(), {grad.data(), {R, K}},
-                             workspace.view<double>());
+                             rows.weights.view<float>({R}), of_classes(counts_), of_classes(gained_), options_,
+                             {weight_,
+                              normalizer.view<double>(),
+                              value.view<double>(),
+                              {grad.data(), {R, K}},
+                              workspace.view<double>()});
       });
     });
     return value;

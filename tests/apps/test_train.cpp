@@ -232,6 +232,16 @@ TEST_F(Train, PlainWeightsAreEvaluatedWithAConfiguration) {
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_HAS(ran.out, "weights.safetensors (weights) on 2 images");
   EXPECT_EQ(get(folder_ / "a/detections.json"), get(folder_ / "b/detections.json"));
+
+  // From detections alone: the same metrics, on images that the network of the configuration would be too small for.
+  ran = with({"evaluate", "--detections", path("a/detections.json"), "--config", config_, "--output", path("c"),
+              "--bootstrap", "20", "loader.height=32", "loader.width=32"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.out, "mAP@0.5 over 20 samples of these images: standard deviation ");
+  Json anew = Json::parse(get(folder_ / "c/metrics.json"));
+  EXPECT_EQ(anew.at("bootstrap").at("samples"), 20);
+  anew.erase("bootstrap");
+  EXPECT_EQ(anew, Json::parse(get(folder_ / "a/metrics.json")));
   ran = run({"detect", "--checkpoint", path("weights.safetensors"), "--config", config_, "--input",
              path("data/JPEGImages"), "--output", path("found")});
   EXPECT_EQ(ran.code, 0) << ran.err;

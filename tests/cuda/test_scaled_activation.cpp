@@ -18,15 +18,15 @@ class ScaledActivationCuda : public CudaTest {
     DeviceArray<float> y({size}), grad_x({size}, before), grad_scale({}, {0.5f});
     DeviceArray<double> workspace({scaled_activation_workspace(size)});
     scaled_activation(cuda, dx.view(), ds.view(), f, y.view());
-    scaled_activation_backward(cuda, dx.view(), ds.view(), f, std::as_const(y).view(), dg.view(), grad_x.view(), mode,
-                               grad_scale.view(), mode, workspace.view());
+    scaled_activation_backward(cuda, dx.view(), ds.view(), f, std::as_const(y).view(), dg.view(), {grad_x.view(), mode},
+                               {grad_scale.view(), mode}, workspace.view());
     Cpu cpu(2);
     std::vector<float> want_y(x.size()), want_x = before, want_scale{0.5f};
     std::vector<double> host_workspace(static_cast<size_t>(scaled_activation_workspace(size)));
     const View<const float> hx(x.data(), {size}), hs(scale.data(), {1}), hg(g.data(), {size});
     scaled_activation(cpu, hx, hs, f, View<float>(want_y.data(), {size}));
     scaled_activation_backward(cpu, hx, hs, f, View<const float>(want_y.data(), {size}), hg,
-                               View<float>(want_x.data(), {size}), mode, View<float>(want_scale.data(), {1}), mode,
+                               {View<float>(want_x.data(), {size}), mode}, {View<float>(want_scale.data(), {1}), mode},
                                View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     expect_near_or_nan(y.to_host(), want_y, 0, 1e-6);
     expect_near_or_nan(grad_x.to_host(), want_x, 1e-6, 1e-6);

@@ -27,8 +27,9 @@ Gradients backward(const Floats& x, float scale, ScaledActivation kind, const Fl
   scaled_activation(cpu, x.view(), s.view(), kind, y.view());
   Gradients result{Floats(x.shape), Floats({1})};
   Array<double> workspace({scaled_activation_workspace(x.size())});
-  scaled_activation_backward(cpu, x.view(), s.view(), kind, y.view(), grad_y.view(), result.x.view(),
-                             Accumulate::overwrite, result.scale.view(), Accumulate::overwrite, workspace.view());
+  scaled_activation_backward(cpu, x.view(), s.view(), kind, y.view(), grad_y.view(),
+                             {result.x.view(), Accumulate::overwrite}, {result.scale.view(), Accumulate::overwrite},
+                             workspace.view());
   return result;
 }
 
@@ -83,8 +84,8 @@ TEST(ScaledActivation, AddsWhereToldAndSkipsNull) {
   Array<double> workspace({1});
   scaled_activation(cpu, x.view(), s.view(), ScaledActivation::identity, y.view());
   const auto back = [&](View<float> to_x, View<float> to_scale) {
-    scaled_activation_backward(cpu, x.view(), s.view(), ScaledActivation::identity, y.view(), g.view(), to_x,
-                               Accumulate::add, to_scale, Accumulate::add, workspace.view());
+    scaled_activation_backward(cpu, x.view(), s.view(), ScaledActivation::identity, y.view(), g.view(),
+                               {to_x, Accumulate::add}, {to_scale, Accumulate::add}, workspace.view());
   };
   back(grad_x.view(), grad_scale.view());
   EXPECT_EQ(grad_x.values, (std::vector<float>{13, 13}));

@@ -54,8 +54,8 @@ Var scaled_activation(Tape& tape, Var x, Var scale, kernels::ScaledActivation f)
     const auto grad_x = tape.grad_if_wanted(x), grad_scale = tape.grad_if_wanted(scale);
     Tensor workspace = tape.context().empty({kernels::scaled_activation_workspace(x.shape().size())}, DType::f64);
     tape.run([&](auto& device) {
-      kernels::scaled_activation_backward(device, x.view(), scale.view(), f, y.view(), Tape::grad(y), grad_x.grad,
-                                          grad_x.mode, grad_scale.grad, grad_scale.mode, workspace.view<double>());
+      kernels::scaled_activation_backward(device, x.view(), scale.view(), f, y.view(), Tape::grad(y), grad_x,
+                                          grad_scale, workspace.view<double>());
     });
   });
   return y;

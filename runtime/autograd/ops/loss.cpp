@@ -30,8 +30,8 @@ Tensor smooth_l1(Tape& tape, Var pred, const Tensor& target, const Tensor& weigh
   Tensor workspace = tape.context().empty({kernels::smooth_l1_workspace(weights.size())}, DType::f64);
   with_loss_gradient(tape, pred, [&](View<float> grad) {
     tape.run([&](auto& device) {
-      kernels::smooth_l1(device, pred.view(), target.view(), weights.view(), row_scales.view(), beta, loss_weight,
-                         normalizer.view<double>(), loss.view<double>(), grad, workspace.view<double>());
+      kernels::smooth_l1(device, pred.view(), target.view(), weights.view(), row_scales.view(), beta,
+                         {loss_weight, normalizer.view<double>(), loss.view<double>(), grad, workspace.view<double>()});
     });
   });
   return loss;
@@ -48,8 +48,12 @@ Tensor iou_loss(Tape& tape, Var pred, const Tensor& target, const Tensor& weight
   with_loss_gradient(tape, pred, [&](View<float> grad) {
     tape.run([&](auto& device) {
       kernels::iou_loss(device, {pred.view().data(), {R, 4}}, target.view<float>({R, 4}), weights.view<float>({R}),
-                        options, loss_weight, normalizer.view<double>(), loss.view<double>(), {grad.data(), {R, 4}},
-                        workspace.view<double>());
+                        options,
+                        {loss_weight,
+                         normalizer.view<double>(),
+                         loss.view<double>(),
+                         {grad.data(), {R, 4}},
+                         workspace.view<double>()});
     });
   });
   return loss;
@@ -65,9 +69,9 @@ Tensor binary_cross_entropy(Tape& tape, Var logits, const Tensor& targets, const
   Tensor workspace = tape.context().empty({kernels::binary_cross_entropy_workspace(R)}, DType::f64);
   with_loss_gradient(tape, logits, [&](View<float> grad) {
     tape.run([&](auto& device) {
-      kernels::binary_cross_entropy(device, {logits.view().data(), {R}}, targets.view<float>({R}),
-                                    weights.view<float>({R}), loss_weight, normalizer.view<double>(),
-                                    loss.view<double>(), {grad.data(), {R}}, workspace.view<double>());
+      kernels::binary_cross_entropy(
+          device, {logits.view().data(), {R}}, targets.view<float>({R}), weights.view<float>({R}),
+          {loss_weight, normalizer.view<double>(), loss.view<double>(), {grad.data(), {R}}, workspace.view<double>()});
     });
   });
   return loss;

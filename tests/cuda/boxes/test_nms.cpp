@@ -22,15 +22,16 @@ class NmsCuda : public CudaTest {
     Cpu cpu(2);
     Ints want_keep(static_cast<size_t>(N * max_kept)), want_counts(counts.size());
     std::vector<int64_t> host_workspace(static_cast<size_t>(nms_workspace(cpu, N, K)));
-    multiclass_nms(cpu, View<const float>(boxes.data(), {N, K, 4}), View<const float>(scores.data(), {N, K}),
-                   View<const int32_t>(labels.data(), {N, K}), View<const int32_t>(counts.data(), {N}), threshold,
-                   View<int32_t>(want_keep.data(), {N, max_kept}), View<int32_t>(want_counts.data(), {N}),
+    multiclass_nms(cpu,
+                   {View<const float>(boxes.data(), {N, K, 4}), View<const float>(scores.data(), {N, K}),
+                    View<const int32_t>(labels.data(), {N, K}), View<const int32_t>(counts.data(), {N})},
+                   threshold, View<int32_t>(want_keep.data(), {N, max_kept}), View<int32_t>(want_counts.data(), {N}),
                    View<int64_t>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     const DeviceArray<float> b({N, K, 4}, boxes), s({N, K}, scores);
     const DeviceArray<int32_t> l({N, K}, labels), c({N}, counts);
     DeviceArray<int32_t> keep({N, max_kept}), kept_counts({N});
     DeviceArray<int64_t> workspace({nms_workspace(cuda, N, K)});
-    multiclass_nms(cuda, b.view(), s.view(), l.view(), c.view(), threshold, keep.view(), kept_counts.view(),
+    multiclass_nms(cuda, {b.view(), s.view(), l.view(), c.view()}, threshold, keep.view(), kept_counts.view(),
                    workspace.view());
     EXPECT_EQ(kept_counts.to_host(), want_counts);
     EXPECT_EQ(keep.to_host(), want_keep);
@@ -116,9 +117,10 @@ TEST_F(NmsCuda, TooManyCandidates) {
   const int64_t K = kMaxNmsCandidates + 1, size = nms_workspace(cuda, 0, K);
   EXPECT_EQ(size, 0);
   EXPECT_THROW(
-      multiclass_nms(cuda, View<const float>(nullptr, {0, K, 4}), View<const float>(nullptr, {0, K}),
-                     View<const int32_t>(nullptr, {0, K}), View<const int32_t>(nullptr, {0}), 0.5f,
-                     View<int32_t>(nullptr, {0, 1}), View<int32_t>(nullptr, {0}), View<int64_t>(nullptr, {size})),
+      multiclass_nms(cuda,
+                     {View<const float>(nullptr, {0, K, 4}), View<const float>(nullptr, {0, K}),
+                      View<const int32_t>(nullptr, {0, K}), View<const int32_t>(nullptr, {0})},
+                     0.5f, View<int32_t>(nullptr, {0, 1}), View<int32_t>(nullptr, {0}), View<int64_t>(nullptr, {size})),
       std::invalid_argument);
 }
 

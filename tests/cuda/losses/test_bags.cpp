@@ -32,8 +32,12 @@ class BagsCuda : public CudaTest {
     Floats want(logits.size());
     Cpu cpu(2);
     bags_loss(cpu, {logits.data(), {R, K}}, {labels.data(), {R}}, {weights.data(), {R}}, {sample.data(), {R, G}},
-              host(tables), 0.7, {norms.data(), {G + 1}}, {want_loss.data(), {1}}, {want.data(), {R, K}},
-              {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}});
+              host(tables),
+              {0.7,
+               {norms.data(), {G + 1}},
+               {want_loss.data(), {1}},
+               {want.data(), {R, K}},
+               {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}}});
     const Layouts layouts(tables);
     const DeviceArray<float> z({R, K}, logits), w({R}, weights);
     const DeviceArray<int32_t> l({R}, labels);
@@ -41,8 +45,8 @@ class BagsCuda : public CudaTest {
     const DeviceArray<double> n({G + 1}, norms);
     DeviceArray<float> grad({R, K});
     DeviceArray<double> loss({1}), workspace({bags_loss_workspace(R)});
-    bags_loss(cuda, z.view(), l.view(), w.view(), s.view(), layouts.device(), 0.7, n.view(), loss.view(), grad.view(),
-              workspace.view());
+    bags_loss(cuda, z.view(), l.view(), w.view(), s.view(), layouts.device(),
+              {0.7, n.view(), loss.view(), grad.view(), workspace.view()});
     expect_near_or_nan(loss.to_host(), want_loss, 0, 1e-6);
     expect_near_or_nan(grad.to_host(), want, 1e-30, 3e-6);
     return {loss.to_host()[0], grad.to_host()};

@@ -19,15 +19,16 @@ class BinaryCrossEntropyCuda : public CudaTest {
     const DeviceArray<double> norm({1}, {normalizer});
     DeviceArray<double> loss({1}), workspace({binary_cross_entropy_workspace(R)});
     DeviceArray<float> grad({R});
-    binary_cross_entropy(cuda, z.view(), t.view(), w.view(), loss_weight, norm.view(), loss.view(), grad.view(),
-                         workspace.view());
+    binary_cross_entropy(cuda, z.view(), t.view(), w.view(),
+                         {loss_weight, norm.view(), loss.view(), grad.view(), workspace.view()});
     Cpu cpu(2);
     std::vector<double> want_loss(1), host_workspace(static_cast<size_t>(binary_cross_entropy_workspace(R)));
     std::vector<float> want_grad(logits.size());
     binary_cross_entropy(cpu, View<const float>(logits.data(), {R}), View<const float>(targets.data(), {R}),
-                         View<const float>(weights.data(), {R}), loss_weight, View<const double>(&normalizer, {1}),
-                         View<double>(want_loss.data(), {1}), View<float>(want_grad.data(), {R}),
-                         View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+                         View<const float>(weights.data(), {R}),
+                         {loss_weight, View<const double>(&normalizer, {1}), View<double>(want_loss.data(), {1}),
+                          View<float>(want_grad.data(), {R}),
+                          View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())})});
     expect_near_or_nan(loss.to_host(), want_loss, 0, 1e-6);
     expect_near_or_nan(grad.to_host(), want_grad, 1e-30, 1e-6);
     return loss.to_host()[0];

@@ -19,15 +19,16 @@ class IouLossCuda : public CudaTest {
     const DeviceArray<double> norm({1}, {normalizer});
     DeviceArray<double> loss({1}), workspace({iou_loss_workspace(R)});
     DeviceArray<float> grad({R, 4});
-    iou_loss(cuda, p.view(), t.view(), w.view(), options, loss_weight, norm.view(), loss.view(), grad.view(),
-             workspace.view());
+    iou_loss(cuda, p.view(), t.view(), w.view(), options,
+             {loss_weight, norm.view(), loss.view(), grad.view(), workspace.view()});
     Cpu cpu(2);
     std::vector<double> want_loss(1), host_workspace(static_cast<size_t>(iou_loss_workspace(R)));
     std::vector<float> want_grad(pred.size());
     iou_loss(cpu, View<const float>(pred.data(), {R, 4}), View<const float>(target.data(), {R, 4}),
-             View<const float>(weights.data(), {R}), options, loss_weight, View<const double>(&normalizer, {1}),
-             View<double>(want_loss.data(), {1}), View<float>(want_grad.data(), {R, 4}),
-             View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+             View<const float>(weights.data(), {R}), options,
+             {loss_weight, View<const double>(&normalizer, {1}), View<double>(want_loss.data(), {1}),
+              View<float>(want_grad.data(), {R, 4}),
+              View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())})});
     expect_near_or_nan(loss.to_host(), want_loss, 1e-12, 1e-6);
     expect_near_or_nan(grad.to_host(), want_grad, 1e-9, 1e-6);
     return loss.to_host()[0];

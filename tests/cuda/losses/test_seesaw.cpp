@@ -21,15 +21,19 @@ class SeesawCuda : public CudaTest {
     Floats want(logits.size());
     Cpu cpu(2);
     seesaw_loss(cpu, {logits.data(), {R, C + 1}}, {labels.data(), {R}}, {weights.data(), {R}}, {counts.data(), {C}},
-                {gained.data(), {C}}, options, 0.7, {norm.data(), {1}}, {want_loss.data(), {1}},
-                {want.data(), {R, C + 1}}, {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}});
+                {gained.data(), {C}}, options,
+                {0.7,
+                 {norm.data(), {1}},
+                 {want_loss.data(), {1}},
+                 {want.data(), {R, C + 1}},
+                 {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}}});
     const DeviceArray<float> z({R, C + 1}, logits), w({R}, weights);
     const DeviceArray<int32_t> l({R}, labels);
     const DeviceArray<double> n({1}, norm), before({C}, counts), more({C}, gained);
     DeviceArray<float> grad({R, C + 1});
     DeviceArray<double> loss({1}), workspace({seesaw_loss_workspace(R)});
-    seesaw_loss(cuda, z.view(), l.view(), w.view(), before.view(), more.view(), options, 0.7, n.view(), loss.view(),
-                grad.view(), workspace.view());
+    seesaw_loss(cuda, z.view(), l.view(), w.view(), before.view(), more.view(), options,
+                {0.7, n.view(), loss.view(), grad.view(), workspace.view()});
     expect_near_or_nan(loss.to_host(), want_loss, 0, 1e-6);
     expect_near_or_nan(grad.to_host(), want, 1e-30, 3e-6);
     return {loss.to_host()[0], grad.to_host()};

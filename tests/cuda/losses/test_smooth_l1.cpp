@@ -19,17 +19,17 @@ class SmoothL1Cuda : public CudaTest {
     const DeviceArray<double> norm({1}, {normalizer});
     DeviceArray<double> loss({1}), workspace({smooth_l1_workspace(N * P)});
     DeviceArray<float> grad({N, P, 4});
-    smooth_l1(cuda, p.view(), t.view(), w.view(), s.view(), beta, loss_weight, norm.view(), loss.view(), grad.view(),
-              workspace.view());
+    smooth_l1(cuda, p.view(), t.view(), w.view(), s.view(), beta,
+              {loss_weight, norm.view(), loss.view(), grad.view(), workspace.view()});
 
     Cpu cpu(2);
     std::vector<double> want_loss(1), host_workspace(static_cast<size_t>(smooth_l1_workspace(N * P)));
     std::vector<float> want_grad(pred.size());
     smooth_l1(cpu, View<const float>(pred.data(), {N, P, 4}), View<const float>(target.data(), {N, P, 4}),
-              View<const float>(weights.data(), {N, P}), View<const float>(scales.data(), {P}), beta, loss_weight,
-              View<const double>(&normalizer, {1}), View<double>(want_loss.data(), {1}),
-              View<float>(want_grad.data(), {N, P, 4}),
-              View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+              View<const float>(weights.data(), {N, P}), View<const float>(scales.data(), {P}), beta,
+              {loss_weight, View<const double>(&normalizer, {1}), View<double>(want_loss.data(), {1}),
+               View<float>(want_grad.data(), {N, P, 4}),
+               View<double>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())})});
     expect_near_or_nan(loss.to_host(), want_loss, 0, 1e-6);
     expect_near_or_nan(grad.to_host(), want_grad, 1e-30, 1e-6);
     return loss.to_host()[0];

@@ -30,8 +30,8 @@ Result run(const std::vector<float>& boxes, const std::vector<float>& scores, co
   const int64_t K = static_cast<int64_t>(scores.size()) / N;
   Result result{Ints(static_cast<size_t>(N * max_kept), -77), Ints(counts.size(), -77)};
   std::vector<int64_t> workspace(static_cast<size_t>(nms_workspace(cpu, N, K)), -77);
-  multiclass_nms(cpu, view(boxes, {N, K, 4}), view(scores, {N, K}), view(labels, {N, K}), view(counts, {N}), threshold,
-                 view(result.keep, {N, max_kept}), view(result.counts, {N}),
+  multiclass_nms(cpu, {view(boxes, {N, K, 4}), view(scores, {N, K}), view(labels, {N, K}), view(counts, {N})},
+                 threshold, view(result.keep, {N, max_kept}), view(result.counts, {N}),
                  view(workspace, {static_cast<int64_t>(workspace.size())}));
   return result;
 }
@@ -175,9 +175,11 @@ TEST(Nms, NamesWhatIsWrong) {
   const auto message = [&](Shape boxes, Shape scores, float threshold, Shape keep, int64_t workspace) {
     const int64_t N = scores[0], K = scores[1];
     try {
-      multiclass_nms(cpu, View<const float>(nullptr, boxes), View<const float>(nullptr, scores),
-                     View<const int32_t>(nullptr, {N, K}), View<const int32_t>(nullptr, {N}), threshold,
-                     View<int32_t>(nullptr, keep), View<int32_t>(nullptr, {N}), View<int64_t>(nullptr, {workspace}));
+      multiclass_nms(cpu,
+                     {View<const float>(nullptr, boxes), View<const float>(nullptr, scores),
+                      View<const int32_t>(nullptr, {N, K}), View<const int32_t>(nullptr, {N})},
+                     threshold, View<int32_t>(nullptr, keep), View<int32_t>(nullptr, {N}),
+                     View<int64_t>(nullptr, {workspace}));
     } catch (const std::invalid_argument& e) {
       return std::string(e.what());
     }

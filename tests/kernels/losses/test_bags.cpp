@@ -28,9 +28,9 @@ SoftmaxResult run(const Floats& logits, const Labels& labels, const Floats& weig
   result.grad.assign(logits.size(), kNaN);
   Doubles loss{NAN}, workspace(static_cast<size_t>(bags_loss_workspace(R)), NAN);
   bags_loss(cpu, view(logits, {R, tables.channels()}), view(labels, {R}), view(weights, {R}),
-            view(sample, {R, tables.G()}), layout_of(tables), loss_weight, view(normalizers, {tables.G() + 1}),
-            view(loss, {1}), view(result.grad, {R, tables.channels()}),
-            view(workspace, {static_cast<int64_t>(workspace.size())}));
+            view(sample, {R, tables.G()}), layout_of(tables),
+            {loss_weight, view(normalizers, {tables.G() + 1}), view(loss, {1}),
+             view(result.grad, {R, tables.channels()}), view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }
@@ -178,9 +178,10 @@ TEST(Bags, RefusesWrongShapes) {
   const Doubles normalizers{1, 1, 1};
   Doubles loss(1), workspace(1);
   const auto call = [&](int64_t channels, int64_t groups, int64_t rows) {
-    bags_loss(cpu, {logits.data(), {2, channels}}, {labels.data(), {rows}}, {weights.data(), {2}},
-              {sample.data(), {2, groups}}, layout, 1, {normalizers.data(), {3}}, {loss.data(), {1}},
-              {grad.data(), {2, channels}}, {workspace.data(), {1}});
+    bags_loss(
+        cpu, {logits.data(), {2, channels}}, {labels.data(), {rows}}, {weights.data(), {2}},
+        {sample.data(), {2, groups}}, layout,
+        {1, {normalizers.data(), {3}}, {loss.data(), {1}}, {grad.data(), {2, channels}}, {workspace.data(), {1}}});
   };
   EXPECT_NO_THROW(call(6, 2, 2));
   EXPECT_THROW(call(5, 2, 2), std::invalid_argument);

@@ -25,9 +25,9 @@ Result run(const Floats& logits, const Floats& targets, const Floats& weights, d
   result.grad.assign(logits.size(), kNaN);
   std::vector<double> norm{normalizer}, loss{NAN};
   std::vector<double> workspace(static_cast<size_t>(binary_cross_entropy_workspace(R)), NAN);
-  binary_cross_entropy(cpu, view(logits, {R}), view(targets, {R}), view(weights, {R}), loss_weight,
-                       View<const double>(norm.data(), {1}), view(loss, {1}), view(result.grad, {R}),
-                       view(workspace, {static_cast<int64_t>(workspace.size())}));
+  binary_cross_entropy(cpu, view(logits, {R}), view(targets, {R}), view(weights, {R}),
+                       {loss_weight, View<const double>(norm.data(), {1}), view(loss, {1}), view(result.grad, {R}),
+                        view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }

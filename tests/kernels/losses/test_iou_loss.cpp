@@ -37,9 +37,9 @@ Result run(const Floats& pred, const Floats& target, const Floats& weights, cons
   Result result;
   result.grad.assign(pred.size(), kNaN);
   std::vector<double> norm{normalizer}, loss{NAN}, workspace(static_cast<size_t>(iou_loss_workspace(R)), NAN);
-  iou_loss(cpu, view(pred, {R, 4}), view(target, {R, 4}), view(weights, {R}), options, loss_weight,
-           View<const double>(norm.data(), {1}), view(loss, {1}), view(result.grad, {R, 4}),
-           view(workspace, {static_cast<int64_t>(workspace.size())}));
+  iou_loss(cpu, view(pred, {R, 4}), view(target, {R, 4}), view(weights, {R}), options,
+           {loss_weight, View<const double>(norm.data(), {1}), view(loss, {1}), view(result.grad, {R, 4}),
+            view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }

@@ -30,8 +30,9 @@ SoftmaxResult run(const Floats& logits, const Labels& labels, const Floats& weig
   Doubles before, gained, loss{NAN}, workspace(static_cast<size_t>(seesaw_loss_workspace(R)), NAN);
   for (const double n : counts) gained.push_back(std::floor(n / 3)), before.push_back(n - gained.back());
   seesaw_loss(some, view(logits, {R, C + 1}), view(labels, {R}), view(weights, {R}), view(before, {C}),
-              view(gained, {C}), options, loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {R, C + 1}),
-              view(workspace, {static_cast<int64_t>(workspace.size())}));
+              view(gained, {C}), options,
+              {loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {R, C + 1}),
+               view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }

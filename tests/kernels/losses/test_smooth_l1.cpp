@@ -31,8 +31,8 @@ Result run(const std::vector<float>& pred, const std::vector<float>& target, con
   std::vector<double> loss = {NAN};
   std::vector<double> workspace(static_cast<size_t>(smooth_l1_workspace(N * P)), NAN);
   smooth_l1(cpu, view(pred, {N, P, 4}), view(target, {N, P, 4}), view(weights, {N, P}), view(row_scales, {P}), beta,
-            loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {N, P, 4}),
-            view(workspace, {static_cast<int64_t>(workspace.size())}));
+            {loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {N, P, 4}),
+             view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }
