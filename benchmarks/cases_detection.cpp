@@ -105,8 +105,7 @@ class DetectionCases {
   void losses() {
     const int64_t R = N_ * P_, C = sizes_.classes;
     const Shape logits_shape{R, C};
-    // work(device, ..) is called with what sigmoid_loss takes.
-    const auto loss = [&](const char* name, int64_t rows, const auto& member, auto work) {
+    const auto loss = [&](const char* name, int64_t rows, const auto& member) {
       const Shape shape{rows, C};
       add("sigmoid_loss", shape.to_string() + " " + name, [=](CaseMemory& m) {
         const View<float> logits = m.random(shape, -6, 2), weights = m.random({rows}, 0.5, 1),
@@ -115,24 +114,16 @@ class DetectionCases {
         const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
                            workspace = m.output<double>({kernels::sigmoid_loss_workspace(rows, C)});
         return m.work({bytes_of(logits, weights, grad_logits) + bytes_of(labels)}, [=](auto& device) {
-          work(device, logits, labels, weights, member, 1.0, normalizer, value, grad_logits, workspace);
+          kernels::sigmoid_loss(device, logits, labels, weights, member,
+                                {1.0, normalizer, value, grad_logits, workspace});
         });
       });
     };
-    const auto now = [](auto& device, const auto&... of) { kernels::sigmoid_loss(device, of...); };
-    const auto before = [](auto& device, const auto&... of) {
-      if constexpr (std::is_same_v<std::decay_t<decltype(device)>, Cpu>)
-        kernels::sigmoid_loss(device, of...);
-      else
-        kernels::sigmoid_loss_before(device, of...);
-    };
-    loss("cross_entropy", R, kernels::CrossEntropy{}, now);
-    loss("focal", R, kernels::Focal{.alpha = 0.25}, now);
-    loss("grad_libra", R, kernels::GradLibra{}, now);
-    loss("grad_libra (as before)", R, kernels::GradLibra{}, before);
-    loss("grad_libra, full", R, kernels::GradLibra{.weight_grad = kernels::WeightGrad::full}, now);
-    loss("grad_libra, four times the rows", 4 * R, kernels::GradLibra{}, now);
-    loss("grad_libra, four times the rows (as before)", 4 * R, kernels::GradLibra{}, before);
+    loss("cross_entropy", R, kernels::CrossEntropy{});
+    loss("focal", R, kernels::Focal{.alpha = 0.25});
+    loss("grad_libra", R, kernels::GradLibra{});
+    loss("grad_libra, full", R, kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
+    loss("grad_libra, four times the rows", 4 * R, kernels::GradLibra{});
     add("class_gradients", logits_shape.to_string(), [=](CaseMemory& m) {
       const View<float> logits = m.random(logits_shape, -6, 2), grads = m.random(logits_shape, -0.01, 0.01),
                         weights = m.random({R}, 0.5, 1);

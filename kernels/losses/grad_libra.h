@@ -62,7 +62,8 @@ struct GradLibra {
     require(allowed(alpha_pos) && allowed(alpha_neg), "grad_libra",
             "alpha_pos and alpha_neg must be in [0, 1] or off, are " + std::to_string(alpha_pos) + " and " +
                 std::to_string(alpha_neg));
-    Weight<T> weight{.full = weight_grad == WeightGrad::full};
+    Weight<T> weight{};
+    weight.full = weight_grad == WeightGrad::full;
     const double alphas[2] = {alpha_neg, alpha_pos};
     for (int side = 0; side < 2; ++side) {
       const bool off = alphas[side] == kWeightOff;

@@ -17,7 +17,6 @@
 #include "kernels/losses/grad_libra.h"
 #include "kernels/losses/loss_total.cuh"
 #include "kernels/losses/sigmoid_loss.h"
-#include "kernels/losses/sigmoid_loss_before.cuh"
 
 namespace gradlibra::kernels {
 
@@ -203,12 +202,11 @@ void with_weight(const Loss& member, Body body) {
 
 template <class Loss>
 void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                  const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
-                  View<float> grad_logits, View<double> workspace) {
-  check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
+                  const Loss& member, const LossSum& out) {
+  check_sigmoid_loss(logits, labels, weights, out);
   const int64_t R = logits.dim(0), C = logits.dim(1);
   require(C <= std::numeric_limits<int>::max() / 2, "sigmoid_loss", "too many classes: " + std::to_string(C));
-  const bool packs = C >= kEntries && aligned(logits.data(), grad_logits.data());
+  const bool packs = C >= kEntries && aligned(logits.data(), out.grad.data());
   const int64_t per_block = int64_t{kBlock} * (packs ? kEntries : 1);
   const int64_t blocks =
       std::min({int64_t{kMostBlocks}, sigmoid_loss_workspace(R, C), (R * C + per_block - 1) / per_block});
@@ -219,19 +217,19 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
     const LossArgs<Weight> args = {.logits = logits.data(),
                                    .labels = labels.data(),
                                    .weights = weights.data(),
-                                   .normalizer = normalizer.data(),
-                                   .grad_logits = grad_logits.data(),
-                                   .partials = workspace.data(),
+                                   .normalizer = out.normalizer.data(),
+                                   .grad_logits = out.grad.data(),
+                                   .partials = out.workspace.data(),
                                    .R = R,
                                    .C = static_cast<int>(C),
                                    .step_rows = blocks * per_block / C,
                                    .step_channels = static_cast<int>(blocks * per_block % C),
-                                   .loss_weight = loss_weight,
+                                   .loss_weight = out.weight,
                                    .psi = weight};
     launch(packs ? sigmoid_loss_kernel<Weight, kEntries> : sigmoid_loss_kernel<Weight, 1>,
            static_cast<unsigned>(blocks), kBlock, 0, cuda.stream(), args);
   });
-  launch_loss_total(cuda, workspace, any ? blocks : 0, loss_weight, normalizer, loss);
+  launch_loss_total(cuda, out.workspace, any ? blocks : 0, out.weight, out.normalizer, out.loss);
 }
 
 void sigmoid(Cuda& cuda, View<const float> logits, View<float> scores) {
@@ -242,18 +240,16 @@ void sigmoid(Cuda& cuda, View<const float> logits, View<float> scores) {
 }
 
 template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const CrossEntropy&,
-                           double, View<const double>, View<double>, View<float>, View<double>);
-template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const Focal&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
-template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
+                           const LossSum&);
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const Focal&,
+                           const LossSum&);
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&,
+                           const LossSum&);
 template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>,
-                           const ClassBalanced<CrossEntropy>&, double, View<const double>, View<double>, View<float>,
-                           View<double>);
+                           const ClassBalanced<CrossEntropy>&, const LossSum&);
 template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>,
-                           const ClassBalanced<Focal>&, double, View<const double>, View<double>, View<float>,
-                           View<double>);
-template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const EqlV2&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
+                           const ClassBalanced<Focal>&, const LossSum&);
+template void sigmoid_loss(Cuda&, View<const float>, View<const int32_t>, View<const float>, const EqlV2&,
+                           const LossSum&);
 
 }  // namespace gradlibra::kernels

@@ -17,9 +17,6 @@ void RuntimeConfig::describe(ConfigVisitor& v) {
   v.field("keep_columns", keep_columns,
           "deformable convolutions keep their samples for the backward pass (9 times the map) instead of taking them "
           "again");
-  v.field(
-      "trial_shared_sampling", trial_shared_sampling,
-      "temporary: both gradients of a deformable convolution's sampling in one pass, bins shared by both of a head");
   v.field("cuda_graph", cuda_graph, "record the training step once and replay it on the GPU");
 }
 

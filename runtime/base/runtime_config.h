@@ -15,7 +15,6 @@ struct RuntimeConfig {
   bool deterministic = true;
   bool parallel_levels = true;
   bool keep_columns = true;
-  bool trial_shared_sampling = true;
   bool cuda_graph = true;
   void describe(ConfigVisitor& v);
 };

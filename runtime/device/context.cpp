@@ -97,7 +97,6 @@ void Context::configure(const RuntimeConfig& config) {
   map_dtype_ = config.precision == "bf16" ? DType::bf16 : DType::f32;
   branches_ = !on_host() && config.parallel_levels;
   keep_columns_ = config.keep_columns;
-  shares_sampling_ = config.trial_shared_sampling;
   if (!on_host()) return configure_convolution(config);
   use_host_convolution();
   if (config.precision == "tf32") convolution_ = make_tf32_convolution(*this, std::move(convolution_));

@@ -98,8 +98,6 @@ class Context {
   [[nodiscard]] bool has_branches() const { return branches_; }
   // Whether deformable convolutions keep their columns for the backward pass.
   [[nodiscard]] bool keeps_columns() const { return keep_columns_; }
-  // Temporary: both gradients of deformable sampling in one pass.
-  [[nodiscard]] bool shares_sampling() const { return shares_sampling_; }
   [[nodiscard]] int mark() { return device_->mark(); }
   void await(int mark) { device_->await(mark); }
   void fork(int count);
@@ -126,7 +124,7 @@ class Context {
   ConvolutionLibrary library_ = ConvolutionLibrary::best;
   std::string name_, why_no_gpu_;
   DType map_dtype_ = DType::f32;
-  bool branches_ = false, keep_columns_ = true, shares_sampling_ = true;
+  bool branches_ = false, keep_columns_ = true;
 };
 
 }  // namespace gradlibra

@@ -85,9 +85,8 @@ void print_bits(const Training& run, const std::string& title) {
 }
 
 Training train(Context& context, const std::string& precision, bool graph, bool parallel_levels = true,
-               const ModelConfig& model = tiny_model(), bool shared_sampling = true) {
-  context.configure(
-      {.precision = precision, .parallel_levels = parallel_levels, .trial_shared_sampling = shared_sampling});
+               const ModelConfig& model = tiny_model()) {
+  context.configure({.precision = precision, .parallel_levels = parallel_levels});
   Detector detector(context, model, ClassInfo{{"a", "b", "c"}, {20000, 7000, 30}});
   detector.parameters().initialize(3);
   Optimizer optimizer(detector.parameters(), {.clip_norm = 10});
@@ -269,17 +268,6 @@ TEST(TrainStepOnDevice, ParallelLevelsEqualThoseInTurn) {
 
 // Less precision follows the float32 run: losses and weights within what one part in 2048 of every factor (tf32) or one
 // in 256 of every map (bf16) makes of them.
-// Temporary, with the switch: gradients of the sampling one after the other.
-TEST(TrainStepOnDevice, SamplingByItselfEqualsTheHost) {
-  const auto device = make_device();
-  if (device == nullptr) GTEST_SKIP() << "no CUDA device";
-  Context host(1, ConvolutionLibrary::plain);
-  const Training want = train(host, "fp32", true, true, tiny_model(), false);
-  expect_near(train(*device, "fp32", true, true, tiny_model(), false), want, 1e-4);
-  Context again(1, ConvolutionLibrary::plain);
-  expect_same_bits(train(again, "fp32", true), want);
-}
-
 TEST(TrainStepOnDevice, LessPrecisionFollowsFloat) {
   Context host(1, ConvolutionLibrary::plain);
   const Training want = train(host, "fp32", false);

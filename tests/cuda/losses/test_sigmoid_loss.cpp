@@ -27,8 +27,8 @@ class SigmoidLossCuda : public CudaTest {
     DeviceArray<float> grad({R, C});
     std::visit(
         [&](const auto& member) {
-          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member, loss_weight, norm.view(), loss.view(), grad.view(),
-                       workspace.view());
+          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member,
+                       {loss_weight, norm.view(), loss.view(), grad.view(), workspace.view()});
         },
         options);
     return {loss.to_host(), grad.to_host()};
@@ -42,10 +42,12 @@ class SigmoidLossCuda : public CudaTest {
     std::visit(
         [&](const auto& member) {
           sigmoid_loss(cpu, View<const float>(logits.data(), {R, C}), View<const int32_t>(labels.data(), {R}),
-                       View<const float>(weights.data(), {R}), member, loss_weight,
-                       View<const double>(&normalizer, {1}), View<double>(result.loss.data(), {1}),
-                       View<float>(result.grad.data(), {R, C}),
-                       View<double>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+                       View<const float>(weights.data(), {R}), member,
+                       {loss_weight,
+                        {&normalizer, {1}},
+                        {result.loss.data(), {1}},
+                        {result.grad.data(), {R, C}},
+                        {workspace.data(), {static_cast<int64_t>(workspace.size())}}});
         },
         options);
     return result;
@@ -106,8 +108,8 @@ TEST_F(SigmoidLossCuda, Unaligned) {
     const DeviceArray<double> norm({1}, {3});
     DeviceArray<double> loss({1}), workspace({sigmoid_loss_workspace(R, C)});
     DeviceArray<float> grad({R * C + 1});
-    sigmoid_loss(cuda, View<const float>(z.view().data() + 1, {R, C}), l.view(), w.view(), GradLibra{}, 0.7,
-                 norm.view(), loss.view(), View<float>(grad.view().data() + 1, {R, C}), workspace.view());
+    sigmoid_loss(cuda, View<const float>(z.view().data() + 1, {R, C}), l.view(), w.view(), GradLibra{},
+                 {0.7, norm.view(), loss.view(), {grad.view().data() + 1, {R, C}}, workspace.view()});
     const Result want = on_host({logits.begin() + 1, logits.end()}, labels, weights, C, GradLibra{}, 0.7, 3);
     auto got = grad.to_host();
     got.erase(got.begin());
