@@ -47,8 +47,8 @@ class LossCases {
         const View<double> workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
         const auto member = make(m.random({2 * C + 1}, 0.1, 4).data());
         return m.work(r.effort(), [=](auto& device) {
-          kernels::sigmoid_loss(device, r.logits, r.labels, r.weights, member, 1.0, r.normalizer, r.value,
-                                r.grad_logits, workspace);
+          kernels::sigmoid_loss(device, r.logits, r.labels, r.weights, member,
+                                {1.0, r.normalizer, r.value, r.grad_logits, workspace});
         });
       });
     };

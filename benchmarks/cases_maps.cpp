@@ -217,27 +217,22 @@ class MapCases {
       return m.work({bytes_of(x, columns) + bytes_of(offsets), 8.0 * static_cast<double>(columns.size())},
                     [=](auto& device) { kernels::deform_im2col<T>(device, x, offsets, kKernel, columns); });
     });
-    add("deform_im2col_backward_offsets", map, [shapes](CaseMemory& m, const Shape& s) {
-      const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns);
-      const View<float> offsets = m.random(shapes(s).offsets), grad_offsets = m.output(shapes(s).offsets);
-      return m.work({bytes_of(x, grad_columns) + bytes_of(offsets, grad_offsets),
-                     16.0 * static_cast<double>(grad_columns.size())},
-                    [=](auto& device) {
-                      kernels::deform_im2col_backward_offsets<T>(device, x, offsets, grad_columns, kKernel,
-                                                                 grad_offsets, Accumulate::overwrite);
-                    });
-    });
-    add("deform_im2col_backward_data", map, [shapes](CaseMemory& m, const Shape& s) {
-      const View<T> grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
-      const View<float> offsets = m.random(shapes(s).offsets);
-      const View<int32_t> workspace = m.output<int32_t>({kernels::deform_im2col_workspace(s, kKernel)});
-      return m.work(
-          {bytes_of(grad_columns, grad_x) + bytes_of(offsets), 8.0 * static_cast<double>(grad_columns.size())},
-          [=](auto& device) {
-            kernels::deform_im2col_backward_data<T>(device, offsets, grad_columns, kKernel, grad_x,
-                                                    Accumulate::overwrite, workspace);
-          });
-    });
+    // As the first and as a further convolution at the same points.
+    for (const auto& [sorted, variant] : {std::pair(false, ""), std::pair(true, " sorted")})
+      add("deform_im2col_backward", map, variant, [shapes, sorted = sorted](CaseMemory& m, const Shape& s) {
+        const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
+        const View<float> offsets = m.random(shapes(s).offsets), grad_offsets = m.output(shapes(s).offsets),
+                          products = m.output({kernels::deform_im2col_products<T>(s, kKernel)});
+        const View<int32_t> samples = m.output<int32_t>({kernels::deform_im2col_workspace(s, kKernel)});
+        const auto run = [=](auto& device, bool known) {
+          kernels::deform_im2col_backward<T>(device, x, offsets, grad_columns, kKernel, {grad_x}, {grad_offsets},
+                                             {samples, products, known});
+        };
+        m.context().run([&](auto& device) { run(device, false); });
+        return m.work({bytes_of(x, grad_columns, grad_x) + bytes_of(offsets, grad_offsets),
+                       24.0 * static_cast<double>(grad_columns.size())},
+                      [=](auto& device) { run(device, sorted); });
+      });
   }
 
   void concat(const Shape& map) {

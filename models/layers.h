@@ -27,7 +27,8 @@ struct ConvLayer {
 
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation = ops::Activation::none) const;
   // The weight as that of a deformable convolution (no bias).
-  [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation) const;
+  [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation,
+                               ops::SamplePoints points = nullptr) const;
   // Counts the multiply-adds of an output y.
   void add_cost(Tape& tape, Var y) const;
 

@@ -135,6 +135,67 @@ OffsetGradient offset_gradient(const Tap& tap, const T* x, const T* grad, int64_
 
 constexpr int64_t kCellsPerTask = 64;
 
+template <MapType T>
+void backward_offsets(Cpu& cpu, const DeformDims& d, View<const T> x, View<const float> offsets,
+                      View<const T> grad_columns, const GradTarget<>& grad_offsets) {
+  parallel_for(cpu, d.N * d.H * d.W, kCellsPerTask, [&](int64_t cell) {
+    for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
+      const OffsetGradient g = offset_gradient(tap, x.data(), grad_columns.data() + sample * d.C, d.C);
+      float* out = grad_offsets.grad.data() + 2 * sample;
+      out[0] = grad_offsets.adds() ? out[0] + g.y : g.y;
+      out[1] = grad_offsets.adds() ? out[1] + g.x : g.x;
+    });
+  });
+}
+
+template <MapType T>
+void backward_data(Cpu& cpu, const DeformDims& d, View<const float> offsets, View<const T> grad_columns,
+                   const GradTarget<T>& grad_x) {
+  if (grad_x.grad.size() == 0) return;
+  // A task owns one image and a block of channels, and walks the cells in order: each sum has one order, whatever the
+  // blocks are, so they may be as few as give every thread work.
+  constexpr int64_t kCacheLine = 64 / sizeof(T);
+  const int64_t blocks_wanted = chunk_count(cpu.threads(), d.N);
+  const int64_t block = chunk_count(chunk_count(d.C, blocks_wanted), kCacheLine) * kCacheLine;
+  const int64_t blocks = chunk_count(d.C, block);
+  parallel_for(cpu, d.N * blocks, 1, [&](int64_t task) {
+    const int64_t image = task / blocks, first = task % blocks * block;
+    const int64_t channels = std::min(block, d.C - first);
+    const int64_t begin = image * d.H * d.W, cells = d.H * d.W;
+    T* out = grad_x.grad.data() + begin * d.C + first;  // of pixel 0; the next pixel's is C further
+    // The sums are made in place in float, and beside it in bfloat16.
+    std::vector<float> beside;
+    float* sums = nullptr;
+    int64_t stride = 0;
+    if constexpr (std::same_as<T, float>) {
+      sums = out;
+      stride = d.C;
+    } else {
+      beside.resize(static_cast<size_t>(cells * channels));
+      sums = beside.data();
+      stride = channels;
+      if (grad_x.adds())
+        for (int64_t p = 0; p < cells; ++p)
+          for (int64_t c = 0; c < channels; ++c) sums[p * stride + c] = to_float(out[p * d.C + c]);
+    }
+    if (!grad_x.adds())
+      for (int64_t p = 0; p < cells; ++p) std::fill_n(sums + p * stride, channels, 0.0f);
+    for (int64_t cell = begin; cell < begin + cells; ++cell)
+      for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
+        const T* __restrict__ grad = grad_columns.data() + sample * d.C + first;
+        for (int k = 0; k < 4; ++k) {
+          const float w = tap.weight[k];
+          if (tap.corner[k] < 0 || w == 0) continue;
+          float* __restrict__ sum = sums + (tap.corner[k] - begin) * stride;
+          for (int64_t c = 0; c < channels; ++c) sum[c] += w * to_float(grad[c]);
+        }
+      });
+    if constexpr (!std::same_as<T, float>)
+      for (int64_t p = 0; p < cells; ++p)
+        for (int64_t c = 0; c < channels; ++c) out[p * d.C + c] = from_float<T>(sums[p * stride + c]);
+  });
+}
+
 }  // namespace
 
 DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, const Shape& columns, int kernel) {
@@ -159,85 +220,23 @@ void deform_im2col(Cpu& cpu, In<T> x, View<const float> offsets, int kernel, Vie
   });
 }
 
-template <MapType T>
-void deform_im2col_backward_offsets(Cpu& cpu, In<T> x, View<const float> offsets, View<const T> grad_columns,
-                                    int kernel, View<float> grad_offsets, Accumulate mode) {
-  const char* op = "deform_im2col_backward_offsets";
-  const DeformDims d = deform_dims(op, x.shape(), offsets.shape(), grad_columns.shape(), kernel);
-  require_shape(op, "grad_offsets", grad_offsets, offsets.shape());
-  parallel_for(cpu, d.N * d.H * d.W, kCellsPerTask, [&](int64_t cell) {
-    for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
-      const OffsetGradient g = offset_gradient(tap, x.data(), grad_columns.data() + sample * d.C, d.C);
-      float* out = grad_offsets.data() + 2 * sample;
-      out[0] = mode == Accumulate::add ? out[0] + g.y : g.y;
-      out[1] = mode == Accumulate::add ? out[1] + g.x : g.x;
-    });
-  });
-}
-
 int64_t deform_im2col_workspace(const Shape& x, int kernel) {
-  return x[0] * x[1] * x[2] * kernel * kernel + x[0] * (x[1] + 1) * (x[2] + 1) + 1;
+  return 9 * x[0] * x[1] * x[2] * kernel * kernel + x[0] * (x[1] + 1) * (x[2] + 1) + 1;
 }
 
 template <MapType T>
-void deform_im2col_backward_data(Cpu& cpu, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
-                                 Accumulate mode, View<int32_t> /*workspace*/) {
-  const char* op = "deform_im2col_backward_data";
-  const DeformDims d = deform_dims(op, grad_x.shape(), offsets.shape(), grad_columns.shape(), kernel);
-  if (grad_x.size() == 0) return;
-  // A task owns one image and a block of channels, and walks the cells in order: each sum has one order, whatever the
-  // blocks are, so they may be as few as give every thread work.
-  constexpr int64_t kCacheLine = 64 / sizeof(T);
-  const int64_t blocks_wanted = chunk_count(cpu.threads(), d.N);
-  const int64_t block = chunk_count(chunk_count(d.C, blocks_wanted), kCacheLine) * kCacheLine;
-  const int64_t blocks = chunk_count(d.C, block);
-  parallel_for(cpu, d.N * blocks, 1, [&](int64_t task) {
-    const int64_t image = task / blocks, first = task % blocks * block;
-    const int64_t channels = std::min(block, d.C - first);
-    const int64_t begin = image * d.H * d.W, cells = d.H * d.W;
-    T* out = grad_x.data() + begin * d.C + first;  // of pixel 0; the next pixel's is C further
-    // The sums are made in place in float, and beside it in bfloat16.
-    std::vector<float> beside;
-    float* sums = nullptr;
-    int64_t stride = 0;
-    if constexpr (std::same_as<T, float>) {
-      sums = out;
-      stride = d.C;
-    } else {
-      beside.resize(static_cast<size_t>(cells * channels));
-      sums = beside.data();
-      stride = channels;
-      if (mode == Accumulate::add)
-        for (int64_t p = 0; p < cells; ++p)
-          for (int64_t c = 0; c < channels; ++c) sums[p * stride + c] = to_float(out[p * d.C + c]);
-    }
-    if (mode == Accumulate::overwrite)
-      for (int64_t p = 0; p < cells; ++p) std::fill_n(sums + p * stride, channels, 0.0f);
-    for (int64_t cell = begin; cell < begin + cells; ++cell)
-      for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
-        const T* __restrict__ grad = grad_columns.data() + sample * d.C + first;
-        for (int k = 0; k < 4; ++k) {
-          const float w = tap.weight[k];
-          if (tap.corner[k] < 0 || w == 0) continue;
-          float* __restrict__ sum = sums + (tap.corner[k] - begin) * stride;
-          for (int64_t c = 0; c < channels; ++c) sum[c] += w * to_float(grad[c]);
-        }
-      });
-    if constexpr (!std::same_as<T, float>)
-      for (int64_t p = 0; p < cells; ++p)
-        for (int64_t c = 0; c < channels; ++c) out[p * d.C + c] = from_float<T>(sums[p * stride + c]);
-  });
+void deform_im2col_backward(Cpu& cpu, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets, const DeformWorkspace&) {
+  const DeformDims d = deform_backward_dims<T>(x, offsets, grad_columns, kernel, grad_x, grad_offsets);
+  backward_offsets<T>(cpu, d, x, offsets, grad_columns, grad_offsets);
+  backward_data<T>(cpu, d, offsets, grad_columns, grad_x);
 }
 
 template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>);
 template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
-template void deform_im2col_backward_offsets(Cpu&, View<const float>, View<const float>, View<const float>, int,
-                                             View<float>, Accumulate);
-template void deform_im2col_backward_offsets(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
-                                             View<float>, Accumulate);
-template void deform_im2col_backward_data(Cpu&, View<const float>, View<const float>, int, View<float>, Accumulate,
-                                          View<int32_t>);
-template void deform_im2col_backward_data(Cpu&, View<const float>, View<const bfloat16>, int, View<bfloat16>,
-                                          Accumulate, View<int32_t>);
+template void deform_im2col_backward(Cpu&, View<const float>, View<const float>, View<const float>, int,
+                                     const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&);
+template void deform_im2col_backward(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
+                                     const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&);
 
 }  // namespace gradlibra::kernels

@@ -14,12 +14,13 @@
 //       grad_offsets[sample].x += wy * dx * sum over c of grad_columns[sample, c] * x[p, c]
 // deform_im2col.cpp is these loops, parallel over cells, and over images and channels for grad_x, which is a scatter;
 // it is tested against another sampler in double (tests/kernels/convolution/test_deform_im2col.cpp). deform_im2col.cu
-// is tested against it, and turns the scatter into a gather: its head says how.
+// and deform_im2col_backward.cu are tested against it; the latter turns the scatter into a gather: its head says how.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/executor.h"
+#include "kernels/grad_target.h"
 #include "kernels/map_type.h"
 #include "kernels/view.h"
 
@@ -47,27 +48,53 @@ void deform_im2col(Cpu&, In<T> x, View<const float> offsets, int kernel, View<T>
 template <MapType T>
 void deform_im2col(Cuda&, In<T> x, View<const float> offsets, int kernel, View<T> columns);
 
-// grad_offsets (+)= sum over c of grad_columns * d sample / d (py, px), channels in a fixed order.
-// T follows from grad_columns.
-template <MapType T>
-void deform_im2col_backward_offsets(Cpu&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
-                                    View<float> grad_offsets, Accumulate mode);
-template <MapType T>
-void deform_im2col_backward_offsets(Cuda&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
-                                    View<float> grad_offsets, Accumulate mode);
-
+// Both gradients.
+//
 // grad_x[p] (+)= sum of weight * grad_columns[sample] over the samples that have pixel p as a corner of weight other
 // than 0, in ascending order of sample = ((n*H + row)*W + col)*K*K + t, one by one, the first added to 0 or to what
 // grad_x holds. Both versions keep this order, so they differ by fused multiply-adds only, and a NaN shows where it
-// lands. workspace: deform_im2col_workspace(x.shape(), kernel) int32 values, which the host version does not touch (in
-// bfloat16 it allocates one image in float per thread). The CUDA version numbers samples and corners in int32: it
-// throws if N*H*W*K*K or N*(H+1)*(W+1) is 2^31 or more.
+// lands.
+//
+// grad_offsets (+)= sum over c of grad_columns * d sample / d (py, px), channels in a fixed order. The CUDA version
+// makes it from four sums over c, of grad_columns * x at each corner, rounded to float each.
+//
+// The host version needs no workspace (in bfloat16 it allocates one image in float per thread). The CUDA version
+// numbers samples and their channels in int32: it throws where 4*N*H*W*K*K, N*(H+1)*(W+1) or the packs of 16 bytes of
+// grad_columns (its values, where C is not in whole packs) are 2^31 or more. Maps whose C is in whole packs must lie on
+// 16 bytes there.
+struct DeformWorkspace {
+  View<int32_t> samples;  // deform_im2col_workspace values: the samples of each pixel, sorted and weighed
+  View<float> products;   // deform_im2col_products values
+  // `samples` holds what an earlier call has left for the same offsets, N, H, W and kernel, with any C: several
+  // convolutions that sample at the same points sort once.
+  bool sorted = false;
+};
 int64_t deform_im2col_workspace(const Shape& x, int kernel);
 template <MapType T>
-void deform_im2col_backward_data(Cpu&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
-                                 Accumulate mode, View<int32_t> workspace);
+int64_t deform_im2col_products(const Shape& x, int kernel) {
+  constexpr int64_t kPackSize = 16 / sizeof(T);
+  const int64_t slab = 32 * (x[3] % kPackSize == 0 ? kPackSize : 1);  // channels of a warp
+  return 4 * x[0] * x[1] * x[2] * kernel * kernel * ((x[3] + slab - 1) / slab);
+}
+// T follows from grad_columns.
 template <MapType T>
-void deform_im2col_backward_data(Cuda&, View<const float> offsets, In<T> grad_columns, int kernel, View<T> grad_x,
-                                 Accumulate mode, View<int32_t> workspace);
+void deform_im2col_backward(Cpu&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets,
+                            const DeformWorkspace& workspace);
+template <MapType T>
+void deform_im2col_backward(Cuda&, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                            const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets,
+                            const DeformWorkspace& workspace);
+
+// What both versions check first.
+template <MapType T>
+DeformDims deform_backward_dims(In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
+                                const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets) {
+  const char* op = "deform_im2col_backward";
+  const DeformDims d = deform_dims(op, x.shape(), offsets.shape(), grad_columns.shape(), kernel);
+  require_shape(op, "grad_x", grad_x.grad, x.shape());
+  require_shape(op, "grad_offsets", grad_offsets.grad, offsets.shape());
+  return d;
+}
 
 }  // namespace gradlibra::kernels

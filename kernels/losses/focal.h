@@ -19,7 +19,8 @@ struct Focal {
     T balance[2];  // a of negative and of positive entries
     GRADLIBRA_HOST_DEVICE T psi(T g, EntryPlace place) const {
       // A power of g itself: exp(-gamma * softplus(-t)) would magnify the rounding of its argument as |t| grows.
-      return balance[place.positive()] * (gamma == 2 ? g * g : std::pow(g, gamma));
+      // Chosen, not indexed: on a device a parameter that is indexed by a variable is first copied to memory.
+      return (place.positive() ? balance[1] : balance[0]) * (gamma == 2 ? g * g : std::pow(g, gamma));
     }
     GRADLIBRA_HOST_DEVICE T slope(T, T psi, EntryPlace) const { return gamma * psi; }
   };

@@ -35,21 +35,24 @@ struct GradLibra {
   WeightGrad weight_grad = WeightGrad::detach;
 
   // Pairs are indexed by side: [0] negative entries, [1] positive ones. F = (1-alpha) g + alpha q(g) has no
-  // cancellation for small g; 1 - alpha is formed in double, once, for every precision.
+  // cancellation for small g; 1 - alpha is formed in double, once, for every precision. A side that is off has base 1
+  // and the other two 0, else base is 0.
   template <class T>
   struct Weight {
     bool full;
-    bool off[2];
-    T alpha[2], one_minus_alpha[2];
+    T base[2], alpha[2], one_minus_alpha[2];
+    // Chosen, not indexed: on a device a parameter that is indexed by a variable is first copied to memory.
+    GRADLIBRA_HOST_DEVICE static T at(const T (&pair)[2], EntryPlace place) {
+      return place.positive() ? pair[1] : pair[0];
+    }
     GRADLIBRA_HOST_DEVICE T psi(T g, EntryPlace place) const {
-      const bool side = place.positive();
-      return off[side] ? T(1) : one_minus_alpha[side] * g + alpha[side] * g_minus_sin(g);
+      return at(one_minus_alpha, place) * g + (at(alpha, place) * g_minus_sin(g) + at(base, place));
     }
     GRADLIBRA_HOST_DEVICE T slope(T g, T, EntryPlace place) const {
-      const bool side = place.positive();
-      if (!full || off[side]) return 0;
+      if (!full) return 0;
       const T sin_half = g / 2 - g_minus_sin(g / 2);
-      return g * (one_minus_alpha[side] + 2 * alpha[side] * sin_half * sin_half);  // g * (1 - alpha cos g)
+      // g * (1 - alpha cos g)
+      return g * (at(one_minus_alpha, place) + 2 * at(alpha, place) * sin_half * sin_half);
     }
   };
   // std::invalid_argument for options outside their range.
@@ -59,10 +62,16 @@ struct GradLibra {
     require(allowed(alpha_pos) && allowed(alpha_neg), "grad_libra",
             "alpha_pos and alpha_neg must be in [0, 1] or off, are " + std::to_string(alpha_pos) + " and " +
                 std::to_string(alpha_neg));
-    return {weight_grad == WeightGrad::full,
-            {alpha_neg == kWeightOff, alpha_pos == kWeightOff},
-            {static_cast<T>(alpha_neg), static_cast<T>(alpha_pos)},
-            {static_cast<T>(1 - alpha_neg), static_cast<T>(1 - alpha_pos)}};
+    Weight<T> weight{};
+    weight.full = weight_grad == WeightGrad::full;
+    const double alphas[2] = {alpha_neg, alpha_pos};
+    for (int side = 0; side < 2; ++side) {
+      const bool off = alphas[side] == kWeightOff;
+      weight.base[side] = off ? T(1) : T(0);
+      weight.alpha[side] = off ? T(0) : static_cast<T>(alphas[side]);
+      weight.one_minus_alpha[side] = off ? T(0) : static_cast<T>(1 - alphas[side]);
+    }
+    return weight;
   }
 };
 

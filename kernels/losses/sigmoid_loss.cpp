@@ -18,30 +18,28 @@ namespace gradlibra::kernels {
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t) { return chunk_count(rows, kSigmoidLossRows); }
 
 void check_sigmoid_loss(View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                        View<const double> normalizer, View<double> loss, View<float> grad_logits,
-                        View<double> workspace) {
+                        const LossSum& out) {
   require(logits.rank() == 2, "sigmoid_loss", "logits must be (R, C), are " + logits.shape().to_string());
   const int64_t R = logits.dim(0), C = logits.dim(1);
   require_shape("sigmoid_loss", "labels", labels, {R});
   require_shape("sigmoid_loss", "weights", weights, {R});
-  require_shape("sigmoid_loss", "normalizer", normalizer, {1});
-  require_shape("sigmoid_loss", "loss", loss, {1});
-  require_shape("sigmoid_loss", "grad_logits", grad_logits, {R, C});
-  require(workspace.size() >= sigmoid_loss_workspace(R, C), "sigmoid_loss", "workspace is too small");
+  require_shape("sigmoid_loss", "normalizer", out.normalizer, {1});
+  require_shape("sigmoid_loss", "loss", out.loss, {1});
+  require_shape("sigmoid_loss", "grad", out.grad, {R, C});
+  require(out.workspace.size() >= sigmoid_loss_workspace(R, C), "sigmoid_loss", "workspace is too small");
 }
 
 template <class Loss>
 void sigmoid_loss(Cpu& cpu, View<const float> logits, View<const int32_t> labels, View<const float> weights,
-                  const Loss& member, double loss_weight, View<const double> normalizer, View<double> loss,
-                  View<float> grad_logits, View<double> workspace) {
-  check_sigmoid_loss(logits, labels, weights, normalizer, loss, grad_logits, workspace);
+                  const Loss& member, const LossSum& out) {
+  check_sigmoid_loss(logits, labels, weights, out);
   const int64_t R = logits.dim(0), C = logits.dim(1);
   const auto psi = member.template weight<float>();
-  const double scale = loss_weight / normalizer[0];
+  const double scale = out.weight / out.normalizer[0];
 
-  sum_loss(cpu, R, kSigmoidLossRows, scale, loss, workspace, [&](int64_t i, double& sum) {
+  sum_loss(cpu, R, kSigmoidLossRows, scale, out.loss, out.workspace, [&](int64_t i, double& sum) {
     const float* z = logits.data() + i * C;
-    float* grad = grad_logits.data() + i * C;
+    float* grad = out.grad.data() + i * C;
     if (weights[i] == 0 || labels[i] < 0) {
       std::fill_n(grad, C, 0.0f);
       return;
@@ -66,18 +64,17 @@ void sigmoid(Cpu& cpu, View<const float> logits, View<float> scores) {
   });
 }
 
-template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const CrossEntropy&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
-template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const Focal&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
-template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const CrossEntropy&,
+                           const LossSum&);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const Focal&,
+                           const LossSum&);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const GradLibra&,
+                           const LossSum&);
 template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>,
-                           const ClassBalanced<CrossEntropy>&, double, View<const double>, View<double>, View<float>,
-                           View<double>);
+                           const ClassBalanced<CrossEntropy>&, const LossSum&);
 template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const ClassBalanced<Focal>&,
-                           double, View<const double>, View<double>, View<float>, View<double>);
-template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const EqlV2&, double,
-                           View<const double>, View<double>, View<float>, View<double>);
+                           const LossSum&);
+template void sigmoid_loss(Cpu&, View<const float>, View<const int32_t>, View<const float>, const EqlV2&,
+                           const LossSum&);
 
 }  // namespace gradlibra::kernels

@@ -246,6 +246,7 @@ Tiling row_tiling(const NormShape& s, int V, int64_t unit, int ahead) {
   Tiling t(s, V, unit, s.C, 1);
   do t.set_rows(int64_t{ahead} * kBlock / t.lanes);
   while (t.blocks() < kFill && (ahead /= 2) > 0);
+  t.backwards = true;
   return t;
 }
 

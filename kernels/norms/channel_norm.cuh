@@ -72,6 +72,9 @@ struct Tiling {
   int V, unit;
   int width, lanes;      // lanes: threads along a row, a power of two
   int rows, row_blocks;  // row_blocks: per image
+  // Blocks from the map's end to its beginning, in a pass over what the one before has read: that begins with what the
+  // L2 cache still holds.
+  bool backwards = false;
 };
 
 // Two blocks for each multiprocessor of the largest card in mind (132): fewer leave some of them idle.
@@ -89,8 +92,10 @@ struct Share {
 template <int V>
 __device__ Share share_of(const Tiling& t) {
   Share p;
-  const int thread = static_cast<int>(threadIdx.x), image = static_cast<int>(blockIdx.x) / t.row_blocks;
-  p.block = static_cast<int>(blockIdx.x) % t.row_blocks;
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto number = static_cast<int>(t.backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+  const int image = number / t.row_blocks;
+  p.block = number % t.row_blocks;
   const int row = p.block * t.rows, left = static_cast<int>(t.R) - row;
   p.n = image;
   p.C = t.C;
@@ -242,8 +247,8 @@ __device__ Affine<V> affine(const float* mean, const float* rstd, int channel, i
   for (int k = 0; k < V; ++k) {
     const int group = (channel + k) / size;
     a.center[k] = mean[group];
-    a.slope[k] = weight[k] * rstd[group];
-    a.offset[k] = bias[k];
+    a.slope[k] = __ldg(weight + k) * rstd[group];
+    a.offset[k] = __ldg(bias + k);
   }
   return a;
 }

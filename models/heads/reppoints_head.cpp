@@ -94,9 +94,11 @@ RepPointsHead::Outputs RepPointsHead::forward(Tape& tape, std::span<const Var> l
     const Var init = ops::to_float(tape, init_out_(tape, init_conv_(tape, reg, Activation::relu)));
     // The deformable kernel adds its own grid; without it, tap k samples at the predicted point k.
     const Var taps = ops::subtract_row(tape, init, grid_, static_cast<float>(config_.gradient_mul));
-    const Var logits = ops::to_float(tape, cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu)));
+    const ops::SamplePoints points = ops::sample_points();
+    const Var logits =
+        ops::to_float(tape, cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu, points)));
     const Var refined =
-        ops::to_float(tape, refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu)));
+        ops::to_float(tape, refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu, points)));
     const Var refine = ops::add_detached(tape, refined, init);
     tape.note(prefix + "cls_feat", cls);
     tape.note(prefix + "reg_feat", reg);

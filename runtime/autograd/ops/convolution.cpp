@@ -169,7 +169,7 @@ Var conv2d_batch_norm(Tape& tape, ConvBatchNorm layer) {
   return y;
 }
 
-Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation) {
+Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation, SamplePoints points) {
   const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
                 taps = weight.dim(1) * weight.dim(2);
   const int kernel = static_cast<int>(weight.dim(1));
@@ -210,22 +210,23 @@ Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activat
     if (!x.requires_grad() && !offsets.requires_grad()) return;
     library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,
                           Accumulate::overwrite);
+    const bool on_host = context.on_host(), sorted = points != nullptr && !points->empty();
+    Tensor samples =
+               sorted ? std::move(*points)
+                      : context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32),
+           unwanted;
     tape.run_map(x, [&]<class T>(auto& device) {
-      const View<const T> grad_columns = std::as_const(cols).view<T>();
-      if (offsets.requires_grad()) {
-        const auto target = tape.grad_of(offsets);
-        kernels::deform_im2col_backward_offsets<T>(device, x.view<T>(), offsets.view(), grad_columns, kernel,
-                                                   target.grad, target.mode);
-      }
-      if (x.requires_grad()) {
-        const auto target = tape.grad_of<T>(x);
-        const bool on_host = context.on_host();
-        Tensor workspace =
-            context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32);
-        kernels::deform_im2col_backward_data<T>(device, offsets.view(), grad_columns, kernel, target.grad, target.mode,
-                                                workspace.view<int32_t>());
-      }
+      // Both gradients are made, also where only one is wanted.
+      const auto spare = [&](const Var& v) -> Tensor& { return unwanted = context.empty(v.shape(), v.dtype()); };
+      const GradTarget<> grad_offsets =
+          offsets.requires_grad() ? tape.grad_of(offsets) : GradTarget<>{spare(offsets).view()};
+      const GradTarget<T> grad_x = x.requires_grad() ? tape.grad_of<T>(x) : GradTarget<T>{spare(x).template view<T>()};
+      Tensor products =
+          context.empty({on_host ? 0 : kernels::deform_im2col_products<T>(x.shape(), kernel)}, DType::f32);
+      kernels::deform_im2col_backward<T>(device, x.view<T>(), offsets.view(), std::as_const(cols).view<T>(), kernel,
+                                         grad_x, grad_offsets, {samples.view<int32_t>(), products.view(), sorted});
     });
+    if (points != nullptr && !sorted) *points = std::move(samples);
   });
   return y;
 }

@@ -15,8 +15,12 @@ namespace gradlibra::ops {
 [[nodiscard]] Var conv2d(Tape&, Var x, Var weight, Var bias, const kernels::ConvShape& shape, Activation activation);
 
 // Deformable convolution, then activation: x (N, H, W, C), offsets (N, H, W, 2*K*K) in cells beyond the regular grid, y
-// before x, weight (O, K, K, C). arXiv:1703.06211.
-[[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation);
+// before x, weight (O, K, K, C). arXiv:1703.06211. Where two convolutions of one kernel size sample at the same
+// offsets, `points`, the same for both, spares the second one's backward pass part of the work.
+using SamplePoints = std::shared_ptr<Tensor>;
+[[nodiscard]] inline SamplePoints sample_points() { return std::make_shared<Tensor>(); }
+[[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation,
+                                SamplePoints points = nullptr);
 
 // A norm with stored statistics in the convolution before it (kernels/norms/batch_norm_fold.h): weight (K, R, S, C) and
 // bias (K), as maps of type `maps` are convolved with them. No gradient flows through it by itself. Shapes without data

@@ -27,8 +27,12 @@ template <class Loss>
   with_loss_gradient(tape, logits, [&](View<float> grad) {
     tape.run([&](auto& device) {
       kernels::sigmoid_loss(device, {logits.view().data(), {rows, C}}, labels.view<int32_t>({rows}),
-                            weights.view<float>({rows}), member, loss_weight, normalizer.view<double>(),
-                            loss.view<double>(), {grad.data(), {rows, C}}, workspace.view<double>());
+                            weights.view<float>({rows}), member,
+                            {loss_weight,
+                             normalizer.view<double>(),
+                             loss.view<double>(),
+                             {grad.data(), {rows, C}},
+                             workspace.view<double>()});
     });
   });
   return loss;

@@ -4,6 +4,7 @@
 #include "kernels/convolution/deform_im2col.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/messages.h"
 
 namespace gradlibra::testing {
 namespace {
@@ -58,21 +59,38 @@ struct Problem {
     grad_columns = stored<T>(floats(stored<bfloat16>(floats(grad_columns))));
   }
 
-  std::vector<float> host_grad_x(Accumulate mode, std::vector<T> grad_x) const {
+  // Of maps as float. What is overwritten is NaN before on the device.
+  struct Gradients {
+    std::vector<float> x, offsets;
+  };
+  Gradients on_host(Accumulate mode, std::vector<T> grad_x, std::vector<float> grad_offsets) const {
     Cpu cpu(1);
-    deform_im2col_backward_data<T>(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape}, kernel,
-                                   {grad_x.data(), x_shape}, mode, {});
-    return floats(grad_x);
+    deform_im2col_backward<T>(cpu, {x.data(), x_shape}, {offsets.data(), offsets_shape},
+                              {grad_columns.data(), columns_shape}, kernel, {{grad_x.data(), x_shape}, mode},
+                              {{grad_offsets.data(), offsets_shape}, mode}, {});
+    return {floats(grad_x), grad_offsets};
   }
-  // With Accumulate::overwrite the gradient is NaN before.
-  std::vector<float> cuda_grad_x(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x) const {
+  Gradients on_device(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x, const std::vector<float>& grad_offsets,
+                      DeviceArray<int32_t>& samples, bool sorted) const {
+    const bool add = mode == Accumulate::add;
+    const DeviceArray<T> dev_x(x_shape, x), dev_grad(columns_shape, grad_columns);
     const DeviceArray<float> dev_offsets(offsets_shape, offsets);
-    const DeviceArray<T> dev_grad(columns_shape, grad_columns);
-    DeviceArray<T> dev_grad_x = mode == Accumulate::add ? DeviceArray<T>(x_shape, grad_x) : DeviceArray<T>(x_shape);
-    DeviceArray<int32_t> workspace({deform_im2col_workspace(x_shape, kernel)});
-    deform_im2col_backward_data(cuda, dev_offsets.view(), dev_grad.view(), kernel, dev_grad_x.view(), mode,
-                                workspace.view());
-    return floats(dev_grad_x.to_host());
+    DeviceArray<T> dev_grad_x = add ? DeviceArray<T>(x_shape, grad_x) : DeviceArray<T>(x_shape);
+    DeviceArray<float> dev_grad_offsets =
+        add ? DeviceArray<float>(offsets_shape, grad_offsets) : DeviceArray<float>(offsets_shape);
+    DeviceArray<float> products({deform_im2col_products<T>(x_shape, kernel)});
+    deform_im2col_backward<T>(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), kernel,
+                              {dev_grad_x.view(), mode}, {dev_grad_offsets.view(), mode},
+                              {samples.view(), products.view(), sorted});
+    return {floats(dev_grad_x.to_host()), dev_grad_offsets.to_host()};
+  }
+
+  std::vector<float> host_grad_x(Accumulate mode, const std::vector<T>& grad_x) const {
+    return on_host(mode, grad_x, std::vector<float>(offsets.size())).x;
+  }
+  std::vector<float> cuda_grad_x(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x) const {
+    DeviceArray<int32_t> samples({deform_im2col_workspace(x_shape, kernel)});
+    return on_device(cuda, mode, grad_x, std::vector<float>(offsets.size()), samples, false).x;
   }
 
   Shape x_shape;
@@ -87,7 +105,7 @@ struct Problem {
 
 class DeformIm2ColCuda : public CudaTest {
  protected:
-  // Runs the three kernels on both sides.
+  // Forward and backward on both sides.
   template <class T>
   void compare(const Shape& x_shape, int kernel) {
     SCOPED_TRACE(x_shape.to_string() + " kernel " + std::to_string(kernel) + " bytes " + std::to_string(sizeof(T)));
@@ -108,25 +126,24 @@ class DeformIm2ColCuda : public CudaTest {
     // Four products of values below 1.
     expect_near_or_nan(floats(dev_columns.to_host()), floats(columns), 5e-7, kNeighbours<T>);
 
-    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
-      // What overwrite must not read is NaN on the device.
-      const bool add = mode == Accumulate::add;
-      std::vector<float> grad_offsets = random_floats(p.offsets_shape.size(), p.rng);
-      DeviceArray<float> dev_grad_offsets =
-          add ? DeviceArray<float>(p.offsets_shape, grad_offsets) : DeviceArray<float>(p.offsets_shape);
-      deform_im2col_backward_offsets<T>(cpu, {p.x.data(), x_shape}, {p.offsets.data(), p.offsets_shape},
-                                        {p.grad_columns.data(), p.columns_shape}, kernel,
-                                        {grad_offsets.data(), p.offsets_shape}, mode);
-      deform_im2col_backward_offsets(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), kernel,
-                                     dev_grad_offsets.view(), mode);
-      // Sums of C products below 4, in another order than the host's.
-      expect_near_or_nan(dev_grad_offsets.to_host(), grad_offsets, 4e-7 * static_cast<double>(x_shape[3] + 4), 0);
+    for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add})
+      compare_backward(p, mode, stored<T>(random_floats(x_shape.size(), p.rng)));
+  }
 
-      const std::vector<T> before = stored<T>(random_floats(x_shape.size(), p.rng));
-      // Fused multiply-adds: about 4 * taps contributions reach an element, several times that where offsets crowd.
-      expect_near_or_nan(p.cuda_grad_x(cuda, mode, before), p.host_grad_x(mode, before),
-                         4e-7 * static_cast<double>(p.taps + 4), kNeighbours<T>);
-    }
+  // A call that sorts the samples, and one that finds them sorted, which gives the same bits.
+  template <class T>
+  void compare_backward(const Problem<T>& p, Accumulate mode, const std::vector<T>& grad_x) {
+    const std::vector<float> grad_offsets(p.offsets.size(), 0.5f);
+    DeviceArray<int32_t> samples({deform_im2col_workspace(p.x_shape, p.kernel)});
+    const auto want = p.on_host(mode, grad_x, grad_offsets);
+    const auto got = p.on_device(cuda, mode, grad_x, grad_offsets, samples, false);
+    // Fused multiply-adds: about 4 * taps contributions reach an element, several times that where offsets crowd.
+    expect_near_or_nan(got.x, want.x, 4e-7 * static_cast<double>(p.taps + 4), kNeighbours<T>);
+    // Four sums of C products below 4.
+    expect_near_or_nan(got.offsets, want.offsets, 4e-7 * static_cast<double>(p.x_shape[3] + 4), 0);
+    const auto again = p.on_device(cuda, mode, grad_x, grad_offsets, samples, true);
+    expect_near_or_nan(again.x, got.x, 0, 0);
+    expect_near_or_nan(again.offsets, got.offsets, 0, 0);
   }
 
   // grad_x bit by bit, several times: the emulator runs the threads in another order at each launch.
@@ -167,42 +184,30 @@ TEST_F(DeformIm2ColCuda, AnyBatch) {
 // The scan of the lists' lengths goes over several blocks.
 TEST_F(DeformIm2ColCuda, MoreBinsThanATile) { compare<float>({1, 45, 46, 1}, 1); }
 
-// Addresses that no 16-byte access may use.
+// Addresses that no 16-byte access may use: columns are made value by value, gradients are refused.
 TEST_F(DeformIm2ColCuda, UnalignedMaps) {
   const Shape one_more{1 + 2 * 3 * 9 * 8};
   const Problem<bfloat16> p({1, 2, 3, 8}, 3, 4);
-  std::vector<bfloat16> x(p.x), grad(p.grad_columns);
+  std::vector<bfloat16> x(p.x);
   x.insert(x.begin(), bfloat16());
-  grad.insert(grad.begin(), bfloat16());
-  const DeviceArray<bfloat16> dev_x({49}, x), dev_grad(one_more, grad);
+  const DeviceArray<bfloat16> dev_x({49}, x), dev_grad(p.columns_shape, p.grad_columns);
   const DeviceArray<float> dev_offsets(p.offsets_shape, p.offsets);
-  DeviceArray<bfloat16> dev_columns(one_more), dev_grad_x({49});
-  DeviceArray<float> dev_grad_offsets(p.offsets_shape);
-  DeviceArray<int32_t> workspace({deform_im2col_workspace(p.x_shape, 3)});
-  const View<const bfloat16> x_view(dev_x.view().data() + 1, p.x_shape),
-      grad_view(dev_grad.view().data() + 1, p.columns_shape);
+  DeviceArray<bfloat16> dev_columns(one_more), dev_grad_x(p.x_shape);
+  const View<const bfloat16> x_view(dev_x.view().data() + 1, p.x_shape);
   deform_im2col<bfloat16>(cuda, x_view, dev_offsets.view(), 3, {dev_columns.view().data() + 1, p.columns_shape});
-  deform_im2col_backward_offsets(cuda, x_view, dev_offsets.view(), grad_view, 3, dev_grad_offsets.view(),
-                                 Accumulate::overwrite);
-  deform_im2col_backward_data<bfloat16>(cuda, dev_offsets.view(), grad_view, 3,
-                                        {dev_grad_x.view().data() + 1, p.x_shape}, Accumulate::overwrite,
-                                        workspace.view());
   Cpu cpu(1);
   std::vector<bfloat16> columns(p.grad_columns.size());
-  std::vector<float> grad_offsets(p.offsets.size());
   deform_im2col<bfloat16>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape}, 3,
                           {columns.data(), p.columns_shape});
-  deform_im2col_backward_offsets<bfloat16>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape},
-                                           {p.grad_columns.data(), p.columns_shape}, 3,
-                                           {grad_offsets.data(), p.offsets_shape}, Accumulate::overwrite);
-  const auto rest = [](const DeviceArray<bfloat16>& v) {
-    const std::vector<float> all = floats(v.to_host());
-    return std::vector<float>(all.begin() + 1, all.end());
-  };
-  expect_near_or_nan(rest(dev_columns), floats(columns), 5e-7, kNeighbours<bfloat16>);
-  expect_near_or_nan(dev_grad_offsets.to_host(), grad_offsets, 5e-6, 0);
-  expect_near_or_nan(rest(dev_grad_x), p.host_grad_x(Accumulate::overwrite, std::vector<bfloat16>(48)), 5e-6,
-                     kNeighbours<bfloat16>);
+  const std::vector<float> all = floats(dev_columns.to_host());
+  expect_near_or_nan(std::vector<float>(all.begin() + 1, all.end()), floats(columns), 5e-7, kNeighbours<bfloat16>);
+
+  DeviceArray<float> dev_grad_offsets(p.offsets_shape), products({deform_im2col_products<bfloat16>(p.x_shape, 3)});
+  DeviceArray<int32_t> samples({deform_im2col_workspace(p.x_shape, 3)});
+  EXPECT_THROW(
+      deform_im2col_backward<bfloat16>(cuda, x_view, dev_offsets.view(), dev_grad.view(), 3, {dev_grad_x.view()},
+                                       {dev_grad_offsets.view()}, {samples.view(), products.view()}),
+      std::invalid_argument);
 }
 
 TEST_F(DeformIm2ColCuda, AddsInTheHostsOrder) {
@@ -251,6 +256,15 @@ TEST_F(DeformIm2ColCuda, OneCell) {
   }
 }
 
+// Lists of several batches.
+TEST_F(DeformIm2ColCuda, BothGradientsOfLongLists) {
+  Problem<float> p({2, 6, 5, 4}, 3, 17);
+  for (const auto& [y, x] : {std::pair(0.0f, 0.0f), std::pair(2.25f, 3.5f), std::pair(-0.5f, 4.75f)}) {
+    p.all_to(y, x);
+    compare_backward(p, Accumulate::overwrite, p.x);
+  }
+}
+
 // The sum of 9 * 30 values of -3 is exact.
 TEST_F(DeformIm2ColCuda, SumOfALongList) {
   Problem<float> p({1, 6, 5, 2}, 3, 14);
@@ -279,6 +293,11 @@ TEST_F(DeformIm2ColCuda, NonFiniteGradientsStayWhereTheyLand) {
       p.grad_columns[(5 * 9 + 4) * 3 + 1] = bad;  // the middle tap of cell (1, 1), channel 1
       const std::vector<float> got = p.cuda_grad_x(cuda, Accumulate::overwrite, {});
       expect_near_or_nan(got, p.host_grad_x(Accumulate::overwrite, std::vector<float>(48)), 1e-5, 0);
+      Problem<float> packs({1, 4, 4, 4}, 3, 16);
+      packs.offsets = p.offsets;
+      packs.grad_columns.assign(packs.grad_columns.size(), 1.0f);
+      packs.grad_columns[(5 * 9 + 4) * 4 + 1] = bad;
+      compare_backward(packs, Accumulate::overwrite, std::vector<float>(64));
       int not_finite = 0;
       for (const float v : got) not_finite += std::isfinite(v) ? 0 : 1;
       EXPECT_EQ(not_finite, offset == 0 ? 1 : 4);
@@ -292,45 +311,51 @@ TEST_F(DeformIm2ColCuda, EmptyInputReturnsAfterTheShapeChecks) {
         columns_shape{x_shape[0], x_shape[1], x_shape[2], 9, 8}, wrong_shape{x_shape[0], x_shape[1], x_shape[2], 9, 7};
     const DeviceArray<float> x(x_shape), offsets(offsets_shape), grad_columns(columns_shape);
     DeviceArray<float> columns(columns_shape), grad_x(x_shape), grad_offsets(offsets_shape), wrong(wrong_shape);
-    DeviceArray<int32_t> workspace({deform_im2col_workspace(x_shape, 3)});
+    DeviceArray<float> products({deform_im2col_products<float>(x_shape, 3)});
+    DeviceArray<int32_t> samples({deform_im2col_workspace(x_shape, 3)});
     deform_im2col(cuda, x.view(), offsets.view(), 3, columns.view());
-    deform_im2col_backward_offsets(cuda, x.view(), offsets.view(), grad_columns.view(), 3, grad_offsets.view(),
-                                   Accumulate::add);
-    deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add,
-                                workspace.view());
+    deform_im2col_backward<float>(cuda, x.view(), offsets.view(), grad_columns.view(), 3, {grad_x.view()},
+                                  {grad_offsets.view()}, {samples.view(), products.view()});
     EXPECT_THROW(deform_im2col(cuda, x.view(), offsets.view(), 3, wrong.view()), std::invalid_argument);
-    EXPECT_THROW(
-        deform_im2col_backward_data(cuda, offsets.view(), grad_columns.view(), 3, grad_x.view(), Accumulate::add, {}),
-        std::invalid_argument);
+    EXPECT_THROW(deform_im2col_backward<float>(cuda, x.view(), offsets.view(), wrong.view(), 3, {grad_x.view()},
+                                               {grad_offsets.view()}, {samples.view(), products.view()}),
+                 std::invalid_argument);
   }
-  // No channels: no slope, and no gradient to write.
+}
+
+TEST_F(DeformIm2ColCuda, NoChannelsHaveNoSlope) {
   const DeviceArray<float> none({1, 2, 2, 0}), offsets({1, 2, 2, 18}), no_columns({1, 2, 2, 9, 0});
-  DeviceArray<float> grad_offsets({1, 2, 2, 18});
-  deform_im2col_backward_offsets(cuda, none.view(), offsets.view(), no_columns.view(), 3, grad_offsets.view(),
-                                 Accumulate::overwrite);
+  DeviceArray<float> grad_x({1, 2, 2, 0}), grad_offsets({1, 2, 2, 18});
+  DeviceArray<int32_t> samples({deform_im2col_workspace({1, 2, 2, 0}, 3)});
+  deform_im2col_backward<float>(cuda, none.view(), offsets.view(), no_columns.view(), 3, {grad_x.view()},
+                                {grad_offsets.view()}, {samples.view(), {}});
   EXPECT_EQ(grad_offsets.to_host(), std::vector<float>(72, 0.0f));
 }
 
-// Samples and bins are numbered in int32. Nothing is allocated: the sizes are refused before memory is looked at.
-TEST_F(DeformIm2ColCuda, SizesBeyondInt32Throw) {
-  const auto run = [&](const Shape& x, int kernel) -> std::string {
+// Nothing is allocated: sizes are refused before memory is looked at.
+TEST_F(DeformIm2ColCuda, WorkspaceTooSmallOrSizesBeyondInt32Throw) {
+  const auto run = [&](const Shape& x, int kernel, View<int32_t> samples = {}, View<float> products = {}) {
     const int64_t taps = int64_t{kernel} * kernel;
-    try {
-      deform_im2col_backward_data<float>(cuda, {nullptr, {x[0], x[1], x[2], 2 * taps}},
-                                         {nullptr, {x[0], x[1], x[2], taps, x[3]}}, kernel, {nullptr, x},
-                                         Accumulate::overwrite, {});
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "";
+    const Shape offsets{x[0], x[1], x[2], 2 * taps};
+    return message_of<std::invalid_argument>([&] {
+      deform_im2col_backward<float>(cuda, {nullptr, x}, {nullptr, offsets}, {nullptr, {x[0], x[1], x[2], taps, x[3]}},
+                                    kernel, {{nullptr, x}}, {{nullptr, offsets}}, {samples, products});
+    });
   };
-  EXPECT_EQ(run({1, 20000, 12000, 1}, 3),
-            "deform_im2col_backward_data: 2160000000 samples and 240032001 squares between pixels of x "
-            "(1, 20000, 12000, 1), expected fewer than 2^31 of each");
-  EXPECT_EQ(run({1 << 29, 1, 1, 1}, 1),
-            "deform_im2col_backward_data: 536870912 samples and 2147483648 squares between pixels of x "
-            "(536870912, 1, 1, 1), expected fewer than 2^31 of each");
-  EXPECT_EQ(run({1, 15000, 15000, 1}, 3), "deform_im2col_backward_data: workspace has 1 values, expected 2250030002");
+  const std::string expected = "expected samples times packs, 4 times the samples and the squares below 2^31";
+  for (const auto& [x, kernel, sizes] : std::vector<std::tuple<Shape, int, std::string>>{
+           {{1, 8000, 8000, 1}, 3, "576000000 samples of 1 packs of channels and 64016001 squares"},
+           {{1, 2000, 2000, 256}, 3, "36000000 samples of 64 packs of channels and 4004001 squares"},
+           {{1, 2000, 2000, 61}, 3, "36000000 samples of 61 packs of channels and 4004001 squares"},
+           {{1 << 29, 1, 1, 1}, 1, "536870912 samples of 1 packs of channels and 2147483648 squares"}})
+    EXPECT_EQ(run(x, kernel).substr(0, 24 + sizes.size()), "deform_im2col_backward: " + sizes);
+  EXPECT_NE(run({1, 8000, 8000, 1}, 3).find(expected), std::string::npos);
+  EXPECT_EQ(run({1, 7000, 7000, 1}, 3),
+            "deform_im2col_backward: samples of the workspace has 1 values, expected 4018014002");
+  DeviceArray<int32_t> samples({deform_im2col_workspace({1, 2, 2, 4}, 3)});
+  DeviceArray<float> few({100});
+  EXPECT_EQ(run({1, 2, 2, 4}, 3, samples.view(), few.view()),
+            "deform_im2col_backward: products of the workspace has 100 values, expected 144");
 }
 
 }  // namespace

@@ -52,16 +52,20 @@ class EqlV2Cuda : public CudaTest {
     Doubles want_loss(1), host_workspace(static_cast<size_t>(sigmoid_loss_workspace(R, K)));
     Floats want(rows.logits.size());
     sigmoid_loss(cpu, {rows.logits.data(), {R, K}}, {rows.labels.data(), {R}}, {rows.weights.data(), {R}},
-                 make(table.data()), 0.7, {norm.data(), {1}}, {want_loss.data(), {1}}, {want.data(), {R, K}},
-                 {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}});
+                 make(table.data()),
+                 {0.7,
+                  {norm.data(), {1}},
+                  {want_loss.data(), {1}},
+                  {want.data(), {R, K}},
+                  {host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}}});
     const DeviceArray<float> z({R, K}, rows.logits), w({R}, rows.weights),
         t({static_cast<int64_t>(table.size())}, table);
     const DeviceArray<int32_t> l({R}, rows.labels);
     const DeviceArray<double> n({1}, norm);
     DeviceArray<float> grad({R, K});
     DeviceArray<double> loss({1}), workspace({sigmoid_loss_workspace(R, K)});
-    sigmoid_loss(cuda, z.view(), l.view(), w.view(), make(t.view().data()), 0.7, n.view(), loss.view(), grad.view(),
-                 workspace.view());
+    sigmoid_loss(cuda, z.view(), l.view(), w.view(), make(t.view().data()),
+                 {0.7, n.view(), loss.view(), grad.view(), workspace.view()});
     expect_near(loss.to_host(), want_loss, 0, 1e-6);
     expect_near(grad.to_host(), want, 1e-30, 3e-6);
   }

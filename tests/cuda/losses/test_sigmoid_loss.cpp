@@ -27,8 +27,8 @@ class SigmoidLossCuda : public CudaTest {
     DeviceArray<float> grad({R, C});
     std::visit(
         [&](const auto& member) {
-          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member, loss_weight, norm.view(), loss.view(), grad.view(),
-                       workspace.view());
+          sigmoid_loss(cuda, z.view(), l.view(), w.view(), member,
+                       {loss_weight, norm.view(), loss.view(), grad.view(), workspace.view()});
         },
         options);
     return {loss.to_host(), grad.to_host()};
@@ -42,10 +42,12 @@ class SigmoidLossCuda : public CudaTest {
     std::visit(
         [&](const auto& member) {
           sigmoid_loss(cpu, View<const float>(logits.data(), {R, C}), View<const int32_t>(labels.data(), {R}),
-                       View<const float>(weights.data(), {R}), member, loss_weight,
-                       View<const double>(&normalizer, {1}), View<double>(result.loss.data(), {1}),
-                       View<float>(result.grad.data(), {R, C}),
-                       View<double>(workspace.data(), {static_cast<int64_t>(workspace.size())}));
+                       View<const float>(weights.data(), {R}), member,
+                       {loss_weight,
+                        {&normalizer, {1}},
+                        {result.loss.data(), {1}},
+                        {result.grad.data(), {R, C}},
+                        {workspace.data(), {static_cast<int64_t>(workspace.size())}}});
         },
         options);
     return result;
@@ -63,8 +65,8 @@ class SigmoidLossCuda : public CudaTest {
 
 TEST_F(SigmoidLossCuda, EqualsHost) {
   std::mt19937 rng(1);
-  for (const auto& [R, C] :
-       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 5}, {64, 10}, {65, 3}, {200, 1}, {33, 300}, {1000, 10}})
+  for (const auto& [R, C] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {7, 5}, {64, 10}, {65, 3}, {200, 1}, {33, 300}, {37, 301}, {1000, 10}})
     for (const AnySigmoidLoss& options : losses()) {
       const auto logits = random_floats(R * C, rng, -20, 20);
       std::vector<float> weights;
@@ -78,6 +80,42 @@ TEST_F(SigmoidLossCuda, EqualsHost) {
       expect_near_or_nan(got.loss, want.loss, 0, 1e-6);
       expect_near_or_nan(got.grad, want.grad, 1e-30, 3e-6);  // a few roundings apart: fused multiply-adds, another exp
     }
+}
+
+// The version of entries that the device has to itself, against the definition in double.
+TEST_F(SigmoidLossCuda, EqualsDefinition) {
+  for (const AnySigmoidLoss& options : losses())
+    for (float z = -90; z <= 90; z += z > -12 && z < 12 ? 0.37f : 3.7f)
+      for (const int32_t label : {0, 1}) {
+        const Result got = on_device({z}, {label}, {1}, 1, options, 1, 1);
+        const Entry<double> want = double_entry(static_cast<double>(z), label == 0, options);
+        expect_near_or_nan(got.loss, std::vector{want.loss}, 1e-30, 3e-6);
+        expect_near_or_nan(got.grad, std::vector{static_cast<float>(want.grad)}, 1e-30, 3e-6);
+      }
+}
+
+// One float further on nothing lies on 16 bytes: entries are taken one by one.
+TEST_F(SigmoidLossCuda, Unaligned) {
+  std::mt19937 rng(3);
+  for (const int64_t C : {10, 300}) {
+    const int64_t R = 70;
+    const auto logits = random_floats(R * C + 1, rng, -20, 20);
+    const auto weights = random_floats(R, rng, 0, 2);
+    std::vector<int32_t> labels;
+    for (int64_t i = 0; i < R; ++i) labels.push_back(static_cast<int32_t>(i % (C + 2)) - 1);
+    const DeviceArray<float> z({R * C + 1}, logits), w({R}, weights);
+    const DeviceArray<int32_t> l({R}, labels);
+    const DeviceArray<double> norm({1}, {3});
+    DeviceArray<double> loss({1}), workspace({sigmoid_loss_workspace(R, C)});
+    DeviceArray<float> grad({R * C + 1});
+    sigmoid_loss(cuda, View<const float>(z.view().data() + 1, {R, C}), l.view(), w.view(), GradLibra{},
+                 {0.7, norm.view(), loss.view(), {grad.view().data() + 1, {R, C}}, workspace.view()});
+    const Result want = on_host({logits.begin() + 1, logits.end()}, labels, weights, C, GradLibra{}, 0.7, 3);
+    auto got = grad.to_host();
+    got.erase(got.begin());
+    expect_near_or_nan(loss.to_host(), want.loss, 0, 1e-6);
+    expect_near_or_nan(got, want.grad, 1e-30, 3e-6);
+  }
 }
 
 TEST_F(SigmoidLossCuda, ExtremeLogits) {

@@ -69,15 +69,17 @@ struct Problem {
     return out;
   }
   void backward_offsets(int threads, Accumulate mode, std::vector<float>& out) const {
-    Cpu cpu(threads);
-    deform_im2col_backward_offsets<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
-                                          {grad_columns.data(), columns_shape}, kernel, {out.data(), offsets_shape},
-                                          mode);
+    std::vector<float> grad_x(x.size());
+    backward(threads, {{grad_x.data(), shape}}, {{out.data(), offsets_shape}, mode});
   }
   void backward_data(int threads, Accumulate mode, std::vector<float>& out) const {
+    std::vector<float> grad_offsets(offsets.size());
+    backward(threads, {{out.data(), shape}, mode}, {{grad_offsets.data(), offsets_shape}});
+  }
+  void backward(int threads, const GradTarget<>& grad_x, const GradTarget<>& grad_offsets) const {
     Cpu cpu(threads);
-    deform_im2col_backward_data<float>(cpu, {offsets.data(), offsets_shape}, {grad_columns.data(), columns_shape},
-                                       kernel, {out.data(), shape}, mode, {});
+    deform_im2col_backward<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
+                                  {grad_columns.data(), columns_shape}, kernel, grad_x, grad_offsets, {});
   }
 
   Shape shape;
@@ -317,20 +319,15 @@ TEST(DeformIm2Col, Bfloat16RoundsOnce) {
                             {columns.data(), p.columns_shape});
     expect_rounded(columns, p.run_forward());
 
-    std::vector<float> grad_offsets(p.offsets.size());
-    deform_im2col_backward_offsets<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
-                                             {grad_columns.data(), p.columns_shape}, 3,
-                                             {grad_offsets.data(), p.offsets_shape}, Accumulate::overwrite);
-    expect_close(grad_offsets, p.run_backward_offsets(), 2e-6, "grad_offsets");
-
     std::vector<float> want(p.x.size(), 0.7f);
     const std::vector<bfloat16> before = narrow(want);
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
       std::vector<bfloat16> grad_x = before;
-      std::vector<float> sums = want;
-      deform_im2col_backward_data<bfloat16>(cpu, {p.offsets.data(), p.offsets_shape},
-                                            {grad_columns.data(), p.columns_shape}, 3, {grad_x.data(), p.shape}, mode,
-                                            {});
+      std::vector<float> sums = want, grad_offsets(p.offsets.size());
+      deform_im2col_backward<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
+                                       {grad_columns.data(), p.columns_shape}, 3, {{grad_x.data(), p.shape}, mode},
+                                       {{grad_offsets.data(), p.offsets_shape}}, {});
+      expect_close(grad_offsets, p.run_backward_offsets(), 2e-6, "grad_offsets");
       p.backward_data(2, mode, sums);
       expect_rounded(grad_x, sums);
     }

@@ -32,8 +32,9 @@ Result run(const std::vector<float>& logits, const std::vector<int32_t>& labels,
   result.grad.assign(logits.size(), kNaN);
   const std::vector<double> norm{normalizer};
   std::vector<double> loss{NAN}, workspace(static_cast<size_t>(sigmoid_loss_workspace(R, C)), NAN);
-  sigmoid_loss(cpu, view(logits, {R, C}), view(labels, {R}), view(weights, {R}), member, loss_weight, view(norm, {1}),
-               view(loss, {1}), view(result.grad, {R, C}), view(workspace, {static_cast<int64_t>(workspace.size())}));
+  sigmoid_loss(cpu, view(logits, {R, C}), view(labels, {R}), view(weights, {R}), member,
+               {loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {R, C}),
+                view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }

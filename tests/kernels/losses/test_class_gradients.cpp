@@ -46,9 +46,9 @@ std::vector<float> grad_libra(const Input& in, int64_t C, double loss_weight, do
   std::vector<float> grads(in.logits.size());
   std::vector<double> loss(1), workspace(static_cast<size_t>(sigmoid_loss_workspace(R, C)));
   const std::vector<double> norm{normalizer};
-  sigmoid_loss(cpu, view(in.logits, {R, C}), view(in.labels, {R}), view(in.weights, {R}), GradLibra{}, loss_weight,
-               view(norm, {1}), view(loss, {1}), view(grads, {R, C}),
-               view(workspace, {static_cast<int64_t>(workspace.size())}));
+  sigmoid_loss(cpu, view(in.logits, {R, C}), view(in.labels, {R}), view(in.weights, {R}), GradLibra{},
+               {loss_weight, view(norm, {1}), view(loss, {1}), view(grads, {R, C}),
+                view(workspace, {static_cast<int64_t>(workspace.size())})});
   return grads;
 }
 

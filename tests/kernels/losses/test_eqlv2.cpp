@@ -49,8 +49,9 @@ Result loss_of(const Floats& logits, const std::vector<int32_t>& labels, const F
   const Doubles norm{normalizer};
   Doubles loss{NAN}, workspace(static_cast<size_t>(sigmoid_loss_workspace(R, K)));
   sigmoid_loss(cpu, view(logits, {R, K}), view(labels, {R}), view(row_weights, {R}),
-               EqlV2{weights.data(), static_cast<int>(K)}, 1, view(norm, {1}), view(loss, {1}),
-               view(result.grad, {R, K}), view(workspace, {static_cast<int64_t>(workspace.size())}));
+               EqlV2{weights.data(), static_cast<int>(K)},
+               {1, view(norm, {1}), view(loss, {1}), view(result.grad, {R, K}),
+                view(workspace, {static_cast<int64_t>(workspace.size())})});
   result.loss = loss[0];
   return result;
 }

@@ -50,9 +50,9 @@ Result run(const std::vector<float>& logits, const std::vector<int32_t>& labels,
   std::vector<double> workspace(static_cast<size_t>(sigmoid_loss_workspace(R, C)), NAN);
   std::visit(
       [&](const auto& member) {
-        sigmoid_loss(cpu, view(logits, {R, C}), view(labels, {R}), view(weights, {R}), member, loss_weight,
-                     view(norm, {1}), view(loss, {1}), view(result.grad, {R, C}),
-                     view(workspace, {static_cast<int64_t>(workspace.size())}));
+        sigmoid_loss(cpu, view(logits, {R, C}), view(labels, {R}), view(weights, {R}), member,
+                     {loss_weight, view(norm, {1}), view(loss, {1}), view(result.grad, {R, C}),
+                      view(workspace, {static_cast<int64_t>(workspace.size())})});
       },
       options);
   result.loss = loss[0];

@@ -414,6 +414,44 @@ TEST_P(ConvolutionOps, KeptColumnsGiveTheSameBits) {
   EXPECT_EQ(gradients(true), gradients(false));
 }
 
+// Two convolutions that sample at the same points, which may share what they know of them.
+TEST_P(ConvolutionOps, SharedSamplePoints) {
+  const std::vector<Input> inputs{random_input({2, 5, 4, 8}, 1), random_input({2, 5, 4, 18}, 2, -1.7f, 1.7f),
+                                  random_input({4, 3, 3, 8}, 3), random_input({2, 5, 4, 16}, 4),
+                                  random_input({4, 3, 3, 16}, 5)};
+  const auto gradients = [&](const ops::SamplePoints& points) {
+    Leaves leaves(context, inputs, {0, 1, 2, 3, 4});
+    Tape tape(context);
+    const auto v = leaves.vars();
+    const Var first = ops::deform_conv2d(tape, v[0], v[1], v[2], Activation::relu, points);
+    const Var second = ops::deform_conv2d(tape, v[3], v[1], v[4], Activation::relu, points);
+    seed_gradient(tape, first, random_input({2, 5, 4, 4}, 6).values);
+    seed_gradient(tape, second, random_input({2, 5, 4, 4}, 7).values);
+    tape.backward();
+    std::vector<std::vector<float>> all;
+    for (size_t i = 0; i < 5; ++i) all.push_back(leaves.gradient(i));
+    return all;
+  };
+  EXPECT_EQ(gradients(ops::sample_points()), gradients(nullptr));
+}
+
+// Only the map's gradient or only the offsets' is wanted.
+TEST_P(ConvolutionOps, OneGradientOfDeformConv2d) {
+  const std::vector<Input> inputs{random_input({1, 4, 3, 8}, 1), random_input({1, 4, 3, 18}, 2, -1.7f, 1.7f),
+                                  random_input({4, 3, 3, 8}, 3)};
+  const auto gradient = [&](const std::vector<size_t>& wanted, size_t of) {
+    Leaves leaves(context, inputs, wanted);
+    Tape tape(context);
+    const auto v = leaves.vars();
+    const Var y = ops::deform_conv2d(tape, v[0], v[1], v[2], Activation::relu);
+    seed_gradient(tape, y, random_input({1, 4, 3, 4}, 6).values);
+    tape.backward();
+    return leaves.gradient(of);
+  };
+  EXPECT_EQ(gradient({0}, 0), gradient({0, 1, 2}, 0));
+  EXPECT_EQ(gradient({1}, 1), gradient({0, 1, 2}, 1));
+}
+
 TEST_P(ConvolutionOps, DeformConv2dOfAnEmptyBatch) {
   const std::vector<Input> inputs{random_input({0, 3, 3, 2}, 1), random_input({0, 3, 3, 18}, 2),
                                   random_input({4, 3, 3, 2}, 3)};
