@@ -97,6 +97,8 @@ int Ranks::run(const std::function<int()>& body) {
 
 std::string Ranks::introduction(Context& context) {
   if (alone()) return "";
+  if (!context.on_host())
+    throw AgreedError("several ranks run on CPUs so far: add --device cpu, or start one process for this GPU");
   constexpr int64_t kValues = int64_t{1} << 18;
   const std::vector<std::string> devices = communicator_->gather(context.device_name());
   const std::vector<std::string> versions = communicator_->gather(GRADLIBRA_VERSION);

@@ -101,6 +101,35 @@ TEST_F(RankFaults, AKilledRankEndsAllUnderMpirunsOwnRules) {
   expect_nothing_left(work);
 }
 
+// The script starts again from the checkpoint, and the training ends as one that lost nobody.
+TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
+  const Command more = {"train.checkpoint_every=1", "schedule.epochs=12", "loader.batch_size=1"};
+  const std::string work = path("work"), whole = path("whole");
+  Command script = {std::string(GRADLIBRA_SCRIPTS) + "/launch/local.sh",
+                    "--ranks",
+                    "2",
+                    "--restarts",
+                    "2",
+                    "--bin",
+                    GRADLIBRA_PROGRAMS,
+                    "--"};
+  Command arguments = join(train(work), more);
+  arguments.erase(arguments.begin());
+  Process run(folder_, join(script, arguments));
+  wait_for_steps(work, 5);
+  const pid_t victim = process_of_rank(work, 1);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Ran ran = run.wait(seconds(60));
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.err, "start 1 of 2 again, from the last checkpoint");
+  EXPECT_HAS(ran.out, "resumed from ");
+  ASSERT_EQ(Process(folder_, join(join(train(whole), more), {"--ranks", "2"})).wait(seconds(60)).code, 0);
+  const auto last = [](const std::string& folder) { return get(folder + "/checkpoints/checkpoint_48.safetensors"); };
+  EXPECT_GT(last(work).size(), 1000u);
+  EXPECT_TRUE(last(work) == last(whole)) << "not a bit may differ";
+}
+
 // The loader of one rank meets it; all leave in front of that step, with a checkpoint.
 TEST_F(RankFaults, AnImageThatOneCannotReadEndsAllInOrder) {
   const std::string work = path("work");
