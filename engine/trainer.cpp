@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 
 #include "engine/class_diagnostics.h"
@@ -196,8 +197,10 @@ bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
   bool told = false;
   try {
     next_batch(loader, batch, config_.loader.retry_seconds, [&](const std::string& error) {
-      if (!std::exchange(told, true))
-        say(fmt::format("warning: {}; trying again for {} s", error, config_.loader.retry_seconds));
+      const std::string text = fmt::format("warning: {}; trying again for {} s", error, config_.loader.retry_seconds);
+      if (std::exchange(told, true)) return !signalled();
+      say(text);
+      if (!leads()) fmt::print(stderr, "rank {} on {}: {}\n", communicator_.rank(), host_name(), text);
       return !signalled();
     });
   } catch (const ReadError&) {
@@ -210,12 +213,21 @@ bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
 
 bool Trainer::read_batch_together(Loader& loader, Batch& batch) {
   bool got = false;
-  const std::vector<std::string> signals = gather_results(communicator_, [&] {
+  // The signal, and what was skipped, which the first rank tells.
+  const std::vector<std::string> all = gather_results(communicator_, [&] {
     got = read_batch_of(loader, batch);
-    return std::to_string(signalled() ? options_.signal->load() : 0);
+    std::string text = std::to_string(signalled() ? options_.signal->load() : 0);
+    for (size_t i = 0; got && i < batch.skipped.size(); ++i) text += "\n" + batch.skipped[i];
+    return text;
   });
   if (communicator_.world_size() == 1) return got;
-  for (const std::string& signal : signals) agreed_signal_ = std::max(agreed_signal_, std::stoi(signal));
+  for (size_t r = 0; r < all.size(); ++r) {
+    std::istringstream lines(all[r]);
+    std::string line;
+    std::getline(lines, line);
+    agreed_signal_ = std::max(agreed_signal_, std::stoi(line));
+    while (leads() && r > 0 && std::getline(lines, line)) batch.skipped.push_back(line);
+  }
   return agreed_signal_ == 0;
 }
 

@@ -11,6 +11,7 @@
 #include "engine/rank_check.h"
 #include "engine/read_split.h"
 #include "engine/trainer.h"
+#include "runtime/training/schedule.h"
 #include "tests/engine/thread_ranks.h"
 #include "tests/engine/tiny_experiment.h"
 #include "tests/messages.h"
@@ -84,6 +85,14 @@ TEST(RankCheck, NamesBothRanksAndWhatDiffers) {
     const auto check = [&] { require_same_marks(ranks, {{"configuration", config}}, "at the start"); };
     EXPECT_HAS(message_of<RanksDiffer>(check), "in the configuration: 'epochs: 4', 'epochs: 2'");
   });
+}
+
+TEST(LearningRate, BelongsToTheBatchOfAllRanks) {
+  ExperimentConfig paper;
+  ConfigSource(std::string(GRADLIBRA_CONFIGS) + "/paper/grad_libra.yaml", {}).read_into(paper);
+  EXPECT_EQ(scaled_lr(paper.schedule, 4 * 8), 0.002);
+  EXPECT_EQ(scaled_lr(paper.schedule, 2 * 8), 0.001);
+  EXPECT_EQ(scaled_lr(paper.schedule, 8 * 8), 0.004);
 }
 
 class RankAgreement : public ::testing::Test {
@@ -161,6 +170,32 @@ TEST_F(RankAgreement, AnImageThatOneCannotReadEndsAllWithACheckpoint) {
   EXPECT_FALSE(messages[first ? 0 : 1].starts_with("rank ")) << messages[1];
   EXPECT_GE(saved_step(), 0);
   EXPECT_HAS(messages[0], "The checkpoint of step " + std::to_string(saved_step()) + " is kept");
+}
+
+// The first rank tells of it, whichever rank leaves it out.
+TEST_F(RankAgreement, ImagesThatAnyRankLeavesOutAreTold) {
+  config_.data.bad_image = "drop";
+  config_.loader.cache_mb = 0;
+  std::string said;
+  ::testing::internal::CaptureStdout();
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    Context context(1);
+    Trainer::Options own = options();
+    own.quiet = false;
+    Trainer trainer(context, ranks, config_, own);
+    ranks.barrier();
+    if (ranks.rank() == 0)
+      for (const char* name : {"tiny_002", "tiny_005", "tiny_006"})
+        fs::resize_file(folder_ / "data/JPEGImages" / (std::string(name) + ".png"), 100);
+    ranks.barrier();
+    EXPECT_EQ(trainer.run(), Trainer::Outcome::finished);
+  });
+  said = ::testing::internal::GetCapturedStdout();
+  for (const char* name : {"tiny_002", "tiny_005", "tiny_006"}) {
+    const size_t at = said.find(std::string("left out from now on"));
+    ASSERT_NE(at, std::string::npos) << said;
+    EXPECT_NE(said.find(name, at), std::string::npos) << name << " in " << said;
+  }
 }
 
 TEST_F(RankAgreement, OtherConfigurationsDataAndWeightsAreRefused) {
