@@ -37,7 +37,8 @@ class Ranks {
   int run(const std::function<int()>& body);
 
   // Every rank calls it: a line for each with its host and device, one with what carries the collectives, how fast a
-  // sum over ranks is, and the program's version, which must be the same (AgreedError, as for ranks on GPUs, which there are none of yet). Empty for one process.
+  // sum over ranks is, and the program's version, which must be the same (AgreedError, as for ranks on GPUs, which
+  // there are none of yet). Empty for one process.
   [[nodiscard]] std::string introduction(Context& context);
 
  private:
