@@ -7,9 +7,12 @@
 #include "data/metrics/bootstrap.h"
 #include "engine/checkpoint.h"
 #include "engine/coco_results.h"
+#include "engine/detect_on_ranks.h"
 #include "engine/evaluation.h"
 #include "engine/program.h"
 #include "engine/progress.h"
+#include "engine/rank_check.h"
+#include "engine/ranks.h"
 #include "engine/read_split.h"
 #include "runtime/base/files.h"
 
@@ -17,16 +20,23 @@ using namespace gradlibra;
 
 namespace {
 
-nlohmann::ordered_json json_of(const std::optional<Spread>& spread) {
-  if (!spread) return {};
-  return {{"deviation", spread->deviation}, {"low", spread->low}, {"high", spread->high}};
-}
+struct Evaluated {
+  ExperimentConfig config;
+  Dataset dataset;
+  Detections detections;
+};
 
-nlohmann::ordered_json json_of(const BootstrapResult& result, const std::vector<std::string>& classes) {
-  nlohmann::ordered_json json{{"samples", result.samples}, {"mAP", json_of(result.map)}};
-  for (const auto& [group, spread] : result.group_ap) json["groups"][group] = json_of(spread);
-  for (size_t c = 0; c < classes.size(); ++c) json["classes"][classes[c]] = json_of(result.classes[c]);
-  return json;
+void write_results(const std::filesystem::path& folder, const std::string& metrics, const std::string& table,
+                   int pictures, const Evaluated& evaluated) {
+  const auto& [config, dataset, detections] = evaluated;
+  write_file(folder / "metrics.json", metrics);
+  write_file(folder / "metrics.txt", table);
+  write_file(folder / "detections.json", coco_results_json(dataset, detections));
+  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
+    const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
+    std::filesystem::create_directories(picture.parent_path());
+    draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, config.data.exif == "apply", picture);
+  }
 }
 
 }  // namespace
@@ -80,73 +90,78 @@ int main(int argc, char** argv) {
   app.add_option("overrides", common.overrides,
                  "values of the stored configuration to change, such as data.root=/other/place")
       ->type_name("key.path=value");
+  LaunchFlags launch_flags;
+  add_rank_options(app, launch_flags);
   add_device_options(app, common);
   app.footer(
       "Example (after that of `train --help`):\n  evaluate --checkpoint out/mine --split test --output out/mine/test "
       "--pictures 20");
   return run_program(app, argc, argv, [&] {
-    try_output_folder(output);
+    const Launch launch = find_launch(launch_flags);
+    const bool leads = launch.rank == 0;
+    if (leads) try_output_folder(output);
     if (checkpoint.empty() && given.empty())
       throw std::invalid_argument("--checkpoint is required, or --detections with --config");
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
-    ExperimentConfig config;
-    Dataset dataset;
-    Detections detections;
-    std::string detector = std::filesystem::path(given).filename().string();
-    const auto read_split = [&] {
-      dataset = read_evaluation_split(config, split, [](const std::string& line) { fmt::print("{}\n", line); });
+    const auto say = [&](const std::string& line) {
+      if (leads) fmt::print("{}\n", line);
     };
-    if (given.empty()) {
-      const std::unique_ptr<Context> context = open_device(common);
-      LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
-      config = loaded.config;
-      // The classes are the detector's, whatever the data set's own list says.
-      config.data.classes = loaded.classes;
-      if (config.data.groups.empty()) config.data.groups = loaded.groups;
-      detector = std::filesystem::path(loaded.name).filename().string();
-      if (loaded.step > 0) detector += fmt::format(" (step {})", loaded.step);
-      read_split();
-      fmt::print("{} on {} images of the {} split\n", describe(loaded), dataset.images.size(), split_name);
-      Progress progress("images", static_cast<int64_t>(dataset.images.size()));
-      detections =
-          detect_dataset(*loaded.detector, dataset, config, [&](int64_t done, int64_t) { progress.show(done); });
-    } else {
-      config = read_experiment(common);
-      config.loader.resize = "fit";  // no network here that an image could be too large for
-      read_split();
-      detections = read_coco_results(given, dataset);
-      fmt::print("{} on {} images of the {} split\n", given, dataset.images.size(), split_name);
-    }
-    const VocResult voc = voc_metrics(dataset, detections, voc_options);
-    const CocoResult coco = coco_metrics(dataset, detections, coco_options);
-    std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
-    BootstrapResult resampled;
-    if (bootstrap > 0) {
-      resampled = bootstrap_metrics(dataset, detections, voc_options, bootstrap);
-      if (resampled.map)
-        table += fmt::format(
-            "mAP@0.5 over {} samples of these images: standard deviation {:.3f}, 95 % between {:.3f} and {:.3f}\n",
-            bootstrap, resampled.map->deviation, resampled.map->low, resampled.map->high);
-    }
-    fmt::print("{}", table);
-    if (!output.empty()) {
-      const std::filesystem::path folder = output;
+    std::string detector = std::filesystem::path(given).filename().string();
+    Evaluated evaluated;
+    auto& [config, dataset, detections] = evaluated;
+    const auto write = [&] {
+      const VocResult voc = voc_metrics(dataset, detections, voc_options);
+      const CocoResult coco = coco_metrics(dataset, detections, coco_options);
+      std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
+      std::optional<BootstrapResult> resampled;
+      if (bootstrap > 0) {
+        resampled = bootstrap_metrics(dataset, detections, voc_options, bootstrap);
+        table += bootstrap_text(*resampled);
+      }
+      fmt::print("{}", table);
+      if (output.empty()) return;
       auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
       json["evaluation"] = {{"split", split_name},
                             {"images", dataset.images.size()},
                             {"detector", detector},
                             {"version", GRADLIBRA_VERSION}};
       json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
-      if (bootstrap > 0) json["bootstrap"] = json_of(resampled, dataset.classes);
-      write_file(folder / "metrics.json", json.dump(2) + "\n");
-      write_file(folder / "metrics.txt", table);
-      write_file(folder / "detections.json", coco_results_json(dataset, detections));
-      for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(pictures); ++i) {
-        const std::filesystem::path picture = folder / "pictures" / (dataset.images[i].id + ".png");
-        std::filesystem::create_directories(picture.parent_path());
-        draw_detections(dataset.images[i], detections[i], dataset.classes, 0.3, config.data.exif == "apply", picture);
-      }
+      if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
+      write_results(output, json.dump(2) + "\n", table, pictures, evaluated);
+    };
+    if (!given.empty()) {
+      config = read_experiment(common);
+      config.loader.resize = "fit";  // no network here that an image could be too large for
+      dataset = read_evaluation_split(config, split, say);
+      detections = read_coco_results(given, dataset);
+      say(fmt::format("{} on {} images of the {} split", given, dataset.images.size(), split_name));
+      if (leads) write();
+      return static_cast<int>(kSuccess);
     }
-    return kSuccess;
+    const std::unique_ptr<Context> context = open_device(common, /*quiet=*/!leads);
+    LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
+    config = loaded.config;
+    detector = std::filesystem::path(loaded.name).filename().string();
+    if (loaded.step > 0) detector += fmt::format(" (step {})", loaded.step);
+    Ranks ranks(app, launch, config.distributed);
+    return ranks.run([&]() -> int {
+      if (const std::string who = ranks.introduction(*context); !who.empty()) say(who);
+      // The classes are the detector's, whatever the data set's own list says.
+      config.data.classes = loaded.classes;
+      if (config.data.groups.empty()) config.data.groups = loaded.groups;
+      dataset = read_evaluation_split(config, split, say);
+      require_same_marks(ranks.communicator(),
+                         {{"evaluation data", mark_of(dataset).hash}, {"weights", hash_of_weights(*loaded.detector)}},
+                         "at the start");
+      const auto images = static_cast<int64_t>(dataset.images.size());
+      say(fmt::format("{} on {} images of the {} split", describe(loaded), images, split_name));
+      Progress progress("images", images);
+      detections =
+          detect_on_ranks(*loaded.detector, dataset, config, ranks.communicator(), [&](int64_t done, int64_t part) {
+            if (leads) progress.show(done == part ? images : done * images / part);
+          });
+      if (leads) write();
+      return kSuccess;
+    });
   });
 }

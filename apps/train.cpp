@@ -4,11 +4,15 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 
+#include "engine/local_ranks.h"
 #include "engine/program.h"
+#include "engine/ranks.h"
 #include "engine/signals.h"
 #include "engine/trainer.h"
+#include "runtime/base/processors.h"
 
 using namespace gradlibra;
 
@@ -42,6 +46,20 @@ ExperimentConfig config_of(const std::filesystem::path& folder, const CommonOpti
   return stored_config(newest.file, newest.name, common.overrides);
 }
 
+// The command line without --ranks, and with each rank's share of the processors where it says nothing of threads.
+std::vector<std::string> arguments_of_a_rank(int argc, char** argv, int ranks, int threads) {
+  std::vector<std::string> arguments;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--ranks") == 0)
+      ++i;
+    else if (std::strncmp(argv[i], "--ranks=", 8) != 0)
+      arguments.emplace_back(argv[i]);
+  }
+  if (threads == 0 && std::getenv("OMP_NUM_THREADS") == nullptr)
+    arguments.insert(arguments.end(), {"--threads", std::to_string(std::max(1, usable_processors() / ranks))});
+  return arguments;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -50,11 +68,16 @@ int main(int argc, char** argv) {
       "the log lie in --work-dir. Ctrl-C, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 end after the running step with a "
       "checkpoint, a second one at once; --resume continues bit for bit.\n"
       "Exit codes: 0 finished (or a signal but Ctrl-C, with a checkpoint; only a finished run leaves the file "
-      "`finished`), 1 failure, 2 wrong command line or configuration, 3 non-finite loss, 130 Ctrl-C with a checkpoint.",
+      "`finished`), 1 failure, 2 wrong command line or configuration, 3 non-finite loss, 5 another rank was lost, 130 "
+      "Ctrl-C with a checkpoint.\n"
+      "Several ranks train as one with a batch that is so many times as large: --ranks on this machine, mpirun or srun "
+      "on several.",
       "train"};
   CommonOptions common;
   Trainer::Options options;
   std::string work_dir, resume;
+  LaunchFlags launch_flags;
+  int local_ranks = 1, stopped_code = kSuccess;
   add_config_options(app, common, false);
   app.add_option("--work-dir", work_dir, "folder for everything this run writes; not given: that of --resume")
       ->type_name("DIR");
@@ -79,6 +102,18 @@ int main(int argc, char** argv) {
                  "on a GPU: record steps A to B - 1, counted from 0, for a profiler that waits for the program; not "
                  "given: none")
       ->type_name("A:B");
+  app.add_option("--ranks", local_ranks,
+                 "start so many ranks on this machine, with mpirun, and pass signals and the exit code on")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->type_name("N");
+  add_rank_options(app, launch_flags);
+  app.add_option("--stopped-code", stopped_code,
+                 "exit code when a signal but Ctrl-C ended it with a checkpoint, for a scheduler that is to start it "
+                 "again")
+      ->check(CLI::Range(0, 125))
+      ->capture_default_str()
+      ->type_name("CODE");
   add_device_options(app, common);
   app.footer(
       "Examples (after that of `synthesize --help`):\n  train --config configs/quickstart.yaml --work-dir out/mine "
@@ -95,17 +130,27 @@ int main(int argc, char** argv) {
       throw std::invalid_argument("--config is required to start a training (--resume continues one without)");
     if (!resume.empty() && !std::filesystem::is_directory(resume))
       throw std::invalid_argument(resume + ": no such folder; nothing to resume");
+    const Launch launch = find_launch(launch_flags);
     ExperimentConfig config = common.config.empty() ? config_of(work_dir, common) : read_experiment(common);
     if (no_graph) config.runtime.cuda_graph = false;
     if (!profile.empty()) options.profile_steps = parse_step_range(profile);
-    const std::unique_ptr<Context> context = open_device(common);
+    if (local_ranks > 1 && launch.world_size == 1)
+      return run_local_ranks(local_ranks, arguments_of_a_rank(argc, argv, local_ranks, common.threads));
+    if (!launch.note.empty()) fmt::print(stderr, "{}: {}\n", app.get_name(), launch.note);
     options.work_dir = work_dir;
     options.signal = &catch_signals();
-    SingleProcess alone;
-    Trainer trainer(*context, alone, config, options);
-    const Trainer::Outcome outcome = trainer.run();
-    if (outcome == Trainer::Outcome::finished)
-      std::puts(fmt::format("finished: {} steps, checkpoints in {}/checkpoints", trainer.step(), work_dir).c_str());
-    return outcome == Trainer::Outcome::stopped && options.signal->load() == SIGINT ? kInterrupted : kSuccess;
+    Ranks ranks(app, launch, config.distributed);
+    options.watchdog = ranks.watchdog();
+    return ranks.run([&]() -> int {
+      const std::unique_ptr<Context> context = open_device(common, /*quiet=*/!ranks.leads());
+      if (const std::string who = ranks.introduction(*context); ranks.leads() && !who.empty()) std::puts(who.c_str());
+      Trainer trainer(*context, ranks.communicator(), config, options);
+      const Trainer::Outcome outcome = trainer.run();
+      if (outcome == Trainer::Outcome::finished && ranks.leads())
+        std::puts(fmt::format("finished: {} steps, checkpoints in {}/checkpoints", trainer.step(), work_dir).c_str());
+      const int signal = trainer.stop_signal();
+      if (outcome == Trainer::Outcome::finished || signal == 0) return kSuccess;
+      return signal == SIGINT ? static_cast<int>(kInterrupted) : stopped_code;
+    });
   });
 }

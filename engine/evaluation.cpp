@@ -15,9 +15,9 @@
 
 namespace gradlibra {
 
-void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
-                 const DetectionSink& sink) {
-  Loader loader(dataset, config.loader, config.data, LoaderMode::evaluate, {});
+void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config, const DetectionSink& sink,
+                 int rank, int world_size) {
+  Loader loader(dataset, config.loader, config.data, LoaderMode::evaluate, {}, rank, world_size);
   Batch batch;
   DeviceBatch device;
   while (next_batch(loader, batch, config.loader.retry_seconds)) {

@@ -12,9 +12,11 @@
 
 namespace gradlibra {
 
-// Calls sink(index, detections) for every image of the data set, in order, batch by batch.
+// Calls sink(index, detections) for every image of the data set, in order, batch by batch; of several ranks each takes
+// the images of every world_size-th batch.
 using DetectionSink = std::function<void(size_t image, std::vector<Detection> detections)>;
-void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config, const DetectionSink& sink);
+void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config, const DetectionSink& sink,
+                 int rank = 0, int world_size = 1);
 
 // The same, kept. progress(done, total) after each batch.
 [[nodiscard]] Detections detect_dataset(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,

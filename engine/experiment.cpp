@@ -35,6 +35,7 @@ void ExperimentConfig::describe(ConfigVisitor& v) {
   v.section("optimizer", optimizer, "SGD");
   v.section("train", train, "the run");
   v.section("runtime", runtime, "speed and precision");
+  v.section("distributed", distributed, "several ranks");
   v.section("synthesize", synthesize, "the synthetic smears that `synthesize` draws");
 }
 

@@ -10,6 +10,7 @@
 #include "models/config.h"
 #include "runtime/base/config.h"
 #include "runtime/base/runtime_config.h"
+#include "runtime/distributed/distributed_config.h"
 #include "runtime/training/optimizer.h"
 #include "runtime/training/schedule.h"
 
@@ -38,6 +39,7 @@ struct ExperimentConfig {
   OptimizerConfig optimizer;
   TrainConfig train;
   RuntimeConfig runtime;
+  DistributedConfig distributed;
   SynthesizeConfig synthesize;
   void describe(ConfigVisitor& v);
 };

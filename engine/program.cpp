@@ -26,6 +26,13 @@ void open_standard_streams() {
 
 }  // namespace
 
+ExitCode exit_code_of(const std::exception& error) {
+  const auto is = [&](auto* type) { return dynamic_cast<decltype(type)>(&error) != nullptr; };
+  if (is(static_cast<const ConfigError*>(nullptr)) || is(static_cast<const std::invalid_argument*>(nullptr)))
+    return kUsage;
+  return is(static_cast<const NonFiniteError*>(nullptr)) ? kNonFinite : kFailure;
+}
+
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   open_standard_streams();
   restart_with_short_spins(argv);
@@ -41,23 +48,13 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     const int code = app.exit(e);
     return code == 0 ? kSuccess : kUsage;
   }
-  const auto fail = [&](const std::exception& e, ExitCode code) {
-    fmt::print(stderr, "{}: {}\n", app.get_name(), e.what());
-    return static_cast<int>(code);
-  };
   try {
     return body();
-  } catch (const ConfigError& e) {
-    return fail(e, kUsage);
-  } catch (const std::invalid_argument& e) {
-    return fail(e, kUsage);
-  } catch (const NonFiniteError& e) {
-    return fail(e, kNonFinite);
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "{}: out of memory; use a smaller loader.batch_size or image size\n", app.get_name());
-    return kFailure;
-  } catch (const std::exception& e) {
-    return fail(e, kFailure);
+  } catch (const std::exception& error) {
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    fmt::print(stderr, "{}: {}\n", app.get_name(),
+               memory ? "out of memory; use a smaller loader.batch_size or image size" : error.what());
+    return exit_code_of(error);
   }
 }
 
@@ -81,8 +78,9 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
       ->capture_default_str();
 }
 
-std::unique_ptr<Context> open_device(const CommonOptions& options) {
+std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet) {
   std::unique_ptr<Context> context = Context::for_device(options.device, options.threads);
+  if (quiet) return context;
   const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
   fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
   return context;

@@ -21,8 +21,12 @@ enum ExitCode {
   kUsage = 2,      // the command line or the configuration is wrong
   kNonFinite = 3,  // training met a loss or gradient that is not a number
   kFindings = 4,   // inspect data: defects were found
+  kLostRank = 5,   // another rank of the job was killed, hangs, or failed
   kInterrupted = 130,
 };
+
+// The code of an exception that ends a program.
+[[nodiscard]] ExitCode exit_code_of(const std::exception& error);
 
 // Parses and runs: prints errors to stderr as "program: message", never lets an exception out.
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
@@ -38,7 +42,7 @@ void add_config_options(CLI::App& app, CommonOptions& options, bool config_requi
 void add_device_options(CLI::App& app, CommonOptions& options);
 
 // The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none.
-[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options);
+[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet = false);
 
 // Makes the folder where there is none, and tries to write in it: before the work, not after it. std::runtime_error
 // names the folder and why. Nothing for an empty path.

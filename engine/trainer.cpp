@@ -9,11 +9,15 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 
 #include "engine/class_diagnostics.h"
+#include "engine/detect_on_ranks.h"
 #include "engine/evaluation.h"
+#include "engine/gather_results.h"
 #include "engine/next_batch.h"
+#include "engine/rank_check.h"
 #include "runtime/base/files.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"
@@ -118,8 +122,12 @@ Trainer::Outcome Trainer::run() {
     return outcome;
   } catch (const CheckpointFailed&) {
     throw;
+  } catch (const RanksDiffer&) {
+    throw;
   } catch (const NonFiniteError& error) {
     throw NonFiniteError(error.what() + rescue());
+  } catch (const AgreedError& error) {
+    throw AgreedError(error.what() + rescue());
   } catch (const std::bad_alloc&) {
     throw std::runtime_error("out of memory; use a smaller loader.batch_size or image size" + rescue());
   } catch (const std::exception& error) {
@@ -140,7 +148,7 @@ void Trainer::mark_finished() const {
 Trainer::Outcome Trainer::train_steps(Loader& loader, int64_t total_steps) {
   last_finish_ = Clock::now();
   // A run that ended between an epoch's checkpoint and its validation makes up for it.
-  if (validation_due() && !signalled()) {
+  if (validation_due() && !stops()) {
     evaluate(state_.step / steps_per_epoch_ - 1);
     if (state_.step >= total_steps) save_checkpoint(true);
   }
@@ -154,13 +162,21 @@ Trainer::Outcome Trainer::train_steps(Loader& loader, int64_t total_steps) {
           v.without_gain, v.best_map.value_or(0), v.best_step));
       return Outcome::finished;
     }
-    if (signalled() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
+    if (stops() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
       finish_steps(0);
       save_checkpoint(true);
       say(fmt::format("stopped after step {}; continue with --resume", state_.step));
       return Outcome::stopped;
     }
+    const int64_t before = state_.step;
     take_step(loader);
+    if (state_.step == before) continue;
+    const int64_t check = config_.distributed.check_every;
+    if (check > 0 && state_.step % check == 0 && communicator_.world_size() > 1) {
+      finish_steps(0);
+      require_same_marks(communicator_, {{"weights", hash_of_weights(*training_.detector)}},
+                         fmt::format("after step {}", state_.step));
+    }
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
     const bool due =
         config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
@@ -181,8 +197,10 @@ bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
   bool told = false;
   try {
     next_batch(loader, batch, config_.loader.retry_seconds, [&](const std::string& error) {
-      if (!std::exchange(told, true))
-        say(fmt::format("warning: {}; trying again for {} s", error, config_.loader.retry_seconds));
+      const std::string text = fmt::format("warning: {}; trying again for {} s", error, config_.loader.retry_seconds);
+      if (std::exchange(told, true)) return !signalled();
+      say(text);
+      if (!leads()) fmt::print(stderr, "rank {} on {}: {}\n", communicator_.rank(), host_name(), text);
       return !signalled();
     });
   } catch (const ReadError&) {
@@ -193,14 +211,35 @@ bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
   return true;
 }
 
+bool Trainer::read_batch_together(Loader& loader, Batch& batch) {
+  bool got = false;
+  // The signal, and what was skipped, which the first rank tells.
+  const std::vector<std::string> all = gather_results(communicator_, [&] {
+    got = read_batch_of(loader, batch);
+    std::string text = std::to_string(signalled() ? options_.signal->load() : 0);
+    for (size_t i = 0; got && i < batch.skipped.size(); ++i) text += "\n" + batch.skipped[i];
+    return text;
+  });
+  if (communicator_.world_size() == 1) return got;
+  for (size_t r = 0; r < all.size(); ++r) {
+    std::istringstream lines(all[r]);
+    std::string line;
+    std::getline(lines, line);
+    agreed_signal_ = std::max(agreed_signal_, std::stoi(line));
+    while (leads() && r > 0 && std::getline(lines, line)) batch.skipped.push_back(line);
+  }
+  return agreed_signal_ == 0;
+}
+
 void Trainer::take_step(Loader& loader) {
   PendingStep step{.number = state_.step,
                    .epoch = state_.step / steps_per_epoch_,
                    .batch = static_cast<size_t>(state_.step) % batches_.size(),
                    .start = Clock::now()};
   if (step.number == options_.profile_steps.first) profiler_start(context_);
+  if (options_.watchdog != nullptr) options_.watchdog->set_step(step.number);
   const double waited = loader.seconds_waited();
-  if (!profiled("data", [&] { return read_batch_of(loader, batches_[step.batch]); })) return;
+  if (!profiled("data", [&] { return read_batch_together(loader, batches_[step.batch]); })) return;
   step.data_wait = loader.seconds_waited() - waited;
   for (const std::string& skipped : batches_[step.batch].skipped)
     say(fmt::format("warning: left out from now on (data.bad_image is 'drop'): {}", skipped));
@@ -241,6 +280,11 @@ void Trainer::finish_steps(size_t may_remain) {
 }
 
 bool Trainer::signalled() const { return options_.signal != nullptr && options_.signal->load() != 0; }
+
+int Trainer::stop_signal() const {
+  if (communicator_.world_size() > 1) return agreed_signal_;
+  return signalled() ? options_.signal->load() : 0;
+}
 
 SafetensorsFile Trainer::checkpoint() const {
   SafetensorsFile file = make_checkpoint(*training_.detector, config_, dataset_, state_);
@@ -290,37 +334,26 @@ bool Trainer::validation_due() const {
          epochs % evaluate_every_ == 0 && state_.validations.epochs < epochs;
 }
 
-bool Trainer::out_of_patience() {
-  const int patience = config_.train.patience;
-  if (patience == 0) return false;
-  double out = state_.validations.without_gain >= patience ? 1 : 0;
-  if (communicator_.world_size() == 1) return out > 0;
-  if (state_.step % steps_per_epoch_ != 0) return false;
-  if (!leads()) out = 0;  // the first rank validates
-  Tensor flag = context_.upload<double>(std::span<const double>(&out, 1), {1});
-  communicator_.sum(flag.view<double>());
-  return context_.download<double>(flag)[0] > 0;
+bool Trainer::out_of_patience() const {
+  return config_.train.patience > 0 && state_.validations.without_gain >= config_.train.patience;
 }
 
 void Trainer::evaluate(int64_t epoch) {
-  if (!leads()) {  // the others wait in their next reduction
-    state_.validations.epochs = epoch + 1;
-    return;
-  }
-  struct Signalled {};
   Detections detections;
   WeightAverage* average = training_.average.get();
   if (average != nullptr) average->swap();
+  share_running_statistics(*training_.detector, communicator_);
   const auto back = [&] {
     if (average != nullptr) average->swap();
   };
   try {
-    detections = detect_dataset(*training_.detector, val_, config_, [&](int64_t, int64_t) {
-      if (signalled()) throw Signalled{};
+    detections = detect_on_ranks(*training_.detector, val_, config_, communicator_, [&](int64_t, int64_t) {
+      if (signalled()) throw BrokenOff{options_.signal->load()};
     });
     back();
-  } catch (const Signalled&) {
+  } catch (const BrokenOff& broken) {
     back();
+    agreed_signal_ = broken.signal;
     return say(fmt::format("epoch {}: validation broken off", epoch + 1));
   } catch (...) {
     back();
@@ -337,6 +370,7 @@ void Trainer::evaluate(int64_t epoch) {
   if (full > 0) line["val_images_at_max_per_image"] = full;
   state_.validations.epochs = epoch + 1;
   keep_if_best(voc.map);
+  if (!leads()) return;
   write_log(line);
   scalars_->validation(line);
 }
@@ -350,6 +384,7 @@ void Trainer::keep_if_best(const std::optional<double>& map) {
   v.best_map = map;
   v.best_step = state_.step;
   v.without_gain = 0;
+  if (!leads()) return;
   const auto saved = best_->save(checkpoint(), state_.step);
   if (!saved.ok()) say(fmt::format("warning: the best checkpoint was not saved: {}; training goes on", saved.error));
 }

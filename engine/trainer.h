@@ -21,13 +21,14 @@
 #include "engine/train_step.h"
 #include "engine/work_dir.h"
 #include "models/detector.h"
+#include "runtime/distributed/watchdog.h"
 #include "runtime/training/checkpoint_store.h"
 
 namespace gradlibra {
 
-// A loss or gradient that is not a number; the message names term, step, rate and images.
-struct NonFiniteError : std::runtime_error {
-  using std::runtime_error::runtime_error;
+// A loss or gradient that is not a number, on whichever rank; the message names term, step, rate and images.
+struct NonFiniteError : AgreedError {
+  using AgreedError::AgreedError;
 };
 
 // Steps first to last - 1, counted from 0 over the whole training.
@@ -46,7 +47,8 @@ class Trainer {
     int64_t stop_after_step = -1;  // leave with a checkpoint after this many steps in total (tests, time-limited jobs)
     const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
     bool quiet = false;
-    StepRange profile_steps;  // for a profiler, runtime/device/profiling.h
+    StepRange profile_steps;       // for a profiler, runtime/device/profiling.h
+    Watchdog* watchdog = nullptr;  // is told of each step
   };
   enum class Outcome { finished, stopped };
 
@@ -61,6 +63,8 @@ class Trainer {
 
   [[nodiscard]] Detector& detector() { return *training_.detector; }
   [[nodiscard]] int64_t step() const { return state_.step; }
+  // The signal for which it was stopped, wherever among the ranks it came; 0: none.
+  [[nodiscard]] int stop_signal() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -75,14 +79,17 @@ class Trainer {
   // Takes the folder and looks at its checkpoints; what there is to continue from.
   [[nodiscard]] std::optional<CheckpointStore::Loaded> open_work_dir();
   void load_values(Detector& detector, const std::optional<CheckpointStore::Loaded>& newest);
+  void require_same_ranks() const;
   void note_changed_config(const CheckpointStore::Loaded& newest) const;
   void open_files(bool resumed);
 
   void mark_finished() const;
   Outcome train_steps(Loader& loader, int64_t total_steps);
-  // None if a signal came while it waited for images.
+  // None if a signal came while it waited for images, or to another rank.
   void take_step(Loader& loader);
   bool read_batch_of(Loader& loader, Batch& batch);
+  // read_batch_of() on every rank, after which all agree: true only if none failed and none has had a signal.
+  bool read_batch_together(Loader& loader, Batch& batch);
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
   void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
@@ -92,15 +99,17 @@ class Trainer {
   [[nodiscard]] SafetensorsFile checkpoint() const;
   // After an exception: saves the last finished step if that is still possible, and says what became of it.
   [[nodiscard]] std::string rescue();
-  [[nodiscard]] bool signalled() const;
+  [[nodiscard]] bool signalled() const;  // this process
+  // Whether it is time to stop for a signal, for all ranks alike.
+  [[nodiscard]] bool stops() const { return stop_signal() != 0; }
   // Whether this rank is the one that prints, logs and writes checkpoints.
   [[nodiscard]] bool leads() const { return communicator_.rank() == 0; }
-  // Validates the epoch that has just ended, unless a signal breaks it off; keeps the best.
+  // Validates the epoch that has just ended, unless a signal breaks it off; keeps the best. All ranks take part and
+  // come to the same results.
   void evaluate(int64_t epoch);
   void keep_if_best(const std::optional<double>& map);
   [[nodiscard]] bool validation_due() const;
-  // Whether train.patience is at an end, for all ranks alike.
-  [[nodiscard]] bool out_of_patience();
+  [[nodiscard]] bool out_of_patience() const;  // whether train.patience is at an end
   void write_log(const nlohmann::ordered_json& line);
   void log(const PendingStep& step, const TrainStep::Result& result, double step_seconds);
   void say(const std::string& line) const;
@@ -118,6 +127,7 @@ class Trainer {
   int64_t steps_per_epoch_ = 0;
   int evaluate_every_ = 0;  // epochs between validations; 0: none
   int non_finite_in_a_row_ = 0;
+  int agreed_signal_ = 0;                  // of several ranks, the one they stop for
   int64_t saved_step_ = -1, updates_ = 0;  // since this process began
   std::unique_ptr<TrainStep> train_step_;
   std::array<Batch, 2> batches_;  // in turn: one that may be needed for a message, and the one being read

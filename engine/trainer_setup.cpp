@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "data/datasets/annotations.h"
+#include "engine/rank_check.h"
 #include "engine/read_split.h"
 #include "engine/trainer.h"
 #include "runtime/base/files.h"
@@ -54,6 +55,7 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
   say(fmt::format("model: {} trainable of {} parameters on {}", parameters.trainable_count(),
                   parameters.parameter_count(), context_.device_name()));
   say(fmt::format("learning rate {:.6g} at total batch {}", base_lr_, total_batch));
+  require_same_ranks();
   if (leads()) open_files(newest.has_value());
 }
 
@@ -129,6 +131,24 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
   } else {
     say("weights: from scratch");
   }
+}
+
+// Where files lie may differ from host to host; what is in them may not.
+void Trainer::require_same_ranks() const {
+  if (communicator_.world_size() == 1) return;
+  ExperimentConfig config = config_;
+  config.data.root = "";
+  std::string classes;
+  for (const std::string& name : dataset_.classes) classes += name + "\n";
+  require_same_marks(communicator_,
+                     {{"configuration", to_yaml(config)},
+                      {"--stop-after-step", std::to_string(options_.stop_after_step)},
+                      {"classes", classes},
+                      {"training data", mark_of(dataset_).hash},
+                      {"validation data", mark_of(val_).hash},
+                      {"step to go on from (every host must see the same --work-dir)", std::to_string(state_.step)},
+                      {"weights", hash_of_weights(*training_.detector)}},
+                     "at the start");
 }
 
 void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) const {

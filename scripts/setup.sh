@@ -7,11 +7,11 @@ set -euo pipefail
 usage() {
   cat <<'TEXT'
 usage: scripts/setup.sh [--tests] [--check]
-  --tests   also what the test suite needs (GoogleTest) and scripts/lint.sh (clang-format, clang-tidy, shellcheck)
+  --tests   also what the test suite needs (GoogleTest, Open MPI) and scripts/lint.sh (clang-format, clang-tidy, shellcheck)
   --check   install nothing; only say what is missing
   --help    this text
-Needs apt-get (Debian 12, Ubuntu 24.04 or newer) and root or sudo, unless everything is there already. CUDA, MPI and OpenSlide
-are used when present and are never installed by this script. With CUDA, the headers of cudnn-frontend (needed beside cuDNN 9 for
+Needs apt-get (Debian 12, Ubuntu 24.04 or newer) and root or sudo, unless everything is there already. CUDA and OpenSlide
+are used when present and are never installed by this script; nor is MPI without --tests, as a cluster has its own. With CUDA, the headers of cudnn-frontend (needed beside cuDNN 9 for
 fast GPU convolutions) come from pip; set CUDNN_FRONTEND_ROOT to use others.
 Exit status: 0 everything needed is there, 1 something is missing, 2 wrong use.
 TEXT
@@ -38,6 +38,7 @@ optional="ccache:ccache git:git libdnnl-dev:dnnl.hpp libtiff-dev:tiffio.h libweb
 if $tests; then
   required+=" libgtest-dev:gtest/gtest.h"
   optional+=" clang-format:clang-format clang-tidy:clang-tidy shellcheck:shellcheck"
+  optional+=" libopenmpi-dev:mpi.h openmpi-bin:mpirun"
 fi
 
 has_package() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2> /dev/null || true)" = installed ]; }

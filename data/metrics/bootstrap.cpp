@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "data/metrics/bootstrap.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <stdexcept>
 
@@ -69,6 +72,11 @@ std::optional<Spread> spread_of(std::vector<double> values) {
   return Spread{values.size() > 1 ? std::sqrt(squares / (n - 1)) : 0, quantile(0.025), quantile(0.975)};
 }
 
+nlohmann::ordered_json json_of(const std::optional<Spread>& spread) {
+  if (!spread) return {};
+  return {{"deviation", spread->deviation}, {"low", spread->low}, {"high", spread->high}};
+}
+
 }  // namespace
 
 BootstrapResult bootstrap_metrics(const Dataset& dataset, const Detections& detections, const VocOptions& options,
@@ -114,6 +122,20 @@ BootstrapResult bootstrap_metrics(const Dataset& dataset, const Detections& dete
   for (const std::vector<double>& values : aps) result.classes.push_back(spread_of(values));
   for (const auto& [group, members] : groups) result.group_ap[group] = spread_of(group_aps[group]);
   return result;
+}
+
+std::string bootstrap_text(const BootstrapResult& result) {
+  if (!result.map) return "";
+  return fmt::format(
+      "mAP@0.5 over {} samples of these images: standard deviation {:.3f}, 95 % between {:.3f} and {:.3f}\n",
+      result.samples, result.map->deviation, result.map->low, result.map->high);
+}
+
+std::string bootstrap_json(const BootstrapResult& result, const std::vector<std::string>& classes) {
+  nlohmann::ordered_json json{{"samples", result.samples}, {"mAP", json_of(result.map)}};
+  for (const auto& [group, spread] : result.group_ap) json["groups"][group] = json_of(spread);
+  for (size_t c = 0; c < classes.size(); ++c) json["classes"][classes[c]] = json_of(result.classes[c]);
+  return json.dump();
 }
 
 }  // namespace gradlibra

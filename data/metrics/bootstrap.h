@@ -31,4 +31,9 @@ struct BootstrapResult {
 [[nodiscard]] BootstrapResult bootstrap_metrics(const Dataset& dataset, const Detections& detections,
                                                 const VocOptions& options, int samples, uint64_t seed = 0);
 
+// A line for a person; empty if mAP had no value.
+[[nodiscard]] std::string bootstrap_text(const BootstrapResult& result);
+// Everything, with the classes by their names.
+[[nodiscard]] std::string bootstrap_json(const BootstrapResult& result, const std::vector<std::string>& classes);
+
 }  // namespace gradlibra

@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: MIT
-// What crosses the ranks of a data-parallel job. One process here; other implementations share the interface.
+// What crosses the ranks of a data-parallel job. One process here; mpi_communicator.h has several.
 #pragma once
+
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "kernels/view.h"
 
 namespace gradlibra {
+
+// An error that every rank throws at the same point, so that none waits for another: all can still close in order.
+struct AgreedError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 // An implementation is made on a Context and works on memory of that context's device: every call comes behind what was
 // enqueued on its stream before and in front of what is enqueued after, may be recorded (Context::capture), and does
@@ -21,7 +30,14 @@ class Communicator {
   virtual void sum(View<double> values) = 0;
   // To all ranks what `root` holds.
   virtual void broadcast(View<float> values, int root) = 0;
+  // The rest is between hosts: it waits for the slowest rank, never for a device, and is not recorded.
   virtual void barrier() = 0;
+  // What every rank gives, in the order of ranks, on every rank. Lengths may differ, each up to 2^40 bytes.
+  [[nodiscard]] virtual std::vector<std::string> gather(const std::string& own) = 0;
+  // The orderly end: every rank calls it once, and nothing after it. One that is destroyed without waits for nobody.
+  virtual void finish() {}
+  // What carries it, with its version; empty for one process.
+  [[nodiscard]] virtual std::string library() const { return ""; }
 };
 
 class SingleProcess final : public Communicator {
@@ -32,6 +48,7 @@ class SingleProcess final : public Communicator {
   void sum(View<double>) override {}
   void broadcast(View<float>, int) override {}
   void barrier() override {}
+  [[nodiscard]] std::vector<std::string> gather(const std::string& own) override { return {own}; }
 };
 
 }  // namespace gradlibra

@@ -24,10 +24,10 @@ struct Ran {
 
 class Process {
  public:
-  // argv[0] is the name of a program. Output goes to files in `folder`.
+  // argv[0] is the name of a program, or a path. Output goes to files in `folder`.
   Process(const TemporaryFolder& folder, std::vector<std::string> argv)
       : out_(folder / "stdout"), err_(folder / "stderr") {
-    argv[0] = std::string(GRADLIBRA_PROGRAMS) + "/" + argv[0];
+    if (argv[0].find('/') == std::string::npos) argv[0] = std::string(GRADLIBRA_PROGRAMS) + "/" + argv[0];
     std::vector<char*> pointers;
     for (std::string& argument : argv) pointers.push_back(argument.data());
     pointers.push_back(nullptr);

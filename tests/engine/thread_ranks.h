@@ -5,6 +5,7 @@
 #include <barrier>
 #include <functional>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -14,7 +15,7 @@ namespace gradlibra::testing {
 
 class ThreadRanks {
  public:
-  explicit ThreadRanks(int count) : meeting_(count), floats_(count), doubles_(count) {}
+  explicit ThreadRanks(int count) : meeting_(count), floats_(count), doubles_(count), texts_(count) {}
 
   // body(communicator) on a thread for each rank.
   void run(const std::function<void(Communicator&)>& body) {
@@ -42,6 +43,13 @@ class ThreadRanks {
       std::copy(sent.begin(), sent.end(), values.data());
     }
     void barrier() override { all_.meeting_.arrive_and_wait(); }
+    std::vector<std::string> gather(const std::string& own) override {
+      all_.texts_[rank_] = own;
+      barrier();
+      std::vector<std::string> texts = all_.texts_;
+      barrier();
+      return texts;
+    }
 
    private:
     template <class T>
@@ -68,6 +76,7 @@ class ThreadRanks {
   std::barrier<> meeting_;
   std::vector<View<float>> floats_;
   std::vector<View<double>> doubles_;
+  std::vector<std::string> texts_;
 };
 
 }  // namespace gradlibra::testing

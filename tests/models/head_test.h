@@ -84,6 +84,7 @@ class TwoRanks final : public Communicator {
   void sum(View<float>) override {}
   void broadcast(View<float>, int) override {}
   void barrier() override {}
+  std::vector<std::string> gather(const std::string& own) override { return {own, own}; }
 };
 
 // A loss with a channel beyond the classes, sums over ranks and a state.

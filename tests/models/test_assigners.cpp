@@ -137,6 +137,7 @@ class TenTimes final : public Communicator {
   void sum(View<float>) override {}
   void broadcast(View<float>, int) override {}
   void barrier() override {}
+  std::vector<std::string> gather(const std::string& own) override { return {own, own}; }
   int reductions = 0;
 };
 

@@ -259,6 +259,33 @@ TEST(Loader, RanksShareTheGlobalBatch) {
   EXPECT_FALSE(idle.next(part));
 }
 
+// However images, batch and ranks divide: every rank has as many batches, together they show every image once, and only
+// the last batch of an epoch, where it is not full, shows some of the first again.
+TEST(Loader, AnEpochShowsEveryImageOnceOnAnyRanks) {
+  Fixture f(7, 40, 40);
+  for (const int batch_size : {1, 2, 3, 5}) {
+    for (const int world_size : {1, 2, 3, 4}) {
+      LoaderConfig config = small_config();
+      config.batch_size = batch_size;
+      const int64_t wide = int64_t{batch_size} * world_size, batches = (7 + wide - 1) / wide;
+      std::vector<int64_t> order(static_cast<size_t>(batches * wide));
+      Batch part;
+      for (int r = 0; r < world_size; ++r) {
+        Loader loader(f.dataset, config, f.files, LoaderMode::train, {.seed = 3}, r, world_size);
+        ASSERT_EQ(loader.batches_per_epoch(), batches) << batch_size << " on " << world_size;
+        for (int64_t b = 0; b < batches; ++b) {
+          loader.next(part);
+          ASSERT_EQ(part.N, batch_size);
+          for (int64_t i = 0; i < part.N; ++i)
+            order[static_cast<size_t>(b * wide + r * batch_size + i)] = part.indices[static_cast<size_t>(i)];
+        }
+      }
+      EXPECT_EQ(std::set<int64_t>(order.begin(), order.begin() + 7).size(), 7u) << batch_size << " on " << world_size;
+      for (size_t i = 7; i < order.size(); ++i) EXPECT_EQ(order[i], order[i - 7]) << batch_size << " on " << world_size;
+    }
+  }
+}
+
 TEST(Loader, AllEightOrientationsOccurOnSquareInput) {
   Fixture f(4, 50, 40);
   const auto codes = [&](const LoaderConfig& config) {

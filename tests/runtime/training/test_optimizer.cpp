@@ -29,6 +29,7 @@ class TwoRanks final : public Communicator {
   void sum(View<double>) override {}
   void broadcast(View<float>, int) override {}
   void barrier() override {}
+  std::vector<std::string> gather(const std::string& own) override { return {own, own}; }
 
   Floats other;
 };

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// Several ranks on this machine, started by one command.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace gradlibra {
+
+// Runs this program `count` times, as ranks that mpirun starts, with `arguments`, and waits for all. The first signal
+// that would end this process (SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2) goes to every rank as SIGUSR1, whose training
+// then leaves together with a checkpoint; a second one, unless it comes within a quarter of a second, ends them at
+// once. Nothing is left running, whatever ends this process.
+//
+// What the ranks came to: their exit code, the first that was not 0; 130 if SIGINT made them leave in order; 128 + n if
+// signal n ended one. std::runtime_error if this build has no MPI or mpirun is not found.
+[[nodiscard]] int run_local_ranks(int count, const std::vector<std::string>& arguments);
+
+}  // namespace gradlibra

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+#include "runtime/distributed/distributed_config.h"
+
+namespace gradlibra {
+
+void DistributedConfig::describe(ConfigVisitor& v) {
+  v.field("timeout", timeout,
+          "seconds within which all ranks have ended when one is killed, hangs or loses its network",
+          between(0.1, 86400));
+  v.field("check_every", check_every,
+          "steps between comparisons of the weights of all ranks, which must be the same; 0: at the start alone",
+          at_least(0));
+}
+
+}  // namespace gradlibra

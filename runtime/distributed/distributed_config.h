@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: MIT
+// How the ranks of a job look after each other.
+#pragma once
+
+#include "runtime/base/config.h"
+
+namespace gradlibra {
+
+struct DistributedConfig {
+  double timeout = 60;         // seconds within which all ranks have ended when one is lost
+  int64_t check_every = 1000;  // steps between comparisons of the ranks' weights
+  void describe(ConfigVisitor& v);
+};
+
+}  // namespace gradlibra

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A training as ranks on several machines, by Open MPI's mpirun.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/launch/mpirun.sh --ranks N [--hosts LIST] [--threads N] [--bin DIR] [--dry-run] -- ARGUMENTS OF train
+  --ranks N      ranks in all
+  --hosts LIST   node1:2,node2:2: two ranks on each; default: this machine, or what a scheduler gave to mpirun
+  --threads N    CPU threads of a rank; default: what train chooses
+  --bin DIR      where train is, on every host; default: build/release/bin of this checkout, or the one on PATH
+  --dry-run      print the command instead of running it
+For an orderly end with a checkpoint send SIGUSR1 to mpirun, which passes it on. Ctrl-C and SIGTERM leave the ranks one
+second. Exit status: that of the first rank that did not end with 0; 2 for wrong use.
+TEXT
+}
+
+ranks="" hosts="" threads="" bin="" dry_run=false
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --ranks) ranks=${2:?--ranks needs a number} && shift 2 ;;
+    --hosts) hosts=${2:?--hosts needs a list} && shift 2 ;;
+    --threads) threads=${2:?--threads needs a number} && shift 2 ;;
+    --bin) bin=${2:?--bin needs a folder} && shift 2 ;;
+    --dry-run) dry_run=true && shift ;;
+    -h | --help) usage && exit 0 ;;
+    --) shift && break ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+if [ $# -eq 0 ] || [ -z "$ranks" ]; then usage >&2 && exit 2; fi
+if [ -z "$bin" ]; then
+  bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin
+  [ -x "$bin/train" ] || bin=$(dirname "$(command -v train || echo train)")
+fi
+
+# -q: without a page about the first rank that ends. The ranks' threads are not bound to one processor.
+command=(mpirun -q --bind-to none -np "$ranks")
+[ -z "$hosts" ] || command+=(--host "$hosts")
+[ -n "$hosts" ] || command+=(--oversubscribe)
+[ "$(id -u)" -ne 0 ] || command+=(--allow-run-as-root)
+command+=("$bin/train" "$@" --resume)
+[ -z "$threads" ] || command+=(--threads "$threads")
+if $dry_run; then
+  printf '%q ' "${command[@]}" && echo
+  exit
+fi
+exec "${command[@]}"

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A training with the environment that torchrun gives to its processes; neither Python nor torchrun is needed.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: scripts/launch/torchrun.sh [--nproc-per-node N] [--nnodes N --node-rank R --master HOST:PORT] [--bin DIR] [--dry-run]
+                                  -- ARGUMENTS OF train
+  --nproc-per-node N   ranks on this machine; default 1
+  --nnodes N           machines; each runs this script; default 1
+  --node-rank R        which of them this one is, from 0; default 0
+  --master HOST:PORT   where rank 0 can be reached; default 127.0.0.1:29500
+  --bin DIR            where train is; default: build/release/bin of this checkout, or the one on PATH
+  --dry-run            print the commands instead of running them
+Sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each rank, as existing job scripts
+and operators do; train reads them. They name the ranks but do not connect them: ranks on CPUs talk by MPI, which
+mpirun.sh starts, and train says so where more than one is started here.
+When one rank ends with an error, the others here are ended. Exit status: the first that was not 0; 2 for wrong use.
+TEXT
+}
+
+local_ranks=1 nodes=1 node=0 master=127.0.0.1:29500 bin="" dry_run=false
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --nproc-per-node) local_ranks=${2:?--nproc-per-node needs a number} && shift 2 ;;
+    --nnodes) nodes=${2:?--nnodes needs a number} && shift 2 ;;
+    --node-rank) node=${2:?--node-rank needs a number} && shift 2 ;;
+    --master) master=${2:?--master needs HOST:PORT} && shift 2 ;;
+    --bin) bin=${2:?--bin needs a folder} && shift 2 ;;
+    --dry-run) dry_run=true && shift ;;
+    -h | --help) usage && exit 0 ;;
+    --) shift && break ;;
+    *) usage >&2 && exit 2 ;;
+  esac
+done
+if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usage >&2 && exit 2; fi
+if [ -z "$bin" ]; then
+  bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin
+  [ -x "$bin/train" ] || bin=$(dirname "$(command -v train || echo train)")
+fi
+
+children=() signalled=false
+send() { [ ${#children[@]} -eq 0 ] || kill "-$1" "${children[@]}" 2> /dev/null || true; }
+# shellcheck disable=SC2317  # called by the traps
+pass_on() {
+  signalled=true
+  send "$1"
+}
+for signal in INT TERM HUP USR1 USR2; do
+  # shellcheck disable=SC2064  # each trap has its own signal
+  trap "pass_on $signal" "$signal"
+done
+for ((i = 0; i < local_ranks; ++i)); do
+  command=(env RANK=$((node * local_ranks + i)) WORLD_SIZE=$((nodes * local_ranks)) LOCAL_RANK="$i"
+    LOCAL_WORLD_SIZE="$local_ranks" MASTER_ADDR="${master%:*}" MASTER_PORT="${master##*:}" "$bin/train" "$@" --resume)
+  if $dry_run; then
+    printf '%q ' "${command[@]}" && echo
+  else
+    "${command[@]}" &
+    children+=($!)
+  fi
+done
+
+first=0
+left=${#children[@]}
+while [ "$left" -gt 0 ]; do
+  code=0
+  wait -n || code=$?
+  if $signalled; then # which ended the wait, and no rank
+    signalled=false
+    continue
+  fi
+  left=$((left - 1))
+  if [ "$code" -ne 0 ] && [ "$first" -eq 0 ]; then
+    first=$code
+    send TERM
+  fi
+done
+exit "$first"

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT
+// A rank that is killed, stands still, fails or differs: the others end in time, name it, and leave nothing behind.
+#include <chrono>
+
+#include "runtime/distributed/launch.h"
+#include "tests/apps/run_ranks.h"
+#include "tests/messages.h"
+
+namespace gradlibra {
+namespace {
+
+using std::chrono::seconds;
+
+class RankFaults : public RanksTest {
+ protected:
+  // mpirun would end the others itself when it sees one end; here the watchdog has to. Each rank's exit code is told,
+  // as mpirun's is always 0 then.
+  Command alone_with_watchdog(int count, const Command& train) {
+    put(folder_ / "tell.sh", "\"$@\"\necho \"ended with $?\" >&2\n");
+    Command command = mpirun(count, train);
+    const auto of_rank = std::find(command.begin(), command.end(), program("train"));
+    command.insert(of_rank, {"bash", path("tell.sh")});
+    command.insert(command.begin() + 2, "--enable-recovery");
+    return command;
+  }
+  static int count(const std::string& text, const std::string& part) {
+    int times = 0;
+    for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; ++at) ++times;
+    return times;
+  }
+  // All files that MPI and this program might have left in shared memory.
+  static size_t shared_memory() {
+    size_t files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/dev/shm"))
+      files += entry.path().filename().string().find("vader") != std::string::npos;
+    return files;
+  }
+  // Every surviving rank of three says one line, that names the lost one.
+  static void expect_named(const Ran& ran, int lost, const std::string& why) {
+    for (int r = 0; r < 3; ++r) {
+      const std::string line = "train: rank " + std::to_string(r) + " on " + host_name() + ": lost rank " +
+                               std::to_string(lost) + " on " + host_name() + " at step ";
+      EXPECT_EQ(count(ran.err, line), r == lost ? 0 : 1) << "rank " << r << " in: " << ran.err;
+    }
+    EXPECT_HAS(ran.err, why);
+  }
+};
+
+class RankFaultsOf : public RankFaults, public ::testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, RankFaultsOf, ::testing::Values(0, 1), ::testing::PrintToStringParamName());
+
+TEST_P(RankFaultsOf, AKilledRankEndsAll) {
+  const std::string work = path("work");
+  const size_t before = shared_memory();
+  Process run(folder_, alone_with_watchdog(3, endless(work)));
+  wait_for_steps(work, 2);
+  const pid_t victim = process_of_rank(work, GetParam());
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Ran ran = run.wait(seconds(10));
+  expect_named(ran, GetParam(), "its connection closed: it was killed or crashed");
+  EXPECT_EQ(count(ran.err, "ended with 5\n"), 2) << ran.err;
+  expect_nothing_left(work);
+  EXPECT_EQ(shared_memory(), before);
+}
+
+// Nothing but the beats that do not come tells of it; when it goes on, it ends as well.
+TEST_P(RankFaultsOf, AStoppedRankEndsAllWithinTheTimeOut) {
+  const std::string work = path("work");
+  Process run(folder_, alone_with_watchdog(3, endless(work, {"distributed.timeout=3"})));
+  wait_for_steps(work, 2);
+  const pid_t victim = process_of_rank(work, GetParam());
+  ASSERT_GT(victim, 0);
+  const auto start = std::chrono::steady_clock::now();
+  kill(victim, SIGSTOP);
+  while (processes(work, (GetParam() + 1) % 3).size() + processes(work, (GetParam() + 2) % 3).size() > 0 &&
+         std::chrono::steady_clock::now() < start + seconds(20))
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  EXPECT_GT(took, 1.5);
+  EXPECT_LT(took, 10) << "the time-out is 3 s";  // and the machine may be busy
+  kill(victim, SIGCONT);
+  const Ran ran = run.wait(seconds(10));
+  EXPECT_EQ(count(ran.err, "ended with 5\n"), 3) << ran.err;
+  EXPECT_GE(count(ran.err, "lost rank " + std::to_string(GetParam()) + " on "), 2) << ran.err;
+  EXPECT_HAS(ran.err, "no sign of life for 2.4 s");
+  expect_nothing_left(work);
+}
+
+// By mpirun's own rules, as a user starts it.
+TEST_F(RankFaults, AKilledRankEndsAllUnderMpirunsOwnRules) {
+  const std::string work = path("work");
+  Process run(folder_, endless(work, {"--ranks", "3"}));
+  wait_for_steps(work, 2);
+  const pid_t victim = process_of_rank(work, 2);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Ran ran = run.wait(seconds(10));
+  EXPECT_NE(ran.code, 0);
+  expect_named(ran, 2, "its connection closed: it was killed or crashed");
+  expect_nothing_left(work);
+}
+
+// The script starts again from the checkpoint, and the training ends as one that lost nobody.
+TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
+  const Command more = {"train.checkpoint_every=1", "schedule.epochs=12", "loader.batch_size=1"};
+  const std::string work = path("work"), whole = path("whole");
+  Command script = {std::string(GRADLIBRA_SCRIPTS) + "/launch/local.sh",
+                    "--ranks",
+                    "2",
+                    "--restarts",
+                    "2",
+                    "--bin",
+                    GRADLIBRA_PROGRAMS,
+                    "--"};
+  Command arguments = join(train(work), more);
+  arguments.erase(arguments.begin());
+  Process run(folder_, join(script, arguments));
+  wait_for_steps(work, 5);
+  const pid_t victim = process_of_rank(work, 1);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGKILL);
+  const Ran ran = run.wait(seconds(60));
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.err, "start 1 of 2 again, from the last checkpoint");
+  EXPECT_HAS(ran.out, "resumed from ");
+  ASSERT_EQ(Process(folder_, join(join(train(whole), more), {"--ranks", "2"})).wait(seconds(60)).code, 0);
+  const auto last = [](const std::string& folder) { return get(folder + "/checkpoints/checkpoint_48.safetensors"); };
+  EXPECT_GT(last(work).size(), 1000u);
+  EXPECT_TRUE(last(work) == last(whole)) << "not a bit may differ";
+}
+
+// The loader of one rank meets it; all leave in front of that step, with a checkpoint.
+TEST_F(RankFaults, AnImageThatOneCannotReadEndsAllInOrder) {
+  const std::string work = path("work");
+  Process run(folder_, mpirun(2, endless(work, {"loader.cache_mb=0", "loader.retry_seconds=0"})));
+  wait_for_steps(work, 2);
+  std::filesystem::resize_file(folder_ / "data/JPEGImages/tiny_003.png", 100);
+  const Ran ran = run.wait(seconds(30));
+  EXPECT_EQ(ran.code, 1) << ran.err;
+  EXPECT_EQ(count(ran.err, "train: rank "), 2) << ran.err;
+  EXPECT_EQ(count(ran.err, "tiny_003.png"), 2) << ran.err;
+  EXPECT_HAS(ran.err, "is kept; continue with --resume");
+  EXPECT_EQ(checkpoints(work).size(), 1u);
+  expect_nothing_left(work);
+}
+
+// One fails where the others wait for it.
+TEST_F(RankFaults, AnErrorOfOneIsToldByAll) {
+  const std::string work = path("work");
+  // A folder that is a file: only the first rank takes it.
+  put(work, "no folder");
+  const Ran ran = Process(folder_, alone_with_watchdog(2, endless(work))).wait(seconds(30));
+  EXPECT_EQ(count(ran.err, "ended with 1\n"), 2) << ran.err;
+  EXPECT_HAS(ran.err, "train: rank 0 on " + host_name() + " at step 0: --work-dir " + work);
+  EXPECT_HAS(ran.err,
+             "train: rank 1 on " + host_name() + ": lost rank 0 on " + host_name() + " at step 0: --work-dir ");
+  expect_nothing_left(work);
+}
+
+TEST_F(RankFaults, RanksThatDifferAreRefused) {
+  const std::string work = path("work");
+  Command both = mpirun(1, endless(work));
+  const Command other = {":", "-np", "1", program("train")};
+  Command different = endless(work, {"schedule.lr=0.5"});
+  different.erase(different.begin());
+  const Ran ran = Process(folder_, join(join(both, other), different)).wait(seconds(30));
+  EXPECT_EQ(ran.code, 1) << ran.err;
+  EXPECT_EQ(count(ran.err, "rank 0 on " + host_name() + " and rank 1 on " + host_name() +
+                               " differ at the start in the configuration: '  lr: 0.01', '  lr: 0.5'"),
+            2)
+      << ran.err;
+}
+
+}  // namespace
+}  // namespace gradlibra

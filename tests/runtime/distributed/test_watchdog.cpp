@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// The watchdog of ranks that are threads: an orderly end, failures and silence. tests/apps/test_train_ranks.cpp kills
+// and stops processes.
+#include "runtime/distributed/watchdog.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <future>
+#include <mutex>
+
+#include "tests/engine/thread_ranks.h"
+#include "tests/messages.h"
+
+namespace gradlibra {
+namespace {
+
+using testing::ThreadRanks;
+
+constexpr int kRanks = 4;
+
+// What each rank was told of a loss.
+class Losses {
+ public:
+  std::function<void(const LostRank&)> of(int rank) {
+    return [this, rank](const LostRank& lost) { told_[static_cast<size_t>(rank)].set_value(lost); };
+  }
+  // Within ten seconds, on machines that do much else.
+  std::optional<LostRank> wait(int rank, std::chrono::milliseconds limit = std::chrono::seconds(10)) {
+    std::future<LostRank> told = told_[static_cast<size_t>(rank)].get_future();
+    if (told.wait_for(limit) != std::future_status::ready) return std::nullopt;
+    return told.get();
+  }
+
+ private:
+  std::promise<LostRank> told_[kRanks];
+};
+
+TEST(Watchdog, SaysNothingWhenAllEndInOrder) {
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    Watchdog watchdog(ranks, {.timeout_seconds = 20, .on_loss = losses.of(ranks.rank())});
+    EXPECT_EQ(watchdog.hosts(), std::vector<std::string>(kRanks, host_name()));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20 * ranks.rank()));  // one after the other, rank 0 first
+    ranks.barrier();
+    watchdog.finish();
+  });
+  for (int r = 0; r < kRanks; ++r) EXPECT_FALSE(losses.wait(r, std::chrono::milliseconds(1))) << r;
+}
+
+class WatchdogOf : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(Ranks, WatchdogOf, ::testing::Values(0, 2), ::testing::PrintToStringParamName());
+
+TEST_P(WatchdogOf, AFailureIsToldToAllOthers) {
+  const int failing = GetParam();
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    Watchdog watchdog(ranks, {.timeout_seconds = 20, .on_loss = losses.of(ranks.rank())});
+    watchdog.set_step(41);
+    ranks.barrier();
+    if (ranks.rank() == failing) return watchdog.fail("cannot read a b.png:\n no such file", 3);
+    const std::optional<LostRank> lost = losses.wait(ranks.rank());
+    ASSERT_TRUE(lost);
+    EXPECT_EQ(lost->exit_code, 3);
+    EXPECT_EQ(to_string(*lost), "lost rank " + std::to_string(failing) + " on " + host_name() +
+                                    " at step 41: cannot read a b.png:  no such file");
+  });
+  EXPECT_FALSE(losses.wait(failing, std::chrono::milliseconds(1)));
+}
+
+// It beats so seldom that the others, who wait less long, take it for dead.
+TEST_P(WatchdogOf, SilenceIsALoss) {
+  const int silent = GetParam();
+  Losses losses;
+  const auto start = std::chrono::steady_clock::now();
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    const bool is_silent = ranks.rank() == silent;
+    Watchdog watchdog(ranks, {.timeout_seconds = is_silent ? 3600. : 0.5, .on_loss = losses.of(ranks.rank())});
+    if (!is_silent) {
+      const std::optional<LostRank> lost = losses.wait(ranks.rank());
+      EXPECT_EQ(lost ? lost->rank : -1, silent);
+      EXPECT_HAS(lost ? lost->why : "", "no sign of life for 0.4 s");
+    }
+    ranks.barrier();
+  });
+  EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(390));
+}
+
+TEST(Watchdog, OneProcessNeedsNone) {
+  SingleProcess alone;
+  Watchdog watchdog(alone, {});
+  watchdog.fail("nobody hears it", 1);
+  watchdog.finish();
+}
+
+}  // namespace
+}  // namespace gradlibra
