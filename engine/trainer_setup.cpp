@@ -148,8 +148,8 @@ void Trainer::require_same_batch(const CheckpointStore::Loaded& newest) const {
   const int64_t size_now = config_.loader.batch_size, ranks_now = communicator_.world_size();
   if (size * ranks == size_now * ranks_now) return;
   throw std::runtime_error(fmt::format(
-      "{}: stands behind batch {} of epoch {}, of {} images each (loader.batch_size {}, {} ranks); now a batch has {} "
-      "({}, {} ranks), so that images would be shown twice or left out. Go on with the former size until the epoch "
+      "{}: stands behind batch {} of epoch {}, of {} images each (loader.batch_size {}, ranks {}); now a batch has {} "
+      "({}, ranks {}), so that images would be shown twice or left out. Go on with the former size until the epoch "
       "ends, "
       "or choose another --work-dir",
       newest.path.string(), place.batch, place.epoch + 1, size * ranks, size, ranks, size_now * ranks_now, size_now,

@@ -373,14 +373,14 @@ TEST_F(TrainerTest, PretrainedWeightsOfADamagedCheckpointAreRefused) {
 
 // Exactly, or not at all.
 TEST_F(TrainerTest, ResumingWithAnotherBatchSize) {
-  ExperimentConfig c = config();  // 7 images in batches of 2: 4 steps per epoch
   put_tiny_set(folder_ / "data", 12);
-  c.loader.batch_size = 4;
+  ExperimentConfig c = config();
+  c.loader.batch_size = 4;  // 3 steps per epoch
   static_cast<void>(trainer(c, "inside", false, 4)->run());
   static_cast<void>(trainer(c, "between", false, 3)->run());
-  c.loader.batch_size = 5;  // 3 steps per epoch, too
+  c.loader.batch_size = 5;  // 3 as well
   const std::string message = message_of([&] { static_cast<void>(trainer(c, "inside", true)); });
-  EXPECT_HAS(message, "behind batch 1 of epoch 2, of 4 images each (loader.batch_size 4, 1 ranks); now a batch has 5");
+  EXPECT_HAS(message, "behind batch 1 of epoch 2, of 4 images each (loader.batch_size 4, ranks 1); now a batch has 5");
   EXPECT_EQ(trainer(c, "between", true)->run(), Trainer::Outcome::finished);
   c.loader.batch_size = 3;  // 4 steps per epoch
   static_cast<void>(trainer(c, "three", false, 4)->run());
