@@ -10,6 +10,7 @@
 
 #include "engine/builder.h"
 #include "runtime/base/random.h"
+#include "runtime/training/checkpoint_checksums.h"
 #include "runtime/training/checkpoint_store.h"
 #include "runtime/training/weight_average.h"
 #include "runtime/training/weights.h"
@@ -207,8 +208,7 @@ OpenedCheckpoint open_checkpoint(const std::filesystem::path& path) {
     throw std::runtime_error(fmt::format("{}: no such file or folder", path.string()));
   if (!std::filesystem::is_directory(path)) {
     SafetensorsFile file = read_safetensors(path);
-    const bool ours = is_checkpoint(file) || file.metadata.contains("checkpoint.checksum");
-    if (ours) file = CheckpointStore::load(path).file;  // verified
+    if (is_checkpoint(file) || has_checksums(file)) file = CheckpointStore::verify(std::move(file), path).file;
     return {std::move(file), path.string(), {}};
   }
   // A training's folder keeps its checkpoints in a subfolder.
@@ -220,6 +220,7 @@ OpenedCheckpoint open_checkpoint(const std::filesystem::path& path) {
 
 std::string load_pretrained(Detector& detector, const TrainConfig& train) {
   SafetensorsFile file = read_safetensors(train.pretrained);
+  if (has_checksums(file)) file = CheckpointStore::verify(std::move(file), train.pretrained).file;
   std::string shown = "weights: " + train.pretrained + "\n";
   if (use_average(file)) shown += "  its moving averages\n";
   if (train.pretrained_scope == "backbone") {

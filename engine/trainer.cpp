@@ -112,10 +112,11 @@ Trainer::Outcome Trainer::run() {
   if (state_.step != place.epoch * steps_per_epoch_ + place.batch)
     throw std::runtime_error(fmt::format(
         "the checkpoint stands at step {}, epoch {}, batch {}, which does not fit {} steps per epoch: the number of "
-        "images or loader.batch_size has changed; use another --work-dir",
+        "images, loader.batch_size or the number of ranks has changed; use another --work-dir",
         state_.step, place.epoch, place.batch, steps_per_epoch_));
   try {
     const Outcome outcome = train_steps(loader, total_steps);
+    finish_write();
     if (log_ && log_->missing() > 0)
       say(fmt::format("warning: {} lines of log.jsonl could not be written", log_->missing()));
     if (outcome == Outcome::finished) mark_finished();
@@ -177,6 +178,7 @@ Trainer::Outcome Trainer::train_steps(Loader& loader, int64_t total_steps) {
       require_same_marks(communicator_, {{"weights", hash_of_weights(*training_.detector)}},
                          fmt::format("after step {}", state_.step));
     }
+    note_written(writer_.poll());
     const bool epoch_ends = state_.step % steps_per_epoch_ == 0;
     const bool due =
         config_.train.checkpoint_every > 0 ? state_.step % config_.train.checkpoint_every == 0 : epoch_ends;
@@ -289,23 +291,54 @@ int Trainer::stop_signal() const {
 SafetensorsFile Trainer::checkpoint() const {
   SafetensorsFile file = make_checkpoint(*training_.detector, config_, dataset_, state_);
   if (training_.average) training_.average->save(file);
+  if (communicator_.world_size() > 1) file.metadata["ranks"] = std::to_string(communicator_.world_size());
   return file;
 }
 
 void Trainer::save_checkpoint(bool last) {
   if (!leads()) return;
-  const auto saved = store_->save(checkpoint(), state_.step);
-  if (saved.ok()) {
-    saved_step_ = state_.step;
-    return;
+  start_write(*store_);
+  if (!last) return;
+  const auto written = writer_.wait();
+  if (!written->saved.ok())
+    throw CheckpointFailed(fmt::format("no checkpoint at step {}: {}", state_.step, written->saved.error));
+  note_written(written);
+}
+
+// On a GPU the copy waits for the steps under way, which are at an end here, and for nothing else.
+void Trainer::start_write(CheckpointStore& store) {
+  constexpr double kWorthANote = 1;
+  const Clock::time_point due = Clock::now();
+  finish_write();
+  if (const double waited = seconds_since(due); waited >= kWorthANote && !std::exchange(told_slow_disk_, true))
+    say(
+        fmt::format("note: training waited {:.1f} s for the checkpoint before to be written; a larger "
+                    "train.checkpoint_every, or a faster disk, spares that",
+                    waited));
+  writer_.start(store, checkpoint(), state_.step);
+}
+
+void Trainer::finish_write() { note_written(writer_.wait()); }
+
+void Trainer::note_written(const std::optional<CheckpointWriter::Written>& written) {
+  if (!written) return;
+  const auto& [store, step, saved] = *written;
+  if (store == best_.get()) {
+    if (!saved.ok()) say(fmt::format("warning: the best checkpoint was not saved: {}; training goes on", saved.error));
+  } else if (saved.ok()) {
+    saved_step_ = step;
+  } else {
+    say(fmt::format("warning: no checkpoint at step {}: {}; training goes on", step, saved.error));
   }
-  const std::string problem = fmt::format("no checkpoint at step {}: {}", state_.step, saved.error);
-  if (last) throw CheckpointFailed(problem);
-  say("warning: " + problem + "; training goes on");
 }
 
 std::string Trainer::rescue() {
   if (!leads()) return "";
+  try {
+    finish_write();
+  } catch (const std::exception& error) {
+    say(fmt::format("warning: no checkpoint: {}", error.what()));
+  }
   std::string kept = saved_step_ >= 0 ? fmt::format("the last checkpoint is of step {}", saved_step_)
                                       : std::string("no checkpoint was written since the start");
   // Behind a loss that is not a number, steps under way have changed weights that the run has not got to.
@@ -385,8 +418,7 @@ void Trainer::keep_if_best(const std::optional<double>& map) {
   v.best_step = state_.step;
   v.without_gain = 0;
   if (!leads()) return;
-  const auto saved = best_->save(checkpoint(), state_.step);
-  if (!saved.ok()) say(fmt::format("warning: the best checkpoint was not saved: {}; training goes on", saved.error));
+  start_write(*best_);
 }
 
 void Trainer::write_log(const nlohmann::ordered_json& line) {

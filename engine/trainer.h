@@ -23,6 +23,7 @@
 #include "models/detector.h"
 #include "runtime/distributed/watchdog.h"
 #include "runtime/training/checkpoint_store.h"
+#include "runtime/training/checkpoint_writer.h"
 
 namespace gradlibra {
 
@@ -80,6 +81,8 @@ class Trainer {
   [[nodiscard]] std::optional<CheckpointStore::Loaded> open_work_dir();
   void load_values(Detector& detector, const std::optional<CheckpointStore::Loaded>& newest);
   void require_same_ranks() const;
+  // Refuses to go on inside an epoch with batches of another size: images would be shown twice or not at all.
+  void require_same_batch(const CheckpointStore::Loaded& newest) const;
   void note_changed_config(const CheckpointStore::Loaded& newest) const;
   void open_files(bool resumed);
 
@@ -93,9 +96,13 @@ class Trainer {
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
   void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
-  // A failure is a warning, but for the `last` checkpoint of a run: without it the work since the one before would be
-  // lost unnoticed.
+  // Copies the values and lets them be written while training goes on; the `last` checkpoint of a run is waited for. A
+  // failure is a warning, but for the last one: without it the work since the one before would be lost unnoticed.
   void save_checkpoint(bool last);
+  void start_write(CheckpointStore& store);
+  // Waits for the write under way, then says what came of it.
+  void finish_write();
+  void note_written(const std::optional<CheckpointWriter::Written>& written);
   [[nodiscard]] SafetensorsFile checkpoint() const;
   // After an exception: saves the last finished step if that is still possible, and says what became of it.
   [[nodiscard]] std::string rescue();
@@ -122,6 +129,8 @@ class Trainer {
   std::unique_ptr<WorkDir> work_dir_;  // of the first rank
   Training training_;
   std::unique_ptr<CheckpointStore> store_, best_;
+  CheckpointWriter writer_;  // ends before the stores do
+  bool told_slow_disk_ = false;
   TrainState state_;
   double base_lr_ = 0;
   int64_t steps_per_epoch_ = 0;

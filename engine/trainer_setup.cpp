@@ -117,6 +117,7 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
     for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
     state_ = restore_checkpoint(newest->file, newest->path.string(), detector, dataset_, options_.changed_data);
     say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
+    require_same_batch(*newest);
     note_changed_config(*newest);
   } else if (config_.model.loss.trains_classifier_only() &&
              (config_.train.pretrained.empty() || config_.train.pretrained_scope == "backbone")) {
@@ -149,6 +150,30 @@ void Trainer::require_same_ranks() const {
                       {"step to go on from (every host must see the same --work-dir)", std::to_string(state_.step)},
                       {"weights", hash_of_weights(*training_.detector)}},
                      "at the start");
+}
+
+// The order of images is of all ranks together (data/loading/loader.h): only the product of both numbers counts, and at
+// an epoch's start not even that, as long as the steps per epoch agree, which run() looks at.
+void Trainer::require_same_batch(const CheckpointStore::Loaded& newest) const {
+  const LoaderState& place = state_.loader;
+  if (place.batch == 0) return;
+  int64_t ranks = 1, size = 0;
+  try {
+    size = stored_config(newest.file, newest.path.string()).loader.batch_size;
+    const auto stored = newest.file.metadata.find("ranks");
+    if (stored != newest.file.metadata.end()) ranks = std::stoll(stored->second);
+  } catch (const std::exception&) {
+    return;  // of another program's version; the number of steps per epoch is still compared
+  }
+  const int64_t size_now = config_.loader.batch_size, ranks_now = communicator_.world_size();
+  if (size * ranks == size_now * ranks_now) return;
+  throw std::runtime_error(fmt::format(
+      "{}: stands behind batch {} of epoch {}, of {} images each (loader.batch_size {}, ranks {}); now a batch has {} "
+      "({}, ranks {}), so that images would be shown twice or left out. Go on with the former size until the epoch "
+      "ends, "
+      "or choose another --work-dir",
+      newest.path.string(), place.batch, place.epoch + 1, size * ranks, size, ranks, size_now * ranks_now, size_now,
+      ranks_now));
 }
 
 void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The checkpoint protocol: durable replacement of files, checksums, and falling back to an older file.
+// The checkpoint protocol: durable replacement of files, and falling back to an older file.
 #include "runtime/training/checkpoint_store.h"
 
 #include <fcntl.h>
@@ -7,78 +7,18 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <bit>
 #include <charconv>
 #include <cstdio>
-#include <cstring>
 #include <fstream>
 #include <limits>
+
+#include "runtime/training/checkpoint_checksums.h"
 
 namespace gradlibra {
 namespace {
 
 constexpr std::string_view kTemporary = "ckpt.tmp.";
-constexpr std::string_view kOwnKeys = "checkpoint.";  // metadata keys of this file
 constexpr std::string_view kStepKey = "checkpoint.step";
-constexpr std::string_view kRestKey = "checkpoint.checksum";
-constexpr std::string_view kTensorKey = "checkpoint.checksum.";
-
-// 64-bit checksum against damage, not against malice: four interleaved lanes of multiply-and-rotate. Every step is
-// invertible in its lane, so any change confined to one 8-byte word is always found; the rotation keeps top-bit changes
-// from cancelling.
-class Checksum {
- public:
-  void add(std::span<const std::byte> bytes) {
-    add_word(bytes.size());  // lengths are part of it: pieces cannot move into one another
-    size_t i = 0;
-    for (; i + 32 <= bytes.size(); i += 32) {
-      for (size_t lane = 0; lane < 4; ++lane) step(lane_[lane], load(bytes.data() + i + 8 * lane, 8));
-    }
-    for (; i < bytes.size(); i += 8) add_word(load(bytes.data() + i, std::min<size_t>(8, bytes.size() - i)));
-  }
-  void add(std::string_view text) { add(std::as_bytes(std::span(text))); }
-  void add_word(uint64_t word) { step(lane_[0], word); }
-
-  [[nodiscard]] std::string hex() const {
-    uint64_t result = 0;
-    for (const uint64_t lane : lane_) step(result, lane);
-    char text[17];
-    std::snprintf(text, sizeof(text), "%016llx", static_cast<unsigned long long>(result ^ (result >> 32)));
-    return text;
-  }
-
- private:
-  static uint64_t load(const std::byte* from, size_t count) {
-    uint64_t word = 0;
-    std::memcpy(&word, from, count);
-    return word;
-  }
-  static void step(uint64_t& lane, uint64_t word) {
-    lane = std::rotl(lane ^ word, 29) * 0x9E3779B97F4A7C15u + 0x632BE59BD9B4E019u;
-  }
-
-  uint64_t lane_[4] = {1, 2, 3, 4};
-};
-
-std::string checksum(const std::string& name, const FileTensor& tensor) {
-  Checksum sum;
-  sum.add(name);
-  sum.add(to_string(tensor.dtype));
-  for (const int64_t extent : tensor.shape) sum.add_word(static_cast<uint64_t>(extent));
-  sum.add(tensor.bytes);
-  return sum.hex();
-}
-
-// Over all metadata but itself; the tensors' checksums are among it.
-std::string checksum(const std::map<std::string, std::string>& metadata) {
-  Checksum sum;
-  for (const auto& [key, value] : metadata) {
-    if (key == kRestKey) continue;
-    sum.add(key);
-    sum.add(value);
-  }
-  return sum.hex();
-}
 
 std::string file_name(int64_t step) { return "checkpoint_" + std::to_string(step) + ".safetensors"; }
 
@@ -134,15 +74,15 @@ CheckpointStore::Saved CheckpointStore::save(const SafetensorsFile& file, int64_
   if (step < 0) throw SafetensorsError("a checkpoint's step cannot be negative");
   std::map<std::string, std::string> metadata = file.metadata;
   for (const auto& [key, value] : metadata) {
-    if (key.starts_with(kOwnKeys)) throw SafetensorsError("the metadata key '" + key + "' is reserved for checkpoints");
+    if (key.starts_with(kCheckpointKeys))
+      throw SafetensorsError("the metadata key '" + key + "' is reserved for checkpoints");
   }
   metadata[std::string(kStepKey)] = std::to_string(step);
   int64_t bytes = 1 << 16;
   for (const auto& [name, tensor] : file.tensors) {
-    metadata[std::string(kTensorKey) + name] = checksum(name, tensor);
     bytes += static_cast<int64_t>(tensor.bytes.size() + 2 * name.size()) + 256;
   }
-  metadata[std::string(kRestKey)] = checksum(metadata);
+  add_checksums(file.tensors, metadata);
 
   Saved saved;
   saved.path = folder_ / file_name(step);
@@ -200,32 +140,21 @@ void CheckpointStore::remove_old(int64_t step) const {
 }
 
 CheckpointStore::Loaded CheckpointStore::load(const std::filesystem::path& path) {
+  return verify(read_safetensors(path), path);
+}
+
+CheckpointStore::Loaded CheckpointStore::verify(SafetensorsFile file, const std::filesystem::path& path) {
   Loaded loaded;
   loaded.path = path;
-  loaded.file = read_safetensors(path);
+  loaded.file = std::move(file);
   std::map<std::string, std::string>& metadata = loaded.file.metadata;
   const auto refuse = [&](const std::string& message) { throw SafetensorsError(path.string() + ": " + message); };
-  const auto value = [&](std::string_view key) -> const std::string& {
-    const auto found = metadata.find(std::string(key));
-    if (found == metadata.end())
-      refuse("no '" + std::string(key) + "' in its metadata; it is not a checkpoint of this program");
-    return found->second;
-  };
-  if (value(kRestKey) != checksum(metadata)) refuse("damaged: the metadata's checksum does not fit");
-  size_t sums = 0;
-  for (const auto& [key, text] : metadata) sums += key.starts_with(kTensorKey);
-  if (sums != loaded.file.tensors.size()) {
-    refuse("damaged: " + std::to_string(loaded.file.tensors.size()) + " tensors, but " + std::to_string(sums) +
-           " checksums");
-  }
-  for (const auto& [name, tensor] : loaded.file.tensors) {
-    if (value(std::string(kTensorKey) + name) != checksum(name, tensor))
-      refuse("damaged: the checksum of tensor '" + name + "' does not fit");
-  }
-  const auto step = step_of("checkpoint_" + value(kStepKey) + ".safetensors");
-  if (!step) refuse("damaged: the step '" + value(kStepKey) + "'");
+  if (const std::string problem = checksum_problem(loaded.file); !problem.empty()) refuse(problem);
+  const std::string& stored = metadata[std::string(kStepKey)];
+  const auto step = step_of("checkpoint_" + stored + ".safetensors");
+  if (!step) refuse("damaged: the step '" + stored + "'");
   loaded.step = *step;
-  std::erase_if(metadata, [](const auto& item) { return item.first.starts_with(kOwnKeys); });
+  std::erase_if(metadata, [](const auto& item) { return item.first.starts_with(kCheckpointKeys); });
   return loaded;
 }
 

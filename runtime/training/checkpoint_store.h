@@ -15,8 +15,8 @@
 namespace gradlibra {
 
 // One folder, written by one process at a time: a checkpoint durably (runtime/base/files.h) by way of `ckpt.tmp.<pid>`,
-// then `latest` in the same way, only then are older files deleted. Each tensor's checksum, and one over everything
-// else, lie in the file's metadata (keys "checkpoint.*"; plain safetensors readers need not know them).
+// then `latest` in the same way, only then are older files deleted. Checksums lie in the file's metadata (keys
+// "checkpoint.*", checkpoint_checksums.h; plain safetensors readers need not know them).
 class CheckpointStore {
  public:
   // Keeps this many; 0 or less: all.
@@ -46,6 +46,8 @@ class CheckpointStore {
   [[nodiscard]] std::optional<Loaded> load_latest() const;
   // One file, with lengths and checksums verified; std::runtime_error otherwise.
   [[nodiscard]] static Loaded load(const std::filesystem::path& path);
+  // The same of a file that has been read from `path`.
+  [[nodiscard]] static Loaded verify(SafetensorsFile file, const std::filesystem::path& path);
 
  private:
   std::string replace_file(const std::string& name, const std::function<void(const ByteSink&)>& produce) const;

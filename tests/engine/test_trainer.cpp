@@ -359,6 +359,36 @@ TEST_F(TrainerTest, ADamagedNewestCheckpointIsNamedAndTheOneBeforeTaken) {
   EXPECT_EQ(differences(checkpoint("run", 6), checkpoint("whole", 6)), "");
 }
 
+TEST_F(TrainerTest, PretrainedWeightsOfADamagedCheckpointAreRefused) {
+  static_cast<void>(trainer(config(), "run", false, 1)->run());
+  const auto file = work("run") / "checkpoints/checkpoint_1.safetensors";
+  ExperimentConfig c = config();
+  c.train.pretrained = file.string();
+  EXPECT_EQ(message_of([&] { static_cast<void>(trainer(c, "good")); }), "");
+  std::string bytes = get(file);
+  bytes[bytes.size() - 1] = static_cast<char>(bytes[bytes.size() - 1] ^ 1);
+  put(file, bytes);
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "bad")); }), "checkpoint_1.safetensors: damaged");
+}
+
+// Exactly, or not at all.
+TEST_F(TrainerTest, ResumingWithAnotherBatchSize) {
+  put_tiny_set(folder_ / "data", 12);
+  ExperimentConfig c = config();
+  c.loader.batch_size = 4;  // 3 steps per epoch
+  static_cast<void>(trainer(c, "inside", false, 4)->run());
+  static_cast<void>(trainer(c, "between", false, 3)->run());
+  c.loader.batch_size = 5;  // 3 as well
+  const std::string message = message_of([&] { static_cast<void>(trainer(c, "inside", true)); });
+  EXPECT_HAS(message, "behind batch 1 of epoch 2, of 4 images each (loader.batch_size 4, ranks 1); now a batch has 5");
+  EXPECT_EQ(trainer(c, "between", true)->run(), Trainer::Outcome::finished);
+  c.loader.batch_size = 3;  // 4 steps per epoch
+  static_cast<void>(trainer(c, "three", false, 4)->run());
+  c.loader.batch_size = 4;
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "three", true)->run()); }),
+             "does not fit 3 steps per epoch");
+}
+
 TEST_F(TrainerTest, ALossThatIsNoNumberStopsBeforeTheUpdate) {
   ExperimentConfig c = config();
   c.train.checkpoint_every = 1;
