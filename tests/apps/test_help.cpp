@@ -109,7 +109,7 @@ std::string offered(const TemporaryFolder& folder, const std::string& program, c
 }
 
 TEST_F(HelpTest, CompletionOffersWhatFits) {
-  EXPECT_EQ(offered(folder_, "train", {"--wor"}), " --work-dir \n");
+  EXPECT_EQ(offered(folder_, "train", {"--work"}), " --work-dir \n");
   EXPECT_EQ(offered(folder_, "train", {"--device", ""}), " auto cpu cuda \n");
   EXPECT_HAS(offered(folder_, "train", {"schedule."}), " schedule.lr= ");
   EXPECT_HAS(offered(folder_, "train", {"model.loss.ty"}), " model.loss.type= ");
