@@ -201,15 +201,18 @@ write_commands() {
     END { print "\n]" }' "$build/compile_commands.json" > "$work/compile_commands.json"
 }
 
-# For a header: the sources of its name, or the shortest one that includes it.
+# For a header: the sources of its name, or the shortest one that includes it; where only headers do, those of the first.
 stand_ins() {
-  local stem=${1%.*} found=false
+  local stem=${1%.*} found=false unit header
   for unit in "$stem.cpp" "$stem.cu"; do
     if grep -qxF "$unit" "$work/known"; then echo "$unit" && found=true; fi
   done
   if $found; then return; fi
-  xargs -d '\n' grep -lF "#include \"$1\"" < "$work/known" | xargs -d '\n' -r wc -l | grep -v ' total$' |
-    sort -n | awk 'NR == 1 { print $2 }'
+  unit=$(xargs -d '\n' grep -lF "#include \"$1\"" < "$work/known" | xargs -d '\n' -r wc -l | grep -v ' total$' |
+    sort -n | awk 'NR == 1 { print $2 }') || true
+  if [ -n "$unit" ]; then echo "$unit" && return; fi
+  header=$(git grep -lF "#include \"$1\"" -- '*.h' '*.cuh' | head -n 1) || true
+  if [ -n "$header" ] && [ "$header" != "${2:-}" ]; then stand_ins "$header" "$1"; fi
 }
 
 # The sources to look at, of those that have a command here, in the order in which they are worth the time: changed

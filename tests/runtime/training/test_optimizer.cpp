@@ -169,8 +169,8 @@ TEST_F(Optimizers, ExclusionsFromWeightDecay) {
     parameters.initialize(0);
     Optimizer optimizer(parameters, {.weight_decay = 0.25, .decay_norm = decay_norm, .decay_bias = decay_bias});
     take_step(optimizer, 1, alone);
-    const auto expect = [&](const Parameter* p, bool decays) {
-      EXPECT_EQ(get(p->node.value), Floats(2, decays ? 0.75f : 1.0f)) << p->name << decay_norm << decay_bias;
+    const auto expect = [&, norm = decay_norm, bias_too = decay_bias](const Parameter* p, bool decays) {
+      EXPECT_EQ(get(p->node.value), Floats(2, decays ? 0.75f : 1.0f)) << p->name << norm << bias_too;
     };
     expect(weight, true);
     expect(bias, decay_bias);
