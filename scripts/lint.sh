@@ -201,7 +201,8 @@ write_commands() {
     END { print "\n]" }' "$build/compile_commands.json" > "$work/compile_commands.json"
 }
 
-# For a header: the sources of its name, or the shortest one that includes it; where only headers do, those of the first.
+# For a header: the sources of its name, or the shortest one that includes it; where only headers do, those of the
+# first.
 stand_ins() {
   local stem=${1%.*} found=false unit header
   for unit in "$stem.cpp" "$stem.cu"; do
