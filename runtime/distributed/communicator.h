@@ -28,6 +28,11 @@ class Communicator {
   // and their state.
   virtual void sum(View<float> values) = 0;
   virtual void sum(View<double> values) = 0;
+  // The same, beside the stream: behind what was enqueued before, in front of nothing until join_sums(), after which
+  // all sums that were begun are in front of what comes. Meanwhile nobody touches `values`. Sums are made in the order
+  // in which they were begun.
+  virtual void begin_sum(View<float> values) { sum(values); }
+  virtual void join_sums() {}
   // To all ranks what `root` holds.
   virtual void broadcast(View<float> values, int root) = 0;
   // The rest is between hosts: it waits for the slowest rank, never for a device, and is not recorded.
