@@ -26,6 +26,7 @@ TrainStep::TrainStep(Detector& detector, Optimizer& optimizer, Communicator& com
       communicator_(communicator),
       context_(detector.context()),
       options_(options),
+      buckets_(detector.parameters(), communicator, options.buckets),
       prefetch_(context_.make_prefetch()),
       readback_(context_.make_readback()) {}
 
@@ -51,17 +52,21 @@ void TrainStep::stage(const Batch& batch) {
 // Forward to update, without a look from the host: the same calls whether they run or are recorded.
 void TrainStep::run() {
   Tape tape(context_);
+  const bool alone = communicator_.world_size() == 1;
+  if (!alone) {
+    tape.on_grad_ready([&](const Node& node) { buckets_.ready(node); });
+    if (options_.sync_norm) tape.share_statistics([&](View<double> sums) { communicator_.sum(sums); });
+  }
   const Var input = detector_.normalize(tape, batch_.images);
   const std::vector<LossTerm> terms =
       profiled("forward", [&] { return detector_.loss(tape, input, batch_.truth, communicator_); });
   profiled("backward", [&] {
     tape.backward();
-    detector_.parameters().finish_backward();
+    buckets_.finish();
   });
   const Tensor increments = detector_.increments();
   const auto count = static_cast<int64_t>(terms.size()), gained = increments.empty() ? 0 : increments.size();
   const Classifier classifier = detector_.classifier();
-  const bool alone = communicator_.world_size() == 1;
   if (report_.empty()) {
     for (const LossTerm& term : terms) names_.push_back(term.name);
     sums_ = alone ? 1 : 1 + count;
@@ -83,7 +88,7 @@ void TrainStep::run() {
   // The sum of the losses is also the flag by which all ranks decide alike: it is finite only if the losses of every
   // rank are.
   communicator_.sum(View<double>(report + sums_, {count + gained}));
-  profiled("update", [&] { optimizer_.update(communicator_, losses.view<double>()); });
+  profiled("update", [&] { optimizer_.update(losses.view<double>()); });
   if (options_.average != nullptr) options_.average->update();
   detector_.commit(gained > 0 ? std::as_const(state).view<double>() : View<const double>(), optimizer_.grad_scale());
   record_classes(classifier, {report + records_, {record_size(classifier)}});
@@ -119,11 +124,10 @@ void TrainStep::enqueue(double lr) {
 TrainStep::Result TrainStep::wait() {
   const std::vector<double> values = readback_->wait();
   Result result;
-  const auto ranks = static_cast<double>(communicator_.world_size());
   for (size_t i = 0; i < names_.size(); ++i) {
-    const double mean = values[static_cast<size_t>(sums_) + i] / ranks;
-    result.losses.emplace_back(names_[i], mean);
-    result.total += mean;
+    const double loss = values[static_cast<size_t>(sums_) + i];
+    result.losses.emplace_back(names_[i], loss);
+    result.total += loss;
     result.own_total += values[1 + i];
   }
   result.grad_norm = std::sqrt(values[0]);

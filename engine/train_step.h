@@ -9,6 +9,7 @@
 
 #include "engine/batches.h"
 #include "models/detector.h"
+#include "runtime/training/gradient_buckets.h"
 #include "runtime/training/optimizer.h"
 #include "runtime/training/weight_average.h"
 
@@ -22,6 +23,8 @@ class TrainStep {
   struct Options {
     bool graph = true;                 // false: kernel by kernel for ever
     WeightAverage* average = nullptr;  // takes part in every step; outlives it too
+    BucketConfig buckets = {};
+    bool sync_norm = true;  // batch norms that train take their statistics over all ranks
   };
   // All three outlive it. Batches have one shape.
   TrainStep(Detector& detector, Optimizer& optimizer, Communicator& communicator, Options options);
@@ -35,9 +38,9 @@ class TrainStep {
 
   // The same on every rank but for own_total, so that all ranks go on or stop alike.
   struct Result {
-    std::vector<std::pair<std::string, double>> losses;  // as the head names them, mean over ranks
-    double total = 0, grad_norm = 0;                     // norm of the averaged gradients, before clipping
-    double own_total = 0;                                // of this rank's batch
+    std::vector<std::pair<std::string, double>> losses;  // as the head names them, of the whole batch of all ranks
+    double total = 0, grad_norm = 0;                     // norm of the gradients of it, before clipping
+    double own_total = 0;                                // this rank's part of it
     // Of all ranks since the training began (Detector::classifier), and after the update; empty where nothing is
     // recorded.
     std::vector<double> class_gradients;     // kernels::add_class_gradients
@@ -60,6 +63,7 @@ class TrainStep {
   Communicator& communicator_;
   Context& context_;
   Options options_;
+  GradientBuckets buckets_;
   DeviceBatch batch_;
   std::unique_ptr<Prefetch> prefetch_;
   std::unique_ptr<Readback> readback_;

@@ -47,7 +47,10 @@ Trainer::Trainer(Context& context, Communicator& communicator, const ExperimentC
     say("note: the checkpoint has no moving average of the weights; it starts now");
   train_step_ = std::make_unique<TrainStep>(
       *training_.detector, *training_.optimizer, communicator_,
-      TrainStep::Options{.graph = config_.runtime.cuda_graph, .average = training_.average.get()});
+      TrainStep::Options{.graph = config_.runtime.cuda_graph,
+                         .average = training_.average.get(),
+                         .buckets = {config_.distributed.first_bucket_mb, config_.distributed.bucket_mb},
+                         .sync_norm = config_.distributed.sync_norm});
 
   const int64_t total_batch = static_cast<int64_t>(config_.loader.batch_size) * communicator_.world_size();
   base_lr_ = scaled_lr(config_.schedule, total_batch);

@@ -35,12 +35,21 @@ void batch_norm_backward(Cpu& cpu, const NormBackwardPass<T>& pass) {
   norm_backward(cpu, op, batch_norm_shape(op, pass.grad_y.shape()), pass);
 }
 
+template <MapType T>
+void batch_norm_input_gradient(Cpu& cpu, const NormBackwardPass<T>& pass, View<const float> average_g,
+                               View<const float> average_g_x_hat) {
+  constexpr auto op = "batch_norm_input_gradient";
+  norm_input_gradient(cpu, op, batch_norm_shape(op, pass.grad_y.shape()), pass, average_g, average_g_x_hat);
+}
+
 template void batch_norm_statistics(Cpu&, const NormStatisticsPass<float>&);
 template void batch_norm(Cpu&, const NormForwardPass<float>&);
 template void batch_norm_backward(Cpu&, const NormBackwardPass<float>&);
+template void batch_norm_input_gradient(Cpu&, const NormBackwardPass<float>&, View<const float>, View<const float>);
 
 template void batch_norm_statistics(Cpu&, const NormStatisticsPass<bfloat16>&);
 template void batch_norm(Cpu&, const NormForwardPass<bfloat16>&);
 template void batch_norm_backward(Cpu&, const NormBackwardPass<bfloat16>&);
+template void batch_norm_input_gradient(Cpu&, const NormBackwardPass<bfloat16>&, View<const float>, View<const float>);
 
 }  // namespace gradlibra::kernels

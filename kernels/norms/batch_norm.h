@@ -43,4 +43,13 @@ void batch_norm_backward(Cpu&, const NormBackwardPass<T>&);
 template <MapType T = float>
 void batch_norm_backward(Cuda&, const NormBackwardPass<T>&);
 
+// grad_x alone, from given averages (C): weight * mean(g) and weight * mean(g * x_hat), which may be those of more rows
+// than x has (kernels/norms/sync_batch_norm.h). Needs x, no workspace.
+template <MapType T = float>
+void batch_norm_input_gradient(Cpu&, const NormBackwardPass<T>&, View<const float> average_g,
+                               View<const float> average_g_x_hat);
+template <MapType T = float>
+void batch_norm_input_gradient(Cuda&, const NormBackwardPass<T>&, View<const float> average_g,
+                               View<const float> average_g_x_hat);
+
 }  // namespace gradlibra::kernels

@@ -242,12 +242,23 @@ void norm_backward(Cpu& cpu, const char* op, const NormShape& s, const NormBackw
   input_gradient(cpu, s, b, average_g, average_g_x_hat);
 }
 
+template <MapType T>
+void norm_input_gradient(Cpu& cpu, const char* op, const NormShape& s, const NormBackwardPass<T>& b,
+                         View<const float> average_g, View<const float> average_g_x_hat) {
+  check_norm_input_gradient(op, s, b, average_g, average_g_x_hat);
+  input_gradient(cpu, s, b, average_g.data(), average_g_x_hat.data());
+}
+
 template void norm_statistics(Cpu&, const char*, const NormShape&, const NormStatisticsPass<float>&);
 template void norm_forward(Cpu&, const char*, const NormShape&, const NormForwardPass<float>&);
 template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackwardPass<float>&);
+template void norm_input_gradient(Cpu&, const char*, const NormShape&, const NormBackwardPass<float>&,
+                                  View<const float>, View<const float>);
 
 template void norm_statistics(Cpu&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&);
 template void norm_forward(Cpu&, const char*, const NormShape&, const NormForwardPass<bfloat16>&);
 template void norm_backward(Cpu&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&);
+template void norm_input_gradient(Cpu&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&,
+                                  View<const float>, View<const float>);
 
 }  // namespace gradlibra::kernels

@@ -321,20 +321,40 @@ void norm_statistics_and_forward(Cuda& cuda, const char* op, const NormShape& s,
   });
 }
 
+namespace {
+
+template <MapType T>
+void launch_input_gradient(Cuda& cuda, const char* op, const NormShape& s, const NormBackwardPass<T>& b,
+                           const float* average_g, const float* average_g_x_hat) {
+  const Gradient<T> gradient = gradient_of(b);
+  with_pack<T>(s.C, aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.grad.data()), [&](auto V) {
+    const Tiling t = row_tiling(s, V, V, kAheadThree);
+    const auto kernel = b.relu() ? input_gradient_kernel<T, V, true> : input_gradient_kernel<T, V, false>;
+    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, average_g, average_g_x_hat);
+  });
+}
+
+}  // namespace
+
+template <MapType T>
+void norm_input_gradient(Cuda& cuda, const char* op, const NormShape& s, const NormBackwardPass<T>& b,
+                         View<const float> average_g, View<const float> average_g_x_hat) {
+  check_norm_input_gradient(op, s, b, average_g, average_g_x_hat);
+  if (s.N * s.R > 0) launch_input_gradient(cuda, op, s, b, average_g.data(), average_g_x_hat.data());
+}
+
 template <MapType T>
 void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBackwardPass<T>& b) {
   check_norm_backward<T>(op, s, b);
   const bool empty = s.N * s.R == 0;
-  const Gradient<T> gradient = gradient_of(b);
   float* const sum_g = b.workspace.data();  // null where no sums are needed
   float* const sum_g_x_hat = sum_g + (b.needs_sums() ? s.partials() : 0);
-  const bool packs = aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.grad.data());
 
   if (b.needs_sums() && !empty)
-    with_pack<T>(s.C, packs, [&](auto V) {
+    with_pack<T>(s.C, aligned(b.x.data(), b.y.data(), b.grad_y.data()), [&](auto V) {
       const Tiling t = chunk_tiling(s, V, V);
       const auto kernel = b.relu() ? gradient_sums_kernel<T, V, true> : gradient_sums_kernel<T, V, false>;
-      launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, sum_g, sum_g_x_hat);
+      launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient_of(b), t, sum_g, sum_g_x_hat);
     });
 
   GradientTotals totals = parameter_totals(b);
@@ -345,12 +365,7 @@ void norm_backward(Cuda& cuda, const char* op, const NormShape& s, const NormBac
   if (b.wants_params() || totals.average_g != nullptr)
     launch_gradient_totals(cuda, op, s, static_cast<int>(s.chunks()), sum_g, sum_g_x_hat, totals);
 
-  if (!b.grad_x.wanted() || empty) return;
-  with_pack<T>(s.C, packs, [&](auto V) {
-    const Tiling t = row_tiling(s, V, V, kAheadThree);
-    const auto kernel = b.relu() ? input_gradient_kernel<T, V, true> : input_gradient_kernel<T, V, false>;
-    launch(kernel, t.grid(op), kBlock, 0, cuda.stream(), gradient, t, totals.average_g, totals.average_g_x_hat);
-  });
+  if (b.grad_x.wanted() && !empty) launch_input_gradient(cuda, op, s, b, totals.average_g, totals.average_g_x_hat);
 }
 
 template void norm_statistics(Cuda&, const char*, const NormShape&, const NormStatisticsPass<float>&);
@@ -358,11 +373,15 @@ template void norm_forward(Cuda&, const char*, const NormShape&, const NormForwa
 template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, const NormStatisticsPass<float>&,
                                           const NormForwardPass<float>&);
 template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackwardPass<float>&);
+template void norm_input_gradient(Cuda&, const char*, const NormShape&, const NormBackwardPass<float>&,
+                                  View<const float>, View<const float>);
 
 template void norm_statistics(Cuda&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&);
 template void norm_forward(Cuda&, const char*, const NormShape&, const NormForwardPass<bfloat16>&);
 template void norm_statistics_and_forward(Cuda&, const char*, const NormShape&, const NormStatisticsPass<bfloat16>&,
                                           const NormForwardPass<bfloat16>&);
 template void norm_backward(Cuda&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&);
+template void norm_input_gradient(Cuda&, const char*, const NormShape&, const NormBackwardPass<bfloat16>&,
+                                  View<const float>, View<const float>);
 
 }  // namespace gradlibra::kernels

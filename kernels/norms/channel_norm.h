@@ -67,6 +67,15 @@ void norm_backward(Cpu&, const char* op, const NormShape&, const NormBackwardPas
 template <MapType T>
 void norm_backward(Cuda&, const char* op, const NormShape&, const NormBackwardPass<T>&);
 
+// The last line of it, from given averages (N * G) of weight*g and weight*g*x_hat. Parameters and workspace of the pass
+// are not looked at.
+template <MapType T>
+void norm_input_gradient(Cpu&, const char* op, const NormShape&, const NormBackwardPass<T>&,
+                         View<const float> average_g, View<const float> average_g_x_hat);
+template <MapType T>
+void norm_input_gradient(Cuda&, const char* op, const NormShape&, const NormBackwardPass<T>&,
+                         View<const float> average_g, View<const float> average_g_x_hat);
+
 NormShape batch_norm_shape(const char* op, const Shape& x, int64_t fewest_rows = 0);  // x (..., C)
 NormShape group_norm_shape(const char* op, const Shape& x, int groups);               // x (N, H, W, C)
 

@@ -41,6 +41,20 @@ void check_norm_forward(const char* op, const NormShape& s, const NormForwardPas
 }
 
 template <MapType T>
+void check_norm_input_gradient(const char* op, const NormShape& s, const NormBackwardPass<T>& pass,
+                               View<const float> average_g, View<const float> average_g_x_hat) {
+  require_size(op, "grad_y", pass.grad_y.size(), s.N * s.R * s.C);
+  require_size(op, "mean", pass.mean.size(), s.N * s.G);
+  require_size(op, "rstd", pass.rstd.size(), s.N * s.G);
+  require_size(op, "average_g", average_g.size(), s.N * s.G);
+  require_size(op, "average_g_x_hat", average_g_x_hat.size(), s.N * s.G);
+  require_shape(op, "weight", pass.weight, {s.C});
+  require_shape(op, "x", pass.x, pass.grad_y.shape());
+  require_shape(op, "grad_x", pass.grad_x.grad, pass.grad_y.shape());
+  if (pass.relu()) require_shape(op, "y", pass.y, pass.grad_y.shape());
+}
+
+template <MapType T>
 void check_norm_backward(const char* op, const NormShape& s, const NormBackwardPass<T>& pass) {
   require_size(op, "grad_y", pass.grad_y.size(), s.N * s.R * s.C);
   require_size(op, "mean", pass.mean.size(), s.N * s.G);

@@ -64,7 +64,7 @@ Normalizer parse_normalizer(const std::string& name) {
 Tensor normalizer(Tape& tape, const Assignment& summed, Normalizer kind, int ranks) {
   Tensor result = tape.context().empty({1}, DType::f64);
   const View<const double> count(summed.counts.view<double>().data() + static_cast<int>(kind), {1});
-  tape.run([&](auto& device) { kernels::scaled_maximum(device, count, 1.0 / ranks, 1.0, result.view<double>()); });
+  tape.run([&](auto& device) { kernels::scaled_maximum(device, count, 1, ranks, result.view<double>()); });
   return result;
 }
 

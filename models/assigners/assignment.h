@@ -40,8 +40,8 @@ enum class Normalizer : int {
 // By the names above; std::invalid_argument names model.loss.normalizer.
 [[nodiscard]] Normalizer parse_normalizer(const std::string& name);
 
-// (1) double on the device: the mean over ranks of a count that has been summed over them, at least 1. The mean,
-// because gradients are averaged: so the sum over all ranks is divided by the global count.
+// (1) double on the device: a count that has been summed over ranks, at least 1 for each of them. Losses and gradients
+// are divided by it and then summed over ranks, so that all count as if they were of one.
 [[nodiscard]] Tensor normalizer(Tape& tape, const Assignment& summed, Normalizer kind, int ranks);
 
 }  // namespace gradlibra

@@ -17,10 +17,10 @@ Centerness centerness_targets(Tape& tape, const Priors& cells, const Targets& ta
   return result;
 }
 
-Tensor mean_at_least(Tape& tape, const Tensor& summed, int ranks, double least, double plus) {
+Tensor sum_at_least(Tape& tape, const Tensor& summed, int ranks, double least, double plus) {
   Tensor result = tape.context().empty({1}, DType::f64);
   tape.run([&](auto& device) {
-    kernels::scaled_maximum(device, summed.view<double>(), 1.0 / ranks, least, result.view<double>(), plus);
+    kernels::scaled_maximum(device, summed.view<double>(), 1, least * ranks, result.view<double>(), plus * ranks);
   });
   return result;
 }

@@ -14,7 +14,7 @@ struct Centerness {
 // Of the boxes of the targets around the cells' points: kernels/boxes/centerness.h.
 [[nodiscard]] Centerness centerness_targets(Tape& tape, const Priors& cells, const Targets& targets);
 
-// (1) double on the device: the mean over ranks of a sum over them, at least `least`, plus `plus`.
-[[nodiscard]] Tensor mean_at_least(Tape& tape, const Tensor& summed, int ranks, double least, double plus = 0);
+// (1) double on the device: a sum over ranks, at least `least`, plus `plus`, both for each of them (assignment.h).
+[[nodiscard]] Tensor sum_at_least(Tape& tape, const Tensor& summed, int ranks, double least, double plus = 0);
 
 }  // namespace gradlibra

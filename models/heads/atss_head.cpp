@@ -102,7 +102,7 @@ std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, co
   sum_over_ranks(tape, ranks, {&selected.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, selected, normalizer_, ranks.world_size());
   const Tensor centerness_divisor = normalizer(tape, selected, centerness_normalizer_, ranks.world_size());
-  const Tensor box_divisor = mean_at_least(tape, centerness.sum, ranks.world_size(), 1);
+  const Tensor box_divisor = sum_at_least(tape, centerness.sum, ranks.world_size(), 1);
 
   // A box counts by how central its anchor lies in the object.
   const Range range("loss");

@@ -122,7 +122,7 @@ std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, co
   sum_over_ranks(tape, ranks, {&by_center.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, by_center, normalizer_, ranks.world_size());
   const Tensor positives = normalizer(tape, by_center, Normalizer::num_pos, ranks.world_size());
-  const Tensor box_divisor = mean_at_least(tape, centerness.sum, ranks.world_size(), 1e-6, kFloatEpsilon);
+  const Tensor box_divisor = sum_at_least(tape, centerness.sum, ranks.world_size(), 1e-6, kFloatEpsilon);
 
   // A box counts by how central its cell is; overlaps need no more than the distances from that cell.
   const kernels::IouLoss box_loss{.mode = config_.box_loss == "giou" ? kernels::IouMode::giou : kernels::IouMode::log,

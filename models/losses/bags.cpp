@@ -119,8 +119,7 @@ class BagsLoss final : public ClassificationLoss {
     Context& context = tape.context();
     Tensor normalizers = context.empty(summed.values.shape(), DType::f64);
     tape.run([&](auto& device) {
-      kernels::scaled_maximum(device, summed.values.view<double>(), 1.0 / summed.ranks, 1.0,
-                              normalizers.view<double>());
+      kernels::scaled_maximum(device, summed.values.view<double>(), 1, summed.ranks, normalizers.view<double>());
     });
     if (shared_normalizer_) {
       Tensor of_foreground = Tensor::borrow(normalizers.view<double>().data(), {1});

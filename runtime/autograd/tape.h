@@ -131,6 +131,12 @@ class Tape {
   // comes after the join, still in parts (ParameterStore::finish_backward). A gradient may be unwritten then.
   void on_grad_ready(std::function<void(Node&)> ready);
 
+  // To be set before anything is recorded: batch norms that train take the statistics of the batch over several ranks,
+  // which all record the same ops. sum(values) sums over them, in its place on the stream (Communicator::sum).
+  using SumOverRanks = std::function<void(View<double>)>;
+  void share_statistics(SumOverRanks sum) { sum_over_ranks_ = std::move(sum); }
+  [[nodiscard]] const SumOverRanks& sum_over_ranks() const { return sum_over_ranks_; }  // empty: one process alone
+
   // Where an op adds the gradient of an input: it overwrites what nobody has written yet (first contribution).
   template <class T = float>
   using GradTarget = gradlibra::GradTarget<T>;
@@ -203,6 +209,7 @@ class Tape {
   std::map<const void*, int> read_until_;  // memory that asides read, and a mark behind the last that does
   std::vector<Tensor> held_;               // what would else be given to others
   std::function<void(Node&)> grad_ready_;
+  SumOverRanks sum_over_ranks_;
   std::map<const Node*, int> uses_;  // steps that may still add to a leaf's gradient
   std::vector<Node*> ready_;         // complete, but a fork is not joined yet
   std::vector<std::pair<std::string, Var>> noted_;

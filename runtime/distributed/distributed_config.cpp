@@ -10,6 +10,12 @@ void DistributedConfig::describe(ConfigVisitor& v) {
   v.field("check_every", check_every,
           "steps between comparisons of the weights of all ranks, which must be the same; 0: at the start alone",
           at_least(0));
+  v.field("bucket_mb", bucket_mb, "gradients that are summed over ranks at once, beside the rest of the backward pass",
+          between(0.001, 1 << 20));
+  v.field("first_bucket_mb", first_bucket_mb, "the same of those that are ready first, the head's",
+          between(0.001, 1 << 20));
+  v.field("sync_norm", sync_norm,
+          "batch norms that train take the statistics of all ranks' images; false: of each rank's own");
 }
 
 }  // namespace gradlibra

@@ -9,6 +9,8 @@ namespace gradlibra {
 struct DistributedConfig {
   double timeout = 60;         // seconds within which all ranks have ended when one is lost
   int64_t check_every = 1000;  // steps between comparisons of the ranks' weights
+  double bucket_mb = 25, first_bucket_mb = 1;  // runtime/training/gradient_buckets.h
+  bool sync_norm = true;                       // statistics of batch norms that train, over all ranks
   void describe(ConfigVisitor& v);
 };
 

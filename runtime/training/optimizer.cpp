@@ -4,7 +4,6 @@
 #include "kernels/elementwise.h"
 #include "kernels/reduce.h"
 #include "kernels/sgd.h"
-#include "runtime/device/profiling.h"
 
 namespace gradlibra {
 
@@ -54,14 +53,10 @@ void Optimizer::set_lr(double lr) {
   parameters_.context().run([&](auto& device) { kernels::fill(device, lr_.view(), static_cast<float>(lr)); });
 }
 
-void Optimizer::update(Communicator& communicator, View<const double> losses) {
+void Optimizer::update(View<const double> losses) {
   Context& context = parameters_.context();
   Tensor& grads = parameters_.flat_grads();
-  profiled("all-reduce", [&] { communicator.sum(grads.view()); });
   context.run([&](auto& device) {
-    if (communicator.world_size() > 1)
-      kernels::scale(device, std::as_const(grads).view(), 1.0f / static_cast<float>(communicator.world_size()),
-                     grads.view(), Accumulate::overwrite);
     kernels::sum_squares(device, std::as_const(grads).view(), sum_squares_.view<double>(), Accumulate::overwrite,
                          workspace_.view<double>());
     kernels::clip_factor(device, sum_squares_.view<double>(), losses, static_cast<float>(config_.clip_norm),

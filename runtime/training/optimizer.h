@@ -3,7 +3,6 @@
 #pragma once
 
 #include "runtime/base/config.h"
-#include "runtime/distributed/communicator.h"
 #include "runtime/training/parameters.h"
 
 namespace gradlibra {
@@ -24,17 +23,16 @@ class Optimizer {
   // Sets the parameters' lr and decay factors from the configuration.
   Optimizer(ParameterStore& parameters, const OptimizerConfig& config);
 
-  // Averages the gradients over ranks, measures their norm, clips, updates. With a norm or a loss (doubles on the
-  // device, may be empty) that is not finite nothing is updated. All ranks must decide alike: they have one norm, and
-  // losses must be the same everywhere too, such as sums over ranks. Call after ParameterStore::finish_backward(). The
-  // rate is the last one set.
-  void update(Communicator& communicator, View<const double> losses = {});
+  // Measures the gradients' norm, clips, updates. With a norm or a loss (doubles on the device, may be empty) that is
+  // not finite nothing is updated. All ranks must decide alike: gradients and losses have been summed over them. Call
+  // after GradientBuckets::finish(), on one rank ParameterStore::finish_backward(). The rate is the last one set.
+  void update(View<const double> losses = {});
   void set_lr(double lr);
 
   // (1), on the device: the factor that clipping put on the gradients; NaN if nothing was updated.
   [[nodiscard]] View<const float> grad_scale() const { return grad_scale_.view(); }
 
-  // (1) double, on the device: the square of the L2 norm of the averaged gradients, before clipping.
+  // (1) double, on the device: the square of the L2 norm of the gradients, before clipping.
   [[nodiscard]] const Tensor& sum_squares() const { return sum_squares_; }
 
  private:

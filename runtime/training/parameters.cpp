@@ -161,8 +161,9 @@ Tensor ParameterStore::counterpart(const Parameter& parameter, Tensor& block) {
   return Tensor::borrow(block.view().data() + offset, parameter.node.value.shape());
 }
 
-void ParameterStore::finish_backward() {
-  for (Parameter& p : parameters_) {
+void ParameterStore::finish_backward(Range range) {
+  for (size_t i = range.first; i < range.last; ++i) {
+    Parameter& p = parameters_[i];
     if (!p.trainable) continue;
     if (!p.node.grad_written) context_.run([&](auto& device) { kernels::fill(device, p.node.grad.view(), 0.0f); });
     p.node.grad_written = false;
@@ -171,10 +172,25 @@ void ParameterStore::finish_backward() {
       part.written = false;
     }
   }
-  for (const Tensor& part : branch_grads_) {
-    const View<float> sum(grads_.view().data() + shared_begin_, {part.size()});
-    context_.run([&](auto& device) { kernels::copy(device, part.view(), sum, Accumulate::add); });
+  const Extent own = extent(range);
+  for (Tensor& part : branch_grads_) {
+    const int64_t begin = std::max(own.begin, shared_begin_), end = std::min(own.end, shared_begin_ + part.size());
+    if (begin >= end) continue;
+    const View<const float> from(part.view().data() + (begin - shared_begin_), {end - begin});
+    const View<float> sum(grads_.view().data() + begin, {end - begin});
+    context_.run([&](auto& device) { kernels::copy(device, from, sum, Accumulate::add); });
   }
+}
+
+ParameterStore::Extent ParameterStore::extent(Range range) const {
+  Extent extent;
+  for (size_t i = range.first; i < range.last; ++i) {
+    const Parameter& p = parameters_[i];
+    if (!p.trainable) continue;
+    if (extent.end == 0) extent.begin = offsets_[i];
+    extent.end = offsets_[i] + padded(p.node.value.size());
+  }
+  return extent;
 }
 
 int64_t ParameterStore::trainable_count() const {

@@ -63,11 +63,11 @@ class ParameterStore {
   // addition, each starting on a 64-byte boundary, so that one kernel updates all neighbours with the same options.
   void allocate();
 
-  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of
-  // its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
-  struct Range {  // in order of addition; `last` is the first behind them
+  struct Range {  // of parameters in order of addition; `last` is the first behind them
     size_t first = 0, last = 0;
   };
+  // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of
+  // its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
   void share_between_branches(Range parameters, int branches);
   [[nodiscard]] bool has_branch_grads() const { return !branch_grads_.empty(); }
 
@@ -101,8 +101,17 @@ class ParameterStore {
   void weights_changed();
 
   // Sets the gradient of every trainable parameter that this step has not written to 0, adds what branches have
-  // computed, and makes all ready for the next step.
-  void finish_backward();
+  // computed, and makes all ready for the next step. Of a range: behind everything that adds to the gradients in it;
+  // ranges that cover the store, each once, do what one call does, to the bit.
+  void finish_backward() { finish_backward({0, parameters_.size()}); }
+  void finish_backward(Range range);
+
+  // Where the gradients of the trainable parameters of a range lie in flat_grads(): elements [begin, end), with the
+  // padding behind each. Empty if none of them trains.
+  struct Extent {
+    int64_t begin = 0, end = 0;
+  };
+  [[nodiscard]] Extent extent(Range range) const;
 
   [[nodiscard]] int64_t trainable_count() const;  // elements
   [[nodiscard]] int64_t parameter_count() const;  // elements, frozen ones included, buffers excluded

@@ -42,6 +42,50 @@ TEST_F(RanksTest, TwoProcessesTrainAsOne) {
   EXPECT_TRUE(fs::exists(path("first") + "/finished"));
 }
 
+// `benchmark comm`: the first rank speaks, what it says adds up.
+TEST_F(RanksTest, SumsAreMeasured) {
+  const Command comm = {"benchmark",
+                        "comm",
+                        "--config",
+                        config_,
+                        "--device",
+                        "cpu",
+                        "--threads",
+                        "1",
+                        "--batch",
+                        "2",
+                        "--height",
+                        "64",
+                        "--width",
+                        "64",
+                        "--steps",
+                        "2",
+                        "--rounds",
+                        "2",
+                        "--mb",
+                        "0.01,1",
+                        "--json",
+                        "distributed.first_bucket_mb=0.01",
+                        "distributed.bucket_mb=0.05"};
+  const Ran ran = Process(folder_, mpirun(2, comm)).wait(seconds(60));
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.out, "ranks: 2 by Open MPI");
+  const size_t line = ran.out.rfind("\n{");
+  ASSERT_NE(line, std::string::npos) << ran.out;
+  const auto json = nlohmann::json::parse(ran.out.substr(line + 1));
+  ASSERT_EQ(json["sums"].size(), 2u);
+  for (const auto& sum : json["sums"])
+    EXPECT_NEAR(sum["bus_gb_per_s"].get<double>(), sum["mb"].get<double>() * 1.048576 / sum["ms"].get<double>(), 1e-6);
+  const auto& step = json["step"];
+  EXPECT_GT(step["buckets_mb"].size(), 1u);
+  EXPECT_NEAR(step["exposed_ms"].get<double>(),
+              std::max(0.0, step["ms"].get<double>() - step["ms_without_gradients"].get<double>()), 1e-9);
+  // Alone there is nothing to measure.
+  const Ran alone = Process(folder_, comm).wait(seconds(60));
+  EXPECT_EQ(alone.code, 2) << alone.err;
+  EXPECT_HAS(alone.err, "comm needs several ranks");
+}
+
 // One rank has the signal, all leave after the same step; and go on from there.
 TEST_F(RanksTest, ASignalToOneEndsAllInOrder) {
   const std::string work = path("work");

@@ -247,6 +247,7 @@ TEST_F(RankAgreement, RunningStatisticsAreThoseOfTheFirst) {
     ExperimentConfig config = config_;
     config.loader.batch_size = 2;
     config.schedule.epochs = 1;
+    config.distributed.sync_norm = false;
     Trainer::Options own = options();
     own.stop_after_step = 1;
     Trainer trainer(context, ranks, config, own);

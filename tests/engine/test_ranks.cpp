@@ -119,7 +119,7 @@ TEST_P(RanksWith, HalvesOfABatchUpdateAsTheWhole) {
     EXPECT_EQ(got[0][i].losses, got[1][i].losses);
     EXPECT_EQ(got[0][i].grad_norm, got[1][i].grad_norm);
     EXPECT_NEAR(got[0][i].total, want[i].total, 1e-4 * want[i].total);
-    EXPECT_NEAR((got[0][i].own_total + got[1][i].own_total) / 2, got[0][i].total, 1e-12);
+    EXPECT_NEAR(got[0][i].own_total + got[1][i].own_total, got[0][i].total, 1e-12);
     EXPECT_NE(got[0][i].own_total, got[1][i].own_total);
     EXPECT_NEAR(got[0][i].grad_norm, want[i].grad_norm, 1e-3 * want[i].grad_norm);
     EXPECT_EQ(want[i].own_total, want[i].total);

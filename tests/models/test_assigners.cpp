@@ -95,8 +95,8 @@ TEST_F(Assigners, Normalizers) {
   EXPECT_EQ(value("num_valid", 1), 9);
   EXPECT_EQ(value("num_pos_image_min1", 1), 4);
   EXPECT_EQ(value("pos_plus_neg", 1), 10);
-  EXPECT_EQ(value("num_pos", 2), 1.5);
-  EXPECT_EQ(value("num_pos", 4), 1) << "at least 1";
+  EXPECT_EQ(value("num_pos", 2), 3);
+  EXPECT_EQ(value("num_pos", 4), 4) << "at least 1 for each rank";
   EXPECT_EQ(doubles(normalizer(tape, matched({0, 0}), Normalizer::num_pos, 1)).at(0), 1);
   try {
     (void)parse_normalizer("num_rows");

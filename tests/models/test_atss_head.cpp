@@ -150,7 +150,7 @@ TEST_F(Atss, ABatchWithoutBoxesTrainsTheBackground) {
   EXPECT_TRUE(all_zero(head.gradient("bbox_head.scales.0.scale")));
 }
 
-TEST_F(Atss, NormalisersAreMeansOverRanks) {
+TEST_F(Atss, NormalisersAreSumsOverRanks) {
   SmallAtss head(context);
   const GroundTruth boxes = truth({some}, 4);
   const auto run = [&](Communicator& ranks) {
@@ -162,12 +162,12 @@ TEST_F(Atss, NormalisersAreMeansOverRanks) {
   SingleProcess alone;
   TwoRanks ranks;
   const auto [losses, positives, centers] = run(alone);
-  const auto [mean_losses, mean_positives, mean_centers] = run(ranks);
-  EXPECT_EQ(mean_positives, (positives + 7) / 2);
-  EXPECT_NEAR(mean_centers, (centers + 7) / 2, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_cls"), losses.at("loss_cls") * positives / mean_positives, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_centerness"), losses.at("loss_centerness") * positives / mean_positives, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_bbox"), losses.at("loss_bbox") * centers / mean_centers, 1e-6);
+  const auto [own_losses, all_positives, all_centers] = run(ranks);
+  EXPECT_EQ(all_positives, positives + 7);
+  EXPECT_NEAR(all_centers, centers + 7, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_cls"), losses.at("loss_cls") * positives / all_positives, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_centerness"), losses.at("loss_centerness") * positives / all_positives, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_bbox"), losses.at("loss_bbox") * centers / all_centers, 1e-6);
 }
 
 // Half of the second image is padding: its cells are worth nothing, whatever the network says of them.

@@ -43,7 +43,7 @@ struct Training {
     tape.backward();
     detector.parameters().finish_backward();
     optimizer.set_lr(lr);
-    optimizer.update(alone);
+    optimizer.update();
     return total;
   }
   // Everything that a step changes.

@@ -184,7 +184,7 @@ TEST_F(Fcos, CellsInThePaddingAreBackground) {
 }
 
 // Both sums that the losses are divided by: of positives and of centerness.
-TEST_F(Fcos, NormalisersAreMeansOverRanks) {
+TEST_F(Fcos, NormalisersAreSumsOverRanks) {
   SmallFcos head(context, {});
   const GroundTruth boxes = truth({some}, 4);
   const auto run = [&](Communicator& ranks) {
@@ -196,13 +196,13 @@ TEST_F(Fcos, NormalisersAreMeansOverRanks) {
   SingleProcess alone;
   TwoRanks ranks;
   const auto [losses, positives, centers] = run(alone);
-  const auto [mean_losses, mean_positives, mean_centers] = run(ranks);
+  const auto [own_losses, all_positives, all_centers] = run(ranks);
   EXPECT_GT(positives, 3);
-  EXPECT_EQ(mean_positives, (positives + 7) / 2);
-  EXPECT_NEAR(mean_centers, (centers + 7) / 2, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_cls"), losses.at("loss_cls") * positives / mean_positives, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_centerness"), losses.at("loss_centerness") * positives / mean_positives, 1e-6);
-  EXPECT_NEAR(mean_losses.at("loss_bbox"), losses.at("loss_bbox") * centers / mean_centers, 1e-6);
+  EXPECT_EQ(all_positives, positives + 7);
+  EXPECT_NEAR(all_centers, centers + 7, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_cls"), losses.at("loss_cls") * positives / all_positives, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_centerness"), losses.at("loss_centerness") * positives / all_positives, 1e-6);
+  EXPECT_NEAR(own_losses.at("loss_bbox"), losses.at("loss_bbox") * centers / all_centers, 1e-6);
 }
 
 TEST_F(Fcos, BoxesThatHardlyExist) {

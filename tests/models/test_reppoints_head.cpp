@@ -227,15 +227,15 @@ TEST_F(Heads, Normalisers) {
   }
 }
 
-TEST_F(Heads, NormaliserIsTheMeanOverRanks) {
+TEST_F(Heads, NormaliserIsTheSumOverRanks) {
   TwoRanks ranks;
   SmallHead head(context, {});
-  Told here, mean;
+  Told here, all;
   const Losses alone = head.train({0}, truth({some}, 4), &here),
-               shared = head.train({0}, truth({some}, 4), &mean, &ranks);
+               shared = head.train({0}, truth({some}, 4), &all, &ranks);
   EXPECT_EQ(here.init_normalizer, 3);
-  EXPECT_EQ(mean.init_normalizer, 5);
-  EXPECT_NEAR(shared.at("loss_pts_init"), alone.at("loss_pts_init") * 3 / 5, 1e-6);
+  EXPECT_EQ(all.init_normalizer, 10);
+  EXPECT_NEAR(shared.at("loss_pts_init"), alone.at("loss_pts_init") * 3 / 10, 1e-6);
 }
 
 // Of two images in a batch of 64 x 64 one is 20 x 40 pixels and counts as 32 x 64. What lies below it is nobody's: no

@@ -17,7 +17,8 @@ struct BatchNormBuffers {
   float eps = 1e-5f;
   float momentum = 0.1f;
 };
-// By the statistics of the batch, which also updates the running ones. With stored statistics: ops::conv2d_batch_norm.
+// By the statistics of the batch, of all ranks' where the tape says so (Tape::share_statistics), which also updates the
+// running ones. With stored statistics: ops::conv2d_batch_norm.
 [[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
                              Activation activation);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "runtime/training/gradient_buckets.h"
 #include "runtime/training/schedule.h"
 #include "tests/kernels/vectors.h"
 
@@ -17,14 +18,16 @@ using testing::same_bits;
 
 using Floats = std::vector<float>;
 
-// This rank's side of a job of two: the other rank's gradients are known beforehand.
+// This rank's side of a job of two: the other rank's flat gradients are known beforehand.
 class TwoRanks final : public Communicator {
  public:
+  explicit TwoRanks(const Tensor& flat) : flat_(flat) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
   void sum(View<float> values) override {
-    ASSERT_EQ(values.size(), static_cast<int64_t>(other.size()));
-    for (int64_t i = 0; i < values.size(); ++i) values[i] += other[static_cast<size_t>(i)];
+    const auto begin = values.data() - flat_.view().data();
+    ASSERT_TRUE(begin >= 0 && begin + values.size() <= static_cast<int64_t>(other.size()));
+    for (int64_t i = 0; i < values.size(); ++i) values[i] += other[static_cast<size_t>(begin + i)];
   }
   void sum(View<double>) override {}
   void broadcast(View<float>, int) override {}
@@ -32,6 +35,9 @@ class TwoRanks final : public Communicator {
   std::vector<std::string> gather(const std::string& own) override { return {own, own}; }
 
   Floats other;
+
+ private:
+  const Tensor& flat_;
 };
 
 class Optimizers : public ::testing::Test {
@@ -45,9 +51,9 @@ class Optimizers : public ::testing::Test {
       EXPECT_TRUE(near(got[i], want[i], 2e-6, 2e-6)) << i;  // float32 over 20 steps
   }
 
-  static void take_step(Optimizer& optimizer, double lr, Communicator& ranks) {
+  static void take_step(Optimizer& optimizer, double lr) {
     optimizer.set_lr(lr);
-    optimizer.update(ranks);
+    optimizer.update();
   }
   double grad_norm(const Optimizer& optimizer) {
     return std::sqrt(context.download<double>(optimizer.sum_squares())[0]);
@@ -55,7 +61,6 @@ class Optimizers : public ::testing::Test {
 
   Context context{1, ConvolutionLibrary::plain};
   ParameterStore store{context};
-  SingleProcess alone;
 };
 
 TEST_F(Optimizers, TrajectoryOverTwoRanks) {
@@ -74,7 +79,15 @@ TEST_F(Optimizers, TrajectoryOverTwoRanks) {
                                 .gamma = example["gamma"],
                                 .warmup_iterations = example["warmup_iters"],
                                 .warmup_ratio = example["warmup_ratio"]};
-  TwoRanks ranks;
+  TwoRanks ranks(store.flat_grads());
+  GradientBuckets buckets(store, ranks, {.first_mb = 1e-6, .mb = 1e-6});
+  EXPECT_EQ(buckets.buckets().size(), 2u);
+  // A rank's gradients are of its share of the whole batch: its losses are divided by what all ranks count.
+  const auto share = [](const nlohmann::json& of_rank) {
+    Floats values = of_rank;
+    for (float& v : values) v /= 2;
+    return values;
+  };
   ASSERT_EQ(example["steps"].size(), 20u);
   bool clipped = false;
   for (const auto& given : example["steps"]) {
@@ -82,12 +95,16 @@ TEST_F(Optimizers, TrajectoryOverTwoRanks) {
     const double lr = learning_rate(schedule, example["base_lr"], given["epoch"], given["it"]);
     EXPECT_TRUE(near(lr, given["lr"], 0, 1e-12));
     // The other rank's gradients as they lie in its flat block.
-    set(w.node.grad, given["grad_w_per_rank"][1]);
-    set(b.node.grad, given["grad_b_per_rank"][1]);
+    set(w.node.grad, share(given["grad_w_per_rank"][1]));
+    set(b.node.grad, share(given["grad_b_per_rank"][1]));
     ranks.other = get(store.flat_grads());
-    set(w.node.grad, given["grad_w_per_rank"][0]);
-    set(b.node.grad, given["grad_b_per_rank"][0]);
-    take_step(optimizer, lr, ranks);
+    set(w.node.grad, share(given["grad_w_per_rank"][0]));
+    set(b.node.grad, share(given["grad_b_per_rank"][0]));
+    w.node.grad_written = b.node.grad_written = true;
+    buckets.ready(b.node);
+    buckets.ready(w.node);
+    buckets.finish();
+    take_step(optimizer, lr);
     EXPECT_TRUE(near(grad_norm(optimizer), given["grad_norm"], 0, 1e-6));
     clipped |= grad_norm(optimizer) > example["clip_max_norm"].get<double>();
     expect_close(get(w.velocity), given["momentum_w"]);
@@ -105,14 +122,14 @@ TEST_F(Optimizers, ClipsTheNormOfAllGradientsTogether) {
   Optimizer optimizer(store, {.momentum = 0, .weight_decay = 0, .clip_norm = 2.5});
   set(a.node.grad, {3});
   set(b.node.grad, {-4});
-  take_step(optimizer, 1, alone);
+  take_step(optimizer, 1);
   EXPECT_NEAR(grad_norm(optimizer), 5, 1e-6);  // before clipping
   EXPECT_NEAR(get(a.node.value)[0], -1.5, 1e-5);
   EXPECT_NEAR(get(b.node.value)[0], 2, 1e-5);
   // A norm below the bound is left alone.
   set(a.node.grad, {1});
   set(b.node.grad, {0});
-  take_step(optimizer, 1, alone);
+  take_step(optimizer, 1);
   EXPECT_NEAR(get(a.node.value)[0], -2.5, 1e-5);
 }
 
@@ -125,19 +142,19 @@ TEST_F(Optimizers, ANonFiniteGradientChangesNothing) {
   Optimizer optimizer(store, {.clip_norm = 35});
   set(a.node.grad, {1, 1, 1});
   set(b.node.grad, {1, 1});
-  take_step(optimizer, 0.1, alone);
+  take_step(optimizer, 0.1);
   const Floats values_a = get(a.node.value), values_b = get(b.node.value), velocities = get(store.flat_velocities());
   for (const float bad : {testing::kNaN, testing::kInfinity, -testing::kInfinity}) {
     set(a.node.grad, {1, 1, 1});
     set(b.node.grad, {1, bad});
-    take_step(optimizer, 0.1, alone);
+    take_step(optimizer, 0.1);
     EXPECT_FALSE(std::isfinite(grad_norm(optimizer)));
     EXPECT_TRUE(same_bits(get(a.node.value), values_a));
     EXPECT_TRUE(same_bits(get(b.node.value), values_b));
     EXPECT_TRUE(same_bits(get(store.flat_velocities()), velocities));
   }
   set(b.node.grad, {1, 1});
-  take_step(optimizer, 0.1, alone);
+  take_step(optimizer, 0.1);
   EXPECT_TRUE(std::isfinite(grad_norm(optimizer)));
   EXPECT_LT(get(a.node.value)[0], values_a[0]);
 }
@@ -147,7 +164,7 @@ TEST_F(Optimizers, SumsOfSquaresBeyondFloatAreNoOverflow) {
   store.allocate();
   Optimizer optimizer(store, {.momentum = 0, .weight_decay = 0, .clip_norm = 1});
   set(a.node.grad, {3e30f, 4e30f});
-  take_step(optimizer, 1, alone);
+  take_step(optimizer, 1);
   EXPECT_TRUE(near(grad_norm(optimizer), 5e30, 0, 1e-6));
   EXPECT_NEAR(get(a.node.value)[0], -0.6, 1e-5);
 }
@@ -168,7 +185,7 @@ TEST_F(Optimizers, ExclusionsFromWeightDecay) {
     parameters.allocate();
     parameters.initialize(0);
     Optimizer optimizer(parameters, {.weight_decay = 0.25, .decay_norm = decay_norm, .decay_bias = decay_bias});
-    take_step(optimizer, 1, alone);
+    take_step(optimizer, 1);
     const auto expect = [&, norm = decay_norm, bias_too = decay_bias](const Parameter* p, bool decays) {
       EXPECT_EQ(get(p->node.value), Floats(2, decays ? 0.75f : 1.0f)) << p->name << norm << bias_too;
     };
@@ -190,7 +207,7 @@ TEST_F(Optimizers, BackboneHasItsOwnRate) {
   for (int step = 0; step < 2; ++step) {
     set(a.node.grad, {1});
     set(b.node.grad, {1});
-    take_step(optimizer, 1, alone);
+    take_step(optimizer, 1);
   }
   // Velocities 1 and 1.5; the rate is not inside them.
   EXPECT_EQ(get(a.velocity), Floats{1.5f});
@@ -206,7 +223,7 @@ TEST_F(Optimizers, BiasesHaveTheirOwnRate) {
   store.initialize(0);
   Optimizer optimizer(store, {.momentum = 0, .weight_decay = 0, .bias_lr_factor = 2});
   for (Parameter* p : {&weight, &bias, &shift}) set(p->node.grad, {1});
-  take_step(optimizer, 1, alone);
+  take_step(optimizer, 1);
   EXPECT_EQ(get(weight.node.value), Floats{-1});
   EXPECT_EQ(get(bias.node.value), Floats{-2});
   EXPECT_EQ(get(shift.node.value), Floats{-1});
@@ -220,7 +237,7 @@ TEST_F(Optimizers, FrozenParametersAndBuffersStay) {
   store.initialize(0);
   Optimizer optimizer(store, {.weight_decay = 0.5});
   set(trained.node.grad, {1, 1});
-  take_step(optimizer, 1, alone);
+  take_step(optimizer, 1);
   EXPECT_EQ(get(frozen.node.value), Floats(2, 3.0f));
   EXPECT_EQ(get(buffer.node.value), Floats(2, 1.0f));
   EXPECT_EQ(get(trained.node.value), Floats(2, -1.0f));

@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Trains on two hosts that are network namespaces of this machine, each with its own name and address: the same bits as
+# on one, and an end with the lost rank's name when the network between them is cut.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: tests/faults/hosts.sh [BIN]
+BIN is a build's folder of programs (default: build/release/bin). Needs root, iproute2 and Open MPI; without one of them
+the exit code is 77, with the reason. Delay and loss of packets need the kernel's netem, and are passed over without.
+TEXT
+}
+case ${1:-} in -h | --help) usage && exit 0 ;; -*) usage >&2 && exit 2 ;; esac
+tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+bin=$(cd "${1:-$tree/build/release/bin}" && pwd)
+skip() { echo "skipped: $*" && exit 77; }
+[ "$(id -u)" -eq 0 ] || skip "network namespaces need root"
+for program in ip mpirun unshare; do command -v "$program" > /dev/null || skip "no $program on PATH"; done
+
+id=$$ scratch=$(mktemp -d)
+first=gl$id-a second=gl$id-b
+cleanup() {
+  for name in "$first" "$second"; do
+    ip netns pids "$name" 2> /dev/null | xargs -r kill -9 2> /dev/null || true
+    ip netns del "$name" 2> /dev/null || true
+  done
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
+cd "$scratch"
+ip netns add "$first" 2> why.txt || skip "no network namespaces here: $(cat why.txt)"
+ip netns add "$second"
+ip link add "v$id-a" netns "$first" type veth peer name "v$id-b" netns "$second" 2> why.txt ||
+  skip "no pair of virtual interfaces here: $(cat why.txt)"
+address_a=10.213.7.1 address_b=10.213.7.2
+in_a() { ip netns exec "$first" "$@"; }
+in_b() { ip netns exec "$second" "$@"; }
+in_a ip link set lo up && in_b ip link set lo up
+in_a ip address add "$address_a/24" dev "v$id-a" && in_b ip address add "$address_b/24" dev "v$id-b"
+link() { in_a ip link set "v$id-a" "$1"; in_b ip link set "v$id-b" "$1"; }
+link up
+
+# What mpirun calls in the place of ssh: HOST COMMAND.., to be read by a shell over there.
+cat > agent << END
+#!/bin/bash
+[ "\$1" = "$address_b" ] || { echo "no such host: \$1" >&2; exit 1; }
+shift
+exec ip netns exec "$second" unshare --uts bash -c "hostname host-b; cd '$scratch'; \$*"
+END
+chmod +x agent
+# on_hosts COMMAND..: a rank on each host. mpirun runs on the first.
+on_hosts() {
+  in_a unshare --uts bash -c 'hostname host-a; exec "$@"' mpirun mpirun -q --allow-run-as-root --bind-to none \
+    --mca plm_rsh_agent "$scratch/agent" --mca btl self,tcp --mca oob_tcp_if_include "$address_a/24" \
+    --mca btl_tcp_if_include "$address_a/24" --host "$address_a:1,$address_b:1" -np 2 "$@"
+}
+
+small=(synthesize.train=8 synthesize.val=0 synthesize.test=0 synthesize.size=64 synthesize.scale=0.25)
+"$bin/synthesize" --config "$tree/configs/quickstart.yaml" --output data "${small[@]}" > log.txt
+cat > small.yaml << END
+base: $tree/configs/quickstart.yaml
+data: {root: data, missing_class: allow}
+loader: {batch_size: 2, height: 64, width: 64}
+model:
+  backbone: {base_channels: 8}
+  neck: {out_channels: 16, norm_groups: 4}
+  head: {feat_channels: 16, point_channels: 16, stacked_convs: 1, norm_groups: 4}
+schedule: {epochs: 4, warmup_iterations: 5}
+train: {checkpoint_every: 2, log_every: 1000, evaluate_every: 0}
+distributed: {timeout: 4}
+END
+train() { echo "$bin/train" --config small.yaml --work-dir "$1" --device cpu --threads 1 "${@:2}"; }
+weights_of() { sha256sum < "$(find "$1/checkpoints" -maxdepth 1 -name '*.safetensors' | sort -V | tail -n 1)"; }
+failed() { echo "FAILED: $*" && tail -n 20 log.txt && exit 1; }
+
+# shellcheck disable=SC2046  # the words of a command
+mpirun -q --allow-run-as-root --oversubscribe --bind-to none -np 2 $(train together) > log.txt 2>&1 ||
+  failed "two ranks on one host"
+# shellcheck disable=SC2046
+on_hosts $(train apart) > log.txt 2>&1 || failed "two ranks on two hosts"
+for host in host-a host-b; do grep -q "on $host: CPU" log.txt || failed "nobody is on $host"; done
+[ "$(weights_of together)" = "$(weights_of apart)" ] || failed "other weights on two hosts than on one"
+echo "two hosts: the weights of one, $(weights_of apart | cut -c 1-16)"
+
+# One that would train for ever, and what happens to the network meanwhile.
+disturbed() {  # work folder, disturbance
+  # shellcheck disable=SC2046
+  on_hosts $(train "$1" schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &
+  local run=$! began
+  for ((i = 0; i < 200; ++i)); do
+    if grep -q . "$1/log.jsonl" 2> /dev/null || grep -q "learning rate" log.txt; then break; fi
+    sleep 0.1
+  done
+  sleep 1
+  "$2"
+  began=$SECONDS
+  while kill -0 "$run" 2> /dev/null && [ $((SECONDS - began)) -lt 60 ]; do sleep 0.2; done
+  ! kill -0 "$run" 2> /dev/null || failed "still running 60 s after: $2"
+  ! wait "$run" || failed "exit code 0 after: $2"
+  took=$((SECONDS - began))
+}
+cut_link() { link down; }
+disturbed cut cut_link
+grep -Eq "rank 0 on host-a: lost rank 1 on host-b at step [0-9]+" log.txt || failed "rank 0 does not name the rank it lost"
+echo "link cut: over after $took s: $(grep -Eo 'lost rank 1 on host-b.*' log.txt | head -n 1)"
+for name in "$first" "$second"; do
+  for ((i = 0; i < 100; ++i)); do
+    [ -n "$(ip netns pids "$name" | while read -r pid; do readlink "/proc/$pid/exe"; done | grep -x "$bin/train" || true)" ] || break
+    sleep 0.1
+  done
+  [ "$i" -lt 100 ] || failed "a rank is left on $name"
+done
+link up
+
+netem=(tc qdisc add dev "v$id-a" root netem)
+if ! in_a "${netem[@]}" delay 5ms 2ms loss 1% 2> why.txt; then
+  echo "delay and loss: passed over, no netem in this kernel ($(head -n 1 why.txt))"
+  exit 0
+fi
+# shellcheck disable=SC2046
+on_hosts $(train slow) > log.txt 2>&1 || failed "two ranks over a slow link that loses packets"
+[ "$(weights_of slow)" = "$(weights_of together)" ] || failed "other weights over a slow link"
+echo "delay of 5 ms, 1 % of packets lost: the same weights"
