@@ -8,6 +8,7 @@
 
 #include "benchmarks/measure.h"
 #include "engine/builder.h"
+#include "engine/scaling.h"
 #include "engine/train_step.h"
 #include "runtime/training/gradient_buckets.h"
 #include "runtime/training/schedule.h"
@@ -35,7 +36,7 @@ double seconds_of(Context& context, Communicator& communicator, int calls, const
   return quantile(seconds, 0.5);
 }
 
-// Leaves gradients where they are.
+// Leaves gradients where they are, and notes when their sums would have begun.
 class WithoutGradients final : public Communicator {
  public:
   explicit WithoutGradients(Communicator& inner) : inner_(inner) {}
@@ -43,14 +44,30 @@ class WithoutGradients final : public Communicator {
   [[nodiscard]] int world_size() const override { return inner_.world_size(); }
   void sum(View<float> values) override { inner_.sum(values); }
   void sum(View<double> values) override { inner_.sum(values); }
-  void begin_sum(View<float>) override {}
-  void join_sums() override {}
+  void begin_sum(View<float> values) override {
+    begun_.emplace_back(static_cast<double>(values.size()) * sizeof(float), seconds_since(start_));
+  }
+  void join_sums() override { backward_end_ = seconds_since(start_); }
   void broadcast(View<float> values, int root) override { inner_.broadcast(values, root); }
   void barrier() override { inner_.barrier(); }
   [[nodiscard]] std::vector<std::string> gather(const std::string& own) override { return inner_.gather(own); }
 
+  void start_step() {
+    start_ = Clock::now();
+    begun_.clear();
+  }
+  // Of the step since start_step(), on a host, which does at once what it is given.
+  [[nodiscard]] std::vector<ReadyBucket> ready() const {
+    std::vector<ReadyBucket> buckets;
+    for (const auto& [bytes, seconds] : begun_) buckets.push_back({bytes, seconds / backward_end_});
+    return buckets;
+  }
+
  private:
   Communicator& inner_;
+  Clock::time_point start_;
+  std::vector<std::pair<double, double>> begun_;  // bytes, seconds of the step
+  double backward_end_ = 1;
 };
 
 // Seconds of one of `steps` steps.
@@ -104,6 +121,12 @@ nlohmann::ordered_json measure_step(Context& context, Communicator& communicator
     communicator.barrier();
     without_seconds.push_back(seconds_of_step(without, o.steps, lr));
   }
+  std::string ready;
+  if (context.on_host()) {
+    silent.start_step();
+    (void)seconds_of_step(without, 1, lr);
+    ready = to_string(silent.ready());
+  }
 
   ParameterStore& parameters = training.detector->parameters();
   const GradientBuckets buckets(parameters, communicator, sizes);
@@ -125,6 +148,7 @@ nlohmann::ordered_json measure_step(Context& context, Communicator& communicator
           {"ms", 1e3 * step},
           {"ms_without_gradients", 1e3 * bare},
           {"buckets_mb", of_buckets},
+          {"ready", ready},
           {"ms_of_sums_alone", 1e3 * alone},
           {"exposed_ms", 1e3 * exposed},
           {"hidden_percent", 100 * std::clamp(1 - exposed / alone, 0.0, 1.0)},
@@ -164,6 +188,8 @@ std::string communication_text(const nlohmann::ordered_json& result) {
       "those are {} sums, {:.4g} ms one after another: {:.4g} ms of it exposed, {:.0f} % hidden",
       result["ranks"].get<int>(), step["batch"].get<int>(), ms("ms"), ms("ms_without_gradients"), ms("images_per_s"),
       step["buckets_mb"].size(), ms("ms_of_sums_alone"), ms("exposed_ms"), ms("hidden_percent"));
+  if (const std::string ready = step["ready"]; !ready.empty())
+    text += "\nready (MB at % of forward and backward, for inspect scaling --replay): " + ready;
   return text;
 }
 

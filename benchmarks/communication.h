@@ -22,7 +22,8 @@ struct CommunicationOptions {
 //          which is what a ring moves past a rank
 //   step   a training step as it is, one whose gradients stay with their rank (all else is the same), and all sums of
 //          its buckets one after another with nothing beside them. What the first is slower than the second is exposed;
-//          the rest of the third is hidden behind the backward pass.
+//          the rest of the third is hidden behind the backward pass. On a host also when each bucket was ready
+//          (parse_buckets of engine/scaling.h); a GPU's host is ahead of it.
 // std::invalid_argument for one rank, or options out of range.
 [[nodiscard]] nlohmann::ordered_json benchmark_communication(Context& context, Communicator& communicator,
                                                              const ExperimentConfig& config, int classes,

@@ -86,7 +86,9 @@ int inspect_scaling(const CommonOptions& common, const ScalingChoices& choices) 
   const Interconnect links{.ranks_per_host = choices.ranks_per_host,
                            .host_bytes_per_s = choices.host_gb_per_s * 1e9,
                            .network_bytes_per_s = choices.network_gb_per_s * 1e9};
-  const ScalingOptions options{.bucket_bytes = choices.bucket_mib * 1048576, .jitter = choices.jitter_percent / 100};
+  const ScalingOptions options{.bucket_bytes = choices.bucket_mib * 1048576,
+                               .jitter = choices.jitter_percent / 100,
+                               .replay = parse_buckets(choices.replay)};
   fmt::print("{}", scaling_table(step, choices.ranks, links, options));
   return kSuccess;
 }
@@ -163,6 +165,12 @@ void ScalingChoices::add_to(CLI::App& command) {
   option("--host-gb-per-s", host_gb_per_s, "bus bandwidth of an all-reduce inside a host (NVLink)", "GB/S");
   option("--network-gb-per-s", network_gb_per_s, "the same between hosts, for each rank (400 Gb/s a GPU)", "GB/S");
   option("--bucket-mib", bucket_mib, "gradients that are summed at a time", "MIB");
+  command
+      .add_option(
+          "--replay", replay,
+          "buckets as a step was seen to begin their sums, as `benchmark comm` prints them; not given: those of "
+          "the model")
+      ->type_name("MB@PERCENT,..");
   option("--jitter-percent", jitter_percent, "standard deviation of a rank's step time", "PERCENT");
 }
 

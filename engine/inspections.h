@@ -29,6 +29,7 @@ int inspect_training(const std::string& work_dir, const std::string& output);
 struct ScalingChoices {
   double step_ms = 0, host_gb_per_s = 360, network_gb_per_s = 45, bucket_mib = 25, jitter_percent = 0.5;
   int ranks_per_host = 8;
+  std::string replay;
   std::vector<int> ranks = {1, 4, 8, 64, 512};
 
   void add_to(CLI::App& command);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <sstream>
 #include <stdexcept>
 
 namespace gradlibra {
@@ -55,35 +56,77 @@ StepModel step_model(const std::vector<Detector::PartCost>& parts, double step_s
   return result;
 }
 
-ScalingResult simulate_step(const StepModel& step, int ranks, const Interconnect& links,
-                            const ScalingOptions& options) {
-  ScalingResult result{.ranks = ranks};
-  double now = 0;          // since backward began
-  double stream_free = 0;  // when the reductions so far are done
-  double filled = 0;       // bytes in the open bucket
-  double limit = options.first_bucket_bytes;
-  const auto close_bucket = [&](double at) {
-    const double seconds = all_reduce_seconds(filled, ranks, links);
-    stream_free = std::max(stream_free, at) + seconds;
-    result.all_reduce_seconds += seconds;
-    ++result.buckets;
-    filled = 0;
-    limit = options.bucket_bytes;
-  };
+namespace {
+
+struct TimedBucket {
+  double bytes, ready;  // ready: seconds since backward began
+};
+
+std::vector<TimedBucket> model_buckets(const StepModel& step, const ScalingOptions& options) {
+  std::vector<TimedBucket> buckets;
+  double now = 0;
+  double filled = 0;  // bytes in the open bucket
+  const auto limit = [&] { return buckets.empty() ? options.first_bucket_bytes : options.bucket_bytes; };
   for (const BackwardPart& part : step.backward) {
     double left = part.gradient_bytes;
-    while (left > 0 && filled + left >= limit) {
-      const double taken = limit - filled;
-      filled = limit;
-      left -= taken;
-      close_bucket(now + part.seconds * (1 - left / part.gradient_bytes));
+    while (left > 0 && filled + left >= limit()) {
+      left -= limit() - filled;
+      buckets.push_back({limit(), now + part.seconds * (1 - left / part.gradient_bytes)});
+      filled = 0;
     }
     filled += left;
     now += part.seconds;
   }
-  if (filled > 0) close_bucket(now);
+  if (filled > 0) buckets.push_back({filled, now});
+  return buckets;
+}
+
+std::vector<TimedBucket> measured_buckets(const StepModel& step, const std::vector<ReadyBucket>& replay) {
+  std::vector<TimedBucket> buckets;
+  const double both = step.seconds() - step.rest_seconds;
+  for (const ReadyBucket& bucket : replay)
+    buckets.push_back({bucket.bytes, bucket.share * both - step.forward_seconds});
+  return buckets;
+}
+
+}  // namespace
+
+std::vector<ReadyBucket> parse_buckets(const std::string& text) {
+  std::vector<ReadyBucket> buckets;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    std::istringstream numbers(word);
+    double mb = 0, percent = 0;
+    char at = 0;
+    if (!(numbers >> mb >> at >> percent) || at != '@' || !(numbers >> std::ws).eof() || !(mb > 0 && mb < 1e9) ||
+        !(percent >= 0 && percent <= 100))
+      throw std::invalid_argument("'" + word + "' is not MB@PERCENT, such as 25.3@80");
+    buckets.push_back({mb * (1 << 20), percent / 100});
+  }
+  return buckets;
+}
+
+std::string to_string(std::span<const ReadyBucket> buckets) {
+  std::string text;
+  for (const ReadyBucket& bucket : buckets)
+    text += fmt::format("{}{:.5g}@{:.4g}", text.empty() ? "" : ",", bucket.bytes / (1 << 20), 100 * bucket.share);
+  return text;
+}
+
+ScalingResult simulate_step(const StepModel& step, int ranks, const Interconnect& links,
+                            const ScalingOptions& options) {
+  ScalingResult result{.ranks = ranks};
+  const double backward = step.seconds() - step.forward_seconds - step.rest_seconds;
+  double stream_free = 0;  // when the reductions so far are done
+  for (const TimedBucket& bucket :
+       options.replay.empty() ? model_buckets(step, options) : measured_buckets(step, options.replay)) {
+    const double seconds = all_reduce_seconds(bucket.bytes, ranks, links);
+    stream_free = std::max(stream_free, bucket.ready) + seconds;
+    result.all_reduce_seconds += seconds;
+    ++result.buckets;
+  }
   if (ranks == 1) stream_free = 0;
-  result.exposed_seconds = std::max(0.0, stream_free - now);
+  result.exposed_seconds = std::max(0.0, stream_free - backward);
   // Some doubles: latency alone.
   result.small_seconds = options.small_reductions * all_reduce_seconds(64, ranks, links);
   result.straggler_seconds = options.jitter * std::sqrt(2 * std::log(static_cast<double>(ranks))) * step.seconds();

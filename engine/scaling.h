@@ -46,6 +46,15 @@ struct StepModel {
 [[nodiscard]] StepModel step_model(const std::vector<Detector::PartCost>& parts, double step_seconds,
                                    double rest_share = 0.05);
 
+// A bucket of gradients as a step began its sum: its size, and which part of forward and backward was done by then.
+struct ReadyBucket {
+  double bytes = 0, share = 0;
+};
+// "1.14@61.2,25.3@80": megabytes (2^20 bytes) at per cent, as `benchmark comm` prints them, in the order of the step.
+// std::invalid_argument names what is no such list.
+[[nodiscard]] std::vector<ReadyBucket> parse_buckets(const std::string& text);
+[[nodiscard]] std::string to_string(std::span<const ReadyBucket> buckets);
+
 struct ScalingOptions {
   double bucket_bytes = 25 << 20, first_bucket_bytes = 1 << 20;
   // Small sums that the step waits for: normalisers before the losses, losses and flags behind them.
@@ -53,6 +62,7 @@ struct ScalingOptions {
   // Standard deviation of a rank's step time as a share of it. The step waits for the slowest: E[max of n] is about
   // sqrt(2 ln n) deviations.
   double jitter = 0.005;
+  std::vector<ReadyBucket> replay;  // measured buckets; empty: those of the model
 };
 
 struct ScalingResult {
@@ -66,7 +76,7 @@ struct ScalingResult {
 };
 
 // Plays a step: a bucket is filled from the end of the network, and summed when it is full and the one before it is
-// done, while backward goes on.
+// done, while backward goes on. Or with measured buckets, whose shares are of forward and backward.
 [[nodiscard]] ScalingResult simulate_step(const StepModel& step, int ranks, const Interconnect& links,
                                           const ScalingOptions& options = {});
 

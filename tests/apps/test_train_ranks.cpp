@@ -80,6 +80,7 @@ TEST_F(RanksTest, SumsAreMeasured) {
   EXPECT_GT(step["buckets_mb"].size(), 1u);
   EXPECT_NEAR(step["exposed_ms"].get<double>(),
               std::max(0.0, step["ms"].get<double>() - step["ms_without_gradients"].get<double>()), 1e-9);
+  EXPECT_HAS(step["ready"].get<std::string>(), "@");
   // Alone there is nothing to measure.
   const Ran alone = Process(folder_, comm).wait(seconds(60));
   EXPECT_EQ(alone.code, 2) << alone.err;

@@ -79,6 +79,38 @@ TEST(Scaling, SmallSumsAndStragglersAreAdded) {
   EXPECT_EQ(alone.efficiency, 1);
 }
 
+TEST(Scaling, MeasuredBucketsAreReplayed) {
+  const Interconnect links{.ranks_per_host = 2, .host_bytes_per_s = 10 * kMiB, .host_latency_s = 0};  // 1 MB: 0.1 s
+  StepModel step = two_parts();
+  step.rest_seconds = 7;  // of no matter to shares, which are of the 3 s of forward and backward
+  // Ready 0.8, 0.8 and 2 s after backward began; the second waits for the first; the third is exposed.
+  const ScalingOptions options{.small_reductions = 0, .jitter = 0, .replay = parse_buckets("3@60,4.5@60,2@100")};
+  const ScalingResult got = simulate_step(step, 2, links, options);
+  EXPECT_EQ(got.buckets, 3);
+  EXPECT_NEAR(got.all_reduce_seconds, 0.95, 1e-9);
+  EXPECT_NEAR(got.exposed_seconds, 0.2, 1e-9);
+  // A link so slow that it is never idle.
+  const Interconnect slow{.ranks_per_host = 2, .host_bytes_per_s = kMiB, .host_latency_s = 0};
+  EXPECT_NEAR(simulate_step(step, 2, slow, options).exposed_seconds, 0.8 + 9.5 - 2, 1e-9);
+}
+
+TEST(Scaling, BucketsAsText) {
+  const std::vector<ReadyBucket> buckets = parse_buckets("1.5@61.25,25@100");
+  ASSERT_EQ(buckets.size(), 2u);
+  EXPECT_EQ(buckets[0].bytes, 1.5 * kMiB);
+  EXPECT_EQ(buckets[0].share, 0.6125);
+  EXPECT_EQ(to_string(buckets), "1.5@61.25,25@100");
+  EXPECT_TRUE(parse_buckets("").empty());
+  for (const char* wrong : {"1", "1@", "@5", "1@x", "1@101", "0@5", "-1@5", "1@5;2@6", "1@5,,2@6", "1@5 x", "nan@5"}) {
+    try {
+      (void)parse_buckets(wrong);
+      ADD_FAILURE() << wrong;
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find("MB@PERCENT"), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(Scaling, MoreRanksNeverCostLess) {
   const StepModel step{
       .forward_seconds = 9e-3,

@@ -79,7 +79,7 @@ milliseconds=$((($(date +%s%N) - began) / 1000000))
 want=$(result whole)
 echo "undisturbed: $want, $milliseconds ms"
 
-differ=0 kills=0 within=0 trainings=0
+differ=0 kills=0 within=0 trainings=0 slowest=0
 while [ "$kills" -lt "$wanted" ]; do
   run=run$trainings own=0
   while [ ! -e "$run/finished" ]; do
@@ -94,8 +94,11 @@ while [ "$kills" -lt "$wanted" ]; do
         until half_written "$run" "${processes[@]}" || [ ! -e "/proc/$child/exe" ]; do :; done
       fi
       if [ ${#processes[@]} -gt 0 ] && kill -9 "${processes[RANDOM % ${#processes[@]}]}" 2> /dev/null; then
+        killed=$(date +%s%N)
         kills=$((kills + 1)) own=$((own + 1))
         wait "$child" 2> /dev/null || true
+        took=$((($(date +%s%N) - killed) / 1000000))
+        if [ "$took" -gt "$slowest" ]; then slowest=$took; fi
         if half_written "$run" "${processes[@]}"; then within=$((within + 1)); fi
       fi
     fi
@@ -112,4 +115,5 @@ while [ "$kills" -lt "$wanted" ]; do
 done
 echo "$((trainings - differ)) of $trainings trainings with $kills kills, $within of them within a write, ended with the" \
   "same bits"
+[ "$ranks" -eq 1 ] || echo "the other ranks were over at most $slowest ms after a kill"
 exit "$((differ > 0))"
