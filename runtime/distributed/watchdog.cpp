@@ -111,7 +111,7 @@ void Watchdog::accept_all(const std::string& password) {
     std::vector<pollfd> polls{{listener_->descriptor(), POLLIN, 0}};
     for (const Peer& peer : waiting) polls.push_back({peer.channel.descriptor(), POLLIN, 0});
     (void)::poll(polls.data(), polls.size(), 100);
-    while (auto channel = listener_->accept()) waiting.push_back({.channel = std::move(*channel)});
+    while (auto socket = listener_->accept()) waiting.push_back({.channel = LineChannel(std::move(*socket))});
     for (size_t i = 0; i < waiting.size();) {
       std::vector<std::string> lines;
       const bool open = waiting[i].channel.receive(lines);
@@ -141,7 +141,7 @@ void Watchdog::reach_first(const std::string& place, const Options& options) {
   std::string tried;
   for (const std::string& address : addresses) {
     try {
-      Peer first{.rank = 0, .channel = connect_to(address, port, std::chrono::seconds(5))};
+      Peer first{.rank = 0, .channel = LineChannel(connect_to(address, port, std::chrono::seconds(5)))};
       first.channel.send(fmt::format("hello {} {}", parts[0], rank_));
       const auto end = Clock::now() + std::chrono::seconds(5);
       std::vector<std::string> answer;
