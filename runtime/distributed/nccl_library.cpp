@@ -63,8 +63,4 @@ const NcclLibrary& nccl() {
   return only.library;
 }
 
-std::string nccl_version(int number) {
-  return fmt::format("{}.{}.{}", number / 10000, number / 100 % 100, number % 100);
-}
-
 }  // namespace gradlibra

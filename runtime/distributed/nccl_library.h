@@ -34,6 +34,8 @@ inline constexpr int kOldestNccl = NCCL_VERSION(2, 19, 3);  // the first with nc
 [[nodiscard]] const NcclLibrary& nccl();
 
 // "2.28.9" of the number that ncclGetVersion tells.
-[[nodiscard]] std::string nccl_version(int number);
+[[nodiscard]] inline std::string nccl_version(int number) {
+  return std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+}
 
 }  // namespace gradlibra

@@ -90,7 +90,10 @@ void fill_with_garbage(void* data, size_t bytes, Random& random) {
   }
 }
 
-bool is_device_pointer(const void* pointer) { return device().find(pointer, 0) != device().allocations.end(); }
+bool is_device_range(const void* pointer, size_t bytes) {
+  return device().find(pointer, bytes) != device().allocations.end();
+}
+bool is_device_pointer(const void* pointer) { return is_device_range(pointer, 0); }
 void unlock_device_memory() {
   for (const auto& [data, bytes] : device().allocations) unpoison(data, bytes);
 }

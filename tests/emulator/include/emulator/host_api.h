@@ -50,6 +50,8 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 // cudaErrorStreamCaptureUnsupported on a stream that is being captured.
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
