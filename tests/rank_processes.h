@@ -15,7 +15,7 @@
 namespace gradlibra::testing {
 
 // body(rank) in a process of its own for each rank. What each returned; "error: MESSAGE" if it threw; "failed" if an
-// expectation did, which is on stderr; "signal N" if it was killed, as one is that takes more than a minute.
+// expectation did, which is on stderr; "signal N" if it was killed, as one is that takes more than five minutes.
 inline std::vector<std::string> run_processes(int count, const std::function<std::string(int)>& body) {
   struct Child {
     pid_t process = -1;
@@ -29,7 +29,7 @@ inline std::vector<std::string> run_processes(int count, const std::function<std
     const pid_t process = ::fork();
     if (process == 0) {
       ::close(ends[0]);
-      ::alarm(60);
+      ::alarm(300);
       std::string result;
       try {
         result = body(rank);

@@ -50,7 +50,7 @@ class Communicator : public HostGroup {
   virtual void broadcast(View<float> values, int root) = 0;
   // Memory of the device, with undefined values, whose sums need no copy on the way, for as long as this lives; empty
   // where there is none better than any other. Every rank calls it, outside of a recording, with the same size.
-  [[nodiscard]] virtual View<float> memory_for_sums(int64_t /*size*/) { return {}; }
+  [[nodiscard]] virtual View<float> memory_for_sums(int64_t /*size*/) { return {nullptr, {0}}; }
   // Why collectives that were enqueued will never end, as a message that names the rank; empty while all is well. Any
   // thread may ask, at any time, but while finish() runs.
   [[nodiscard]] virtual std::string failure() { return ""; }

@@ -95,7 +95,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   View<float> memory_for_sums(int64_t size) override {
-    if (size == 0) return {};
+    if (size == 0) return {nullptr, {0}};
     Buffer buffer;
     const size_t bytes = static_cast<size_t>(size) * sizeof(float);
     if (nccl_->ncclMemAlloc(&buffer.memory, bytes) != ncclSuccess) buffer.memory = nullptr;
@@ -109,7 +109,7 @@ class NcclCommunicator final : public Communicator {
       if (registered == "yes") continue;
       release(buffer);
       if (buffer.memory != nullptr) nccl_->ncclMemFree(buffer.memory);
-      return {};
+      return {nullptr, {0}};
     }
     buffers_.push_back(buffer);
     return {static_cast<float*>(buffer.memory), {size}};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "emulator/block.h"
+#include "runtime/device/context.h"
 #include "runtime/distributed/tcp_group.h"
 #include "tests/rank_processes.h"
 
@@ -16,6 +17,8 @@ namespace gradlibra::emulator_test {
 
 // As testing::run_processes. Each rank has an order of recorded work of its own.
 inline std::vector<std::string> run_ranks(int count, const std::function<std::string(HostGroup&)>& body) {
+  // The first kernel reads the program's symbols, which takes a second: once, and not on every rank.
+  (void)Context::for_device("cuda");
   auto listener = std::make_unique<Listener>();
   Launch launch{.world_size = count, .master_address = "127.0.0.1", .master_port = listener->port(), .source = "a test"};
   return testing::run_processes(count, [&](int rank) {
