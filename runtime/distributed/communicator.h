@@ -15,6 +15,11 @@ struct AgreedError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// What another rank was needed for has failed. Who was lost, and why, the watchdog may know better, a moment later.
+struct PeerLost : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 // What the hosts of a job's ranks tell each other. Every rank makes the same calls in the same order; they wait for the
 // slowest rank, never for a device, and are not recorded. One thread at a time.
 class HostGroup {

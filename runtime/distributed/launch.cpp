@@ -214,6 +214,7 @@ Launch find_ranks(const LaunchFlags& flags, const Variables& variables) {
 Launch find_launch(const LaunchFlags& flags, const ReadVariable& variable) {
   const Variables variables(variable);
   Launch launch = find_ranks(flags, variables);
+  launch.share_gpus = flags.share_gpus;
   launch.by_mpi = variables.has(kOpenMpi.rank) || variables.has("PMIX_RANK") || variables.has("PMI_RANK");
   return launch;
 }

@@ -18,6 +18,7 @@ struct Launch {
   std::string source = "one process";
   bool by_mpi = false;  // whether an MPI can connect it to the others: mpirun, or srun --mpi
   std::string job;      // tells it from other jobs on the same machines; empty: the launcher has no name for it
+  bool share_gpus = false;  // ranks of a host may have the same GPU
   std::string note;     // to be shown: a launcher's trace that was not followed, and why
 };
 
@@ -25,6 +26,7 @@ struct Launch {
 struct LaunchFlags {
   int rank = -1, world_size = -1, local_rank = -1;
   std::string master;  // HOST or HOST:PORT
+  bool share_gpus = false;
 };
 
 // An environment variable's value; none if it is not set or empty.

@@ -45,13 +45,7 @@ class NcclCommunicator final : public Communicator {
     ncclConfig_t config = oldest_config();
     config.blocking = 0;  // a rank that does not come would be waited for without an end
     const std::lock_guard lock(mutex_);
-    const ncclResult_t status = nccl_->ncclCommInitRankConfig(&comm_, world_size(), id, rank(), &config);
-    try {
-      complete(status, "ncclCommInitRankConfig");
-    } catch (const std::runtime_error&) {
-      abort();
-      throw;
-    }
+    complete(nccl_->ncclCommInitRankConfig(&comm_, world_size(), id, rank(), &config), "ncclCommInitRankConfig");
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -86,8 +80,8 @@ class NcclCommunicator final : public Communicator {
 
   void broadcast(View<float> values, int root) override {
     if (values.size() == 0) return;
-    fork();
     const std::lock_guard lock(mutex_);
+    fork();
     complete(nccl_->ncclBroadcast(values.data(), values.data(), static_cast<size_t>(values.size()), ncclFloat32, root,
                                   comm_, stream_.get()),
              "ncclBroadcast");
@@ -101,6 +95,7 @@ class NcclCommunicator final : public Communicator {
     if (nccl_->ncclMemAlloc(&buffer.memory, bytes) != ncclSuccess) buffer.memory = nullptr;
     if (buffer.memory != nullptr) {
       const std::lock_guard lock(mutex_);
+      require_alive();
       if (nccl_->ncclCommRegister(comm_, buffer.memory, bytes, &buffer.handle) != ncclSuccess) buffer.handle = nullptr;
     }
     (void)cudaGetLastError();  // what this device cannot do is no error
@@ -128,7 +123,8 @@ class NcclCommunicator final : public Communicator {
   std::string failure() override {
     // Whoever has the communicator looks for errors itself.
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || comm_ == nullptr) return "";
+    if (!lock.owns_lock()) return "";
+    if (comm_ == nullptr) return failed_ ? ended_ : "";
     ncclResult_t status = ncclSuccess;
     if (nccl_->ncclCommGetAsyncError(comm_, &status) != ncclSuccess || status == ncclSuccess ||
         status == ncclInProgress)
@@ -139,11 +135,13 @@ class NcclCommunicator final : public Communicator {
   void finish() override {
     throw_failure();
     const std::lock_guard lock(mutex_);
+    require_alive();
     for (Buffer& buffer : buffers_) release(buffer);
     complete(nccl_->ncclCommFinalize(comm_), "ncclCommFinalize");
-    const ncclResult_t status = nccl_->ncclCommDestroy(comm_);
+    if (const ncclResult_t status = nccl_->ncclCommDestroy(comm_); status != ncclSuccess)
+      fail(describe("ncclCommDestroy", status));
     comm_ = nullptr;
-    if (status != ncclSuccess) throw std::runtime_error(describe("ncclCommDestroy", status));
+    ended_ = "the communicator has finished";
   }
 
  private:
@@ -186,6 +184,7 @@ class NcclCommunicator final : public Communicator {
   }
 
   void fork() {
+    require_alive();
     check(cudaEventRecord(fork_.get(), stream_of_context()));
     check(cudaStreamWaitEvent(stream_.get(), fork_.get(), 0));
     begun_ = true;
@@ -211,7 +210,7 @@ class NcclCommunicator final : public Communicator {
       const ncclResult_t asked = nccl_->ncclCommGetAsyncError(comm_, &status);
       if (asked != ncclSuccess) status = asked;
     }
-    if (status != ncclSuccess) throw std::runtime_error(describe(call, status));
+    if (status != ncclSuccess) fail(describe(call, status));
   }
 
   [[nodiscard]] std::string reason(ncclResult_t status) const {
@@ -223,7 +222,19 @@ class NcclCommunicator final : public Communicator {
     return fmt::format("rank {} on {}: {}: {}", rank(), host_name(), call, reason(status));
   }
   void throw_failure() {
-    if (const std::string text = failure(); !text.empty()) throw std::runtime_error(text);
+    const std::string text = failure();
+    if (text.empty()) return;
+    const std::lock_guard lock(mutex_);
+    fail(text);
+  }
+  // What is enqueued would wait for ever, and with it whoever waits for the device, a destructor for one: so it ends.
+  [[noreturn]] void fail(const std::string& text) {
+    abort();
+    ended_ = text, failed_ = true;
+    throw PeerLost(text);
+  }
+  void require_alive() const {
+    if (comm_ == nullptr) throw std::runtime_error(ended_);
   }
 
   void release(Buffer& buffer) {
@@ -242,6 +253,8 @@ class NcclCommunicator final : public Communicator {
   int version_ = 0;
   std::mutex mutex_;  // NCCL's communicator is for one thread at a time; failure() comes from another
   ncclComm_t comm_ = nullptr;
+  std::string ended_;  // why there is none any more
+  bool failed_ = false;
   Stream stream_ = make_urgent_stream();
   Event fork_ = make_event(), join_ = make_event();
   bool begun_ = false;  // something that the context's stream does not wait for yet

@@ -91,7 +91,7 @@ class TcpGroup final : public HostGroup {
       first_.send(own);
       while (!first_.receive(packed, kLongestText)) wait(first_, -1);
     } catch (const std::runtime_error& error) {
-      throw std::runtime_error(
+      throw PeerLost(
           fmt::format("rank {} on {}: rank 0 at {}: {}", rank(), host_name(), place(), error.what()));
     }
     return unpack(packed);
@@ -241,7 +241,7 @@ class TcpGroup final : public HostGroup {
     try {
       return body(others_[r].channel);
     } catch (const std::runtime_error& error) {
-      throw std::runtime_error(
+      throw PeerLost(
           fmt::format("rank 0 on {}: rank {} on {}: {}", host_name(), r, others_[r].host, error.what()));
     }
   }
@@ -291,7 +291,7 @@ std::unique_ptr<HostGroup> make_tcp_group(const Launch& launch, double timeout_s
   if (launch.world_size > 1 && !listener && (launch.master_address.empty() || launch.master_port == 0))
     throw std::runtime_error(
         fmt::format("rank {} of {} by {}: where rank 0 can be met is not known: set MASTER_ADDR and MASTER_PORT, or "
-                    "give --master HOST:PORT",
+                    "give --master HOST:PORT; on CPUs start the ranks with mpirun",
                     launch.rank, launch.world_size, launch.source));
   return std::make_unique<TcpGroup>(launch, timeout_seconds, std::move(listener));
 }

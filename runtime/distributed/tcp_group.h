@@ -17,7 +17,7 @@ namespace gradlibra {
 // Whoever comes must say that it is a rank of this launch: same number of ranks, same job, a rank that nobody else has.
 // Others are told why they are refused and are waited for no longer. std::runtime_error on a rank that is refused; on
 // all that came, when one did not: which ones, by number, where it was tried, and who was refused; and on rank 0 when
-// the port is taken.
+// the port is taken. Later, PeerLost names a rank whose connection closes.
 [[nodiscard]] std::unique_ptr<HostGroup> make_tcp_group(const Launch& launch, double timeout_seconds,
                                                         std::unique_ptr<Listener> listener = nullptr);
 

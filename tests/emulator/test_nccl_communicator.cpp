@@ -215,9 +215,18 @@ TEST(NcclErrors, AllNameWhoHasNoNcclOrAnother) {
 }
 
 TEST(NcclErrors, ACallNamesRankHostCallAndReason) {
-  const Texts results = run_connected(2, [](Context& context, Communicator& ranks) {
-    Tensor values = upload(context, Floats{1});
-    return message_of([&] { ranks.broadcast(values.view(), 7); });
+  const Texts results = run_ranks(2, [](HostGroup& hosts) {
+    const auto context = Context::for_device("cuda");
+    const auto communicator = make_nccl_communicator(*context, hosts, 20);
+    Communicator& ranks = *communicator;
+    Tensor values = upload(*context, Floats{1});
+    std::string message = message_of<PeerLost>([&] { ranks.broadcast(values.view(), 7); });
+    // And nothing else works from then on.
+    EXPECT_EQ(message_of([&] { ranks.sum(values.view()); }), message);
+    EXPECT_EQ(message_of([&] { ranks.begin_sum(values.view()); }), message);
+    EXPECT_EQ(ranks.failure(), message);
+    EXPECT_EQ(message_of([&] { ranks.finish(); }), message);
+    return message;
   });
   for (int r = 0; r < 2; ++r)
     EXPECT_EQ(results[static_cast<size_t>(r)],
@@ -238,6 +247,7 @@ TEST(NcclErrors, AnErrorOnTheWayIsToldLater) {
     EXPECT_EQ(message_of([&] { ranks->barrier(); }), want);
     EXPECT_EQ(message_of([&] { (void)ranks->gather(""); }), want);
     EXPECT_EQ(message_of([&] { ranks->finish(); }), want);
+    context->synchronize();
     hosts.barrier();
     return "told";
   });

@@ -126,7 +126,7 @@ TEST_F(TcpGroups, NameThePlaceWhereNobodyListens) {
   unknown.master_address = "";
   EXPECT_EQ(message_of([&] { (void)make_tcp_group(unknown, 1); }),
             "rank 1 of 2 by a test: where rank 0 can be met is not known: set MASTER_ADDR and MASTER_PORT, or give "
-            "--master HOST:PORT");
+            "--master HOST:PORT; on CPUs start the ranks with mpirun");
 }
 
 TEST_F(TcpGroups, NameAPortThatIsTaken) {
