@@ -115,7 +115,7 @@ class Children {
   // A rank that fails is told to the others by their watchdog, and they end by themselves; but not those that have not
   // met it yet.
   void end_others() {
-    if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(10);
+    if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(5);
     if (Clock::now() < next_) return;
     next_ = Clock::now() + std::chrono::seconds(10);
     kill(std::exchange(signal_, SIGKILL));

@@ -147,10 +147,11 @@ std::vector<std::string> Ranks::require_one_kind(const Context& context) {
           fmt::format("rank 0 on {} has {}, rank {} on {} has {}: all ranks need a GPU, or give all --device cpu",
                       names[0], devices[0], r, names[r], devices[r]));
   if (context.on_host() && !mpi_)
-    throw AgreedError(fmt::format("{} ranks on CPUs by {}: MPI must connect them: start them with mpirun, or srun "
-                                  "--mpi=pmix where SLURM knows this MPI{}",
-                                  launch_.world_size, launch_.source,
-                                  has_mpi() ? "" : ", and install libopenmpi-dev and build this program again"));
+    throw AgreedError(
+        fmt::format("{} ranks on CPUs by {}: MPI must connect them: start them with mpirun, or srun "
+                    "--mpi=pmix where SLURM knows this MPI{}",
+                    launch_.world_size, launch_.source,
+                    has_mpi() ? "" : ", and install libopenmpi-dev and build this program again"));
   return devices;
 }
 
@@ -160,9 +161,10 @@ void Ranks::require_own_gpus(const Context& context) {
   for (size_t r = 1; r < places.size(); ++r)
     for (size_t other = 0; other < r; ++other)
       if (places[other] == places[r])
-        throw AgreedError(fmt::format("ranks {} and {} on {} have the same GPU ({}): start no more ranks than there "
-                                      "are GPUs, or add --share-gpus for a trial",
-                                      other, r, watchdog_->hosts()[r], places[r].substr(places[r].rfind(' ') + 1)));
+        throw AgreedError(
+            fmt::format("ranks {} and {} on {} have the same GPU ({}): start no more ranks than there "
+                        "are GPUs, or add --share-gpus for a trial",
+                        other, r, watchdog_->hosts()[r], places[r].substr(places[r].rfind(' ') + 1)));
 }
 
 std::string Ranks::connect(Context& context) {

@@ -54,7 +54,7 @@ class Ranks {
   const std::string program_;
   Launch launch_;
   const double start_timeout_;
-  std::unique_ptr<HostGroup> tcp_;   // where no MPI started the ranks
+  std::unique_ptr<HostGroup> tcp_;  // where no MPI started the ranks
   std::unique_ptr<Communicator> mpi_;
   HostGroup* hosts_ = nullptr;  // one of the two; none: one process
   std::unique_ptr<Communicator> nccl_;

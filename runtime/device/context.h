@@ -121,7 +121,7 @@ class Context {
  private:
   Context(Executor executor, std::unique_ptr<Device> device, std::string name);
   static std::unique_ptr<Context> on_gpu(int place);  // std::runtime_error says what is missing
-  bool use_host_convolution();               // whether it is oneDNN
+  bool use_host_convolution();                        // whether it is oneDNN
   void configure_convolution(const RuntimeConfig& config);
   void follow_branch();  // the executor to the device's current stream
 

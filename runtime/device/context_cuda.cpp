@@ -27,7 +27,9 @@ std::string cuda_problem() {
   return cudaGetErrorString(status);
 }
 
-std::string version_text(int number) { return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10); }
+std::string version_text(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
 
 std::string versions_in_use() {
   int runtime = 0, driver = 0;

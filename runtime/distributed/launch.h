@@ -16,10 +16,10 @@ struct Launch {
   std::string master_address;  // where rank 0 can be met; empty: the launcher does not say
   int master_port = 0;         // 0: the launcher does not say
   std::string source = "one process";
-  bool by_mpi = false;  // whether an MPI can connect it to the others: mpirun, or srun --mpi
-  std::string job;      // tells it from other jobs on the same machines; empty: the launcher has no name for it
+  bool by_mpi = false;      // whether an MPI can connect it to the others: mpirun, or srun --mpi
+  std::string job;          // tells it from other jobs on the same machines; empty: the launcher has no name for it
   bool share_gpus = false;  // ranks of a host may have the same GPU
-  std::string note;     // to be shown: a launcher's trace that was not followed, and why
+  std::string note;         // to be shown: a launcher's trace that was not followed, and why
 };
 
 // As given on a command line; negative and empty: not given.

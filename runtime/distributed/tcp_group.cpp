@@ -91,8 +91,7 @@ class TcpGroup final : public HostGroup {
       first_.send(own);
       while (!first_.receive(packed, kLongestText)) wait(first_, -1);
     } catch (const std::runtime_error& error) {
-      throw PeerLost(
-          fmt::format("rank {} on {}: rank 0 at {}: {}", rank(), host_name(), place(), error.what()));
+      throw PeerLost(fmt::format("rank {} on {}: rank 0 at {}: {}", rank(), host_name(), place(), error.what()));
     }
     return unpack(packed);
   }
@@ -241,8 +240,7 @@ class TcpGroup final : public HostGroup {
     try {
       return body(others_[r].channel);
     } catch (const std::runtime_error& error) {
-      throw PeerLost(
-          fmt::format("rank 0 on {}: rank {} on {}: {}", host_name(), r, others_[r].host, error.what()));
+      throw PeerLost(fmt::format("rank 0 on {}: rank {} on {}: {}", host_name(), r, others_[r].host, error.what()));
     }
   }
 

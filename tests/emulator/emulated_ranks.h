@@ -20,7 +20,8 @@ inline std::vector<std::string> run_ranks(int count, const std::function<std::st
   // The first kernel reads the program's symbols, which takes a second: once, and not on every rank.
   (void)Context::for_device("cuda");
   auto listener = std::make_unique<Listener>();
-  Launch launch{.world_size = count, .master_address = "127.0.0.1", .master_port = listener->port(), .source = "a test"};
+  Launch launch{
+      .world_size = count, .master_address = "127.0.0.1", .master_port = listener->port(), .source = "a test"};
   return testing::run_processes(count, [&](int rank) {
     launch.rank = launch.local_rank = rank;
     emulator::set_seed(emulator::seed() * static_cast<uint64_t>(count) + static_cast<uint64_t>(rank));

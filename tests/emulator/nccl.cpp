@@ -196,8 +196,8 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   if (config != nullptr && (config->magic != 0xcafebeef || config->size < offsetof(ncclConfig_t, splitShare)))
     return fail(ncclInvalidArgument, "ncclCommInitRankConfig: the configuration was not initialized");
   if (ranks < 1 || rank < 0 || rank >= ranks)
-    return fail(ncclInvalidArgument, "ncclCommInitRankConfig: rank " + std::to_string(rank) + " of " +
-                                         std::to_string(ranks));
+    return fail(ncclInvalidArgument,
+                "ncclCommInitRankConfig: rank " + std::to_string(rank) + " of " + std::to_string(ranks));
   const std::string name(id.internal, strnlen(id.internal, sizeof id.internal));
   const int socket = gradlibra::emulator::connect_to_meeting(name);
   if (socket < 0) return fail(ncclSystemError, "ncclCommInitRankConfig: nobody meets at this id");

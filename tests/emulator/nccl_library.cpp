@@ -5,21 +5,10 @@
 namespace gradlibra {
 
 const NcclLibrary& nccl() {
-  static const NcclLibrary emulated{::ncclGetVersion,
-                                    ::ncclGetErrorString,
-                                    ::ncclGetLastError,
-                                    ::ncclGetUniqueId,
-                                    ::ncclCommInitRankConfig,
-                                    ::ncclCommGetAsyncError,
-                                    ::ncclCommFinalize,
-                                    ::ncclCommDestroy,
-                                    ::ncclCommAbort,
-                                    ::ncclAllReduce,
-                                    ::ncclBroadcast,
-                                    ::ncclMemAlloc,
-                                    ::ncclMemFree,
-                                    ::ncclCommRegister,
-                                    ::ncclCommDeregister};
+  static const NcclLibrary emulated{
+      ::ncclGetVersion,        ::ncclGetErrorString, ::ncclGetLastError, ::ncclGetUniqueId,  ::ncclCommInitRankConfig,
+      ::ncclCommGetAsyncError, ::ncclCommFinalize,   ::ncclCommDestroy,  ::ncclCommAbort,    ::ncclAllReduce,
+      ::ncclBroadcast,         ::ncclMemAlloc,       ::ncclMemFree,      ::ncclCommRegister, ::ncclCommDeregister};
   return emulated;
 }
 

@@ -64,10 +64,10 @@ class Meeting {
   using Clock = std::chrono::steady_clock;
   struct Guest {
     int socket = -1;
-    int rank = -1;              // has said hello
-    std::optional<Call> call;   // that waits for the others
+    int rank = -1;             // has said hello
+    std::optional<Call> call;  // that waits for the others
     std::vector<char> bytes;
-    Call last;                  // that was answered
+    Call last;  // that was answered
     Clock::time_point since;
   };
 
@@ -125,12 +125,11 @@ class Meeting {
     const Call& first = *all[0]->call;
     for (size_t r = 1; r < all.size(); ++r) {
       const Call& other = *all[r]->call;
-      if (other.kind == first.kind && other.count == first.count && other.type == first.type &&
-          other.op == first.op && other.root == first.root && other.registered == first.registered)
+      if (other.kind == first.kind && other.count == first.count && other.type == first.type && other.op == first.op &&
+          other.root == first.root && other.registered == first.registered)
         continue;
       wrong_ = "rank 0 and rank " + std::to_string(r) + " differ: " + to_string(first) + ", and " + to_string(other);
-      if (other.registered != first.registered)
-        wrong_ += ": the memory of one is registered, that of the other is not";
+      if (other.registered != first.registered) wrong_ += ": the memory of one is registered, that of the other is not";
       return answer_all(Answer::Kind::wrong, wrong_);
     }
     began_ = true;
@@ -237,8 +236,7 @@ std::string start_meeting(double timeout_seconds) {
   const std::string name = "gradlibra-nccl-" + std::to_string(random()) + "-" + std::to_string(random());
   const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_un address = address_of(name);
-  if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
-      ::listen(listener, 64) != 0)
+  if (::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || ::listen(listener, 64) != 0)
     return "";
   std::thread([listener, timeout_seconds] { Meeting(listener, timeout_seconds).run(); }).detach();
   return name;

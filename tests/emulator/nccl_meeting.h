@@ -21,7 +21,7 @@ struct Call {
 };
 struct Answer {
   enum class Kind { done, wrong, lost } kind = Kind::done;  // wrong: the program's mistake; lost: another rank is gone
-  size_t bytes = 0;  // that follow: the result, or why
+  size_t bytes = 0;                                         // that follow: the result, or why
 };
 
 // "call 3, ncclAllReduce of 4 float32".

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// engine/ranks.h with GPUs: who is connected, who is refused, and how a lost rank ends the others. The GPUs and NCCL are
-// the emulator's.
+// engine/ranks.h with GPUs: who is connected, who is refused, and how a lost rank ends the others. The GPUs and NCCL
+// are the emulator's.
 #include <gtest/gtest.h>
 #include <nccl.h>
 
@@ -78,15 +78,17 @@ TEST_F(GpuRanks, AllOrNoneHaveAGpu) {
   on_host_ = [](int rank) { return rank == 1; };
   const Texts results = run(2, connect);
   EXPECT_EQ(results[0], "agreed: rank 0 on " + host_name() + " has emulator, 4096 MiB, plain convolutions, rank 1 on " +
-                            host_name() + " has CPU, 1 thread, plain loops: all ranks need a GPU, or give all --device cpu");
+                            host_name() +
+                            " has CPU, 1 thread, plain loops: all ranks need a GPU, or give all --device cpu");
   EXPECT_EQ(results[1], results[0]);
 }
 
 TEST_F(GpuRanks, RanksOnCpusNeedMpi) {
   on_host_ = [](int) { return true; };
   for (const std::string& text : run(2, connect))
-    EXPECT_HAS(text, "agreed: 2 ranks on CPUs by a test: MPI must connect them: start them with mpirun, or srun "
-                     "--mpi=pmix where SLURM knows this MPI");
+    EXPECT_HAS(text,
+               "agreed: 2 ranks on CPUs by a test: MPI must connect them: start them with mpirun, or srun "
+               "--mpi=pmix where SLURM knows this MPI");
 }
 
 TEST_F(GpuRanks, ShareAGpuOnlyIfTheyMay) {
@@ -96,7 +98,8 @@ TEST_F(GpuRanks, ShareAGpuOnlyIfTheyMay) {
   may_share_ = true;
   const Texts results = run(2, [](Ranks& ranks, Context& context) {
     (void)ranks.connect(context);
-    return environment_variable("NCCL_HOSTID").value_or("") + " " + environment_variable("NCCL_P2P_DISABLE").value_or("");
+    return environment_variable("NCCL_HOSTID").value_or("") + " " +
+           environment_variable("NCCL_P2P_DISABLE").value_or("");
   });
   EXPECT_EQ(results, (Texts{host_name() + "-rank-0 1", host_name() + "-rank-1 1"}));
 }

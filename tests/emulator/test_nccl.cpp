@@ -98,7 +98,8 @@ template <class T>
 std::vector<T> values_of(int rank, size_t size) {
   std::mt19937 random(static_cast<uint32_t>(rank + 1));
   std::vector<T> values(size);
-  for (T& v : values) v = static_cast<T>(std::ldexp(static_cast<double>(random()) - 2e9, static_cast<int>(random() % 40)));
+  for (T& v : values)
+    v = static_cast<T>(std::ldexp(static_cast<double>(random()) - 2e9, static_cast<int>(random() % 40)));
   return values;
 }
 template <class T>
@@ -218,8 +219,9 @@ void first_and_other(const Rank& own, const std::function<void()>& of_first, con
     of_other();
 }
 
-const Texts kSizes = {"rank 0 and rank 1 differ: call 1, ncclAllReduce of 4 float32, and call 1, ncclAllReduce of 8 "
-                      "float32 (seed "};
+const Texts kSizes = {
+    "rank 0 and rank 1 differ: call 1, ncclAllReduce of 4 float32, and call 1, ncclAllReduce of 8 "
+    "float32 (seed "};
 INSTANTIATE_TEST_SUITE_P(
     Mistakes, BrokenCollectives,
     ::testing::Values(
@@ -419,12 +421,12 @@ TEST(BrokenCollective, RanksMustAgreeWhoTheyAre) {
     std::string caught;
     if (hosts.rank() == 1)
       caught = message_of<emulator::LaunchError>([&] {
-      ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-      config.blocking = 0;
-      EXPECT_EQ(ncclCommInitRankConfig(&comm, 2, id, 1, &config), ncclInProgress);
-      ncclComm_t twice = nullptr;
-      (void)ncclCommInitRankConfig(&twice, 2, id, 1, nullptr);
-    });
+        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+        config.blocking = 0;
+        EXPECT_EQ(ncclCommInitRankConfig(&comm, 2, id, 1, &config), ncclInProgress);
+        ncclComm_t twice = nullptr;
+        (void)ncclCommInitRankConfig(&twice, 2, id, 1, nullptr);
+      });
     hosts.barrier();
     return caught;
   });

@@ -34,7 +34,8 @@ template <class T>
 std::vector<T> values_of(int rank, int64_t size, uint32_t seed = 0) {
   std::mt19937 random(static_cast<uint32_t>(rank + 1) + 100 * seed);
   std::vector<T> values(static_cast<size_t>(size));
-  for (T& v : values) v = static_cast<T>(std::ldexp(static_cast<double>(random()) - 2e9, static_cast<int>(random() % 40)));
+  for (T& v : values)
+    v = static_cast<T>(std::ldexp(static_cast<double>(random()) - 2e9, static_cast<int>(random() % 40)));
   return values;
 }
 template <class T>
@@ -92,7 +93,8 @@ TEST(NcclCommunicator, SumsBesideTheStreamAreRecorded) {
                        upload(context, values_of<float>(ranks.rank(), kSize, 2)),
                        upload(context, values_of<float>(ranks.rank(), kSize, 3))};
     const Tensor given_doubles = upload(context, values_of<double>(ranks.rank(), 7));
-    Tensor sums[3], doubles = context.empty({7}, DType::f64), out = context.empty({kSize}), sent = context.empty({kSize});
+    Tensor sums[3], doubles = context.empty({7}, DType::f64), out = context.empty({kSize}),
+                    sent = context.empty({kSize});
     for (Tensor& sum : sums) sum = context.empty({kSize});
     const auto step = [&] {
       for (size_t i = 0; i < 3; ++i) {
@@ -203,7 +205,8 @@ TEST(NcclErrors, ARankThatDoesNotComeIsATimeOut) {
 
 TEST(NcclErrors, AllNameWhoHasNoNcclOrAnother) {
   for (const auto& [other, want] :
-       {std::pair<std::string, std::string>("21803 ", "rank 0 has NCCL 2.19.3, rank 1 has 2.18.3: all must load the same"),
+       {std::pair<std::string, std::string>("21803 ",
+                                            "rank 0 has NCCL 2.19.3, rank 1 has 2.18.3: all must load the same"),
         {"!rank 1 on other: ranks on GPUs need NCCL: no file", "rank 1 on other: ranks on GPUs need NCCL: no file"}}) {
     const Texts results = run_ranks(2, [&](HostGroup& hosts) -> std::string {
       const auto context = Context::for_device("cuda");
@@ -275,8 +278,9 @@ TEST(NcclErrors, ALostRankIsToldLater) {
       if (!killed) hosts.barrier();
       return why;
     });
-    EXPECT_HAS(results[0], name_of(0) + ": a collective that was enqueued: remote process exited or there was a network "
-                                        "error (rank 1");
+    EXPECT_HAS(results[0], name_of(0) +
+                               ": a collective that was enqueued: remote process exited or there was a network "
+                               "error (rank 1");
     EXPECT_HAS(results[0], killed ? "'s process has ended" : " has aborted");
     EXPECT_EQ(results[1], killed ? "signal 9" : "left");
   }

@@ -19,7 +19,8 @@ constexpr int64_t kSide = 32, kMaxBoxes = 3;
 // RepPoints with a loss that keeps a state, which all ranks add to.
 ModelConfig tiny_model() {
   ModelConfig model;
-  model.backbone = {.depth = 18, .base_channels = 2, .frozen_stages = 4, .norm_eval = true, .zero_init_residual = false};
+  model.backbone = {
+      .depth = 18, .base_channels = 2, .frozen_stages = 4, .norm_eval = true, .zero_init_residual = false};
   model.neck = {.out_channels = 8, .num_outs = 3, .norm = "group", .norm_groups = 4};
   model.head = {.feat_channels = 8, .point_channels = 8, .stacked_convs = 1, .norm = "group", .norm_groups = 2};
   model.head.refine_min_pos_iou = 1e-12;  // with no more than a point each, boxes have hardly begun to overlap
