@@ -138,14 +138,14 @@ int main(int argc, char** argv) {
       if (leads) write();
       return static_cast<int>(kSuccess);
     }
-    const std::unique_ptr<Context> context = open_device(common, /*quiet=*/!leads);
+    const std::unique_ptr<Context> context = open_device(common, /*quiet=*/!leads, launch.local_rank);
     LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
     config = loaded.config;
     detector = std::filesystem::path(loaded.name).filename().string();
     if (loaded.step > 0) detector += fmt::format(" (step {})", loaded.step);
     Ranks ranks(app, launch, config.distributed);
     return ranks.run([&]() -> int {
-      if (const std::string who = ranks.introduction(*context); !who.empty()) say(who);
+      if (const std::string who = ranks.connect(*context); !who.empty()) say(who);
       // The classes are the detector's, whatever the data set's own list says.
       config.data.classes = loaded.classes;
       if (config.data.groups.empty()) config.data.groups = loaded.groups;

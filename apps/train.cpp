@@ -103,7 +103,8 @@ int main(int argc, char** argv) {
                  "given: none")
       ->type_name("A:B");
   app.add_option("--ranks", local_ranks,
-                 "start so many ranks on this machine, with mpirun, and pass signals and the exit code on")
+                 "start so many ranks on this machine, each with a GPU of its own, or with mpirun on the CPU, and pass "
+                 "signals and the exit code on")
       ->check(CLI::Range(1, 4096))
       ->capture_default_str()
       ->type_name("N");
@@ -135,15 +136,17 @@ int main(int argc, char** argv) {
     if (no_graph) config.runtime.cuda_graph = false;
     if (!profile.empty()) options.profile_steps = parse_step_range(profile);
     if (local_ranks > 1 && launch.world_size == 1)
-      return run_local_ranks(local_ranks, arguments_of_a_rank(argc, argv, local_ranks, common.threads));
+      return run_local_ranks(local_ranks, common.device != "cpu", launch_flags.share_gpus,
+                             arguments_of_a_rank(argc, argv, local_ranks, common.threads));
     if (!launch.note.empty()) fmt::print(stderr, "{}: {}\n", app.get_name(), launch.note);
     options.work_dir = work_dir;
     options.signal = &catch_signals();
+    std::unique_ptr<Context> context;  // outlives what connects it with others
     Ranks ranks(app, launch, config.distributed);
     options.watchdog = ranks.watchdog();
     return ranks.run([&]() -> int {
-      const std::unique_ptr<Context> context = open_device(common, /*quiet=*/!ranks.leads());
-      if (const std::string who = ranks.introduction(*context); ranks.leads() && !who.empty()) std::puts(who.c_str());
+      context = open_device(common, /*quiet=*/!ranks.leads(), launch.local_rank);
+      if (const std::string who = ranks.connect(*context); ranks.leads() && !who.empty()) std::puts(who.c_str());
       Trainer trainer(*context, ranks.communicator(), config, options);
       const Trainer::Outcome outcome = trainer.run();
       if (outcome == Trainer::Outcome::finished && ranks.leads())

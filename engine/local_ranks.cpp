@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -15,13 +16,18 @@
 #include <filesystem>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "engine/program.h"
 #include "runtime/distributed/mpi_communicator.h"
+#include "runtime/distributed/nccl_communicator.h"
+#include "runtime/distributed/tcp.h"
 
 namespace gradlibra {
 
 namespace {
+
+using Environment = std::vector<std::pair<std::string, std::string>>;
 
 constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 
@@ -45,7 +51,7 @@ std::vector<std::string> mpirun_command(int count, const std::vector<std::string
 }
 
 // In a process group of its own, so that Ctrl-C on the terminal comes here alone; it ends with this process.
-pid_t start(const std::vector<std::string>& command, const sigset_t& signals_before) {
+pid_t start(const std::vector<std::string>& command, const Environment& environment, const sigset_t& signals_before) {
   std::vector<char*> pointers;
   for (const std::string& word : command) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
@@ -58,42 +64,128 @@ pid_t start(const std::vector<std::string>& command, const sigset_t& signals_bef
   ::sigprocmask(SIG_SETMASK, &signals_before, nullptr);
   const int nothing = ::open("/dev/null", O_RDONLY);
   if (nothing >= 0) ::dup2(nothing, STDIN_FILENO);
+  for (const auto& [name, value] : environment)
+    if (value.empty())
+      ::unsetenv(name.c_str());
+    else
+      ::setenv(name.c_str(), value.c_str(), /*overwrite=*/1);
   ::execvp(pointers[0], pointers.data());
   ::_exit(127);
 }
 
+// Of one rank; other launchers' traces contradict it.
+Environment environment_of(int rank, int count, int port) {
+  const std::string number = std::to_string(rank);
+  return {{"RANK", number},
+          {"LOCAL_RANK", number},
+          {"WORLD_SIZE", std::to_string(count)},
+          {"MASTER_ADDR", "127.0.0.1"},
+          {"MASTER_PORT", std::to_string(port)},
+          {"OMPI_COMM_WORLD_RANK", ""},
+          {"OMPI_COMM_WORLD_SIZE", ""},
+          {"OMPI_COMM_WORLD_LOCAL_RANK", ""},
+          {"PMIX_RANK", ""},
+          {"PMI_RANK", ""},
+          {"TORCHELASTIC_RUN_ID", ""},
+          {"TORCHELASTIC_USE_AGENT_STORE", ""}};
+}
+
+class Children {
+ public:
+  explicit Children(std::vector<pid_t> processes) : processes_(std::move(processes)) {}
+  // Those that have ended by now are counted; true: some go on.
+  bool run() {
+    std::erase_if(processes_, [&](pid_t process) {
+      int status = 0;
+      if (::waitpid(process, &status, WNOHANG) == 0) return false;
+      const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+      if (code_ == kSuccess) code_ = code;
+      return true;
+    });
+    if (code_ != kSuccess) end_others();
+    return !processes_.empty();
+  }
+  void kill(int signal) const {
+    for (const pid_t process : processes_) ::kill(process, signal);
+  }
+  [[nodiscard]] int code() const { return code_; }  // the first that was not 0
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  // A rank that fails is told to the others by their watchdog, and they end by themselves; but not those that have not
+  // met it yet.
+  void end_others() {
+    if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(5);
+    if (Clock::now() < next_) return;
+    next_ = Clock::now() + std::chrono::seconds(10);
+    kill(std::exchange(signal_, SIGKILL));
+  }
+
+  std::vector<pid_t> processes_;
+  int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM;
+  Clock::time_point next_;
+};
+
+std::vector<pid_t> start_on_gpus(int count, const std::vector<std::string>& arguments, const sigset_t& before) {
+  std::vector<std::string> command = {std::filesystem::read_symlink("/proc/self/exe")};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  const int port = Listener().port();  // free a moment ago; rank 0 says so if it is not any more
+  std::vector<pid_t> processes;
+  for (int rank = 0; rank < count; ++rank)
+    processes.push_back(start(command, environment_of(rank, count, port), before));
+  return processes;
+}
+
+void require_startable(int count, bool on_gpus, bool share_gpus) {
+  if (on_gpus) {
+    if (!has_nccl())
+      throw std::runtime_error(
+          "--ranks on GPUs needs NCCL, which this build has not: install libnccl-dev and build again, or add --device "
+          "cpu");
+    if (const int gpus = visible_gpus(); count > gpus && !share_gpus)
+      throw std::runtime_error(fmt::format(
+          "--ranks {}, but there {} {} GPU{} (is CUDA_VISIBLE_DEVICES set?): each rank needs its own, or add "
+          "--share-gpus for a trial, or --device cpu",
+          count, gpus == 1 ? "is" : "are", gpus, gpus == 1 ? "" : "s"));
+    return;
+  }
+  if (!has_mpi())
+    throw std::runtime_error(
+        "--ranks on CPUs needs MPI, which this build has not: install libopenmpi-dev and build again");
+  if (!on_path("mpirun"))
+    throw std::runtime_error("--ranks on CPUs needs mpirun, which is not on PATH: install openmpi-bin");
+}
+
 }  // namespace
 
-int run_local_ranks(int count, const std::vector<std::string>& arguments) {
-  if (!has_mpi())
-    throw std::runtime_error("--ranks needs MPI, which this build has not: install libopenmpi-dev and build again");
-  if (!on_path("mpirun")) throw std::runtime_error("--ranks needs mpirun, which is not on PATH: install openmpi-bin");
+int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::vector<std::string>& arguments) {
+  const bool on_gpus = may_use_gpus && visible_gpus() > 0;
+  require_startable(count, on_gpus, share_gpus);
   sigset_t waited, before;
   ::sigemptyset(&waited);
   for (const int number : kEnding) ::sigaddset(&waited, number);
   ::sigaddset(&waited, SIGCHLD);
   ::sigprocmask(SIG_BLOCK, &waited, &before);
-  const pid_t child = start(mpirun_command(count, arguments), before);
+  Children children(on_gpus ? start_on_gpus(count, arguments, before)
+                            : std::vector<pid_t>{start(mpirun_command(count, arguments), {}, before)});
 
   using Clock = std::chrono::steady_clock;
-  int first = 0, status = 0;
+  int first = 0;
   Clock::time_point when;
-  while (::waitpid(child, &status, WNOHANG) == 0) {
-    const timespec limit{.tv_sec = 1, .tv_nsec = 0};  // should the news of the child's end have been missed
+  while (children.run()) {
+    const timespec limit{.tv_sec = 1, .tv_nsec = 0};  // should the news of a child's end have been missed
     const int got = ::sigtimedwait(&waited, nullptr, &limit);
     if (got <= 0 || got == SIGCHLD) continue;
     if (first == 0) {
       first = got;
       when = Clock::now();
-      ::kill(child, SIGUSR1);  // mpirun passes this one on, where SIGTERM would end the ranks within a second
+      children.kill(SIGUSR1);  // mpirun passes this one on, where SIGTERM would end the ranks within a second
     } else if (Clock::now() - when >= std::chrono::milliseconds(250)) {
-      ::kill(child, SIGTERM);
+      children.kill(SIGTERM);
     }
   }
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
-  if (WIFSIGNALED(status)) return 128 + WTERMSIG(status);
-  const int code = WEXITSTATUS(status);
-  return code == kSuccess && first == SIGINT ? kInterrupted : code;
+  return children.code() == kSuccess && first == SIGINT ? static_cast<int>(kInterrupted) : children.code();
 }
 
 }  // namespace gradlibra

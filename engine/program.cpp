@@ -78,8 +78,8 @@ void add_device_options(CLI::App& app, CommonOptions& options) {
       ->capture_default_str();
 }
 
-std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet) {
-  std::unique_ptr<Context> context = Context::for_device(options.device, options.threads);
+std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet, int place) {
+  std::unique_ptr<Context> context = Context::for_device(options.device, options.threads, place);
   if (quiet) return context;
   const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
   fmt::print(stderr, "device: {}{}\n", context->device_name(), why);

@@ -43,8 +43,9 @@ struct CommonOptions {
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required);
 void add_device_options(CLI::App& app, CommonOptions& options);
 
-// The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none.
-[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet = false);
+// The device of --device and --threads; says on stderr which one it is, and why not a GPU if `auto` found none. `place`
+// is this rank's number on its host, for each to have a GPU of its own.
+[[nodiscard]] std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet = false, int place = 0);
 
 // Makes the folder where there is none, and tries to write in it: before the work, not after it. std::runtime_error
 // names the folder and why. Nothing for an empty path.

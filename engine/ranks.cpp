@@ -6,9 +6,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
 
 #include "engine/program.h"
 #include "runtime/distributed/mpi_communicator.h"
+#include "runtime/distributed/nccl_communicator.h"
+#include "runtime/distributed/tcp_group.h"
 
 namespace gradlibra {
 
@@ -37,6 +42,20 @@ double seconds_of_sum(Context& context, Communicator& communicator, int64_t valu
   return seconds;
 }
 
+// The same for all processes of a machine, whatever each calls its host.
+std::string machine() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;
+  return std::getline(file, id) ? id : host_name();
+}
+
+// NCCL refuses two ranks of a host on one GPU: it is told that each is a host of its own, and shares no memory.
+void pretend_own_host(int rank) {
+  ::setenv("NCCL_HOSTID", fmt::format("{}-rank-{}", host_name(), rank).c_str(), /*overwrite=*/0);
+  ::setenv("NCCL_P2P_DISABLE", "1", 0);
+  ::setenv("NCCL_SHM_DISABLE", "1", 0);
+}
+
 }  // namespace
 
 void add_rank_options(CLI::App& app, LaunchFlags& flags) {
@@ -53,27 +72,38 @@ void add_rank_options(CLI::App& app, LaunchFlags& flags) {
       ->type_name("L");
   app.add_option("--master", flags.master, "where rank 0 can be reached; not given: rank 0 tells its addresses")
       ->type_name("HOST[:PORT]");
+  app.add_flag("--share-gpus", flags.share_gpus,
+               "ranks of a host may have the same GPU: slow, to try several ranks where there is one GPU");
 }
 
 Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config)
-    : app_(app), program_(app.get_name()), launch_(launch) {
-  if (launch_.world_size == 1) {
-    communicator_ = std::make_unique<SingleProcess>();
+    : app_(app), program_(app.get_name()), launch_(launch), start_timeout_(config.start_timeout) {
+  if (alone()) {
+    communicator_ = &single_;
     return;
   }
   app_.name(fmt::format("{}: rank {} on {}", program_, launch_.rank, host_name()));
-  communicator_ = make_mpi_communicator(launch_);
+  if (launch_.by_mpi && has_mpi()) {
+    mpi_ = make_mpi_communicator(launch_);
+    hosts_ = mpi_.get();
+  } else {
+    tcp_ = make_tcp_group(launch_, start_timeout_);
+    hosts_ = tcp_.get();
+  }
   Watchdog::Options options{.timeout_seconds = config.timeout, .master_address = launch_.master_address};
   options.on_loss = [who = app_.get_name()](const LostRank& lost) { leave_at_once(who, lost); };
-  watchdog_ = std::make_unique<Watchdog>(*communicator_, std::move(options));
+  watchdog_ = std::make_unique<Watchdog>(*hosts_, std::move(options));
 }
 
 Ranks::~Ranks() = default;
 
 void Ranks::finish() {
-  communicator_->barrier();
-  if (watchdog_) watchdog_->finish();
-  communicator_->finish();
+  if (alone()) return;
+  hosts_->barrier();
+  watchdog_->also_watch({});
+  if (nccl_) nccl_->finish();
+  watchdog_->finish();
+  hosts_->finish();
 }
 
 int Ranks::run(const std::function<int()>& body) {
@@ -90,26 +120,71 @@ int Ranks::run(const std::function<int()>& body) {
     throw;
   } catch (const std::exception& error) {
     named();
+    // A rank that was lost ends this one before it can speak of what that has done to it.
+    if (dynamic_cast<const PeerLost*>(&error) != nullptr) std::this_thread::sleep_for(std::chrono::seconds(2));
     if (watchdog_) watchdog_->fail(error.what(), exit_code_of(error));
     throw;
   }
 }
 
-std::string Ranks::introduction(Context& context) {
-  if (alone()) return "";
-  if (!context.on_host())
-    throw AgreedError("several ranks run on CPUs so far: add --device cpu, or start one process for this GPU");
-  constexpr int64_t kValues = int64_t{1} << 18;
-  const std::vector<std::string> devices = communicator_->gather(context.device_name());
-  const std::vector<std::string> versions = communicator_->gather(GRADLIBRA_VERSION);
-  const std::vector<std::string>& hosts = watchdog_->hosts();
+void Ranks::require_one_version() {
+  const std::vector<std::string> versions = hosts_->gather(GRADLIBRA_VERSION);
+  const std::vector<std::string>& names = watchdog_->hosts();
   for (size_t r = 1; r < versions.size(); ++r)
     if (versions[r] != versions[0])
       throw AgreedError(fmt::format("rank 0 on {} is gradlibra {}, rank {} on {} is {}: all must be the same program",
-                                    hosts[0], versions[0], r, hosts[r], versions[r]));
-  std::string text = fmt::format("ranks: {} by {}, gradlibra {}, {}\n", devices.size(), launch_.source,
-                                 GRADLIBRA_VERSION, communicator_->library());
-  for (size_t r = 0; r < devices.size(); ++r) text += fmt::format("  rank {} on {}: {}\n", r, hosts[r], devices[r]);
+                                    names[0], versions[0], r, names[r], versions[r]));
+}
+
+std::vector<std::string> Ranks::require_one_kind(const Context& context) {
+  const std::vector<std::string>& names = watchdog_->hosts();
+  const std::string why = context.why_no_gpu().empty() ? "" : fmt::format(" ({})", context.why_no_gpu());
+  const std::vector<std::string> kinds = hosts_->gather(context.on_host() ? "CPU" : "GPU");
+  const std::vector<std::string> devices = hosts_->gather(context.device_name() + why);
+  for (size_t r = 1; r < kinds.size(); ++r)
+    if (kinds[r] != kinds[0])
+      throw AgreedError(
+          fmt::format("rank 0 on {} has {}, rank {} on {} has {}: all ranks need a GPU, or give all --device cpu",
+                      names[0], devices[0], r, names[r], devices[r]));
+  if (context.on_host() && !mpi_)
+    throw AgreedError(
+        fmt::format("{} ranks on CPUs by {}: MPI must connect them: start them with mpirun, or srun "
+                    "--mpi=pmix where SLURM knows this MPI{}",
+                    launch_.world_size, launch_.source,
+                    has_mpi() ? "" : ", and install libopenmpi-dev and build this program again"));
+  return devices;
+}
+
+void Ranks::require_own_gpus(const Context& context) {
+  if (launch_.share_gpus) return pretend_own_host(launch_.rank);
+  const std::vector<std::string> places = hosts_->gather(machine() + " " + context.bus_id());
+  for (size_t r = 1; r < places.size(); ++r)
+    for (size_t other = 0; other < r; ++other)
+      if (places[other] == places[r])
+        throw AgreedError(
+            fmt::format("ranks {} and {} on {} have the same GPU ({}): start no more ranks than there "
+                        "are GPUs, or add --share-gpus for a trial",
+                        other, r, watchdog_->hosts()[r], places[r].substr(places[r].rfind(' ') + 1)));
+}
+
+std::string Ranks::connect(Context& context) {
+  if (alone()) return "";
+  require_one_version();
+  const std::vector<std::string> devices = require_one_kind(context), buses = hosts_->gather(context.bus_id());
+  communicator_ = mpi_.get();
+  if (!context.on_host()) {
+    require_own_gpus(context);
+    nccl_ = make_nccl_communicator(context, *hosts_, start_timeout_);
+    communicator_ = nccl_.get();
+    watchdog_->also_watch([this] { return nccl_->failure(); });
+  }
+  constexpr int64_t kValues = int64_t{1} << 18;
+  const std::string versions = context.library_versions().empty() ? "" : ", " + context.library_versions();
+  std::string text = fmt::format("ranks: {} by {}, gradlibra {}, {}{}\n", devices.size(), launch_.source,
+                                 GRADLIBRA_VERSION, communicator_->library(), versions);
+  for (size_t r = 0; r < devices.size(); ++r)
+    text += fmt::format("  rank {} on {}: {}{}{}\n", r, watchdog_->hosts()[r], devices[r], buses[r].empty() ? "" : ", ",
+                        buses[r]);
   const double seconds = seconds_of_sum(context, *communicator_, kValues);
   // Each rank sends and receives 2 (W - 1) / W of the array: what its connection carried.
   const auto ranks = static_cast<double>(devices.size());

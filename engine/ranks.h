@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "runtime/device/context.h"
 #include "runtime/distributed/communicator.h"
@@ -16,37 +17,49 @@
 
 namespace gradlibra {
 
-// --rank, --world-size, --local-rank, --master: for launchers that set no environment.
+// --rank, --world-size, --local-rank, --master, --share-gpus: for launchers that set no environment.
 void add_rank_options(CLI::App& app, LaunchFlags& flags);
 
 class Ranks {
  public:
-  // Starts the communicator and the watchdog of a launch of several; one process needs neither. Messages of `app` name
-  // the rank from then on. An error is std::runtime_error or, of the command line and environment,
-  // std::invalid_argument.
+  // Lets the hosts of a launch of several meet, by MPI where it started them and this build has it, else over TCP, and
+  // starts the watchdog; one process needs neither. Messages of `app` name the rank from then on. An error is
+  // std::runtime_error or, of the command line and environment, std::invalid_argument.
   Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config);
   ~Ranks();
 
-  [[nodiscard]] Communicator& communicator() { return *communicator_; }
   [[nodiscard]] Watchdog* watchdog() { return watchdog_.get(); }  // nullptr: one process
-  [[nodiscard]] bool leads() const { return communicator_->rank() == 0; }
-  [[nodiscard]] bool alone() const { return communicator_->world_size() == 1; }
+  [[nodiscard]] bool leads() const { return launch_.rank == 0; }
+  [[nodiscard]] bool alone() const { return launch_.world_size == 1; }
+
+  // Every rank calls it once, with its own device, which outlives this: makes the communicator, over NCCL for GPUs and
+  // MPI for CPUs. What to print about it: a line for each rank with its host, device and bus, one with what carries the
+  // collectives, and how fast a sum over ranks is; empty for one process. AgreedError if the ranks are not of one
+  // version of the program, some have a GPU and others none, two of a host have the same GPU though nobody said that
+  // they may, or nothing can carry their sums.
+  [[nodiscard]] std::string connect(Context& context);
+  [[nodiscard]] Communicator& communicator() { return *communicator_; }  // after connect()
 
   // body(), then the end of all ranks together. An exception of this rank alone is told to the others, which end as
   // well; one that all ranks agree on (AgreedError) closes in order. Either goes on to the caller.
   int run(const std::function<int()>& body);
 
-  // Every rank calls it: a line for each with its host and device, one with what carries the collectives, how fast a
-  // sum over ranks is, and the program's version, which must be the same (AgreedError, as for ranks on GPUs, which
-  // there are none of yet). Empty for one process.
-  [[nodiscard]] std::string introduction(Context& context);
-
  private:
   void finish();
+  void require_one_version();
+  // Each rank's device by name.
+  std::vector<std::string> require_one_kind(const Context& context);
+  void require_own_gpus(const Context& context);
   CLI::App& app_;
   const std::string program_;
   Launch launch_;
-  std::unique_ptr<Communicator> communicator_;
+  const double start_timeout_;
+  std::unique_ptr<HostGroup> tcp_;  // where no MPI started the ranks
+  std::unique_ptr<Communicator> mpi_;
+  HostGroup* hosts_ = nullptr;  // one of the two; none: one process
+  std::unique_ptr<Communicator> nccl_;
+  SingleProcess single_;
+  Communicator* communicator_ = nullptr;
   std::unique_ptr<Watchdog> watchdog_;
 };
 

@@ -7,9 +7,9 @@ set -uo pipefail
 # In this order. `together` means at the same time as its neighbours: nothing is timed there. The seconds are each
 # stage's limit.
 stages=(smoke tests network memcheck racecheck train warm step pytorch again kernels ncu)
-more_stages=(failed eager serial tuned batches turns)  # what a second run does with --after
+more_stages=(failed eager serial tuned batches turns ranks)  # what a second run does with --after; `ranks` by name alone
 declare -A limit=([smoke]=60 [tests]=125 [network]=125 [memcheck]=125 [racecheck]=125 [train]=125 [warm]=125 [step]=100 [pytorch]=130
-  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60)
+  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [ranks]=180)
 together=" tests network memcheck racecheck train warm "
 declare -A what=(
   [smoke]="a few recorded steps; if they fail, the same with less, to see what it is"
@@ -29,7 +29,8 @@ declare -A what=(
   [serial]="the step with levels in turn"
   [tuned]="convolutions chosen by timing them"
   [batches]="other batches; levels in parallel and in turn"
-  [turns]="our step and PyTorch's in turn: how far the ratio drifts")
+  [turns]="our step and PyTorch's in turn: how far the ratio drifts"
+  [ranks]="four ranks on one GPU over NCCL against one process with the whole batch")
 
 usage() {
   cat <<TEXT
@@ -397,6 +398,44 @@ stage_turns() {
     pytorch --batch "$batch" --precision "${precisions[0]}" --compile off --steps "$steps" --warmup 3 || status=1
     if [ "$device" = cpu ]; then break; fi
   done
+  return "$status"
+}
+
+# What several ranks come to must not depend on their number. NCCL refuses two ranks of a host on one GPU, so each is a
+# host of its own to it (--share-gpus sets NCCL_HOSTID), and they talk over sockets: correctness, no speed.
+stage_ranks() {
+  local ranks=4 images=64 side=256 status=0 name worst
+  if [ "$device" = cpu ]; then
+    command -v mpirun > /dev/null || skip "needs mpirun (openmpi-bin)"
+    ranks=2 images=12 side=64
+  fi
+  export NCCL_SOCKET_IFNAME=lo NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1
+  data=$work/cells.ranks
+  run "$bin/synthesize" --config configs/quickstart.yaml --output "$data" "synthesize.train=$images" synthesize.val=1 synthesize.test=1 > /dev/null || return 1
+  # one NAME OPTION..: a training of some steps, its losses one a line in NAME.losses.
+  one() {
+    local name=$1
+    shift
+    run timeout --kill-after 5 60 "$bin/train" --config configs/quickstart.yaml --work-dir "$work/ranks.$name" --device "$device" --threads 1 \
+      "data.root=$data" data.missing_class=allow "loader.height=$side" "loader.width=$side" runtime.precision=fp32 model.backbone.norm_eval=true \
+      schedule.epochs=1 'schedule.steps=[1]' train.log_every=1 train.evaluate_every=0 "$@" > "$work/$name.txt" 2>&1 ||
+      { tail -n 20 "$work/$name.txt" && return 1; }
+    losses "ranks.$name" > "$work/$name.losses"
+    [ -s "$work/$name.losses" ]
+  }
+  one whole "loader.batch_size=$((2 * ranks))" || return 1
+  for name in first second; do one "$name" --ranks "$ranks" --share-gpus loader.batch_size=2 || return 1; done
+  figure '```'
+  figure "$(sed -n '/^ranks: /,/^  a sum of /p' "$work/first.txt")"
+  figure '```'
+  worst=$(paste "$work/whole.losses" "$work/first.losses" | awk '{ d = ($2 - $1) / $1; if (d < 0) d = -d; if (NF != 2 || d > worst) worst = NF == 2 ? d : 9 } END { print worst + 0 }')
+  figure "$(wc -l < "$work/first.losses") steps of $ranks ranks with 2 images each and of one process with $((2 * ranks)): losses differ by up to $worst, relative (bound 0.01)."
+  within "$worst" 0 0.01 0 || { status=1 && figure "**The losses are out of bounds.**"; }
+  if cmp -s "$work"/ranks.first/checkpoints/checkpoint_*.safetensors "$work"/ranks.second/checkpoints/checkpoint_*.safetensors; then
+    figure "Two runs of $ranks ranks end with the same bits."
+  else
+    figure "**Two runs of $ranks ranks differ.**" && status=1
+  fi
   return "$status"
 }
 

@@ -129,7 +129,9 @@ void Context::configure_convolution(const RuntimeConfig&) {}
 void Context::follow_branch() {}
 
 // The twin with a GPU is in context_cuda.cpp.
-std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
+int visible_gpus() { return 0; }
+
+std::unique_ptr<Context> Context::for_device(const std::string& device, int threads, int) {
   if (device == "cuda")
     throw NoGpu(
         "--device cuda: this program was built without CUDA; install the CUDA toolkit and build again, or use --device "

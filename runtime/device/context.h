@@ -28,6 +28,9 @@ using Executor = std::variant<Cpu, Cuda>;
 using Executor = std::variant<Cpu>;
 #endif
 
+// How many this process may use; 0 also where there is no driver, or the build has no CUDA.
+[[nodiscard]] int visible_gpus();
+
 enum class ConvolutionLibrary { best, plain };
 
 // There is no GPU, or no driver for one.
@@ -41,8 +44,9 @@ class Context {
   // A host context; threads <= 0: OMP_NUM_THREADS, or all processors of this process within its quota.
   explicit Context(int threads = 0, ConvolutionLibrary library = ConvolutionLibrary::best);
   // "cpu", "cuda" or "auto" (a GPU if one can be used, else the CPU). std::runtime_error says why "cuda" cannot be had
-  // (NoGpu if there is none), why_no_gpu() why "auto" took the CPU.
-  static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0);
+  // (NoGpu if there is none), why_no_gpu() why "auto" took the CPU. Of several GPUs it is number `place`, counted round
+  // and round, and the calling thread's current one from then on.
+  static std::unique_ptr<Context> for_device(const std::string& device, int threads = 0, int place = 0);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
@@ -54,6 +58,10 @@ class Context {
   }
   [[nodiscard]] bool on_host() const { return std::holds_alternative<Cpu>(executor_); }
   [[nodiscard]] const std::string& device_name() const { return name_; }  // "CPU, 2 threads, oneDNN"
+  // A GPU's address on the PCI bus, as the driver writes it: "0000:3B:00.0"; empty on a host.
+  [[nodiscard]] const std::string& bus_id() const { return bus_id_; }
+  // Of what a GPU needs to be used: "CUDA 13.0 (driver 13.1), cuDNN 9.19.0"; empty on a host.
+  [[nodiscard]] const std::string& library_versions() const { return library_versions_; }
   [[nodiscard]] const std::string& why_no_gpu() const { return why_no_gpu_; }
 
   // Before any model is built on this context: its precision and its convolutions' tuning. A host computes tf32 by
@@ -112,8 +120,8 @@ class Context {
 
  private:
   Context(Executor executor, std::unique_ptr<Device> device, std::string name);
-  static std::unique_ptr<Context> on_gpu();  // std::runtime_error says what is missing
-  bool use_host_convolution();               // whether it is oneDNN
+  static std::unique_ptr<Context> on_gpu(int place);  // std::runtime_error says what is missing
+  bool use_host_convolution();                        // whether it is oneDNN
   void configure_convolution(const RuntimeConfig& config);
   void follow_branch();  // the executor to the device's current stream
 
@@ -122,7 +130,7 @@ class Context {
   std::unique_ptr<MemoryPool> memory_;
   std::unique_ptr<Convolution> convolution_;
   ConvolutionLibrary library_ = ConvolutionLibrary::best;
-  std::string name_, why_no_gpu_;
+  std::string name_, bus_id_, library_versions_, why_no_gpu_;
   DType map_dtype_ = DType::f32;
   bool branches_ = false, keep_columns_ = true;
 };

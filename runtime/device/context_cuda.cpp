@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The GPU side of Context: the choice of a device.
+#include <array>
+
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
 #include "runtime/device/cuda_device.h"
 #ifdef GRADLIBRA_HAVE_CUDNN
+#include <cudnn.h>
+
 #include "runtime/device/cublaslt_library.h"
 #endif
 
@@ -21,6 +25,23 @@ std::string cuda_problem() {
   if (status == cudaSuccess || status == cudaErrorNoDevice)
     return "no NVIDIA GPU was found (is CUDA_VISIBLE_DEVICES set?)";
   return cudaGetErrorString(status);
+}
+
+std::string version_text(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+std::string versions_in_use() {
+  int runtime = 0, driver = 0;
+  check(cudaRuntimeGetVersion(&runtime));
+  check(cudaDriverGetVersion(&driver));
+  std::string text = "CUDA " + version_text(runtime) + " (driver " + version_text(driver) + ")";
+#ifdef GRADLIBRA_HAVE_CUDNN
+  const auto cudnn = static_cast<int>(cudnnGetVersion());  // 91900 is 9.19.0
+  text += ", cuDNN " + std::to_string(cudnn / 10000) + "." + std::to_string(cudnn / 100 % 100) + "." +
+          std::to_string(cudnn % 100);
+#endif
+  return text;
 }
 
 // Throws std::runtime_error if a kernel of this program does not run on the device.
@@ -42,11 +63,16 @@ void try_out(const CudaDevice& device, const cudaDeviceProp& properties) {
 
 }  // namespace
 
-std::unique_ptr<Context> Context::on_gpu() {
+int visible_gpus() {
+  int devices = 0;
+  return cudaGetDeviceCount(&devices) == cudaSuccess ? devices : 0;
+}
+
+std::unique_ptr<Context> Context::on_gpu(int place) {
   const std::string problem = cuda_problem();
   if (!problem.empty()) throw NoGpu("no usable GPU: " + problem);
-  int index = 0;
-  check(cudaGetDevice(&index));
+  const int index = place % visible_gpus();
+  check(cudaSetDevice(index));
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, index));
   int has_pools = 0;
@@ -58,6 +84,10 @@ std::unique_ptr<Context> Context::on_gpu() {
   const std::string name =
       std::string(properties.name) + ", " + std::to_string(properties.totalGlobalMem >> 20) + " MiB";
   std::unique_ptr<Context> context(new Context(Executor(executor), std::move(device), name));
+  std::array<char, 32> bus_id{};
+  check(cudaDeviceGetPCIBusId(bus_id.data(), static_cast<int>(bus_id.size()), index));
+  context->bus_id_ = bus_id.data();
+  context->library_versions_ = versions_in_use();
   context->configure({});
 #ifdef GRADLIBRA_HAVE_CUDNN
   context->name_ += ", cuDNN";
@@ -69,14 +99,14 @@ std::unique_ptr<Context> Context::on_gpu() {
   return context;
 }
 
-std::unique_ptr<Context> Context::for_device(const std::string& device, int threads) {
+std::unique_ptr<Context> Context::for_device(const std::string& device, int threads, int place) {
   if (device == "cpu") return std::make_unique<Context>(threads);
   const auto explained = [](const std::exception& e) {
     return std::string("--device cuda: ") + e.what() + "; or use --device cpu";
   };
   std::string problem;
   try {
-    return on_gpu();
+    return on_gpu(place);
   } catch (const NoGpu& e) {
     if (device == "cuda") throw NoGpu(explained(e));
     problem = e.what();

@@ -7,6 +7,9 @@ void DistributedConfig::describe(ConfigVisitor& v) {
   v.field("timeout", timeout,
           "seconds within which all ranks have ended when one is killed, hangs or loses its network",
           between(0.1, 86400));
+  v.field("start_timeout", start_timeout,
+          "seconds that ranks wait for each other at the start, where no MPI connects them, and for NCCL's connections",
+          between(0.1, 86400));
   v.field("check_every", check_every,
           "steps between comparisons of the weights of all ranks, which must be the same; 0: at the start alone",
           at_least(0));

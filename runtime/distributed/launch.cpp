@@ -100,6 +100,7 @@ void check_agrees(const Variables& variables, const RankNames& names, const Laun
 }
 
 constexpr RankNames kTorchrun{"RANK", "WORLD_SIZE", "LOCAL_RANK"};
+constexpr const char* kSlurmStep = "SLURM_STEP_ID";
 constexpr RankNames kOpenMpi{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"};
 
 Launch from_flags(const LaunchFlags& flags) {
@@ -126,6 +127,10 @@ Launch from_slurm(const Variables& variables) {
   // In a step of its own a job may have fewer tasks than it was given.
   const char* tasks = variables.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
   Launch launch = from_variables(variables, {"SLURM_PROCID", tasks, "SLURM_LOCALID"}, "SLURM");
+  const int job = variables.number("SLURM_JOB_ID").value_or(0), step = variables.number(kSlurmStep).value_or(0);
+  launch.job = fmt::format("{}.{}", job, step);
+  // Below those that systems give to whoever asks for any. Two jobs that share a host seldom meet.
+  if (launch.master_port == 0) launch.master_port = 20000 + static_cast<int>((int64_t{job} * 8 + step) % 10000);
   if (!launch.master_address.empty()) return launch;
   for (const char* name : {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"}) {
     if (!variables.has(name)) continue;
@@ -175,14 +180,17 @@ std::optional<std::string> environment_variable(const char* name) {
   return value;
 }
 
-Launch find_launch(const LaunchFlags& flags, const ReadVariable& variable) {
-  const Variables variables(variable);
+namespace {
+
+Launch find_ranks(const LaunchFlags& flags, const Variables& variables) {
   if (flags.rank >= 0 || flags.world_size >= 0) return from_flags(flags);
   if (flags.local_rank >= 0) refuse("--local-rank is given but --rank and --world-size are not");
   if (!flags.master.empty()) refuse("--master is given but --rank and --world-size are not");
   if (variables.has(kTorchrun.rank) || variables.has(kTorchrun.world_size)) {
     Launch launch = from_variables(variables, kTorchrun, "torchrun's environment");
     check_agrees(variables, kTorchrun, launch, kOpenMpi);
+    launch.job = variables.text("TORCHELASTIC_RUN_ID");
+    if (launch.master_port > 0 && variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.master_port;
     return launch;
   }
   if (variables.has(kOpenMpi.rank) || variables.has(kOpenMpi.world_size))
@@ -199,6 +207,16 @@ Launch find_launch(const LaunchFlags& flags, const ReadVariable& variable) {
     return alone;
   }
   return {};
+}
+
+}  // namespace
+
+Launch find_launch(const LaunchFlags& flags, const ReadVariable& variable) {
+  const Variables variables(variable);
+  Launch launch = find_ranks(flags, variables);
+  launch.share_gpus = flags.share_gpus;
+  launch.by_mpi = variables.has(kOpenMpi.rank) || variables.has("PMIX_RANK") || variables.has("PMI_RANK");
+  return launch;
 }
 
 std::vector<std::string> expand_node_list(std::string_view list) {

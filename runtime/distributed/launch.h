@@ -16,13 +16,17 @@ struct Launch {
   std::string master_address;  // where rank 0 can be met; empty: the launcher does not say
   int master_port = 0;         // 0: the launcher does not say
   std::string source = "one process";
-  std::string note;  // to be shown: a launcher's trace that was not followed, and why
+  bool by_mpi = false;      // whether an MPI can connect it to the others: mpirun, or srun --mpi
+  std::string job;          // tells it from other jobs on the same machines; empty: the launcher has no name for it
+  bool share_gpus = false;  // ranks of a host may have the same GPU
+  std::string note;         // to be shown: a launcher's trace that was not followed, and why
 };
 
 // As given on a command line; negative and empty: not given.
 struct LaunchFlags {
   int rank = -1, world_size = -1, local_rank = -1;
   std::string master;  // HOST or HOST:PORT
+  bool share_gpus = false;
 };
 
 // An environment variable's value; none if it is not set or empty.
@@ -32,7 +36,8 @@ using ReadVariable = std::function<std::optional<std::string>(const char* name)>
 // The first of these that is there: the flags; torchrun's environment (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR,
 // MASTER_PORT); Open MPI's (OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK); SLURM's, where srun started the process
 // (SLURM_PROCID, SLURM_NTASKS, SLURM_LOCALID, SLURM_STEP_NODELIST); else one process. MASTER_ADDR and MASTER_PORT count
-// for all but the flags, which have their own.
+// for all but the flags, which have their own; a SLURM job without them meets on its first host, at a port that follows
+// from its number. torchrun itself may listen at MASTER_PORT (TORCHELASTIC_USE_AGENT_STORE): then it is the next one.
 // std::invalid_argument names the flag or variable that is missing, is no number, or contradicts another.
 [[nodiscard]] Launch find_launch(const LaunchFlags& flags = {}, const ReadVariable& variable = environment_variable);
 

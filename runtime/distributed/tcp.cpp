@@ -56,6 +56,22 @@ int connect_in_time(int socket, const addrinfo& to, std::chrono::steady_clock::t
   }
 }
 
+constexpr const char* kMagic = "GLR1";
+
+void send_all(int socket, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t sent = ::send(socket, text.data(), text.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent >= 0) {
+      text.remove_prefix(static_cast<size_t>(sent));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      pollfd waits{socket, POLLOUT, 0};
+      (void)::poll(&waits, 1, -1);
+    } else if (errno != EINTR) {
+      throw std::runtime_error("its connection closed");
+    }
+  }
+}
+
 }  // namespace
 
 Descriptor::~Descriptor() {
@@ -99,6 +115,46 @@ bool LineChannel::receive(std::vector<std::string>& lines) {
 
 void LineChannel::end() { (void)::shutdown(socket_.get(), SHUT_WR); }
 
+MessageChannel::MessageChannel(Descriptor connected) : socket_(std::move(connected)) {
+  set(socket_.get(), IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+void MessageChannel::send(std::string_view text) {
+  std::string whole = kMagic;
+  for (size_t i = 0; i < 8; ++i) whole += static_cast<char>(static_cast<uint64_t>(text.size()) >> (8 * i) & 0xff);
+  // One packet for what is short.
+  const size_t with_header = std::min<size_t>(text.size(), 4096);
+  whole += text.substr(0, with_header);
+  send_all(socket_.get(), whole);
+  send_all(socket_.get(), text.substr(with_header));
+}
+
+bool MessageChannel::receive(std::string& text, uint64_t longest) {
+  uint64_t missing = kHeader - header_.size();
+  std::array<char, 65536> bytes{};
+  while (true) {
+    if (header_.size() == kHeader) {
+      uint64_t length = 0;
+      for (size_t i = 0; i < 8; ++i)
+        length |= static_cast<uint64_t>(static_cast<unsigned char>(header_[4 + i])) << (8 * i);
+      if (!header_.starts_with(kMagic) || length > longest) throw std::runtime_error("what came is no rank's message");
+      missing = length - text_.size();
+      if (missing == 0) {
+        text = std::move(text_);
+        text_.clear(), header_.clear();
+        return true;
+      }
+    }
+    const ssize_t got = ::recv(socket_.get(), bytes.data(), std::min<uint64_t>(missing, bytes.size()), MSG_DONTWAIT);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+    if (got <= 0) throw std::runtime_error("its connection closed");
+    std::string& to = header_.size() < kHeader ? header_ : text_;
+    to.append(bytes.data(), static_cast<size_t>(got));
+    missing -= static_cast<uint64_t>(got);
+  }
+}
+
 Listener::Listener(int port) : socket_(open_socket(AF_INET6)) {
   // One socket for both families, or where the machine has no IPv6 for the old one alone.
   const bool six = socket_.get() >= 0;
@@ -120,13 +176,13 @@ Listener::Listener(int port) : socket_(open_socket(AF_INET6)) {
   port_ = ntohs(own.sin6_port);  // which lies where sockaddr_in has it
 }
 
-std::optional<LineChannel> Listener::accept() const {
+std::optional<Descriptor> Listener::accept() const {
   const int accepted = ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (accepted < 0) return std::nullopt;
-  return LineChannel(Descriptor(accepted));
+  return Descriptor(accepted);
 }
 
-LineChannel connect_to(const std::string& address, int port, std::chrono::milliseconds limit) {
+Descriptor connect_to(const std::string& address, int port, std::chrono::milliseconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
@@ -138,9 +194,21 @@ LineChannel connect_to(const std::string& address, int port, std::chrono::millis
   for (const addrinfo* to = found; to != nullptr; to = to->ai_next) {
     Descriptor socket = open_socket(to->ai_family);
     error = socket.get() < 0 ? errno : connect_in_time(socket.get(), *to, end);
-    if (error == 0) return LineChannel(std::move(socket));
+    if (error == 0) return socket;
   }
   throw std::runtime_error(fmt::format("{} port {}: {}", address, port, std::strerror(error)));
+}
+
+std::string peer_address(int socket) {
+  sockaddr_storage peer{};
+  socklen_t size = sizeof peer;
+  std::array<char, NI_MAXHOST> text{};
+  if (::getpeername(socket, address_of(peer), &size) != 0 ||
+      ::getnameinfo(address_of(peer), size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0)
+    return "unknown address";
+  const std::string address = text.data();
+  constexpr std::string_view kMapped = "::ffff:";  // an IPv4 address on a socket of both
+  return address.starts_with(kMapped) ? address.substr(kMapped.size()) : address;
 }
 
 std::vector<std::string> own_addresses() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Short lines of text over TCP, for what ranks tell each other outside their collectives.
+// Texts over TCP, for what ranks tell each other outside their collectives.
 #pragma once
 
 #include <chrono>
@@ -47,6 +47,25 @@ class LineChannel {
   std::string received_;  // of a line whose end has not come
 };
 
+// One end of a connection that carries texts of any length, each behind its length. What a peer claims about a length
+// allocates nothing: memory grows with what has come.
+class MessageChannel {
+ public:
+  MessageChannel() = default;
+  explicit MessageChannel(Descriptor connected);
+  // Returns when all has been handed over. std::runtime_error: the peer is gone.
+  void send(std::string_view text);
+  // Takes what has arrived, without waiting. True: `text` is the next text, whole. std::runtime_error: no more will
+  // come, it is longer than `longest`, or it is none of ours.
+  bool receive(std::string& text, uint64_t longest);
+  [[nodiscard]] int descriptor() const { return socket_.get(); }
+
+ private:
+  static constexpr size_t kHeader = 12;  // "GLR1", and the length with its lowest byte first
+  Descriptor socket_;
+  std::string header_, text_;  // of the text that is on its way
+};
+
 class Listener {
  public:
   // On every address of this machine, on `port`, or where that is 0 on one that is free. std::runtime_error names the
@@ -55,7 +74,7 @@ class Listener {
   [[nodiscard]] int port() const { return port_; }
   [[nodiscard]] int descriptor() const { return socket_.get(); }
   // A connection that has come, if one has.
-  [[nodiscard]] std::optional<LineChannel> accept() const;
+  [[nodiscard]] std::optional<Descriptor> accept() const;
 
  private:
   Descriptor socket_;
@@ -63,7 +82,10 @@ class Listener {
 };
 
 // std::runtime_error names address, port and reason: refused, unknown host, no answer in time.
-[[nodiscard]] LineChannel connect_to(const std::string& address, int port, std::chrono::milliseconds limit);
+[[nodiscard]] Descriptor connect_to(const std::string& address, int port, std::chrono::milliseconds limit);
+
+// Whom a connection leads to, as a number: "10.0.0.7".
+[[nodiscard]] std::string peer_address(int socket);
 
 // Addresses under which other machines may reach this one, as numbers: those of its interfaces that are up, but for
 // the loopback and link-local ones.

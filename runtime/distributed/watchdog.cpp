@@ -59,14 +59,14 @@ std::string to_string(const LostRank& lost) {
 
 // A beat every tenth of the time-out, and lost after eight without one: with what it takes to tell the others, all have
 // ended within the time-out.
-Watchdog::Watchdog(Communicator& communicator, Options options)
-    : rank_(communicator.rank()),
-      world_size_(communicator.world_size()),
+Watchdog::Watchdog(HostGroup& group, Options options)
+    : rank_(group.rank()),
+      world_size_(group.world_size()),
       interval_(std::clamp(options.timeout_seconds / 10, 0.005, 5.0)),
       silence_(0.8 * options.timeout_seconds),
       on_loss_(std::move(options.on_loss)) {
   if (world_size_ == 1) return;
-  meet(communicator, options);
+  meet(group, options);
   wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   thread_ = std::thread([this] { watch(); });
 }
@@ -75,15 +75,15 @@ Watchdog::~Watchdog() { finish(); }
 
 // Rank 0 listens and says where; the others come, show the password (so that no stranger on the network is taken for a
 // rank, and no other machine of the same address for rank 0) and are answered with it.
-void Watchdog::meet(Communicator& communicator, const Options& options) {
+void Watchdog::meet(HostGroup& group, const Options& options) {
   std::string place;
   if (rank_ == 0) {
     listener_ = std::make_unique<Listener>();
     place = fmt::format("{} {}", random_password(), listener_->port());
     for (const std::string& address : own_addresses()) place += " " + address;
   }
-  const std::vector<std::string> places = communicator.gather(place);
-  hosts_ = communicator.gather(host_name());
+  const std::vector<std::string> places = group.gather(place);
+  hosts_ = group.gather(host_name());
   std::string failure;
   try {
     if (rank_ == 0)
@@ -93,7 +93,7 @@ void Watchdog::meet(Communicator& communicator, const Options& options) {
   } catch (const std::runtime_error& error) {
     failure = error.what();
   }
-  const std::vector<std::string> failures = communicator.gather(failure);
+  const std::vector<std::string> failures = group.gather(failure);
   const auto failed = std::find_if(failures.begin(), failures.end(), [](const auto& text) { return !text.empty(); });
   if (failed == failures.end()) return;
   const auto rank = static_cast<size_t>(failed - failures.begin());
@@ -111,7 +111,7 @@ void Watchdog::accept_all(const std::string& password) {
     std::vector<pollfd> polls{{listener_->descriptor(), POLLIN, 0}};
     for (const Peer& peer : waiting) polls.push_back({peer.channel.descriptor(), POLLIN, 0});
     (void)::poll(polls.data(), polls.size(), 100);
-    while (auto channel = listener_->accept()) waiting.push_back({.channel = std::move(*channel)});
+    while (auto socket = listener_->accept()) waiting.push_back({.channel = LineChannel(std::move(*socket))});
     for (size_t i = 0; i < waiting.size();) {
       std::vector<std::string> lines;
       const bool open = waiting[i].channel.receive(lines);
@@ -141,7 +141,7 @@ void Watchdog::reach_first(const std::string& place, const Options& options) {
   std::string tried;
   for (const std::string& address : addresses) {
     try {
-      Peer first{.rank = 0, .channel = connect_to(address, port, std::chrono::seconds(5))};
+      Peer first{.rank = 0, .channel = LineChannel(connect_to(address, port, std::chrono::seconds(5)))};
       first.channel.send(fmt::format("hello {} {}", parts[0], rank_));
       const auto end = Clock::now() + std::chrono::seconds(5);
       std::vector<std::string> answer;
@@ -179,6 +179,7 @@ void Watchdog::watch() {
     last = now;
     if (lived_ >= next_beat) {
       beat();
+      if (look_at_own()) return;
       next_beat = lived_ + interval_;
     }
     for (size_t i = 0; i < peers_.size(); ++i)
@@ -190,6 +191,25 @@ void Watchdog::beat() {
   const std::string line = fmt::format("beat {}", step());
   for (Peer& peer : peers_)
     if (!peer.left) (void)peer.channel.send(line);  // whether it is there, reading tells
+}
+
+void Watchdog::also_watch(std::function<std::string()> failure) {
+  const std::lock_guard lock(failure_mutex_);
+  failure_ = std::move(failure);
+}
+
+bool Watchdog::look_at_own() {
+  std::string why;
+  {
+    const std::lock_guard lock(failure_mutex_);
+    if (failure_) why = failure_();
+  }
+  failed_beats_ = why.empty() ? 0 : failed_beats_ + 1;
+  if (failed_beats_ < 3) return false;
+  const LostRank lost{rank_, hosts_[static_cast<size_t>(rank_)], step(), why};
+  end_with(fmt::format("lost {} {} 0 {}", rank_, lost.step, why));
+  if (on_loss_) on_loss_(lost);
+  return true;
 }
 
 bool Watchdog::look_at(Peer& peer, bool readable) {

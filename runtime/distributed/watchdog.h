@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -40,8 +41,8 @@ class Watchdog {
     // waits for the lost rank will return.
     std::function<void(const LostRank&)> on_loss;
   };
-  // Every rank of the communicator makes its own at the same time. std::runtime_error if rank 0 cannot be reached.
-  Watchdog(Communicator& communicator, Options options);
+  // Every rank of the group makes its own at the same time. std::runtime_error if rank 0 cannot be reached.
+  Watchdog(HostGroup& group, Options options);
   ~Watchdog();  // as finish(), if there was no fail()
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -49,6 +50,10 @@ class Watchdog {
   // Where this rank stands, for messages.
   void set_step(int64_t step) { step_.store(step); }
   [[nodiscard]] int64_t step() const { return step_.load(); }
+
+  // failure() is asked at every beat, on the watchdog's thread, until the end. This rank is lost when it has told the
+  // same trouble for two beats, within which whoever caused it would have been named. Once.
+  void also_watch(std::function<std::string()> failure);
 
   // This rank gives up and will end with `exit_code`: the others hear it, and why. Returns when they have been told.
   void fail(const std::string& why, int exit_code);
@@ -66,13 +71,14 @@ class Watchdog {
     int64_t step = 0;
     bool left = false;  // in order
   };
-  void meet(Communicator& communicator, const Options& options);
+  void meet(HostGroup& group, const Options& options);
   void accept_all(const std::string& password);
   void reach_first(const std::string& place, const Options& options);
   void end_with(const std::string& line);  // the last one to whoever is connected
   void watch();
   void stop();
   void beat();
+  bool look_at_own();  // true: this rank is lost, and the watch is over
   // Lines and ends of connections that have come, and silence; true: a rank was lost, and the watch is over.
   bool look_at(Peer& peer, bool readable);
   bool hear(Peer& peer, const std::string& line);
@@ -85,6 +91,9 @@ class Watchdog {
   std::unique_ptr<Listener> listener_;  // of rank 0
   std::vector<Peer> peers_;             // of rank 0: all others; of the others: rank 0
   std::atomic<int64_t> step_{0};
+  std::mutex failure_mutex_;
+  std::function<std::string()> failure_;
+  int failed_beats_ = 0;
   double lived_ = 0;  // seconds that the watching thread has run
   bool over_ = false;
   Descriptor wake_;  // readable: the watching thread is to end

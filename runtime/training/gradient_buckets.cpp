@@ -8,6 +8,8 @@ namespace gradlibra {
 GradientBuckets::GradientBuckets(ParameterStore& parameters, Communicator& communicator, const BucketConfig& config)
     : parameters_(parameters), communicator_(communicator) {
   if (communicator.world_size() == 1) return;
+  if (const View<float> memory = communicator.memory_for_sums(parameters.flat_grads().size()); memory.size() > 0)
+    parameters.move_gradients(memory);
   constexpr double kFloatsOfMb = double{1 << 20} / sizeof(float);
   size_t last = parameters.all().size();
   Bucket bucket;

@@ -24,7 +24,8 @@ struct BucketConfig {
 // ready: a bucket waits for the one before it.
 class GradientBuckets {
  public:
-  // After ParameterStore::allocate(). Both outlive it.
+  // After ParameterStore::allocate(), once a training, on all ranks at a time. Both outlive it. Gradients move to
+  // memory that the communicator sums best, where it has such (Communicator::memory_for_sums).
   GradientBuckets(ParameterStore& parameters, Communicator& communicator, const BucketConfig& config);
 
   // Nothing will add to this gradient in the step: Tape::on_grad_ready. A bucket that is complete by it is finished

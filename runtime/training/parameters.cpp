@@ -78,6 +78,16 @@ void ParameterStore::allocate() {
   }
 }
 
+void ParameterStore::move_gradients(View<float> memory) {
+  require_shape("ParameterStore::move_gradients", "memory", memory, grads_.shape());
+  grads_ = Tensor::borrow(memory.data(), memory.shape());
+  context_.zero(grads_);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    if (p.trainable) p.node.grad = Tensor::borrow(memory.data() + offsets_[i], p.node.value.shape());
+  }
+}
+
 void ParameterStore::share_between_branches(Range range, int branches) {
   if (values_.empty() || !branch_grads_.empty())
     throw std::logic_error("ParameterStore: share_between_branches is called once, after allocate");

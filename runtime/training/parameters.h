@@ -66,6 +66,10 @@ class ParameterStore {
   struct Range {  // of parameters in order of addition; `last` is the first behind them
     size_t first = 0, last = 0;
   };
+  // After allocate(): gradients lie there from now on, zeros at first. As many floats as flat_grads() has; outlives the
+  // store.
+  void move_gradients(View<float> memory);
+
   // After allocate(): these parameters are used by all branches of a fork. Each branch but the first gets a block of
   // its own for their gradients; finish_backward() adds the blocks up in the order of the branches. Once at most.
   void share_between_branches(Range parameters, int branches);

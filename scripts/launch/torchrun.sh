@@ -14,8 +14,8 @@ usage: scripts/launch/torchrun.sh [--nproc-per-node N] [--nnodes N --node-rank R
   --bin DIR            where train is; default: build/release/bin of this checkout, or the one on PATH
   --dry-run            print the commands instead of running them
 Sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each rank, as existing job scripts
-and operators do; train reads them. They name the ranks but do not connect them: ranks on CPUs talk by MPI, which
-mpirun.sh starts, and train says so where more than one is started here.
+and operators do; train reads them. Ranks on GPUs meet at the master; ranks on CPUs talk by MPI, which mpirun.sh starts,
+and train says so where several are started here.
 When one rank ends with an error, the others here are ended. Exit status: the first that was not 0; 2 for wrong use.
 TEXT
 }

@@ -172,8 +172,8 @@ TEST_F(RanksTest, ALauncherThatStartedNoRanksIsNamed) {
   unsetenv("RANK"), unsetenv("WORLD_SIZE");
   EXPECT_EQ(ran.code, 1);
   EXPECT_HAS(ran.err,
-             "torchrun's environment says rank 0 of 2, MPI started this process as rank 0 of 1: on CPUs start "
-             "the ranks with mpirun");
+             "rank 0 of 2 by torchrun's environment: where rank 0 can be met is not known: set MASTER_ADDR and "
+             "MASTER_PORT, or give --master HOST:PORT; on CPUs start the ranks with mpirun");
   EXPECT_EQ(half.code, 2);
   EXPECT_HAS(half.err, "RANK is set but LOCAL_RANK is not");
 }

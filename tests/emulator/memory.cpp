@@ -2,6 +2,7 @@
 // The host interface of the emulated runtime: allocations, copies, and errors.
 #include "memory.h"
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -53,6 +54,8 @@ struct Device {
   }
 };
 
+unsigned bus = 0;
+
 // Never destroyed: device arrays of static lifetime may outlive it.
 Device& device() {
   static auto* instance = new Device;
@@ -74,6 +77,8 @@ class Opened {
 
 }  // namespace
 
+void set_bus(unsigned number) { bus = number; }
+
 void SharedMemory::resize(size_t bytes) {
   std::free(data_);
   data_ = bytes == 0 ? nullptr : std::malloc(bytes);
@@ -90,7 +95,10 @@ void fill_with_garbage(void* data, size_t bytes, Random& random) {
   }
 }
 
-bool is_device_pointer(const void* pointer) { return device().find(pointer, 0) != device().allocations.end(); }
+bool is_device_range(const void* pointer, size_t bytes) {
+  return device().find(pointer, bytes) != device().allocations.end();
+}
+bool is_device_pointer(const void* pointer) { return is_device_range(pointer, 0); }
 void unlock_device_memory() {
   for (const auto& [data, bytes] : device().allocations) unpoison(data, bytes);
 }
@@ -156,6 +164,15 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return device().error(cudaErrorInvalidValue);
 }
 cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int) {
+  std::snprintf(id, static_cast<size_t>(length), "0000:%02X:00.0", gradlibra::emulator::bus);
+  return cudaSuccess;
+}
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = 12040;
+  return cudaSuccess;
+}
+cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {"emulator", size_t{1} << 32, 9, 0};
   return cudaSuccess;

@@ -46,6 +46,7 @@ void fill_with_garbage(void* data, size_t bytes, Random& random);
 
 // Whether `pointer` lies in, or at the end of, memory from cudaMalloc.
 bool is_device_pointer(const void* pointer);
+bool is_device_range(const void* pointer, size_t bytes);
 
 // Under AddressSanitizer: device memory may be touched between unlock and lock only.
 void unlock_device_memory();

@@ -26,6 +26,22 @@ expect "$work/all/report.md" 'gradlibra +fp32 +batch 2 .* ms .* images/s'
 check --device cpu --after "$work/all/report.md" --output "$work/second" || fail "--after: $(cat "$work/out.txt")"
 for stage in tuned batches; do expect "$work/second/report.md" "^verdict: $stage passed"; done
 
+# Several ranks, by name alone: by MPI on the CPU. Where a rank computes something else, it is seen.
+check --device cpu --stage ranks --output "$work/ranks" || fail "--stage ranks: $(cat "$work/out.txt" "$work/ranks/report.md")"
+expect "$work/ranks/report.md" '^verdict: ranks (passed|skipped: needs mpirun)'
+scripts/gpu_check.sh --stage ranks --dry-run | grep -q '^ranks  .*four ranks on one GPU over NCCL' || fail "--dry-run --stage ranks"
+if grep -q '^verdict: ranks passed' "$work/ranks/report.md"; then
+  expect "$work/ranks/report.md" '^ranks: 2 by Open MPI'
+  expect "$work/ranks/report.md" '^Two runs of 2 ranks end with the same bits'
+  mkdir "$work/other"
+  ln -s "$bin"/* "$work/other/" && rm "$work/other/train"
+  # shellcheck disable=SC2016  # expanded when it runs
+  printf '#!/bin/bash\ncase "$*" in *--ranks*) set -- "$@" schedule.lr=4 schedule.warmup_iterations=0 ;; esac\nexec %q "$@"\n' "$bin/train" > "$work/other/train"
+  chmod +x "$work/other/train"
+  scripts/gpu_check.sh --bin "$work/other" --device cpu --stage ranks --output "$work/differ" > "$work/out.txt" 2>&1 && fail "other losses passed"
+  expect "$work/differ/report.md" '^\*\*The losses are out of bounds'
+fi
+
 # Programs that fail and hang, in front of the real ones: the others go on, and the report says which.
 mkdir "$work/broken"
 ln -s "$bin"/* "$work/broken/"

@@ -68,6 +68,29 @@ TEST(Launch, ReadsWhatStartedTheProcess) {
   EXPECT_EQ(launch(with(kSlurm, {{"SLURM_PROCID", "1"}, {"SLURM_STEP_NUM_TASKS", "2"}})).world_size, 2);
 }
 
+// What ranks need to meet without MPI.
+TEST(Launch, KnowsItsJobAndItsPort) {
+  const Variables job = with(kSlurm, {{"SLURM_JOB_ID", "4711"}, {"SLURM_STEP_ID", "2"}});
+  EXPECT_EQ(launch(job).job, "4711.2");
+  EXPECT_EQ(launch(job).master_port, 20000 + (4711 * 8 + 2) % 10000);
+  EXPECT_NE(launch(with(job, {{"SLURM_JOB_ID", "4712"}})).master_port, launch(job).master_port);
+  EXPECT_EQ(launch(with(job, {{"SLURM_JOB_ID", "2147483647"}})).master_port, 20000 + (2147483647LL * 8 + 2) % 10000);
+  EXPECT_EQ(launch(with(job, {{"MASTER_PORT", "1234"}})).master_port, 1234);
+  EXPECT_EQ(launch(kTorchrun).job, "");
+  const Variables elastic = with(kTorchrun, {{"TORCHELASTIC_RUN_ID", "mine"}});
+  EXPECT_EQ(launch(elastic).job, "mine");
+  EXPECT_EQ(launch(with(elastic, {{"TORCHELASTIC_USE_AGENT_STORE", "True"}})).master_port, 29501);
+  EXPECT_EQ(launch(with(elastic, {{"TORCHELASTIC_USE_AGENT_STORE", "False"}})).master_port, 29500);
+}
+
+TEST(Launch, KnowsWhetherAnMpiStartedIt) {
+  EXPECT_TRUE(launch(kOpenMpi).by_mpi);
+  EXPECT_FALSE(launch(kTorchrun).by_mpi);
+  EXPECT_FALSE(launch(kSlurm).by_mpi);
+  EXPECT_TRUE(launch(with(kSlurm, {{"PMIX_RANK", "3"}})).by_mpi);
+  EXPECT_TRUE(launch(with(kSlurm, {{"PMI_RANK", "3"}})).by_mpi);
+}
+
 TEST(Launch, FlagsComeFirstAndSlurmLast) {
   const Variables all = with(with(kTorchrun, kSlurm), {});
   expect(launch(all, {.rank = 1, .world_size = 2}), 1, 2, 1, "flags");

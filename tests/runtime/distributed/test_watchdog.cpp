@@ -86,6 +86,27 @@ TEST_P(WatchdogOf, SilenceIsALoss) {
   EXPECT_GE(std::chrono::steady_clock::now() - start, std::chrono::milliseconds(390));
 }
 
+// Of what it waits for on its device, say. One that has passed at the next beat was none.
+TEST(Watchdog, ARankThatCannotGoOnIsLost) {
+  Losses losses;
+  std::atomic<int> asked{0};
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    Watchdog watchdog(ranks, {.timeout_seconds = 0.5, .on_loss = losses.of(ranks.rank())});
+    watchdog.set_step(7);
+    if (ranks.rank() == 1) {
+      watchdog.also_watch([&] { return ++asked % 2 == 0 ? "for a moment" : ""; });
+      while (asked < 6) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      watchdog.also_watch([] { return "the network card is gone"; });
+    }
+    ranks.barrier();
+    const auto lost = losses.wait(ranks.rank());
+    EXPECT_TRUE(lost.has_value());
+    EXPECT_EQ(to_string(lost.value_or(LostRank{})),
+              "lost rank 1 on " + host_name() + " at step 7: the network card is gone");
+    ranks.barrier();
+  });
+}
+
 TEST(Watchdog, OneProcessNeedsNone) {
   SingleProcess alone;
   Watchdog watchdog(alone, {});

@@ -13,7 +13,7 @@ namespace {
 using Floats = std::vector<float>;
 
 // Doubles what it sums, as two ranks with the same gradients do, but not before join_sums().
-class Doubling final : public Communicator {
+class Doubling : public Communicator {
  public:
   explicit Doubling(int ranks = 2) : ranks_(ranks) {}
   [[nodiscard]] int rank() const override { return 0; }
@@ -160,6 +160,33 @@ TEST_F(GradientBucketsTest, BranchesAreAddedUpBeforeTheirBucketIsSummed) {
     buckets.finish();
     EXPECT_TRUE(testing::same_bits(get(store.flat_grads()), want)) << mb;
   }
+}
+
+// As NCCL's registered memory.
+TEST_F(GradientBucketsTest, LieWhereTheCommunicatorSumsBest) {
+  struct Registered : Doubling {
+    View<float> memory_for_sums(int64_t size) override {
+      memory.assign(static_cast<size_t>(size), testing::kNaN);
+      return {memory.data(), {size}};
+    }
+    Floats memory;
+  } ranks;
+  Parameter& a = add("a", 3);
+  add("frozen", 3, false);
+  Parameter& b = add("b", 20);
+  store.allocate();
+  GradientBuckets buckets(store, ranks, {});
+  EXPECT_EQ(store.flat_grads().view().data(), ranks.memory.data());
+  EXPECT_EQ(get(store.flat_grads()), Floats(ranks.memory.size(), 0));
+  write(a, 1);
+  write(b, 2);
+  EXPECT_EQ(ranks.memory[0], 1);
+  EXPECT_EQ(ranks.memory[16], 2);
+  buckets.finish();
+  EXPECT_EQ(ranks.memory[16], 4);
+  EXPECT_EQ(get(b.node.grad), Floats(20, 4));
+  Floats other(5);
+  EXPECT_THROW(store.move_gradients({other.data(), {5}}), std::invalid_argument);
 }
 
 TEST_F(GradientBucketsTest, OneRankSumsNothing) {

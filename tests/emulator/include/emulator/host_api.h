@@ -38,6 +38,10 @@ cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaDeviceSynchronize();
+// As set_bus() says, 0 at first.
+cudaError_t cudaDeviceGetPCIBusId(char* id, int length, int device);
+cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaRuntimeGetVersion(int* version);
 
 struct cudaDeviceProp {
   char name[256];
@@ -50,6 +54,8 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 cudaError_t cudaStreamCreate(cudaStream_t* stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
+cudaError_t cudaDeviceGetStreamPriorityRange(int* least, int* greatest);
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t* stream, unsigned flags, int priority);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 // cudaErrorStreamCaptureUnsupported on a stream that is being captured.
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
@@ -77,6 +83,9 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 namespace gradlibra::emulator {
+// Where this process's GPU is on the bus.
+void set_bus(unsigned number);
+
 // Keeps the work for the graph and returns true if this stream is being captured.
 bool record(cudaStream_t stream, std::function<void()> work);
 

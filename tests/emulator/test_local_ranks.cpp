@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+// `--ranks` on GPUs: processes of this very program, each with a rank's environment; their signals and exit codes. The
+// GPUs are emulated, and what a rank does stands in a test that is run in its process alone.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "emulator/block.h"
+#include "engine/local_ranks.h"
+#include "engine/program.h"
+#include "engine/ranks.h"
+#include "tests/messages.h"
+#include "tests/rank_processes.h"
+
+namespace gradlibra::emulator_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::atomic<int> caught{0};
+
+// One of them meets the others, gives its folder a file with what it was told, and does what GRADLIBRA_TEST_RANK says.
+TEST(LocalRank, DISABLED_Process) {
+  const std::string what = environment_variable("GRADLIBRA_TEST_RANK").value_or("");
+  const fs::path folder = environment_variable("GRADLIBRA_TEST_FOLDER").value_or("");
+  const Launch launch = find_launch({.share_gpus = true});
+  if (what == "early" && launch.rank == 1) ::_exit(4);
+  std::signal(SIGUSR1, [](int number) { caught = number; });
+  CLI::App app("", "train");
+  const auto context = Context::for_device("cuda", 1, launch.local_rank);
+  Ranks ranks(app, launch, {});
+  const int code = ranks.run([&] {
+    std::ofstream(folder / std::to_string(launch.rank)) << launch.master_address << "\n" << ranks.connect(*context);
+    if (what == "fail" && launch.rank == 1) ::_exit(3);
+    if (what == "signal") {
+      ranks.communicator().barrier();
+      if (launch.rank == 0) ::kill(::getppid(), SIGINT);
+      while (caught == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    if (what == "fail") std::this_thread::sleep_for(std::chrono::seconds(60));
+    return 0;
+  });
+  std::fflush(nullptr);
+  ::_exit(code);
+}
+
+class LocalRanks : public ::testing::Test {
+ protected:
+  LocalRanks() { fs::create_directories(folder_); }
+  ~LocalRanks() override { fs::remove_all(folder_); }
+  // The exit code of a process that starts two ranks, each of which does `what`.
+  [[nodiscard]] std::string start(const std::string& what) const {
+    return testing::run_processes(1, [&](int) {
+      ::setenv("GRADLIBRA_TEST_RANK", what.c_str(), 1);
+      ::setenv("GRADLIBRA_TEST_FOLDER", folder_.c_str(), 1);
+      return std::to_string(run_local_ranks(2, /*may_use_gpus=*/true, /*share_gpus=*/true,
+                                            {"--gtest_also_run_disabled_tests", "--gtest_filter=LocalRank.*"}));
+    })[0];
+  }
+  [[nodiscard]] std::string told(int rank) const {
+    std::ifstream file(folder_ / std::to_string(rank));
+    std::ostringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  const fs::path folder_ = fs::temp_directory_path() / ("gradlibra_local_ranks_" + std::to_string(::getpid()));
+};
+
+TEST_F(LocalRanks, MeetAndEnd) {
+  EXPECT_EQ(start("end"), "0");
+  for (const int rank : {0, 1}) {
+    EXPECT_HAS(told(rank), "127.0.0.1\nranks: 2 by torchrun's environment, gradlibra ");
+    EXPECT_HAS(told(rank), "  rank 1 on " + host_name() + ": emulator");
+  }
+}
+
+// The first code that is not 0; the other rank ends by its watchdog.
+TEST_F(LocalRanks, PassExitCodesOn) { EXPECT_EQ(start("fail"), "3"); }
+
+// Before they have met nothing but this process knows: it ends the others.
+TEST_F(LocalRanks, OneThatFailsBeforeTheMeetingEndsAll) {
+  const auto begun = std::chrono::steady_clock::now();
+  EXPECT_EQ(start("early"), "4");
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(100)) << "not the time-out of the start";
+}
+
+// To all of them, as SIGUSR1; an orderly end after Ctrl-C is 130.
+TEST_F(LocalRanks, PassSignalsOn) { EXPECT_EQ(start("signal"), "130"); }
+
+TEST(LocalRanksRefused, MoreThanThereAreGpus) {
+  EXPECT_EQ(message_of([] { (void)run_local_ranks(2, true, false, {}); }),
+            "--ranks 2, but there is 1 GPU (is CUDA_VISIBLE_DEVICES set?): each rank needs its own, or add "
+            "--share-gpus for a trial, or --device cpu");
+  EXPECT_HAS(message_of([] { (void)run_local_ranks(2, false, false, {}); }),
+             "--ranks on CPUs needs MPI, which this build");
+}
+
+}  // namespace
+}  // namespace gradlibra::emulator_test
