@@ -89,8 +89,8 @@ Needs an NVIDIA driver. cuDNN, cuBLAS and NCCL are looked up through LD_LIBRARY_
 PyTorch by itself and prints where they are.
 TEXT
 
-# Only what every such machine has, and what README.txt names. The driver itself (libcuda) is opened at run time.
-allowed='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libgomp|libcudnn[a-z_]*|libcublas(Lt)?|libnccl)\.so(\.[0-9]+)*$'
+# Only what every such machine has, and what README.txt names. The driver (libcuda) and NCCL are opened at run time.
+allowed='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libgomp|libcudnn[a-z_]*|libcublas(Lt)?)\.so(\.[0-9]+)*$'
 problems=0 needed_all=""
 for file in "$bundle"/bin/*; do
   # Read whole: grep -q ends at its first hit, and what still writes to it would count as failed.

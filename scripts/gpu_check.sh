@@ -417,7 +417,7 @@ stage_ranks() {
     local name=$1
     shift
     run timeout --kill-after 5 60 "$bin/train" --config configs/quickstart.yaml --work-dir "$work/ranks.$name" --device "$device" --threads 1 \
-      "data.root=$data" data.missing_class=allow "loader.height=$side" "loader.width=$side" runtime.precision=fp32 model.backbone.norm_eval=true \
+      "data.root=$data" data.missing_class=allow "loader.height=$side" "loader.width=$side" loader.resize=fit runtime.precision=fp32 model.backbone.norm_eval=true \
       schedule.epochs=1 'schedule.steps=[1]' train.log_every=1 train.evaluate_every=0 "$@" > "$work/$name.txt" 2>&1 ||
       { tail -n 20 "$work/$name.txt" && return 1; }
     losses "ranks.$name" > "$work/$name.losses"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // `train` and `evaluate` on several processes: one result, one voice, one end.
 #include "runtime/base/safetensors.h"
+#include "runtime/distributed/launch.h"
+#include "runtime/distributed/tcp.h"
 #include "tests/apps/run_ranks.h"
 #include "tests/messages.h"
 
@@ -162,6 +164,27 @@ TEST_F(RanksTest, EvaluationGivesTheSameBytesOnAnyNumberOfRanks) {
       EXPECT_HAS(ran.out, "ranks: " + std::to_string(count) + " by Open MPI");
     }
   }
+}
+
+// They meet over TCP, as ranks on GPUs do, and find that nothing can carry their sums.
+TEST_F(RanksTest, RanksOnCpusThatMpiDidNotStartAreRefused) {
+  const std::string master = "127.0.0.1:" + std::to_string(Listener().port());
+  Command arguments = train(path("work"));
+  arguments.erase(arguments.begin());
+  const Command script = {std::string(GRADLIBRA_SCRIPTS) + "/launch/torchrun.sh",
+                          "--nproc-per-node",
+                          "2",
+                          "--master",
+                          master,
+                          "--bin",
+                          GRADLIBRA_PROGRAMS,
+                          "--"};
+  const Ran ran = Process(folder_, join(script, arguments)).wait(seconds(60));
+  EXPECT_EQ(ran.code, 1);
+  for (const char* rank : {"0", "1"})
+    EXPECT_HAS(ran.err, "train: rank " + std::string(rank) + " on " + host_name() +
+                            " at step 0: 2 ranks on CPUs by torchrun's environment: MPI must connect them: start them "
+                            "with mpirun");
 }
 
 TEST_F(RanksTest, ALauncherThatStartedNoRanksIsNamed) {

@@ -17,8 +17,6 @@ namespace gradlibra::emulator_test {
 
 // As testing::run_processes. Each rank has an order of recorded work of its own.
 inline std::vector<std::string> run_ranks(int count, const std::function<std::string(HostGroup&)>& body) {
-  // The first kernel reads the program's symbols, which takes a second: once, and not on every rank.
-  (void)Context::for_device("cuda");
   auto listener = std::make_unique<Listener>();
   Launch launch{
       .world_size = count, .master_address = "127.0.0.1", .master_port = listener->port(), .source = "a test"};
@@ -29,6 +27,15 @@ inline std::vector<std::string> run_ranks(int count, const std::function<std::st
     const std::unique_ptr<HostGroup> hosts = make_tcp_group(launch, 20, std::move(listener));
     return body(*hosts);
   });
+}
+
+// The first kernel of a process reads its symbols, which takes a second: once, and not on every rank.
+inline void read_symbols() { (void)Context::for_device("cuda"); }
+
+// run_ranks() for ranks that make a context.
+inline std::vector<std::string> run_gpu_ranks(int count, const std::function<std::string(HostGroup&)>& body) {
+  read_symbols();
+  return run_ranks(count, body);
 }
 
 }  // namespace gradlibra::emulator_test

@@ -9,6 +9,7 @@
 
 #include "engine/program.h"
 #include "engine/ranks.h"
+#include "tests/emulator/emulated_ranks.h"
 #include "tests/messages.h"
 #include "tests/rank_processes.h"
 
@@ -28,6 +29,7 @@ class GpuRanks : public ::testing::Test {
 
   // body(ranks, context) on every rank, before ranks.connect(context).
   Texts run(int count, const Body& body) const {
+    read_symbols();
     const int port = Listener().port();
     return testing::run_processes(count, [&](int rank) {
       emulator::set_bus(share_gpu_ ? 7 : 3 + static_cast<unsigned>(rank));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // `--ranks` on GPUs: processes of this very program, each with a rank's environment; their signals and exit codes. The
-// GPUs are emulated, and what a rank does stands in a test that is run in its process alone.
+// GPUs are emulated.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -25,9 +25,8 @@ namespace fs = std::filesystem;
 
 std::atomic<int> caught{0};
 
-// One of them meets the others, gives its folder a file with what it was told, and does what GRADLIBRA_TEST_RANK says.
-TEST(LocalRank, DISABLED_Process) {
-  const std::string what = environment_variable("GRADLIBRA_TEST_RANK").value_or("");
+// One of them: meets the others, writes down what it was told, and does what GRADLIBRA_TEST_RANK says.
+[[noreturn]] void be_a_rank(const std::string& what) {
   const fs::path folder = environment_variable("GRADLIBRA_TEST_FOLDER").value_or("");
   const Launch launch = find_launch({.share_gpus = true});
   if (what == "early" && launch.rank == 1) ::_exit(4);
@@ -38,17 +37,25 @@ TEST(LocalRank, DISABLED_Process) {
   const int code = ranks.run([&] {
     std::ofstream(folder / std::to_string(launch.rank)) << launch.master_address << "\n" << ranks.connect(*context);
     if (what == "fail" && launch.rank == 1) ::_exit(3);
-    if (what == "signal") {
-      ranks.communicator().barrier();
-      if (launch.rank == 0) ::kill(::getppid(), SIGINT);
-      while (caught == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
     if (what == "fail") std::this_thread::sleep_for(std::chrono::seconds(60));
+    if (what != "signal") return 0;
+    ranks.communicator().barrier();
+    if (launch.rank == 0) ::kill(::getppid(), SIGINT);
+    while (caught == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return 0;
   });
-  std::fflush(nullptr);
   ::_exit(code);
 }
+
+// This program is what run_local_ranks() starts: it is a rank, and runs no tests, where that is in its environment.
+class RankProcess : public ::testing::Environment {
+ public:
+  void SetUp() override {
+    const auto what = environment_variable("GRADLIBRA_TEST_RANK");
+    if (what && environment_variable("RANK")) be_a_rank(*what);
+  }
+};
+[[maybe_unused]] const auto* const rank_process = ::testing::AddGlobalTestEnvironment(new RankProcess);
 
 class LocalRanks : public ::testing::Test {
  protected:
@@ -59,8 +66,8 @@ class LocalRanks : public ::testing::Test {
     return testing::run_processes(1, [&](int) {
       ::setenv("GRADLIBRA_TEST_RANK", what.c_str(), 1);
       ::setenv("GRADLIBRA_TEST_FOLDER", folder_.c_str(), 1);
-      return std::to_string(run_local_ranks(2, /*may_use_gpus=*/true, /*share_gpus=*/true,
-                                            {"--gtest_also_run_disabled_tests", "--gtest_filter=LocalRank.*"}));
+      return std::to_string(
+          run_local_ranks(2, /*may_use_gpus=*/true, /*share_gpus=*/true, {"--gtest_filter=LocalRanksRefused.*"}));
     })[0];
   }
   [[nodiscard]] std::string told(int rank) const {

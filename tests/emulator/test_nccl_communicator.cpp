@@ -21,7 +21,7 @@ using Floats = std::vector<float>;
 
 // body(context, communicator) on every rank, and the orderly end.
 Texts run_connected(int count, const std::function<std::string(Context&, Communicator&)>& body) {
-  return run_ranks(count, [&](HostGroup& hosts) {
+  return run_gpu_ranks(count, [&](HostGroup& hosts) {
     const auto context = Context::for_device("cuda");
     const auto ranks = make_nccl_communicator(*context, hosts, 20);
     std::string result = body(*context, *ranks);
@@ -189,7 +189,7 @@ TEST(NcclCommunicator, GivesMemoryThatAllHaveRegistered) {
 std::string name_of(int rank) { return "rank " + std::to_string(rank) + " on " + host_name(); }
 
 TEST(NcclErrors, ARankThatDoesNotComeIsATimeOut) {
-  const Texts results = run_ranks(2, [](HostGroup& hosts) -> std::string {
+  const Texts results = run_gpu_ranks(2, [](HostGroup& hosts) -> std::string {
     const auto context = Context::for_device("cuda");
     if (hosts.rank() == 1) {  // it says that it will, and stands still
       (void)hosts.gather(std::to_string(NCCL_VERSION_CODE) + " ");
@@ -208,7 +208,7 @@ TEST(NcclErrors, AllNameWhoHasNoNcclOrAnother) {
        {std::pair<std::string, std::string>("21803 ",
                                             "rank 0 has NCCL 2.19.3, rank 1 has 2.18.3: all must load the same"),
         {"!rank 1 on other: ranks on GPUs need NCCL: no file", "rank 1 on other: ranks on GPUs need NCCL: no file"}}) {
-    const Texts results = run_ranks(2, [&](HostGroup& hosts) -> std::string {
+    const Texts results = run_gpu_ranks(2, [&](HostGroup& hosts) -> std::string {
       const auto context = Context::for_device("cuda");
       if (hosts.rank() == 1) return (void)hosts.gather(other), "";
       return message_of<AgreedError>([&] { (void)make_nccl_communicator(*context, hosts, 1); });
@@ -218,7 +218,7 @@ TEST(NcclErrors, AllNameWhoHasNoNcclOrAnother) {
 }
 
 TEST(NcclErrors, ACallNamesRankHostCallAndReason) {
-  const Texts results = run_ranks(2, [](HostGroup& hosts) {
+  const Texts results = run_gpu_ranks(2, [](HostGroup& hosts) {
     const auto context = Context::for_device("cuda");
     const auto communicator = make_nccl_communicator(*context, hosts, 20);
     Communicator& ranks = *communicator;
@@ -238,7 +238,7 @@ TEST(NcclErrors, ACallNamesRankHostCallAndReason) {
 
 // What fails while nobody looks is told when somebody asks, and where the hosts meet next.
 TEST(NcclErrors, AnErrorOnTheWayIsToldLater) {
-  const Texts results = run_ranks(2, [](HostGroup& hosts) -> std::string {
+  const Texts results = run_gpu_ranks(2, [](HostGroup& hosts) -> std::string {
     const auto context = Context::for_device("cuda");
     const auto ranks = make_nccl_communicator(*context, hosts, 20);
     EXPECT_EQ(ranks->failure(), "");
@@ -260,7 +260,7 @@ TEST(NcclErrors, AnErrorOnTheWayIsToldLater) {
 // Killed, or gone with an exception, in front of a recorded step that the others launch.
 TEST(NcclErrors, ALostRankIsToldLater) {
   for (const bool killed : {true, false}) {
-    const Texts results = run_ranks(2, [&](HostGroup& hosts) -> std::string {
+    const Texts results = run_gpu_ranks(2, [&](HostGroup& hosts) -> std::string {
       const auto context = Context::for_device("cuda");
       auto ranks = make_nccl_communicator(*context, hosts, 20);
       Tensor values = upload(*context, Floats{1, 2});

@@ -75,7 +75,7 @@ std::vector<double> train(Context& context, Communicator& ranks) {
 }
 
 TEST(NcclTraining, TwoRanksTrainAsOne) {
-  const std::vector<std::string> results = run_ranks(2, [](HostGroup& hosts) {
+  const std::vector<std::string> results = run_gpu_ranks(2, [](HostGroup& hosts) {
     const auto context = Context::for_device("cuda");
     const auto ranks = make_nccl_communicator(*context, hosts, 20);
     const std::vector<double> numbers = train(*context, *ranks);
