@@ -39,6 +39,10 @@ enum class Normalizer : int {
 };
 // By the names above; std::invalid_argument names model.loss.normalizer.
 [[nodiscard]] Normalizer parse_normalizer(const std::string& name);
+// The same for what only positive rows take part in, boxes and centerness: rows without an object do not count there.
+[[nodiscard]] inline Normalizer of_positives(Normalizer kind) {
+  return kind == Normalizer::num_valid ? Normalizer::num_pos : kind;
+}
 
 // (1) double on the device: the mean over ranks of a count that has been summed over them, at least 1. The mean,
 // because gradients are averaged: so the sum over all ranks is divided by the global count.
