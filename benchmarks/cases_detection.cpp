@@ -183,8 +183,8 @@ class DetectionCases {
     });
   }
 
-  // Before and behind the suppression: the best 1000 entries of each level, and what is left of them. One score in fifty
-  // passes the threshold.
+  // Before and behind the suppression: the best 1000 entries of each level, and what is left of them. One score in
+  // fifty passes the threshold.
   void selection() {
     const int64_t N = N_, P = P_, C = sizes_.classes;
     std::vector<int64_t> levels;
@@ -212,8 +212,7 @@ class DetectionCases {
       const View<float> scores = m.random({N, P * C}, -2.5, 0.1);
       const View<int32_t> order = m.output<int32_t>({N, kernels::sorted_size(lengths, options.nms_pre)});
       int64_t size_of_workspace = 0;
-      m.context().run(
-          [&](auto& device) { size_of_workspace = kernels::sort_scores_workspace(device, N, P * C); });
+      m.context().run([&](auto& device) { size_of_workspace = kernels::sort_scores_workspace(device, N, P * C); });
       const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
       return m.work({bytes_of(scores) + bytes_of(order)}, [=](auto& device) {
         kernels::sort_scores(device, scores, lengths, options.nms_pre, options.score_threshold, order, workspace);
@@ -223,9 +222,8 @@ class DetectionCases {
       const View<float> boxes = m.boxes({N, K, 4}, size, 16, 128), scores = m.random({N, K}, 0, 1),
                         detections = m.output({N, 100, 6});
       const View<int32_t> labels = m.random_int({N, K}, C), keep = m.random_int({N, 100}, K);
-      return m.work({2 * bytes_of(detections) + bytes_of(keep)}, [=](auto& device) {
-        kernels::gather_detections(device, boxes, scores, labels, keep, detections);
-      });
+      return m.work({2 * bytes_of(detections) + bytes_of(keep)},
+                    [=](auto& device) { kernels::gather_detections(device, boxes, scores, labels, keep, detections); });
     });
   }
 
