@@ -71,6 +71,16 @@ int main(int argc, char** argv) {
   CocoOptions coco_options;
   app.add_flag("--float-thresholds", voc_options.float_thresholds,
                "11-point AP at multiples of 0.1 in floating point, as some other evaluators have it");
+  const std::map<std::string, VocConvention> conventions{{"mmdet", VocConvention::mmdet},
+                                                         {"devkit", VocConvention::devkit},
+                                                         {"strict", VocConvention::strict},
+                                                         {"mmdet_legacy", VocConvention::mmdet_legacy}};
+  std::string convention = "mmdet";
+  app.add_option("--voc-convention", convention,
+                 "of AP at IoU 0.5: mmdet counts an overlap of 0.5 as a match, devkit only a larger one and boxes a "
+                 "pixel wider and higher; strict and mmdet_legacy have one of the two each")
+      ->check(CLI::IsMember(conventions))
+      ->capture_default_str();
   app.add_flag("--annotated-area", coco_options.annotated_area,
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   int bootstrap = 0;
@@ -102,6 +112,7 @@ int main(int argc, char** argv) {
     if (leads) try_output_folder(output);
     if (checkpoint.empty() && given.empty())
       throw std::invalid_argument("--checkpoint is required, or --detections with --config");
+    voc_options.convention = conventions.at(convention);
     const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
     const auto say = [&](const std::string& line) {
       if (leads) fmt::print("{}\n", line);
@@ -125,6 +136,7 @@ int main(int argc, char** argv) {
                             {"images", dataset.images.size()},
                             {"detector", detector},
                             {"version", GRADLIBRA_VERSION}};
+      if (convention != "mmdet") json["evaluation"]["voc_convention"] = convention;
       json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
       if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
       write_results(output, json.dump(2) + "\n", table, pictures, evaluated);

@@ -65,20 +65,26 @@ int main(int argc, char** argv) {
           "nothing is loaded)")
       ->type_name("PATH");
 
-  std::string weights, batch_path, step_output;
-  std::vector<std::string> ids;
+  StepChoices choices;
   CLI::App* step = app.add_subcommand(
       "step", "one forward and backward pass; every intermediate, loss, target and gradient into a safetensors file");
   add_config_options(*step, common, true);
-  step->add_option("--weights", weights, "safetensors to run with; not given: train.pretrained")->type_name("FILE");
-  step->add_option("--ids", ids, "ids of training images, separated by commas; not given: the first batch")
+  CLI::Option* step_weights =
+      step->add_option("--weights", choices.weights, "safetensors to run with; not given: train.pretrained")
+          ->type_name("FILE");
+  step->add_option("--checkpoint", choices.checkpoint,
+                   "a training's checkpoint or --work-dir to run with, whose loss goes on with what it has accumulated "
+                   "(its configuration is not taken from there)")
+      ->excludes(step_weights)
+      ->type_name("PATH");
+  step->add_option("--ids", choices.ids, "ids of training images, separated by commas; not given: the first batch")
       ->delimiter(',')
       ->allow_extra_args(false)  // what follows are overrides
       ->type_name("IDS");
-  step->add_option("--batch", batch_path,
+  step->add_option("--batch", choices.batch,
                    "a batch that training wrote (nonfinite_step_N.safetensors); not given: images of the data set")
       ->type_name("FILE");
-  step->add_option("--output", step_output, "file to write")->required()->type_name("FILE");
+  step->add_option("--output", choices.output, "file to write")->required()->type_name("FILE");
   add_device_options(*step, common);
 
   std::string work_dir, figures_output;
@@ -129,6 +135,6 @@ int main(int argc, char** argv) {
       fmt::print("{}\n", open_device(common)->device_name());
       return int{kSuccess};
     }
-    return inspect_training_step(common, weights, ids, batch_path, step_output);
+    return inspect_training_step(common, choices);
   });
 }

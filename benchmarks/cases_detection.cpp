@@ -8,6 +8,9 @@
 #include "kernels/boxes/assign.h"
 #include "kernels/boxes/nms.h"
 #include "kernels/boxes/points_to_boxes.h"
+#include "kernels/boxes/select_candidates.h"
+#include "kernels/boxes/sort_scores.h"
+#include "kernels/elementwise.h"
 #include "kernels/losses/class_gradients.h"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/focal.h"
@@ -50,6 +53,15 @@ class DetectionCases {
                                           {.offsets = {grad_offsets}, .moment = {grad_moment}, .moment_mul = 0.01f},
                                           workspace);
       });
+    });
+  }
+
+  // Offsets of the finest level to those of a deformable convolution's taps.
+  void taps() {
+    const Shape map{N_, sizes_.level_map(0)[1], sizes_.level_map(0)[2], 18};
+    add("subtract_row", map.to_string(), [=](CaseMemory& m) {
+      const View<float> x = m.random(map), row = m.random({18}), y = m.output(map);
+      return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::subtract_row(device, x, row, y); });
     });
   }
 
@@ -171,6 +183,50 @@ class DetectionCases {
     });
   }
 
+  // Before and behind the suppression: the best 1000 entries of each level, and what is left of them. One score in
+  // fifty passes the threshold.
+  void selection() {
+    const int64_t N = N_, P = P_, C = sizes_.classes;
+    std::vector<int64_t> levels;
+    for (int l = 0; l < kLevels; ++l) levels.push_back(sizes_.level_map(l)[1] * sizes_.level_map(l)[2]);
+    const kernels::CandidateOptions options;
+    const int64_t K = kernels::candidates_per_image(levels, C, options.nms_pre);
+    add("select_candidates", Shape{N, P, C}.to_string(), [=, size = sizes_.size](CaseMemory& m) {
+      const View<float> scores = m.random({N, P, C}, -2.5, 0.1), factors = m.random({N, P}, 0, 1),
+                        from = m.boxes({N, P, 4}, size, 16, 128), boxes = m.output({N, K, 4}), kept = m.output({N, K});
+      const View<int32_t> sizes = m.upload({N, 2}, std::vector<int32_t>(static_cast<size_t>(2 * N), 480)),
+                          labels = m.output<int32_t>({N, K}), sources = m.output<int32_t>({N, K}),
+                          counts = m.output<int32_t>({N});
+      int64_t size_of_workspace = 0;
+      m.context().run(
+          [&](auto& device) { size_of_workspace = kernels::select_candidates_workspace(device, N, P, C, K); });
+      const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
+      return m.work({bytes_of(scores, factors, boxes, kept) + bytes_of(labels, sources)}, [=](auto& device) {
+        kernels::select_candidates(device, scores, factors, from, levels, sizes, options,
+                                   {boxes, kept, labels, sources, counts}, workspace);
+      });
+    });
+    add("sort_scores", Shape{N, P * C}.to_string(), [=](CaseMemory& m) {
+      std::vector<int64_t> lengths;
+      for (const int64_t rows : levels) lengths.push_back(rows * C);
+      const View<float> scores = m.random({N, P * C}, -2.5, 0.1);
+      const View<int32_t> order = m.output<int32_t>({N, kernels::sorted_size(lengths, options.nms_pre)});
+      int64_t size_of_workspace = 0;
+      m.context().run([&](auto& device) { size_of_workspace = kernels::sort_scores_workspace(device, N, P * C); });
+      const View<int64_t> workspace = m.output<int64_t>({size_of_workspace});
+      return m.work({bytes_of(scores) + bytes_of(order)}, [=](auto& device) {
+        kernels::sort_scores(device, scores, lengths, options.nms_pre, options.score_threshold, order, workspace);
+      });
+    });
+    add("gather_detections", Shape{N, 100}.to_string(), [=, size = sizes_.size](CaseMemory& m) {
+      const View<float> boxes = m.boxes({N, K, 4}, size, 16, 128), scores = m.random({N, K}, 0, 1),
+                        detections = m.output({N, 100, 6});
+      const View<int32_t> labels = m.random_int({N, K}, C), keep = m.random_int({N, 100}, K);
+      return m.work({2 * bytes_of(detections) + bytes_of(keep)},
+                    [=](auto& device) { kernels::gather_detections(device, boxes, scores, labels, keep, detections); });
+    });
+  }
+
   // Over all `count` trainable values of the network at once.
   void parameters(int64_t count) {
     const Shape all{count};
@@ -193,6 +249,12 @@ class DetectionCases {
       return m.work({bytes_of(squares) + bytes_of(grad_scale)},
                     [=](auto& device) { kernels::clip_factor(device, squares, {}, 35, grad_scale); });
     });
+    const Shape classifier{sizes_.classes, 256};
+    add("sum_row_squares", classifier.to_string(), [=](CaseMemory& m) {
+      const View<float> x = m.random(classifier);
+      const View<double> out = m.output<double>({classifier[0]});
+      return m.work({bytes_of(x)}, [=](auto& device) { kernels::sum_row_squares(device, x, out); });
+    });
     add("scaled_maximum", "(1)", [=](CaseMemory& m) {
       const View<double> x = m.random<double>({1}, 1, 2), y = m.output<double>({1});
       return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::scaled_maximum(device, x, 1, 1, y); });
@@ -211,12 +273,14 @@ class DetectionCases {
 void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   DetectionCases add(sizes, cases);
   add.points();
+  add.taps();
   add.assigners(std::min<int64_t>(64, sizes.max_boxes));
   add.assigners(sizes.max_boxes);
   add.targets();
   add.losses();
   for (const int64_t candidates : {1000, 10000}) add.suppression(sizes.N, candidates);
   if (sizes.N > 1) add.suppression(1, 10000);
+  add.selection();
   add.parameters(sizes.parameters);
 }
 

@@ -5,11 +5,13 @@
 #include "kernels/losses/bags.h"
 #include "kernels/losses/bags_sample.h"
 #include "kernels/losses/class_balanced.h"
+#include "kernels/losses/class_gradients.h"
 #include "kernels/losses/count_labels.h"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/eqlv2.h"
 #include "kernels/losses/seesaw.h"
 #include "kernels/losses/sigmoid_loss.h"
+#include "kernels/scalar.h"
 
 namespace gradlibra {
 
@@ -62,6 +64,44 @@ class LossCases {
       return m.work({bytes_of(r.logits, r.weights) + bytes_of(r.labels)}, [=](auto& device) {
         kernels::eqlv2_gradients(device, r.logits, r.labels, r.weights, weights, gradients, workspace);
       });
+    });
+    add("eqlv2_scores", Shape{R, C + 1}.to_string(), [=](CaseMemory& m) {
+      const View<float> logits = m.random({R, C + 1}, -6, 2), scores = m.output({R, C});
+      return m.work({bytes_of(logits, scores)}, [=](auto& device) { kernels::eqlv2_scores(device, logits, scores); });
+    });
+  }
+
+  // Of a few numbers: what a launch costs.
+  void states() {
+    const int64_t C = C_;
+    add("eqlv2_weights", Shape{2, C}.to_string(), [=](CaseMemory& m) {
+      const View<double> ratios = m.random<double>({C}, 0, 2);
+      const View<float> weights = m.output({2, C});
+      return m.work({bytes_of(ratios) + bytes_of(weights)},
+                    [=](auto& device) { kernels::eqlv2_weights(device, ratios, {}, weights); });
+    });
+    add("eqlv2_accumulate", Shape{2, C}.to_string(), [=](CaseMemory& m) {
+      const View<double> gained = m.random<double>({2, C}, 0, 1e-9), sums = m.output<double>({2, C}),
+                         ratios = m.output<double>({C});
+      const View<float> ok = m.random({1}, 0.5, 1);
+      return m.work({bytes_of(gained, sums, sums, ratios)},
+                    [=](auto& device) { kernels::eqlv2_accumulate(device, gained, ok, sums, ratios); });
+    });
+    add("add_if_finite", Shape{C + 1}.to_string(), [=](CaseMemory& m) {
+      const View<double> x = m.random<double>({C + 1}, 0, 1e-9), y = m.output<double>({C + 1});
+      const View<float> ok = m.random({1}, 0.5, 1);
+      return m.work({bytes_of(x, y, y)}, [=](auto& device) { kernels::add_if_finite(device, x, ok, y); });
+    });
+    add("gather", Shape{C}.to_string(), [=](CaseMemory& m) {
+      const View<double> x = m.random<double>({4}), y = m.output<double>({C});
+      const View<int32_t> index = m.random_int({C}, 4);
+      return m.work({bytes_of(x, y) + bytes_of(index)}, [=](auto& device) { kernels::gather(device, x, index, y); });
+    });
+    add("add_class_gradients", Shape{4 * C + 1}.to_string(), [=](CaseMemory& m) {
+      const View<double> sums = m.random<double>({4 * C + 1}, 1, 2), totals = m.output<double>({4 * C + 1});
+      const View<float> ok = m.random({1}, 0.5, 1);
+      return m.work({bytes_of(sums, totals, totals)},
+                    [=](auto& device) { kernels::add_class_gradients(device, sums, ok, totals); });
     });
   }
 
@@ -149,6 +189,7 @@ void add_loss_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   losses.weights_by_class();
   losses.seesaw();
   losses.group_softmax();
+  losses.states();
 }
 
 }  // namespace gradlibra

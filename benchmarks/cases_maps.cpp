@@ -11,6 +11,7 @@
 #include "kernels/image_normalize.h"
 #include "kernels/max_pool.h"
 #include "kernels/norms/batch_norm.h"
+#include "kernels/norms/batch_norm_fold.h"
 #include "kernels/norms/group_norm.h"
 #include "kernels/reduce.h"
 #include "kernels/upsample_add.h"
@@ -83,6 +84,28 @@ class MapCases {
       const View<bfloat16> x = m.random<bfloat16>(s);
       const View<float> y = m.output(s);
       return m.work({bytes_of(x, y)}, [=](auto& device) { kernels::cast(device, x, y); });
+    });
+  }
+
+  // Into a 3x3 convolution of as many channels: work on weights, whatever the map.
+  void folded_norm(int64_t C) {
+    const Shape weight{C, 3, 3, C}, c{C};
+    add("fold_batch_norm", weight, [c](CaseMemory& m, const Shape& s) {
+      const View<float> w = m.random(s), gamma = m.random(c), beta = m.random(c), mean = m.random(c),
+                        var = m.random(c, 0.5, 2);
+      const View<T> folded = m.output<T>(s), bias = m.output<T>(c);
+      return m.work({bytes_of(w) + bytes_of(folded)}, [=](auto& device) {
+        kernels::fold_batch_norm<T>(device, w, {gamma, beta, mean, var, 1e-5f}, folded, bias);
+      });
+    });
+    add("fold_batch_norm_backward", weight, [c](CaseMemory& m, const Shape& s) {
+      const View<float> w = m.random(s), gamma = m.random(c), mean = m.random(c), var = m.random(c, 0.5, 2),
+                        from_bias = m.random(c), to_weight = m.output(s), to_gamma = m.output(c), to_beta = m.output(c);
+      const View<T> from = m.random<T>(s);
+      return m.work({bytes_of(w, to_weight) + bytes_of(from)}, [=](auto& device) {
+        kernels::fold_batch_norm_backward<T>(device, w, {.gamma = gamma, .mean = mean, .var = var, .eps = 1e-5f},
+                                             {from, from_bias}, {{to_weight}, {to_gamma}, {to_beta}});
+      });
     });
   }
 
@@ -313,6 +336,7 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   }
   for (const Shape& map : {stage(2, 64), stage(4, 64), stage(4, 256), stage(8, 512), stage(16, 1024), stage(32, 2048)})
     add.batch_norm(map);
+  for (const int64_t channels : {128, 512}) add.folded_norm(channels);
   for (int l = 0; l < 2; ++l) add.upsample_add(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.group_norm(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.bias_gradient(sizes.level_map(l));

@@ -118,23 +118,28 @@ int inspect_model(const CLI::App& app, const CommonOptions& common, const std::s
   return print(*loaded.detector, loaded.config);
 }
 
-int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
-                          const std::string& batch_path, const std::string& output) {
+int inspect_training_step(const CommonOptions& common, const StepChoices& choices) {
   const ExperimentConfig config = read_experiment(common);
   const std::unique_ptr<Context> context = open_device(common);
   std::vector<Finding> findings;
   const Dataset dataset = read_dataset(config.data, Split::train, findings);
   TrainConfig train = config.train;
-  if (!weights.empty()) train.pretrained = weights;
+  if (!choices.weights.empty()) train.pretrained = choices.weights;
   const Training training = build_training(*context, config, class_info(dataset), [&](Detector& detector) {
-    if (!train.pretrained.empty()) fmt::print("{}\n", load_pretrained(detector, train));
+    if (!choices.checkpoint.empty()) {
+      const OpenedCheckpoint opened = open_checkpoint(choices.checkpoint);
+      const TrainState at = restore_checkpoint(opened.file, opened.name, detector, dataset);
+      fmt::print("{}: after {} steps\n", opened.name, at.step);
+    } else if (!train.pretrained.empty()) {
+      fmt::print("{}\n", load_pretrained(detector, train));
+    }
   });
-  const SafetensorsFile step =
-      dump_step(*training.detector, batch_path.empty() ? batch_of(dataset, config, ids) : read_batch(batch_path));
+  const SafetensorsFile step = dump_step(
+      *training.detector, choices.batch.empty() ? batch_of(dataset, config, choices.ids) : read_batch(choices.batch));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
-  write_safetensors(output, step);
-  fmt::print("{} tensors in {}\n", step.tensors.size(), output);
+  write_safetensors(choices.output, step);
+  fmt::print("{} tensors in {}\n", step.tensors.size(), choices.output);
   return kSuccess;
 }
 

@@ -19,9 +19,15 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
 int inspect_split(const CommonOptions& common, const DivideOptions& options, const std::string& output);
 // Parameters and multiply-adds of every part; of `weights`, if it is not empty, whether they fit.
 int inspect_model(const CLI::App& app, const CommonOptions& common, const std::string& weights, bool json);
-// One forward and backward pass into a file: of these images, or of the batch in `batch_path`.
-int inspect_training_step(const CommonOptions& common, const std::string& weights, const std::vector<std::string>& ids,
-                          const std::string& batch_path, const std::string& output);
+// A forward and backward pass into a file: with which weights, of which images.
+struct StepChoices {
+  std::string weights;           // a file; empty: those of train.pretrained
+  std::string checkpoint;        // instead: of a training, with what its loss has accumulated
+  std::vector<std::string> ids;  // of training images; empty: the first batch
+  std::string batch;             // instead: a file that training wrote
+  std::string output;
+};
+int inspect_training_step(const CommonOptions& common, const StepChoices& choices);
 // Figures of a training as SVG.
 int inspect_training(const std::string& work_dir, const std::string& output);
 

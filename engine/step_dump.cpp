@@ -22,6 +22,14 @@ FileTensor value_tensor(Context& context, const Tensor& tensor) {
   return to_file_tensor(context, tensor, map ? FileLayout::convolution : FileLayout::as_is);
 }
 
+// What the loss has accumulated; diagnostics have no effect on a step.
+void put_state(Detector& detector, const std::string& prefix, SafetensorsFile& file) {
+  for (const TrainingState& state : detector.state())
+    if (!state.name.starts_with(kDiagnosticState))
+      file.tensors[prefix + state.name] =
+          make_file_tensor(detector.context().download<double>(*state.values), dims_of(*state.values));
+}
+
 }  // namespace
 
 Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids) {
@@ -53,6 +61,9 @@ SafetensorsFile dump_step(Detector& detector, const Batch& batch) {
   // Before the forward pass, which moves the running statistics of batch norm in training mode.
   for (const Parameter& p : detector.parameters().all())
     tensors["param/" + p.name] = to_file_tensor(context, p.node.value, p.layout);
+  put_state(detector, "state/", file);
+  if (!detector.classes().instances.empty())
+    tensors["gt.instances"] = make_file_tensor(detector.classes().instances, {detector.classes().count()});
   Tape tape(context, Tape::Mode::inspection);
   SingleProcess alone;
   const std::vector<LossTerm> terms = detector.loss(tape, detector.normalize(tape, device.images), device.truth, alone);
@@ -65,6 +76,9 @@ SafetensorsFile dump_step(Detector& detector, const Batch& batch) {
   detector.parameters().finish_backward();
   for (const Parameter& p : detector.parameters().all())
     if (p.trainable) tensors["grad/" + p.name] = to_file_tensor(context, p.node.grad, p.layout);
+  const Tensor gained = detector.increments(), made = context.upload<float>(std::vector<float>{1}, {1});
+  detector.commit(gained.empty() ? View<const double>() : gained.view<double>(), made.view<float>());
+  put_state(detector, "next/", file);
   tensors["gt.boxes"] = make_file_tensor(batch.gt_boxes, dims_of(device.truth.boxes));
   tensors["gt.labels"] = make_file_tensor(batch.gt_labels, dims_of(device.truth.labels));
   tensors["gt.counts"] = make_file_tensor(batch.gt_counts, dims_of(device.truth.counts));

@@ -16,14 +16,17 @@ namespace gradlibra {
 [[nodiscard]] Batch batch_of(const Dataset& dataset, const ExperimentConfig& config,
                              const std::vector<std::string>& ids);
 
-// One forward and backward pass without an update. Maps are written as N, C, H, W and weights as O, I, kh, kw, as other
-// frameworks have them:
+// One forward and backward pass without an update of the weights; the state of the loss moves on. Maps are written as
+// N, C, H, W and weights as O, I, kh, kw, as other frameworks have them:
 //   input, gt.boxes, gt.labels, gt.counts               what went in (normalised pixels, network coordinates)
 //   whatever backbone, neck and head note on the tape   backbone.c2 .. c5, neck.p3 .., and what the head's header
 //                                                       lists: maps, boxes, assignments (integers), normalisers (F64)
 //   grad/<any of these>, grad/<parameter>               d total loss / d value, where one exists
 //   loss.<term>                                         scalars (F64)
 //   param/<parameter>                                   the weights it ran with
+//   state/<name>, next/<name>                           what the loss had accumulated before the step, and after it
+//                                                       (F64), by the names of checkpoints (train.state.<name>)
+//   gt.instances                                        boxes of each class in the training split (I64), if known
 [[nodiscard]] SafetensorsFile dump_step(Detector& detector, const Batch& batch);
 
 }  // namespace gradlibra

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
-// FCOS assignment on the host: every cell looks at the objects of its image.
+// FCOS assignment on the host: every cell looks at those objects of its image that hold one of the cells around it.
 #include "kernels/boxes/fcos_assign.h"
 
 #include <algorithm>
+#include <limits>
+#include <vector>
 
 #include "kernels/parallel.h"
 
@@ -21,25 +23,51 @@ void check_fcos_assign(View<const float> priors, View<const float> gt_boxes, Vie
           "levels must be 1 to " + std::to_string(kMaxFcosLevels) + ", are " + std::to_string(options.levels));
 }
 
+namespace {
+
+constexpr int64_t kRun = 64;  // cells in a row of a map, mostly
+
+// The objects that hold a cell of those in `priors` (cells, 3), perhaps, in order.
+void near_objects(const float* priors, int64_t cells, const float* boxes, int64_t count, std::vector<int64_t>& near) {
+  constexpr float kFar = std::numeric_limits<float>::infinity();
+  float low[2] = {kFar, kFar}, high[2] = {-kFar, -kFar};
+  for (int64_t p = 0; p < cells; ++p)
+    for (int axis = 0; axis < 2; ++axis) {
+      low[axis] = std::min(low[axis], priors[3 * p + axis]);
+      high[axis] = std::max(high[axis], priors[3 * p + axis]);
+    }
+  near.clear();
+  for (int64_t g = 0; g < count; ++g) {
+    const float* box = boxes + 4 * g;
+    if (box[0] < high[0] && box[2] > low[0] && box[1] < high[1] && box[3] > low[1]) near.push_back(g);
+  }
+}
+
+}  // namespace
+
 void fcos_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                  const FcosAssign& options, View<int32_t> assigned) {
   check_fcos_assign(priors, gt_boxes, gt_counts, options, assigned);
-  const int64_t P = assigned.dim(1), M = gt_boxes.dim(1);
-  parallel_for(cpu, assigned.size(), 256, [&](int64_t row) {
-    const int64_t n = row / P, count = std::clamp<int64_t>(gt_counts[n], 0, M);
-    const float* prior = priors.data() + 3 * (row % P);
-    const int level = fcos_level(options, prior[2]);
-    int32_t owner = 0;
-    double smallest = 0;
-    for (int64_t g = 0; level >= 0 && g < count; ++g) {
-      const float* box = gt_boxes.data() + 4 * (n * M + g);
-      if (!fcos_may_claim(options, level, prior, box)) continue;
-      const double area = fcos_area(box);
-      if (owner > 0 && area >= smallest) continue;
-      owner = static_cast<int32_t>(g + 1);
-      smallest = area;
+  const int64_t P = assigned.dim(1), M = gt_boxes.dim(1), runs = (P + kRun - 1) / kRun;
+  parallel_for(cpu, assigned.dim(0) * runs, 4, [&](int64_t run) {
+    const int64_t n = run / runs, begin = run % runs * kRun, end = std::min(P, begin + kRun);
+    const float* boxes = gt_boxes.data() + 4 * n * M;
+    thread_local std::vector<int64_t> near;
+    near_objects(priors.data() + 3 * begin, end - begin, boxes, std::clamp<int64_t>(gt_counts[n], 0, M), near);
+    for (int64_t p = begin; p < end; ++p) {
+      const float* prior = priors.data() + 3 * p;
+      const int level = fcos_level(options, prior[2]);
+      int32_t owner = 0;
+      double smallest = 0;
+      for (const int64_t g : near) {
+        if (level < 0 || !fcos_may_claim(options, level, prior, boxes + 4 * g)) continue;
+        const double area = fcos_area(boxes + 4 * g);
+        if (owner > 0 && area >= smallest) continue;
+        owner = static_cast<int32_t>(g + 1);
+        smallest = area;
+      }
+      assigned[n * P + p] = owner;
     }
-    assigned[row] = owner;
   });
 }
 

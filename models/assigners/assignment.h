@@ -39,6 +39,10 @@ enum class Normalizer : int {
 };
 // By the names above; std::invalid_argument names model.loss.normalizer.
 [[nodiscard]] Normalizer parse_normalizer(const std::string& name);
+// The same for what only positive rows take part in, boxes and centerness: rows without an object do not count there.
+[[nodiscard]] inline Normalizer of_positives(Normalizer kind) {
+  return kind == Normalizer::num_valid ? Normalizer::num_pos : kind;
+}
 
 // (1) double on the device: a count that has been summed over ranks, at least 1 for each of them. Losses and gradients
 // are divided by it and then summed over ranks, so that all count as if they were of one.

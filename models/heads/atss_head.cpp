@@ -3,8 +3,6 @@
 
 #include <stdexcept>
 
-#include "kernels/elementwise.h"
-#include "kernels/losses/sigmoid_loss.h"
 #include "models/assigners/atss_assigner.h"
 #include "models/assigners/centerness.h"
 #include "models/assigners/valid_cells.h"
@@ -46,8 +44,7 @@ AtssHead::AtssHead(ParameterStore& store, const AtssConfig& config, const Pyrami
       classes_(classes),
       selection_{.topk = config.topk},
       normalizer_(normalizer),
-      // The rows that are no positives are of no concern to centerness.
-      centerness_normalizer_(normalizer == Normalizer::num_valid ? Normalizer::num_pos : normalizer),
+      centerness_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
       anchors_(pyramid.strides, {config.anchor_scale}, {1}) {
   check(config, pyramid);
@@ -55,13 +52,10 @@ AtssHead::AtssHead(ParameterStore& store, const AtssConfig& config, const Pyrami
   const Tower::Options tower{.count = config.stacked_convs, .norm = config.norm, .norm_groups = config.norm_groups};
   cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
   reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);
-  ConvLayer::Options classifier = head_convolution(3);
-  classifier.bias_init = {.kind = Init::Kind::values, .values = loss_->bias_init()};
-  cls_out_ = ConvLayer(store, "bbox_head.atss_cls", features, loss_->channels(), classifier);
+  cls_out_ = ConvLayer(store, "bbox_head.atss_cls", features, loss_->channels(), classifier_convolution(3, *loss_));
   reg_out_ = ConvLayer(store, "bbox_head.atss_reg", features, 4, head_convolution(3));
   centerness_out_ = ConvLayer(store, "bbox_head.atss_centerness", features, 1, head_convolution(3));
-  for (size_t l = 0; l < pyramid.strides.size(); ++l)
-    scales_.emplace_back(store, "bbox_head.scales." + std::to_string(l));
+  scales_ = level_scales(store, pyramid.strides.size());
 }
 
 AtssHead::Outputs AtssHead::forward(Tape& tape, std::span<const Var> levels, const Anchors& anchors) const {
@@ -124,13 +118,9 @@ std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, co
 Predictions AtssHead::predict(Tape& tape, std::span<const Var> levels) {
   const Anchors& anchors = anchors_(tape, levels);
   const Outputs out = forward(tape, levels, anchors);
-  Tensor factors = tape.buffer({out.boxes.dim(0), out.boxes.dim(1)});
-  tape.run([&](auto& device) {
-    kernels::sigmoid(device, out.centerness.view(), View<float>(factors.view().data(), out.centerness.shape()));
-  });
   return {.boxes = out.boxes,
           .scores = loss_->scores(tape, out.logits),
-          .factors = std::move(factors),
+          .factors = centerness_factors(tape, out.centerness),
           .level_rows = anchors.priors.level_rows};
 }
 

@@ -70,13 +70,10 @@ FcosHead::FcosHead(ParameterStore& store, const FcosConfig& config, const Pyrami
   const Tower::Options tower{config.stacked_convs, config.norm, config.norm_groups, config.conv_bias};
   cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
   reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);
-  ConvLayer::Options classifier = head_convolution(3);
-  classifier.bias_init = {.kind = Init::Kind::values, .values = loss_->bias_init()};
-  cls_out_ = ConvLayer(store, "bbox_head.conv_cls", features, loss_->channels(), classifier);
+  cls_out_ = ConvLayer(store, "bbox_head.conv_cls", features, loss_->channels(), classifier_convolution(3, *loss_));
   reg_out_ = ConvLayer(store, "bbox_head.conv_reg", features, 4, head_convolution(3));
   centerness_out_ = ConvLayer(store, "bbox_head.conv_centerness", features, 1, head_convolution(3));
-  for (size_t l = 0; l < pyramid.strides.size(); ++l)
-    scales_.emplace_back(store, "bbox_head.scales." + std::to_string(l));
+  scales_ = level_scales(store, pyramid.strides.size());
 }
 
 FcosHead::Outputs FcosHead::forward(Tape& tape, std::span<const Var> levels) const {
@@ -148,12 +145,10 @@ std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, co
 Predictions FcosHead::predict(Tape& tape, std::span<const Var> levels) {
   const Priors& cells = cells_(tape, levels);
   const Outputs out = forward(tape, levels);
-  const int64_t N = out.distances.dim(0), P = out.distances.dim(1);
-  Predictions found{tape.make({N, P, 4}, false), loss_->scores(tape, out.logits), tape.buffer({N, P}),
-                    cells.level_rows};
+  Predictions found{tape.make(out.distances.shape(), false), loss_->scores(tape, out.logits),
+                    centerness_factors(tape, out.centerness), cells.level_rows};
   tape.run([&](auto& device) {
     kernels::decode_distances(device, out.distances.view(), cells.points.view(), unit_, found.boxes.out());
-    kernels::sigmoid(device, out.centerness.view(), View<float>(found.factors.view().data(), {N, P, 1}));
   });
   return found;
 }

@@ -8,6 +8,7 @@
 #include "models/assigners/point_assigner.h"
 #include "models/assigners/valid_cells.h"
 #include "models/heads/reppoints_ops.h"
+#include "models/heads/tower.h"
 #include "models/rank_sums.h"
 #include "runtime/autograd/ops/loss.h"
 #include "runtime/device/profiling.h"
@@ -24,11 +25,6 @@ kernels::BoxTransform parse_transform(const std::string& name) {
   return kernels::BoxTransform::partial_minmax;
 }
 
-// N(0, 0.01^2), bias 0 unless said otherwise.
-ConvLayer::Options conv_options(int kernel) {
-  return {.kernel = kernel, .shape = {.padding = kernel / 2}, .weight_init = {Init::Kind::normal, 0.01}};
-}
-
 }  // namespace
 
 RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
@@ -41,8 +37,7 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
               .neg_iou = static_cast<float>(config.refine_neg_iou),
               .min_pos_iou = static_cast<float>(config.refine_min_pos_iou)},
       normalizer_(normalizer),
-      // The rows that are no positives are of no concern to boxes.
-      box_normalizer_(normalizer == Normalizer::num_valid ? Normalizer::num_pos : normalizer),
+      box_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
       priors_(pyramid.strides, config.point_base_scale) {
   const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
@@ -59,27 +54,26 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
   for (int i = 0; i < config.stacked_convs; ++i) {
     const int in = i == 0 ? pyramid.channels : features;
     const std::string index = std::to_string(i);
-    cls_convs_.emplace_back(store, "bbox_head.cls_convs." + index, in, features, conv_options(3), config.norm,
+    cls_convs_.emplace_back(store, "bbox_head.cls_convs." + index, in, features, head_convolution(3), config.norm,
                             config.norm_groups);
-    reg_convs_.emplace_back(store, "bbox_head.reg_convs." + index, in, features, conv_options(3), config.norm,
+    reg_convs_.emplace_back(store, "bbox_head.reg_convs." + index, in, features, head_convolution(3), config.norm,
                             config.norm_groups);
   }
 
   // MMDetection's initialiser passes over the deformable layers, whose own default is uniform; checkpoints in use grew
   // from that.
-  ConvLayer::Options deformable = conv_options(side);
+  ConvLayer::Options deformable = head_convolution(side);
   deformable.bias = false;
   if (config.deform_init == "uniform")
     deformable.weight_init = {Init::Kind::uniform, std::sqrt(6.0 / (config.num_points * features))};
-  ConvLayer::Options classifier = conv_options(1);
-  classifier.bias_init = {.kind = Init::Kind::values, .values = loss_->bias_init()};
 
   cls_conv_ = ConvLayer(store, "bbox_head.reppoints_cls_conv", features, points, deformable);
-  cls_out_ = ConvLayer(store, "bbox_head.reppoints_cls_out", points, loss_->channels(), classifier);
-  init_conv_ = ConvLayer(store, "bbox_head.reppoints_pts_init_conv", features, points, conv_options(3));
-  init_out_ = ConvLayer(store, "bbox_head.reppoints_pts_init_out", points, offsets, conv_options(1));
+  cls_out_ =
+      ConvLayer(store, "bbox_head.reppoints_cls_out", points, loss_->channels(), classifier_convolution(1, *loss_));
+  init_conv_ = ConvLayer(store, "bbox_head.reppoints_pts_init_conv", features, points, head_convolution(3));
+  init_out_ = ConvLayer(store, "bbox_head.reppoints_pts_init_out", points, offsets, head_convolution(1));
   refine_conv_ = ConvLayer(store, "bbox_head.reppoints_pts_refine_conv", features, points, deformable);
-  refine_out_ = ConvLayer(store, "bbox_head.reppoints_pts_refine_out", points, offsets, conv_options(1));
+  refine_out_ = ConvLayer(store, "bbox_head.reppoints_pts_refine_out", points, offsets, head_convolution(1));
 }
 
 RepPointsHead::Outputs RepPointsHead::forward(Tape& tape, std::span<const Var> levels) const {

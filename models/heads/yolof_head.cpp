@@ -59,8 +59,7 @@ YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyr
                 .pos_ignore_iou = static_cast<float>(config.pos_ignore_iou),
                 .neg_ignore_iou = static_cast<float>(config.neg_ignore_iou)},
       normalizer_(normalizer),
-      // The rows that are no positives are of no concern to boxes.
-      box_normalizer_(normalizer == Normalizer::num_valid ? Normalizer::num_pos : normalizer),
+      box_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
       anchors_(pyramid.strides, config.anchor_scales, config.anchor_ratios) {
   check(config, pyramid);
@@ -72,12 +71,8 @@ YolofHead::YolofHead(ParameterStore& store, const YolofConfig& config, const Pyr
     bbox_subnet_.emplace_back(store, "bbox_head.bbox_subnet." + std::to_string(i), features, features,
                               head_convolution(3));
 
-  const std::vector<float> bias = loss_->bias_init();
-  ConvLayer::Options classifier = head_convolution(3);
-  classifier.bias_init.kind = Init::Kind::values;
-  for (int a = 0; a < A; ++a)
-    classifier.bias_init.values.insert(classifier.bias_init.values.end(), bias.begin(), bias.end());
-  cls_score_ = ConvLayer(store, "bbox_head.cls_score", features, A * loss_->channels(), classifier);
+  cls_score_ =
+      ConvLayer(store, "bbox_head.cls_score", features, A * loss_->channels(), classifier_convolution(3, *loss_, A));
   bbox_pred_ = ConvLayer(store, "bbox_head.bbox_pred", features, A * 4, head_convolution(3));
   object_pred_ = ConvLayer(store, "bbox_head.object_pred", features, A, head_convolution(3));
 }

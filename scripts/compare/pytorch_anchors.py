@@ -50,13 +50,13 @@ def base_anchors(stride, scales, ratios):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def start(module, classifier, prior_probability):
+def start(module, classifier, bias):
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.01)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-    nn.init.constant_(classifier.bias, -math.log((1 - prior_probability) / prior_probability))
+    classifier.bias.data = torch.tensor(bias)
 
 
 def nearest(cost, k):
@@ -74,20 +74,20 @@ class Scale(nn.Module):
 
 
 class AtssHead(nn.Module):
-    """conv_module(inputs, outputs): 3x3 convolution, norm, ReLU; class_loss(logits, assigned, truth): not divided by anything;
+    """conv_module(inputs, outputs): 3x3 convolution, norm, ReLU; class_loss: of pytorch_losses.py;
     divisor(assigned, classification): of it, and of what only positives count in."""
     place = 0  # of a cell's point, in strides
 
-    def __init__(self, config, inputs, classes, strides, prior_probability, conv_module, class_loss, divisor):
+    def __init__(self, config, inputs, strides, conv_module, class_loss, divisor):
         super().__init__()
         self.config, self.class_loss, self.divisor, channels = config, class_loss, divisor, config.feat_channels
         self.cls_convs, self.reg_convs = (nn.ModuleList(conv_module(channels if i else inputs, channels)
                                                         for i in range(config.stacked_convs)) for _ in range(2))
-        self.atss_cls = nn.Conv2d(channels, classes, 3, padding=1)
+        self.atss_cls = nn.Conv2d(channels, len(class_loss.bias()), 3, padding=1)
         self.atss_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.atss_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in strides)
-        start(self, self.atss_cls, prior_probability)
+        start(self, self.atss_cls, class_loss.bias())
 
     def forward(self, levels, see):
         """logits (N, P, C), scaled deltas (N, P, 4), centerness (N, P, 1); float32 or wider."""
@@ -142,7 +142,7 @@ class AtssHead(nn.Module):
             inspect.update({"targets.assigned": assigned, "targets.centerness": central, "targets.box_normalizer": center,
                             "targets.class_normalizer": self.divisor(assigned, True)})
         bce = F.binary_cross_entropy_with_logits(centerness.squeeze(-1), central, reduction="none")
-        return {"loss_cls": self.class_loss(logits, assigned, truth) / self.divisor(assigned, True),
+        return {"loss_cls": self.class_loss(logits, assigned, truth, self.divisor(assigned, True)),
                 "loss_bbox": config.box_loss_weight * (giou_loss(boxes, target) * central).sum() / center,
                 "loss_centerness": config.centerness_loss_weight * (bce * positive).sum() / self.divisor(assigned, False)}
 
@@ -188,18 +188,18 @@ class YolofHead(nn.Module):
     """relu, class_loss, divisor: as for AtssHead."""
     place = 0
 
-    def __init__(self, config, inputs, classes, strides, prior_probability, relu, class_loss, divisor):
+    def __init__(self, config, inputs, strides, relu, class_loss, divisor):
         super().__init__()
-        self.config, self.class_loss, self.divisor, self.classes = config, class_loss, divisor, classes
+        self.config, self.class_loss, self.divisor, self.channels = config, class_loss, divisor, len(class_loss.bias())
         anchors = base_anchors(strides[0], config.anchor_scales, config.anchor_ratios)
         self.register_buffer("anchors", anchors, persistent=False)
         A = len(anchors)
         self.cls_subnet = nn.Sequential(*(BatchNormModule(inputs, inputs, 3, relu) for _ in range(config.cls_convs)))
         self.bbox_subnet = nn.Sequential(*(BatchNormModule(inputs, inputs, 3, relu) for _ in range(config.reg_convs)))
-        self.cls_score = nn.Conv2d(inputs, A * classes, 3, padding=1)
+        self.cls_score = nn.Conv2d(inputs, A * self.channels, 3, padding=1)
         self.bbox_pred = nn.Conv2d(inputs, A * 4, 3, padding=1)
         self.object_pred = nn.Conv2d(inputs, A, 3, padding=1)
-        start(self, self.cls_score, prior_probability)
+        start(self, self.cls_score, class_loss.bias() * A)
 
     def forward(self, levels, see):
         """joint logits (N, P, C) and deltas (N, P, 4)."""
@@ -209,13 +209,14 @@ class YolofHead(nn.Module):
         def rows(x, channels):
             return x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, channels)
 
-        scores = rows(self.cls_score(cls).to(dtype), self.classes)
+        scores = rows(self.cls_score(cls).to(dtype), self.channels)
         deltas = see("bbox_head.bbox_pred", self.bbox_pred(reg).to(dtype))
         objectness = rows(see("bbox_head.object_pred", self.object_pred(reg).to(dtype)), 1)
-        # sigmoid(z) = sigmoid(a) sigmoid(b): z = a + b - log(1 + e^a + e^b)
-        several = torch.stack((torch.zeros_like(scores), scores, objectness.expand_as(scores)), -1)
-        logits = see("bbox_head.logits", scores + objectness - several.logsumexp(-1))
-        return logits, rows(deltas, 4)
+        if not self.class_loss.has_objectness:
+            # sigmoid(z) = sigmoid(a) sigmoid(b): z = a + b - log(1 + e^a + e^b)
+            several = torch.stack((torch.zeros_like(scores), scores, objectness.expand_as(scores)), -1)
+            scores = scores + objectness - several.logsumexp(-1)
+        return see("bbox_head.logits", scores), rows(deltas, 4)
 
     def match(self, anchors, boxes, truth):
         """Assignment, and the list of pairs (N, 2k, M): the prior if kept, else its bitwise complement."""
@@ -247,5 +248,5 @@ class YolofHead(nn.Module):
             inspect.update({f"targets.{part}_normalizer": self.divisor(assigned, part == "class") for part in ("class", "box")})
         image, _, objects = (pairs >= 0).nonzero(as_tuple=True)
         predicted = boxes[image, pairs[pairs >= 0]]
-        return {"loss_cls": self.class_loss(logits, assigned, truth) / self.divisor(assigned, True),
+        return {"loss_cls": self.class_loss(logits, assigned, truth, self.divisor(assigned, True)),
                 "loss_bbox": config.box_loss_weight * giou_loss(predicted, truth.boxes[image, objects]).sum() / self.divisor(assigned, False)}

@@ -19,16 +19,15 @@ class Scale(nn.Module):
 
 
 class FcosHead(nn.Module):
-    """conv_module(inputs, outputs, bias): 3x3 convolution, norm, ReLU; class_loss(logits, assigned, truth): not divided by anything;
-    divisor(assigned): of it."""
+    """conv_module(inputs, outputs, bias): 3x3 convolution, norm, ReLU; class_loss: of pytorch_losses.py; divisor(assigned): of it."""
     place = 0.5  # of a cell's point, in strides
 
-    def __init__(self, config, inputs, classes, strides, prior_probability, conv_module, class_loss, divisor):
+    def __init__(self, config, inputs, strides, conv_module, class_loss, divisor):
         super().__init__()
         self.config, self.class_loss, self.divisor, channels = config, class_loss, divisor, config.feat_channels
         self.cls_convs, self.reg_convs = (nn.ModuleList(conv_module(channels if i else inputs, channels, config.conv_bias)
                                                         for i in range(config.stacked_convs)) for _ in range(2))
-        self.conv_cls = nn.Conv2d(channels, classes, 3, padding=1)
+        self.conv_cls = nn.Conv2d(channels, len(class_loss.bias()), 3, padding=1)
         self.conv_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(channels, 1, 3, padding=1)
         self.scales = nn.ModuleList(Scale() for _ in strides)
@@ -40,7 +39,7 @@ class FcosHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.constant_(self.conv_cls.bias, -math.log((1 - prior_probability) / prior_probability))
+        self.conv_cls.bias.data = torch.tensor(class_loss.bias())
 
     def forward(self, levels, see):
         """logits (N, P, C), distances (N, P, 4), centerness (N, P, 1), P the cells of all levels; float32 or wider."""
@@ -91,10 +90,10 @@ class FcosHead(nn.Module):
             count, center = positive.sum().clamp(min=1), central.sum().clamp(min=1e-6) + FLOAT_EPSILON
         if inspect is not None:
             inspect.update({"targets.assigned": assigned, "targets.centerness": central, "targets.distances": target,
-                            "targets.labels": torch.where(positive, truth.labels.gather(1, (assigned - 1).clamp(min=0)), logits.shape[-1]),
+                            "targets.labels": torch.where(positive, truth.labels.gather(1, (assigned - 1).clamp(min=0)), self.class_loss.classes),
                             "targets.class_normalizer": self.divisor(assigned), "targets.box_normalizer": center})
         bce = F.binary_cross_entropy_with_logits(centerness.squeeze(-1), central, reduction="none")
-        return {"loss_cls": self.class_loss(logits, assigned, truth) / self.divisor(assigned),
+        return {"loss_cls": self.class_loss(logits, assigned, truth, self.divisor(assigned)),
                 "loss_bbox": config.box_loss_weight * (self.overlap_loss(predicted, target) * central).sum() / center,
                 "loss_centerness": config.centerness_loss_weight * (bce * positive).sum() / count}
 

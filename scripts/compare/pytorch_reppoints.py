@@ -34,6 +34,7 @@ import torch
 import torch.nn.functional as F
 from pytorch_anchors import AtssHead, DilatedEncoder, YolofHead
 from pytorch_fcos import FcosHead
+from pytorch_losses import divisor, make_class_loss
 from torch import nn
 
 try:
@@ -165,6 +166,16 @@ class Relu:
 
 
 relu = Relu()
+
+
+def beside_cells(taps):
+    """Sampling positions. While relu.kink is set, those within |kink| of a whole number, where the derivative jumps, lie that far above it, or
+    below where kink < 0."""
+    if relu.kink is None:
+        return taps
+    whole = taps.detach().round()
+    near = (taps.detach() - whole).abs() < abs(relu.kink)
+    return torch.where(near, taps + (whole + relu.kink - taps).detach(), taps)
 
 
 class Block(nn.Module):
@@ -308,43 +319,12 @@ class DeformWeight(nn.Module):
         self.weight = nn.Parameter(torch.empty(outputs, inputs, kernel, kernel))
 
 
-def divisor(loss, assigned, classification):
-    positives, negatives = (assigned > 0).sum(1), (assigned == 0).sum(1)
-    kind = loss.normalizer
-    if kind == "num_valid" and classification:
-        count = (positives + negatives).sum()
-    elif kind == "num_pos_image_min1":
-        count = positives.clamp(min=1).sum()
-    elif kind == "pos_plus_neg":
-        count = (positives.clamp(min=1) + negatives.clamp(min=1)).sum()
-    else:
-        count = positives.sum()
-    return count.clamp(min=1)
-
-
-def class_loss(loss, logits, assigned, truth):
-    """Cross-entropy of one sigmoid per class, weighted by psi(g), g = |p - y| (arXiv:2208.03779, eq. 2-5)."""
-    labels = truth.labels.gather(1, (assigned - 1).clamp(min=0))
-    positive = (labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)) & (assigned > 0).unsqueeze(-1)
-    t = torch.where(positive, -logits, logits)
-    entries = F.softplus(t)
-    if loss.type == "focal":
-        entries = entries * t.sigmoid().pow(loss.focal_gamma)
-        if loss.focal_alpha >= 0:
-            entries = entries * torch.where(positive, loss.focal_alpha, 1 - loss.focal_alpha)
-    elif loss.type == "grad_libra":
-        g = (t if loss.weight_grad == "full" else t.detach()).sigmoid()
-        sides = [torch.ones_like(g) if alpha in ("off", False) else g - alpha * g.sin() for alpha in (loss.alpha_pos, loss.alpha_neg)]
-        entries = entries * torch.where(positive, *sides)
-    return loss.weight * (entries * (assigned >= 0).unsqueeze(-1)).sum()
-
-
 class RepPointsHead(nn.Module):
     place = 0  # of a cell's point, in strides
 
-    def __init__(self, config, loss, inputs, classes, strides, deform):
+    def __init__(self, config, loss, inputs, strides, class_loss, deform):
         super().__init__()
-        self.config, self.loss_config, self.deform = config, loss, DEFORM[deform]
+        self.config, self.loss_config, self.class_loss, self.deform = config, loss, class_loss, DEFORM[deform]
         side, F_, points = math.isqrt(config.num_points), config.feat_channels, config.point_channels
         if config.transform == "moment":
             self.moment_transfer = nn.Parameter(torch.zeros(2))
@@ -353,7 +333,7 @@ class RepPointsHead(nn.Module):
             for tower in (self.cls_convs, self.reg_convs):
                 tower.append(ConvModule(inputs if i == 0 else F_, F_, 3, 1, config.norm, config.norm_groups, True))
         self.reppoints_cls_conv = DeformWeight(F_, points, side)
-        self.reppoints_cls_out = nn.Conv2d(points, classes, 1)
+        self.reppoints_cls_out = nn.Conv2d(points, len(class_loss.bias()), 1)
         self.reppoints_pts_init_conv = nn.Conv2d(F_, points, 3, padding=1)
         self.reppoints_pts_init_out = nn.Conv2d(points, 2 * config.num_points, 1)
         self.reppoints_pts_refine_conv = DeformWeight(F_, points, side)
@@ -373,7 +353,7 @@ class RepPointsHead(nn.Module):
                     nn.init.uniform_(module.weight, -bound, bound)
                 else:
                     nn.init.normal_(module.weight, std=0.01)
-        nn.init.constant_(self.reppoints_cls_out.bias, -math.log((1 - loss.prior_probability) / loss.prior_probability))
+        self.reppoints_cls_out.bias.data = torch.tensor(class_loss.bias())
 
     def deformable(self, x, offsets, layer):
         """In float32 under autocast: torchvision has no bfloat16 version, and offsets in bfloat16 would miss their cells."""
@@ -394,7 +374,7 @@ class RepPointsHead(nn.Module):
             cls, reg = see(name + "cls_feat", cls), see(name + "reg_feat", reg)
             init = self.reppoints_pts_init_out(relu(self.reppoints_pts_init_conv(reg))).to(self.base.dtype)
             init = see(name + "pts_init", init)
-            taps = scale_gradient(init, self.config.gradient_mul) - self.base
+            taps = beside_cells(scale_gradient(init, self.config.gradient_mul) - self.base)
             cls, reg = self.deformable(cls, taps, self.reppoints_cls_conv), self.deformable(reg, taps, self.reppoints_pts_refine_conv)
             logits = self.reppoints_cls_out(relu(cls)).to(self.base.dtype)
             refine = self.reppoints_pts_refine_out(relu(reg)).to(self.base.dtype)
@@ -426,10 +406,11 @@ class RepPointsHead(nn.Module):
             refine_assigned = assign_by_iou(init_boxes, truth, config.refine_pos_iou, config.refine_neg_iou, config.refine_min_pos_iou)
             divisors = {"init": divisor(self.loss_config, init_assigned, False), "refine": divisor(self.loss_config, refine_assigned, False)}
         if inspect is not None:
-            inspect.update({f"targets.{stage}_normalizer": divisor for stage, divisor in divisors.items()})
+            shown = {"init": divisors["init"], "refine": divisor(self.loss_config, refine_assigned, True)}
+            inspect.update({f"targets.{stage}_normalizer": count for stage, count in shown.items()})
             inspect.update({"targets.init_assigned": init_assigned, "targets.refine_assigned": refine_assigned})
         return {
-            "loss_cls": class_loss(self.loss_config, logits, refine_assigned, truth) / divisor(self.loss_config, refine_assigned, True),
+            "loss_cls": self.class_loss(logits, refine_assigned, truth, divisor(self.loss_config, refine_assigned, True)),
             "loss_pts_init": config.init_loss_weight * self.box_loss(init_boxes, init_assigned, priors, truth) / divisors["init"],
             "loss_pts_refine": config.refine_loss_weight * self.box_loss(refine_boxes, refine_assigned, priors, truth) / divisors["refine"],
         }
@@ -452,33 +433,35 @@ class Truth:
 
 
 class Detector(nn.Module):
-    def __init__(self, config, classes, deform):
+    def __init__(self, config, instances, deform):
+        """instances: boxes of each class in the training split."""
         super().__init__()
-        model = config.model
+        model, loss = config.model, config.model.loss
+        self.class_loss = class_loss = make_class_loss(loss, instances)
         self.backbone = ResNet(model.backbone)
         if model.detector == "yolof":
             self.neck, self.strides = DilatedEncoder(model.yolof.encoder, self.backbone.channels, relu), [32]
         else:
             self.neck = Fpn(model.neck, self.backbone.channels)
             self.strides = [4 << (model.neck.start_level + i) for i in range(model.neck.num_outs)]
+
+        def divide(assigned, classification=True):
+            return divisor(loss, assigned, classification)
+
         if model.detector == "reppoints":
-            self.bbox_head = RepPointsHead(model.head, model.loss, model.neck.out_channels, classes, self.strides, deform)
+            self.bbox_head = RepPointsHead(model.head, loss, model.neck.out_channels, self.strides, class_loss, deform)
         elif model.detector == "fcos":
             head = model.fcos
             self.bbox_head = FcosHead(
-                head, model.neck.out_channels, classes, self.strides, model.loss.prior_probability,
-                lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias),
-                lambda *rows: class_loss(model.loss, *rows), lambda assigned: divisor(model.loss, assigned, True))
+                head, model.neck.out_channels, self.strides,
+                lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias), class_loss, divide)
         elif model.detector == "atss":
             head = model.atss
             self.bbox_head = AtssHead(
-                head, model.neck.out_channels, classes, self.strides, model.loss.prior_probability,
-                lambda inputs, outputs: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True),
-                lambda *rows: class_loss(model.loss, *rows), lambda *rows: divisor(model.loss, *rows))
+                head, model.neck.out_channels, self.strides,
+                lambda inputs, outputs: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True), class_loss, divide)
         elif model.detector == "yolof":
-            self.bbox_head = YolofHead(
-                model.yolof, model.yolof.encoder.channels, classes, self.strides, model.loss.prior_probability, relu,
-                lambda *rows: class_loss(model.loss, *rows), lambda *rows: divisor(model.loss, *rows))
+            self.bbox_head = YolofHead(model.yolof, model.yolof.encoder.channels, self.strides, relu, class_loss, divide)
         else:
             sys.exit(f"model.detector: {model.detector} is not written in PyTorch here")
 
@@ -557,9 +540,11 @@ def assign_by_iou(boxes, truth, pos_iou, neg_iou, min_pos_iou):
 # over few cells magnify any rounding.
 BOUNDS = {"values": 1e-5, "targets": 0.0, "losses": 1e-6, "gradients": 1e-5}
 OWN = 4
+# What a loss makes of the annotations is made here as well, not taken from the file.
+FIXED = ("bags.groups", "class_balanced.weights")
 # A ReLU's input that is zero up to rounding may pass the gradient on one side and not on the other, which is as right.
 # So gradients may also differ by as much as they do when every input within this multiple of the values' deviation
-# passes and when none does.
+# passes and when none does; likewise of a deformable convolution's sample that lies on a cell, up to rounding.
 KINK = 4
 
 
@@ -605,6 +590,7 @@ def run_step(detector, images, truth, kink=None):
     sum(losses.values()).backward()
     found.update(values)
     found.update({f"loss.{name}": value for name, value in losses.items()})
+    found.update({f"next/{name}": value for name, value in detector.class_loss.next.items()})
     found.update({f"grad/{name}": value.grad for name, value in values.items() if value.grad is not None})
     found.update({f"grad/{name}": torch.zeros_like(p) if p.grad is None else p.grad.clone()
                   for name, p in detector.named_parameters() if p.requires_grad})
@@ -615,11 +601,11 @@ def load_detector(options, step):
     """The network of the configuration with the file's weights, in float64."""
     parameters = {name[len("param/"):]: torch.from_numpy(value.copy()) for name, value in step.items() if name.startswith("param/")}
     config = read_config(options.config)
-    classifier = {"reppoints": "reppoints_cls_out", "fcos": "conv_cls", "atss": "atss_cls", "yolof": "cls_score"}[config.model.detector]
-    classes = parameters[f"bbox_head.{classifier}.bias"].numel()
-    if config.model.detector == "yolof":
-        classes //= len(config.model.yolof.anchor_scales) * len(config.model.yolof.anchor_ratios)
-    detector = Detector(config, classes, choose_deform(options.deform, options.device))
+    detector = Detector(config, step["gt.instances"].tolist(), choose_deform(options.deform, options.device))
+    state = {name[len("state/"):]: torch.from_numpy(value.copy()) for name, value in step.items() if name.startswith("state/")}
+    made = {name: detector.class_loss.state[name] for name in FIXED if name in detector.class_loss.state}
+    detector.class_loss.state = {**state, **made}
+    detector.class_loss.to(options.device)
     mine, theirs = set(detector.state_dict()), set(parameters)
     missing = sorted(name for name in mine - theirs if not name.endswith("num_batches_tracked"))
     if missing or theirs - mine:
@@ -641,7 +627,7 @@ def check(options):
 
     images, truth = batch(torch.float64)
     exact = run_step(detector, images, truth)
-    ours = {name: value for name, value in step.items() if not name.startswith(("param/", "gt.")) and name != "input"}
+    ours = {name: value for name, value in step.items() if not name.startswith(("param/", "state/", "gt.")) and name != "input"}
     failures = [f"{name}: only gradlibra has it" for name in sorted(set(ours) - set(exact))]
     failures += [f"{name}: only PyTorch has it" for name in sorted(set(exact) - set(ours))]
     common = sorted(set(exact) & set(ours))
@@ -671,7 +657,7 @@ def check(options):
     print(f"PyTorch {torch.__version__}, {options.device}, deformable convolution by {choose_deform(options.deform, options.device)}; input "
           f"{' x '.join(map(str, images.shape))}, {int(truth.real.sum())} boxes, {positives} positives, "
           f"{int((assigned[-1] < 0).sum())} ignored\nrelative deviation from PyTorch in float64")
-    print(f"{'':<35} {'':>7} {'gradlibra':>17}  {'PyTorch float32':>17} {'ReLU at 0':>9}\n{'':<35} {'tensors':>7} "
+    print(f"{'':<35} {'':>7} {'gradlibra':>17}  {'PyTorch float32':>17} {'kinks':>9}\n{'':<35} {'tensors':>7} "
           f"{'median':>8} {'largest':>8}  {'median':>8} {'largest':>8} {'largest':>9}  gradlibra's largest")
     for group, found in sorted(rows.items(), key=lambda row: (list(BOUNDS).index(kind_of(row[1][0][1])), row[0])):
         columns = list(zip(*found))
@@ -851,7 +837,9 @@ def time_step(config, options, result, mode):
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(1)
     classes = len(config.data.classes) or 10
-    detector = Detector(config, classes, result["deform"])
+    instances = [max(30, 20000 >> c) for c in range(classes)]  # as `benchmark step` has them
+    detector = Detector(config, instances, result["deform"])
+    detector.class_loss.to(options.device)
     layout = torch.channels_last if options.layout == "nhwc" else torch.contiguous_format
     detector.to(options.device, memory_format=layout).train()
     optimizer = make_optimizer(config, detector, options.device)
@@ -879,6 +867,7 @@ def time_step(config, options, result, mode):
         if config.optimizer.clip_norm > 0:
             nn.utils.clip_grad_norm_(parameters, config.optimizer.clip_norm)
         optimizer.step()
+        detector.class_loss.commit()
         loss = loss.detach()
 
     start = time.perf_counter()
@@ -963,7 +952,7 @@ def main():
         description="One forward and backward pass with the weights and the input of a file of `inspect step`. Losses, assignments, "
         "intermediate values and all gradients must agree with PyTorch in float64: relative deviation in the L2 norm at most "
         f"{bounds}, and {OWN} times that of PyTorch in float32 (not for targets) on top; gradients may differ further by what "
-        "the choice at ReLUs makes whose input is zero up to rounding. Exit status 1 if something does not.")
+        "the choice at ReLUs makes whose input is zero up to rounding, and at samples that lie on a cell. Exit status 1 if something does not.")
     checking.add_argument("--step", required=True, metavar="FILE", help="safetensors of `inspect step`")
     timing = commands.add_parser(
         "bench", parents=[common], help="time training steps",

@@ -19,6 +19,8 @@ in turn (gradlibra, PyTorch, gradlibra, ..) and prints the medians over the roun
   --precision LIST         separated by commas, of fp32, tf32, bf16 (default: fp32 on the CPU, tf32,bf16 on a GPU)
   --no-compile             leave torch.compile out; on a GPU it is otherwise timed as well where PyTorch has it
   --no-check               only the times
+  --every-loss             compare every classification loss, each after three steps of training so that what it accumulates
+                           counts; nothing is timed
   --python PROGRAM         the Python that has PyTorch (default: python3, or /usr/bin/python3 if only that one has it)
   --preset NAME            binaries in build/NAME/bin (default release)
 Every run's JSON line goes to out/compare/times.jsonl, the comparison to out/compare/check_*.txt. Exit status: 0, 1 if a value differs or
@@ -28,7 +30,7 @@ TEXT
 
 die() { echo "run.sh: $1" >&2 && exit 2; }
 
-device=auto threads=$(nproc) rounds=3 batch="" size=(512 512) steps="" warmup="" precisions="" compile=true check=true python="" preset=release
+device=auto threads=$(nproc) rounds=3 batch="" size=(512 512) steps="" warmup="" precisions="" compile=true check=true every_loss=false python="" preset=release
 configs=()
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -42,6 +44,7 @@ while [ $# -gt 0 ]; do
     --precision) precisions=${2:?--precision needs a list} && shift 2 ;;
     --no-compile) compile=false && shift ;;
     --no-check) check=false && shift ;;
+    --every-loss) every_loss=true && shift ;;
     --python) python=${2:?--python needs a program} && shift 2 ;;
     --preset) preset=${2:?--preset needs a name} && shift 2 ;;
     -h | --help) usage && exit 0 ;;
@@ -68,7 +71,7 @@ if [ "$device" = cuda ]; then
   if ! "$python" -c 'import torchvision' 2> /dev/null; then die "$python has no torchvision, whose deformable convolution a GPU needs"; fi
 fi
 bin=build/$preset/bin
-for program in inspect benchmark synthesize; do
+for program in inspect benchmark synthesize train; do
   if [ ! -x "$bin/$program" ]; then die "$bin/$program is missing: scripts/build.sh --preset $preset"; fi
 done
 
@@ -90,7 +93,7 @@ opponent=("$python" scripts/compare/pytorch_reppoints.py)
 smears=$out/smears
 if $check && [ ! -e "$smears/done" ]; then
   rm -rf "$smears"
-  "$bin/synthesize" --config configs/quickstart.yaml --output "$smears" synthesize.train=4 synthesize.val=1 synthesize.test=1 > /dev/null
+  "$bin/synthesize" --config configs/quickstart.yaml --output "$smears" synthesize.train=12 synthesize.val=1 synthesize.test=1 > /dev/null
   touch "$smears/done"
 fi
 
@@ -102,6 +105,31 @@ split_config() {
   name=$(tr -c 'A-Za-z0-9_.\n' _ <<< "$(basename "$1" .yaml)")
 }
 
+# The edges of BAGS lie between the classes of 12 patches.
+losses=("")
+if $every_loss; then
+  losses=("type=cross_entropy normalizer=pos_plus_neg" "type=focal" "type=focal focal_alpha=0.25" "type=class_balanced"
+    "type=class_balanced class_balanced.apply=element class_balanced.base=focal" "type=eqlv2" "type=eqlv2 eqlv2.objectness_channel=true"
+    "type=seesaw" "type=bags bags.edges=[3,10]" "type=bags bags.edges=[10] bags.foreground_normalizer=rows normalizer=num_valid"
+    "type=grad_libra weight_grad=detach" "type=grad_libra weight_grad=full" "type=grad_libra alpha_pos=off normalizer=num_pos_image_min1")
+fi
+
+# check NAME FILE OVERRIDES..: values and gradients of one step of $out/check_FILE.yaml. The last norm of a residual
+# block starts at 0, which would leave most of the backbone without a gradient to compare.
+check() {
+  local step=$out/check_$1 config=$out/check_$2.yaml from=()
+  local settings=(data.root="$smears" loader.batch_size=2 loader.height=128 loader.width=128 loader.resize=fit
+    model.backbone.zero_init_residual=false schedule.warmup_iterations=0 schedule.lr=0.002 schedule.base_batch=0 "${@:3}")
+  "$bin/inspect" config --config "$config" "${settings[@]}" > "$step.resolved.yaml"
+  if $every_loss; then
+    rm -rf "$step"
+    "$bin/train" --config "$config" --work-dir "$step" --device "$device" --threads "$threads" --stop-after-step 3 "${settings[@]}" > "$step.log"
+    from=(--checkpoint "$step")
+  fi
+  "$bin/inspect" step --config "$config" --device "$device" --threads "$threads" --output "$step.safetensors" "${from[@]}" "${settings[@]}" > /dev/null
+  "${opponent[@]}" check --config "$step.resolved.yaml" --step "$step.safetensors" --device "$device" --threads "$threads" | tee "$step.txt"
+}
+
 status=0
 for config in "${configs[@]}"; do
   split_config "$config"
@@ -111,18 +139,17 @@ for config in "${configs[@]}"; do
     echo "base: $PWD/configs/quickstart.yaml"
     awk '/^[^ ]/ { inside = /^model:/ } inside' "$out/$name.yaml"
   } > "$out/check_$name.yaml"
-  # The last norm of a residual block starts at 0, which would leave most of the backbone without a gradient to compare.
-  "$bin/inspect" step --config "$out/check_$name.yaml" --device "$device" --threads "$threads" --output "$out/check_$name.safetensors" \
-    data.root="$smears" loader.batch_size=2 loader.height=128 loader.width=128 loader.resize=fit \
-    model.backbone.zero_init_residual=false > /dev/null
-  echo "== $config"
-  "${opponent[@]}" check --config "$out/$name.yaml" --step "$out/check_$name.safetensors" --device "$device" --threads "$threads" |
-    tee "$out/check_$name.txt" || status=1
+  for loss in "${losses[@]}"; do
+    echo "== $config${loss:+, $loss}"
+    read -r -a words <<< "$loss"
+    check "$name${loss:+_$(tr -c 'A-Za-z0-9_.\n' _ <<< "$loss")}" "$name" "${words[@]/#/model.loss.}" || status=1
+  done
 done
 if [ "$status" -ne 0 ]; then
   echo "run.sh: the two differ; nothing was timed" >&2
   exit 1
 fi
+if $every_loss; then exit 0; fi
 
 # Both print one JSON object on their last line.
 record() { tail -n 1 | sed "s/^{/{\"config\": \"$name\", /" >> "$out/times.jsonl"; }

@@ -210,6 +210,23 @@ TEST_F(Train, AnOlderCheckpointIsNamedByEveryProgram) {
   }
 }
 
+// A box over exactly half of the object, which devkit's wider boxes take for a little more.
+TEST_F(Train, ConventionsOfVoc) {
+  put_tiny_set(folder_ / "data", 1, "test", 0);
+  const std::string found = path("found.json");
+  put(found, R"([{"image_id": "tiny_000", "category": "disc", "bbox": [3, 5, 16, 9], "score": 0.9}])");
+  for (const auto& [name, ap] :
+       std::map<std::string, double>{{"mmdet", 1}, {"devkit", 1}, {"strict", 0}, {"mmdet_legacy", 1}}) {
+    const Ran ran = run({"evaluate", "--detections", found, "--config", config_, "--output", path("voc"),
+                         "--voc-convention", name, "data.test=test"});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+    const Json metrics = Json::parse(get(folder_ / "voc/metrics.json"));
+    EXPECT_EQ(metrics.at("mAP"), ap) << name;
+    EXPECT_EQ(metrics.at("evaluation").value("voc_convention", "mmdet"), name);
+  }
+  EXPECT_EQ(run({"evaluate", "--detections", found, "--config", config_, "--voc-convention", "coco"}).code, 2);
+}
+
 // Weights that come without a configuration: of another system, converted.
 TEST_F(Train, PlainWeightsAreEvaluatedWithAConfiguration) {
   const std::string work = path("work");

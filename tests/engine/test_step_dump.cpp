@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "engine/batches.h"
+#include "engine/builder.h"
 #include "runtime/training/weights.h"
 #include "tests/engine/tiny_experiment.h"
 
@@ -198,6 +199,37 @@ TEST_F(StepDump, EqualsATrainingStep) {
   }
   EXPECT_GT(not_zero, fresh->parameters().trainable_count() /
                           10);  // the inner convolutions of blocks that start as their shortcut have none
+}
+
+// The same batch again goes on where the first step left the state.
+TEST_F(StepDump, StateOfTheLossBeforeAndAfter) {
+  config_.train.class_gradients = true;  // diagnostics are no state that a step depends on
+  for (const auto& [type, states] :
+       std::map<std::string, std::vector<std::string>>{{"grad_libra", {}},
+                                                       {"class_balanced", {"class_balanced.weights"}},
+                                                       {"eqlv2", {"eqlv2.gradients", "eqlv2.ratios"}},
+                                                       {"seesaw", {"seesaw.counts"}},
+                                                       {"bags", {"bags.groups", "bags.sampling"}}}) {
+    SCOPED_TRACE(type);
+    config_.model.loss.type = type;
+    config_.model.loss.bags.edges = {2};
+    const Training training = build_training(context_, config_, class_info(dataset_));
+    const Batch batch = batch_of(dataset_, config_, {});
+    const SafetensorsFile first = dump_step(*training.detector, batch), second = dump_step(*training.detector, batch);
+    const auto with = [](const SafetensorsFile& file, const std::string& prefix) {
+      std::map<std::string, FileTensor> found;
+      for (const auto& [name, tensor] : file.tensors)
+        if (name.starts_with(prefix)) found.emplace(name.substr(prefix.size()), tensor);
+      return found;
+    };
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : with(first, "state/")) names.push_back(name);
+    EXPECT_EQ(names, states);
+    EXPECT_TRUE(with(first, "next/") == with(second, "state/"));
+    const bool moves = type == "eqlv2" || type == "seesaw" || type == "bags";
+    EXPECT_EQ(with(first, "state/") == with(first, "next/"), !moves);
+    EXPECT_EQ(first.tensors.at("gt.instances").values<int64_t>(), class_info(dataset_).instances);
+  }
 }
 
 TEST_F(StepDump, TargetsBelongToTheBoxes) {

@@ -87,6 +87,16 @@ std::array<int, 2> stored_pixel(int x, int y, int32_t orientation, int stored_wi
   return transposed ? std::array{y, x} : std::array{x, y};
 }
 
+TEST(Loader, AFlippedBoxIsMirroredWithoutALostPixel) {
+  const auto flipped = [](const Box& box) {
+    const Box b = orient_box(box, kernels::kFlipHorizontal, 512, 512);
+    return std::array<float, 4>{b.x1, b.y1, b.x2, b.y2};
+  };
+  EXPECT_EQ(flipped({10, 20, 110, 220}), (std::array<float, 4>{402, 20, 502, 220}));
+  EXPECT_EQ(flipped({500, 5, 512, 29.5f}), (std::array<float, 4>{0, 5, 12, 29.5f}));
+  EXPECT_EQ(flipped({480, 100, 511, 140}), (std::array<float, 4>{1, 100, 32, 140}));
+}
+
 // Every pixel is bright exactly where the oriented box says so.
 void expect_boxes_on_pixels(const Batch& batch) {
   for (int64_t n = 0; n < batch.N; ++n) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "tests/kernels/boxes/fcos_cases.h"
 #include "tests/kernels/vectors.h"
@@ -94,6 +95,23 @@ TEST(FcosAssign, NoObjectsOrCells) {
   EXPECT_EQ(run({4, 4, 8}, {0, 0, 8, 8, 0, 0, 8, 8}, {0, 1}, options), (Ints{0, 1}));
   EXPECT_TRUE(run({}, {0, 0, 8, 8}, {1}, options).empty());
   EXPECT_THROW(run({4, 4, 8}, {0, 0, 8, 8}, {1}, {}), std::invalid_argument);
+}
+
+// Cells are looked at in runs; one without a place takes nothing from its neighbours.
+TEST(FcosAssign, CellsInAnyOrder) {
+  const FcosAssign options = fcos_options(1.5f);
+  Floats priors = center_priors(kFcosPyramid);
+  std::mt19937 rng(3);
+  const Floats gt = random_boxes(9, 128, 0, rng);
+  const Ints sorted = run(priors, gt, {9}, options);
+  std::vector<size_t> order(sorted.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::shuffle(order.begin(), order.end(), rng);
+  Floats shuffled{kNaN, kNaN, 8};
+  for (const size_t p : order) shuffled.insert(shuffled.end(), &priors[3 * p], &priors[3 * p] + 3);
+  const Ints got = run(shuffled, gt, {9}, options);
+  EXPECT_EQ(got[0], 0);
+  for (size_t i = 0; i < order.size(); ++i) ASSERT_EQ(got[i + 1], sorted[order[i]]) << order[i];
 }
 
 // The rules in order, over a list of claims.
