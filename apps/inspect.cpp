@@ -74,7 +74,7 @@ int main(int argc, char** argv) {
           ->type_name("FILE");
   step->add_option("--checkpoint", choices.checkpoint,
                    "a training's checkpoint or --work-dir to run with, whose loss goes on with what it has accumulated "
-                   "(its configuration is not taken from there)")
+                   "(its configuration is not taken from there); not given: --weights")
       ->excludes(step_weights)
       ->type_name("PATH");
   step->add_option("--ids", choices.ids, "ids of training images, separated by commas; not given: the first batch")
