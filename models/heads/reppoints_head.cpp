@@ -31,8 +31,8 @@ ConvLayer::Options conv_options(int kernel) {
 
 }  // namespace
 
-RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
-                             std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer)
+RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid,
+                             std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer)
     : config_(config),
       classes_(classes),
       transform_(parse_transform(config.transform)),
