@@ -9,7 +9,7 @@ usage() {
   cat <<'TEXT'
 usage: tests/same_bits.sh [BIN]
 BIN is a build's folder of programs and tests (default: build/release/bin). Prints
-  quickstart.checkpoint   60 steps of configs/quickstart.yaml on one thread
+  quickstart.checkpoint   60 steps of configs/quickstart.yaml on one thread, 5 to an epoch, validated after each
   quickstart.metrics      metrics.json and detections.json of that checkpoint on the test split
   step.*                  `inspect step` with each kind of loss; R50 is configs/reppoints_r50_grad_libra.yaml
   model.*                 `inspect model --json`
@@ -28,7 +28,11 @@ trap 'rm -rf "$scratch"' EXIT
 # Checkpoints hold the path of their data: the same one, relative, in every run.
 cd "$scratch"
 
-hash_of() { printf '%-24s %s\n' "$1" "$(cat "${@:2}" | sha256sum | cut -d ' ' -f 1)"; }
+hash_of() {
+  local sum
+  sum=$(cat "${@:2}" | sha256sum | cut -d ' ' -f 1)
+  printf '%-24s %s\n' "$1" "$sum"
+}
 quietly() { "$@" > log.txt 2>&1 || { cat log.txt >&2 && exit 1; }; }
 
 quickstart=$tree/configs/quickstart.yaml
@@ -36,8 +40,8 @@ r50=$tree/configs/reppoints_r50_grad_libra.yaml
 here=(--device cpu --threads 1)
 quietly "$bin/synthesize" --config "$quickstart" --output data synthesize.train=40 synthesize.val=4 synthesize.test=12
 
-quietly "$bin/train" --config "$quickstart" --work-dir trained "${here[@]}" --stop-after-step 60 data.root=data
-hash_of quickstart.checkpoint trained/checkpoints/*60.safetensors
+quietly "$bin/train" --config "$quickstart" --work-dir trained "${here[@]}" --stop-after-step 60 data.root=data schedule.epochs=20
+hash_of quickstart.checkpoint trained/checkpoints/checkpoint_60.safetensors
 quietly "$bin/evaluate" --checkpoint trained --output evaluated "${here[@]}"
 hash_of quickstart.metrics evaluated/metrics.json evaluated/detections.json
 

@@ -232,7 +232,7 @@ set(cost "one process")
 if(NOT GRADLIBRA_MPI)
   gradlibra_row(MPI "off" "${cost}")
 elseif(GRADLIBRA_SANITIZE_THREADS)
-  gradlibra_row(MPI "off" "${cost}; the thread sanitizer cannot see into MPI")
+  gradlibra_row(MPI "off" "${cost}, for the thread sanitizer cannot see into MPI")
 else()
   set(MPI_CXX_SKIP_MPICXX ON)  # the C interface alone
   find_package(MPI QUIET COMPONENTS CXX)

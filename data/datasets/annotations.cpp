@@ -268,8 +268,7 @@ fs::path split_file(const DatasetConfig& config, Split split) {
                                            annotation_folder(config).string()));
     }
     const fs::path lists = root / "ImageSets" / "Main", file = lists / (name + ".txt");
-    if (const fs::path found = first_of({file, root / (name + ".txt"), root / name}, is_file); !found.empty())
-      return found;
+    if (fs::path found = first_of({file, root / (name + ".txt"), root / name}, is_file); !found.empty()) return found;
     if (is_folder(root / name)) return root / name;
     // "all", because "*" is no plain YAML.
     if (name == "all" && is_folder(annotation_folder(config))) return annotation_folder(config);
@@ -283,8 +282,8 @@ fs::path split_file(const DatasetConfig& config, Split split) {
         fmt::format("data.{}: no file {}; {}{}", key, file.string(), listing(lists, ".txt"), hint));
   }
   if (config.format == "yolo") {
-    if (const fs::path found = first_of({root / name, root / (name + ".txt")}, is_file); !found.empty()) return found;
-    const fs::path found = first_of({root / "images" / name, root / name / "images", root / name}, is_folder);
+    if (fs::path found = first_of({root / name, root / (name + ".txt")}, is_file); !found.empty()) return found;
+    fs::path found = first_of({root / "images" / name, root / name / "images", root / name}, is_folder);
     if (!found.empty()) return found;
     throw std::runtime_error(
         fmt::format("data.{0}: neither a list {1}.txt nor a folder images/{1}, {1}/images or {1} in {2}", key, name,
@@ -297,7 +296,7 @@ fs::path split_file(const DatasetConfig& config, Split split) {
                                          annotations / (name + ".json"),
                                          annotations / ("instances_" + name + ".json"),
                                          root / name / "_annotations.coco.json"};
-  if (const fs::path found = first_of(candidates, is_file); !found.empty()) return found;
+  if (fs::path found = first_of(candidates, is_file); !found.empty()) return found;
   throw std::runtime_error(fmt::format("data.{}: no annotation file {} (nor annotations/instances_{}.json); {}", key,
                                        candidates[0].string(), name, listing(annotations, ".json")));
 }

@@ -3,16 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <numeric>
-#include <set>
 #include <unordered_map>
 
 #include "data/datasets/annotations.h"
+#include "data/datasets/coco_json.h"
 #include "data/datasets/did_you_mean.h"
 #include "runtime/base/files.h"
 #include "runtime/base/utf8.h"
@@ -21,147 +18,9 @@ namespace gradlibra {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::json;
+using namespace coco;
 using Kind = Finding::Kind;
 using Action = Finding::Action;
-
-// NaN and Infinity are not JSON, yet Python writes them. Each becomes a string of the same length, which is then
-// reported as a box that is not a number, with its place, instead of stopping at the whole file.
-void quote_non_finite(std::string& text) {
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (c == '\\' && in_string) {
-      ++i;
-    } else if (c == '"') {
-      in_string = !in_string;
-    } else if (!in_string && (c == 'N' || c == 'I')) {
-      const std::string_view word = c == 'N' ? "NaN" : "Infinity";
-      if (text.compare(i, word.size(), word) != 0) continue;
-      const size_t begin = i > 0 && text[i - 1] == '-' ? i - 1 : i, end = i + word.size();
-      text[begin] = text[end - 1] = '"';
-      i = end - 1;
-    }
-  }
-}
-
-// The file with only the fields that are used: polygons and other bulk are dropped while parsing. Throws
-// std::runtime_error with line and column.
-Json parse(const fs::path& file, bool categories_only) {
-  std::string text = read_text(file, kMaxAnnotationBytes);
-  quote_non_finite(text);
-  static const std::set<std::string> kTop{"images", "annotations", "categories"};
-  static const std::set<std::string> kFields{"id",   "file_name", "width",       "height", "name",
-                                             "bbox", "image_id",  "category_id", "area",   "iscrowd"};
-  const auto keep = [&](int depth, Json::parse_event_t event, Json& value) {
-    constexpr int kMaxDepth = 64;
-    if (depth > kMaxDepth)
-      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file.string(), kMaxDepth));
-    if (event != Json::parse_event_t::key) return true;
-    const auto& key = value.get_ref<const std::string&>();
-    if (depth == 1) return categories_only ? key == "categories" : kTop.contains(key);
-    return depth != 3 || kFields.contains(key);
-  };
-  Json document;
-  try {
-    document = Json::parse(text.begin(), text.end(), keep);
-  } catch (const Json::exception& error) {  // message: "[json.exception..] parse error at line 3, column 14: ..."
-    const std::string_view what = error.what();
-    const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
-    const bool at_end = parsed && parsed->byte + 1 >= text.size();
-    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(),
-                                         at_end ? ", for it ends too early (cut off?)" : "",
-                                         what.substr(std::min(what.find("] ") + 2, what.size()))));
-  }
-  if (!document.is_object())
-    throw std::runtime_error(file.string() + ": is not a COCO file: no JSON object at the top");
-  return document;
-}
-
-const Json& member(const Json& object, const char* key) {
-  static const Json kNothing;
-  if (!object.is_object()) return kNothing;
-  const auto found = object.find(key);
-  return found == object.end() || found->is_discarded() ? kNothing : *found;
-}
-
-const Json& array_of(const Json& document, const char* key, const fs::path& file) {
-  const Json& value = member(document, key);
-  if (!value.is_array())
-    throw std::runtime_error(fmt::format("{}: is not a COCO file: no array '{}'", file.string(), key));
-  return value;
-}
-
-std::optional<int64_t> integer(const Json& value) {
-  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
-    return std::nullopt;
-  if (!value.is_number_integer()) return std::nullopt;
-  return value.get<int64_t>();
-}
-
-// An id as people write it: 1, 1.0 and "1" are one; other text stands for itself. Empty: no id.
-enum class IdType { number, fraction, text };
-struct Id {
-  std::string text;
-  IdType type = IdType::number;
-  bool numeric = true;  // the text is that of a whole number
-};
-std::optional<Id> id_of(const Json& value) {
-  if (const std::optional<int64_t> whole = integer(value)) return Id{std::to_string(*whole)};
-  if (value.is_number_float()) {
-    constexpr double kExact = 9007199254740992.0;  // 2^53
-    const double number = value.get<double>();
-    if (number != std::floor(number) || std::abs(number) > kExact) return std::nullopt;
-    return Id{std::to_string(static_cast<int64_t>(number)), IdType::fraction};
-  }
-  if (!value.is_string()) return std::nullopt;
-  const std::string text(trim(value.get_ref<const std::string&>()));
-  if (text.empty()) return std::nullopt;
-  int64_t number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  const bool numeric = error == std::errc{} && end == text.data() + text.size() && std::to_string(number) == text;
-  return Id{escaped(text), IdType::text, numeric};
-}
-int64_t number_of(const Id& id) { return std::stoll(id.text); }
-
-// Which types of id a list has, for one finding where there are several.
-struct IdTypes {
-  std::array<int64_t, 3> counts{};
-  void add(const Id& id) { ++counts[static_cast<size_t>(id.type)]; }
-  [[nodiscard]] int several() const {
-    return static_cast<int>(std::count_if(counts.begin(), counts.end(), [](int64_t c) { return c > 0; }));
-  }
-  [[nodiscard]] std::string text() const {
-    std::string result;
-    const char* names[3] = {"whole numbers", "numbers with a point", "text"};
-    for (size_t i = 0; i < counts.size(); ++i)
-      if (counts[i] > 0) result += fmt::format("{}{} {}", result.empty() ? "" : ", ", counts[i], names[i]);
-    return result;
-  }
-};
-
-// For messages: short, whatever the file holds.
-std::string spell(const Json& value) {
-  if (value.is_null()) return "missing or null";
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > 100) text = text.substr(0, 100) + "...";
-  return text;
-}
-
-// A box as the file has it: what quote_non_finite() changed is put back.
-std::string spell_box(const Json& box) {
-  if (!box.is_array()) return spell(box);
-  std::string text;
-  for (const Json& value : box) {
-    const std::string plain = value == "a"         ? "NaN"
-                              : value == "nfinit"  ? "Infinity"
-                              : value == "Infinit" ? "-Infinity"
-                                                   : spell(value);
-    text += (text.empty() ? "" : ",") + plain;
-  }
-  if (text.size() > 100) text = text.substr(0, 100) + "...";
-  return "[" + text + "]";
-}
 
 struct Categories {
   std::map<int64_t, std::string> names;  // in id order
@@ -204,6 +63,16 @@ std::vector<std::string> class_names(const Categories& categories) {
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   return names;
+}
+
+// `iscrowd` in all the ways that files have it; missing: no. None for anything but a flag.
+std::optional<bool> crowd_flag(const Json& value) {
+  if (value.is_null()) return false;
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_string()) return flag_of(value.get_ref<const std::string&>());
+  const double number = value.is_number() ? value.get<double>() : -1;
+  if (number == 0 || number == 1) return number == 1;
+  return std::nullopt;
 }
 
 // One pass over `images`, one over `annotations`.
@@ -430,11 +299,7 @@ class CocoReader {
     object.where = std::move(where);
     object.spelled = spell_box(box);
     const Json& crowd = member(entry, "iscrowd");
-    const std::optional<bool> flag = crowd.is_null()            ? std::optional(false)
-                                     : crowd.is_boolean()       ? std::optional(crowd.get<bool>())
-                                     : crowd.is_string()        ? flag_of(crowd.get_ref<const std::string&>())
-                                     : crowd == 0 || crowd == 1 ? std::optional(crowd == 1)
-                                                                : std::nullopt;
+    const std::optional<bool> flag = crowd_flag(crowd);
     if (!flag) {
       log_.note(finding(Kind::bad_annotation, Action::none, object.where,
                         fmt::format("iscrowd is {}, neither 0 nor 1: taken as 0", spell(crowd))));

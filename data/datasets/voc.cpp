@@ -11,6 +11,7 @@
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/lines.h"
 #include "runtime/base/files.h"
 #include "runtime/base/utf8.h"
 
@@ -34,12 +35,7 @@ std::vector<Entry> read_list(const fs::path& file) {
     throw std::runtime_error(file.string() + ": " + problem);
   if (rest.starts_with("\xef\xbb\xbf")) rest.remove_prefix(3);
   std::vector<Entry> entries;
-  for (int line = 1; !rest.empty(); ++line) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    const std::string_view name = trim(rest.substr(0, end));
-    if (!name.empty()) entries.push_back({std::string(name), fmt::format("line {}", line)});
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
+  for (const auto& [name, line] : lines_of(rest)) entries.push_back({std::string(name), fmt::format("line {}", line)});
   return entries;
 }
 
@@ -130,7 +126,7 @@ class AnnotationReader {
     if (other_case_.empty()) other_case_ = node.name();
     return true;
   }
-  pugi::xml_node child(const pugi::xml_node parent, const char* name) {
+  pugi::xml_node child(const pugi::xml_node& parent, const char* name) {
     if (const pugi::xml_node exact = parent.child(name)) return exact;
     for (const pugi::xml_node node : parent.children())
       if (is(node, name)) return node;

@@ -12,6 +12,7 @@
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/lines.h"
 #include "runtime/base/files.h"
 #include "runtime/base/utf8.h"
 
@@ -40,12 +41,8 @@ std::vector<Picture> pictures_of(const fs::path& source) {
     return pictures;
   }
   const std::string text = read_text(source, kMaxListBytes);
-  std::string_view rest = text;
-  for (int line = 1; !rest.empty(); ++line) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    std::string name(trim(rest.substr(0, end)));
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-    if (name.empty()) continue;
+  for (const auto& [content, line] : lines_of(text)) {
+    std::string name(content);
     std::replace(name.begin(), name.end(), '\\', '/');
     pictures.push_back({name, source.parent_path() / name, fmt::format("line {}", line)});
   }
@@ -76,13 +73,7 @@ class LabelReader {
   int64_t refused = 0;
 
   void read(const std::string& text) {
-    std::string_view rest = text;
-    for (int line = 1; !rest.empty(); ++line) {
-      const size_t end = std::min(rest.find('\n'), rest.size());
-      const std::string_view content = trim(rest.substr(0, end));
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-      if (!content.empty()) read_line(content, line);
-    }
+    for (const auto& [content, line] : lines_of(text)) read_line(content, line);
   }
 
  private:
@@ -242,12 +233,7 @@ std::vector<std::string> read_yolo_classes(const DatasetConfig& config) {
   const fs::path file = fs::path(config.root) / "classes.txt";
   if (!fs::exists(file, error)) return classes;
   const std::string text = read_text(file, kMaxYamlBytes);
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const size_t end = std::min(rest.find('\n'), rest.size());
-    if (const std::string_view name = trim(rest.substr(0, end)); !name.empty()) classes.emplace_back(name);
-    rest.remove_prefix(std::min(end + 1, rest.size()));
-  }
+  for (const Line& line : lines_of(text)) classes.emplace_back(line.text);
   return classes;
 }
 

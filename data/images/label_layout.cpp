@@ -24,7 +24,7 @@ int64_t covered(const PixelRect& label, const std::vector<PixelRect>& rects) {
 // What a place costs; smaller is better, in the order of the members.
 struct Cost {
   int64_t labels, boxes, distance;
-  friend auto operator<=>(const Cost&, const Cost&) = default;
+  friend auto operator<=>(const Cost&, const Cost&) = default;  // NOLINT(modernize-use-nullptr): the 0 of <=> itself
 };
 
 class Layout {

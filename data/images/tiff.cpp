@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT
 // TIFF out of memory through libtiff, which never sees a file.
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 
 #include "data/images/more_formats.h"
 
 #ifdef GRADLIBRA_HAVE_TIFF
-#include <tiffio.h>
+#include "data/images/tiff_options.h"
 #endif
 
 namespace gradlibra {
@@ -51,29 +48,10 @@ int map_file(thandle_t handle, tdata_t* base, toff_t* size) {
 }
 void unmap_file(thandle_t, tdata_t, toff_t) {}
 
-// The library's sentence about what is wrong, into the std::string behind `to`. 1: handled, nothing goes to stderr.
-int keep_error(TIFF*, void* to, const char*, const char* format, va_list arguments) {
-  char text[512];
-  static_cast<void>(std::vsnprintf(text, sizeof text, format, arguments));
-  auto& message = *static_cast<std::string*>(to);
-  if (message.empty()) message = text;
-  return 1;
-}
-int ignore_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
-
-struct Closer {
-  void operator()(TIFF* tiff) const noexcept { TIFFClose(tiff); }
-};
-using Handle = std::unique_ptr<TIFF, Closer>;
-
-Handle open(Memory& memory, std::string& problem) {
-  const std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)> options(TIFFOpenOptionsAlloc(),
-                                                                                 &TIFFOpenOptionsFree);
-  TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), kMaxImagePixels * 8);
-  TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &problem);
-  TIFFOpenOptionsSetWarningHandlerExtR(options.get(), ignore_warning, nullptr);
-  return Handle(TIFFClientOpenExt("memory", memory.mapped ? "r" : "rm", &memory, read_bytes, write_bytes, seek,
-                                  close_memory, size_of, map_file, unmap_file, options.get()));
+TiffHandle open(Memory& memory, std::string& problem) {
+  const auto options = tiff_options(kMaxImagePixels * 8, problem);
+  return TiffHandle(TIFFClientOpenExt("memory", memory.mapped ? "r" : "rm", &memory, read_bytes, write_bytes, seek,
+                                      close_memory, size_of, map_file, unmap_file, options.get()));
 }
 
 }  // namespace
@@ -81,7 +59,7 @@ Handle open(Memory& memory, std::string& problem) {
 std::optional<ImageInfo> tiff_info(Bytes bytes) {
   Memory memory{bytes};
   std::string unheard;
-  const Handle tiff = open(memory, unheard);
+  const TiffHandle tiff = open(memory, unheard);
   uint32_t width = 0, height = 0;
   if (!tiff || !TIFFGetField(tiff.get(), TIFFTAG_IMAGEWIDTH, &width) ||
       !TIFFGetField(tiff.get(), TIFFTAG_IMAGELENGTH, &height) || width > INT32_MAX || height > INT32_MAX)
@@ -105,7 +83,7 @@ std::vector<uint8_t> decode_tiff(Bytes bytes, const ImageInfo& info, std::string
     problem = said.empty() ? why : said;
     return std::vector<uint8_t>();
   };
-  Handle tiff = open(memory, said);
+  TiffHandle tiff = open(memory, said);
   char why[1024] = "";
   if (!tiff) return give_up("libtiff does not open it");
   uint16_t compression = COMPRESSION_NONE;

@@ -7,116 +7,40 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
-#include <filesystem>
 #include <limits>
 #include <map>
 #include <mutex>
-#include <set>
 #include <stdexcept>
 #include <thread>
-#include <unordered_map>
 #include <utility>
 
-#include "data/images/image.h"
 #include "data/loading/augment.h"
-#include "runtime/base/files.h"
+#include "data/loading/pictures.h"
 
 namespace gradlibra {
 namespace {
 
-// An image as it goes into batches: decoded and resized.
-struct Picture {
-  Image image;
-  float scale_x = 1, scale_y = 1;
-};
-
-// Pictures by index, up to a number of bytes. When it is full it stays as it is: with a new order every epoch,
-// replacing would cost copies and save nothing.
-class PictureCache {
- public:
-  explicit PictureCache(int64_t bytes) : bytes_left_(bytes) {}
-
-  [[nodiscard]] std::shared_ptr<const Picture> find(int64_t index) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = pictures_.find(index);
-    return found == pictures_.end() ? nullptr : found->second;
-  }
-  void offer(int64_t index, const std::shared_ptr<const Picture>& picture) {
-    const auto bytes = static_cast<int64_t>(picture->image.pixels.size());
-    const std::lock_guard lock(mutex_);
-    if (bytes > bytes_left_) return;
-    if (pictures_.emplace(index, picture).second) bytes_left_ -= bytes;
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::unordered_map<int64_t, std::shared_ptr<const Picture>> pictures_;
-  int64_t bytes_left_;
-};
-
 int64_t ceil_divide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-void check_config(const LoaderConfig& c, int rank, int world_size) {
-  const auto need = [](bool ok, const std::string& message) {
-    if (!ok) throw std::invalid_argument(message);
-  };
-  need(c.batch_size >= 1, fmt::format("loader.batch_size is {}, must be at least 1", c.batch_size));
-  need(c.height >= 32 && c.height % 32 == 0,
-       fmt::format("loader.height is {}, must be a positive multiple of 32", c.height));
-  need(c.width >= 32 && c.width % 32 == 0,
-       fmt::format("loader.width is {}, must be a positive multiple of 32", c.width));
-  need(c.max_boxes >= 1, fmt::format("loader.max_boxes is {}, must be at least 1", c.max_boxes));
-  need(c.workers >= 1, fmt::format("loader.workers is {}, must be at least 1", c.workers));
-  need(c.cache_mb >= 0, fmt::format("loader.cache_mb is {}, must not be negative", c.cache_mb));
-  need(c.resize == "none" || c.resize == "fit" || c.resize == "stretch",
-       fmt::format("loader.resize is '{}', must be none, fit or stretch", c.resize));
-  need(world_size >= 1 && rank >= 0 && rank < world_size, fmt::format("loader: rank {} of {}", rank, world_size));
-}
-
 }  // namespace
-
-void LoaderConfig::describe(ConfigVisitor& v) {
-  v.field("batch_size", batch_size, "images per step and rank", between(1, 65536));
-  v.field("height", height, "height of the network input in pixels", multiple_of(32, 65536));
-  v.field("width", width, "width of the network input in pixels", multiple_of(32, 65536));
-  v.choice("resize", resize, {"none", "fit", "stretch"},
-           "none: images keep their size, smaller ones are padded; fit: resized to fit, ratio kept; stretch: resized "
-           "to height x width");
-  v.field("max_boxes", max_boxes, "room for boxes per image (an image with more is an error)", between(1, 1e6));
-  v.field("flip_horizontal", flip_horizontal, "training: mirror left-right with probability 1/2");
-  v.field("flip_vertical", flip_vertical, "training: mirror top-bottom with probability 1/2");
-  v.section("augment", augment, "random sizes and colours, for training alone; all off");
-  v.section("sampling", sampling, "which images an epoch shows how often");
-  v.field("turns", turns, "training: turn by 0, 90, 180 or 270 degrees (0 or 180 where height and width differ)");
-  v.field("workers", workers, "decoding threads", between(1, 1024));
-  v.field("retry_seconds", retry_seconds,
-          "an image that cannot be read, as from a network drive that is away, is tried again for so long",
-          between(0, 1e6));
-  v.field("cache_mb", cache_mb, "MB of decoded images kept in memory", between(0, 1e9));
-}
-
-InputLimits input_limits(const LoaderConfig& config) {
-  const bool fixed = config.resize == "none";
-  return {fixed ? config.width : 0, fixed ? config.height : 0, config.max_boxes};
-}
 
 struct Loader::Impl {
   Impl(const Dataset& dataset_, const LoaderConfig& config_, const DatasetConfig& files, LoaderMode mode_,
        LoaderState start, int rank_, int world_size_)
       : dataset(dataset_),
         config(config_),
-        apply_exif(files.exif == "apply"),
         training(mode_ == LoaderMode::train),
         may_skip(training && files.bad_image == "drop"),
         rank(rank_),
         world_size(world_size_),
         seed(start.seed),
-        cache(config_.cache_mb << 20) {
-    check_config(config, rank, world_size);
+        pictures(dataset_, config, files.exif == "apply") {
+    config.check();
+    if (world_size < 1 || rank < 0 || rank >= world_size)
+      throw std::invalid_argument(fmt::format("loader: rank {} of {}", rank, world_size));
     images = static_cast<int64_t>(dataset.images.size());
     global_batch = static_cast<int64_t>(config.batch_size) * world_size;
     if (training && images == 0) throw std::invalid_argument("loader: the training split has no images");
@@ -159,14 +83,6 @@ struct Loader::Impl {
     return images <= before ? 0 : ceil_divide(images - before, global_batch);
   }
 
-  void check_fits(const ImageRecord& record, int width, int height) const {
-    if (config.resize != "none" || (width <= config.width && height <= config.height)) return;
-    throw std::runtime_error(fmt::format(
-        "{}: is {} x {} pixels (width x height), larger than the network input {} x {}: enlarge loader.width and "
-        "loader.height or set loader.resize to fit or stretch",
-        record.path.string(), width, height, config.width, config.height));
-  }
-
   void check_record(const ImageRecord& record) const {
     const auto targets = std::count_if(record.objects.begin(), record.objects.end(),
                                        [](const Object& o) { return !o.difficult && !o.crowd; });
@@ -174,36 +90,7 @@ struct Loader::Impl {
       throw std::runtime_error(fmt::format("{}: has {} boxes, more than loader.max_boxes = {}", record.path.string(),
                                            targets, config.max_boxes));
     }
-    check_fits(record, record.width, record.height);
-  }
-
-  [[nodiscard]] std::shared_ptr<const Picture> picture(int64_t index) {
-    if (std::shared_ptr<const Picture> found = cache.find(index)) return found;
-    const ImageRecord& record = dataset.images[index];
-    auto result = std::make_shared<Picture>();
-    Image image = read_image(record.path, apply_exif);
-    if (image.width != record.width || image.height != record.height) {
-      throw std::runtime_error(fmt::format("{}: is {} x {} pixels, was {} x {} when the data set was read",
-                                           record.path.string(), image.width, image.height, record.width,
-                                           record.height));
-    }
-    check_fits(record, image.width, image.height);
-    if (config.resize == "none") {
-      result->image = std::move(image);
-    } else {
-      int width = config.width, height = config.height;
-      if (config.resize == "fit") {
-        const double scale =
-            std::min(static_cast<double>(width) / image.width, static_cast<double>(height) / image.height);
-        width = std::clamp(static_cast<int>(std::lround(image.width * scale)), 1, width);
-        height = std::clamp(static_cast<int>(std::lround(image.height * scale)), 1, height);
-      }
-      result->scale_x = static_cast<float>(static_cast<double>(width) / image.width);
-      result->scale_y = static_cast<float>(static_cast<double>(height) / image.height);
-      result->image = width == image.width && height == image.height ? std::move(image) : resize(image, width, height);
-    }
-    cache.offer(index, result);
-    return result;
+    pictures.check_fits(record, record.width, record.height);
   }
 
   // The permutation of an epoch; workers may be in two epochs at a time.
@@ -243,9 +130,8 @@ struct Loader::Impl {
     resize_batch(batch, n);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t position = first + i;  // in the epoch; beyond its end it starts again
-      int64_t index = position;
-      std::shared_ptr<const Picture> source =
-          training ? readable(*order, position, index, batch.skipped) : picture(position);
+      int64_t index = training ? (*order)[static_cast<size_t>(position % images)] : position;
+      SharedPicture source = may_skip ? pictures.readable(*order, position, index, batch.skipped) : pictures.at(index);
       Crop crop;
       const Crop* cropped = nullptr;
       if (training && config.augment.geometric()) {
@@ -262,46 +148,6 @@ struct Loader::Impl {
       const int32_t orientation = training ? random_orientation(choices, seed, epoch, position) : 0;
       fill(batch, i, index, *source, cropped, orientation);
     }
-  }
-
-  // The picture at a position of the epoch; where it cannot be read and may be skipped, the next one in order.
-  [[nodiscard]] std::shared_ptr<const Picture> readable(const std::vector<int64_t>& order, int64_t position,
-                                                        int64_t& index, std::vector<std::string>& skipped) {
-    const auto length = static_cast<int64_t>(order.size());
-    std::string first;
-    for (int64_t k = 0; k < length; ++k) {
-      index = order[static_cast<size_t>((position + k) % length)];
-      if (known_bad(index)) continue;
-      try {
-        return picture(index);
-      } catch (const std::exception& error) {
-        if (!may_skip) throw;
-        // A folder that is away, as a network drive may be, makes no picture bad: who asks may try again.
-        std::error_code unknown;
-        const std::filesystem::path& file = dataset.images[static_cast<size_t>(index)].path;
-        if (dynamic_cast<const ReadError*>(&error) != nullptr && !std::filesystem::exists(file.parent_path(), unknown))
-          throw;
-        if (first.empty()) first = error.what();
-        if (note_bad(index, error.what())) skipped.emplace_back(error.what());
-      }
-    }
-    throw std::runtime_error("loader: not one image of the training split can be read; the last: " + first);
-  }
-  [[nodiscard]] bool known_bad(int64_t index) {
-    const std::lock_guard lock(bad_mutex);
-    return bad.contains(index);
-  }
-  // True: it was not known to be bad.
-  bool note_bad(int64_t index, const char* why) {
-    const std::lock_guard lock(bad_mutex);
-    if (!bad.insert(index).second) return false;
-    const auto all = static_cast<int64_t>(dataset.images.size());
-    const auto count = static_cast<int64_t>(bad.size()), most = std::max<int64_t>(5, all / 100);
-    if (count > most)
-      throw std::runtime_error(fmt::format(
-          "{} of {} training images cannot be read any more, which is too many to go on without them; the last: {}",
-          count, all, why));
-    return true;
   }
 
   // `cropped` is the section that was cut out, if any.
@@ -410,18 +256,16 @@ struct Loader::Impl {
 
   const Dataset& dataset;
   const LoaderConfig config;
-  const bool apply_exif, training, may_skip;
+  const bool training, may_skip;
   const int rank, world_size;
   const uint64_t seed;
   OrientationChoices choices;
   std::unique_ptr<Sampler> sampler;  // training
-  std::mutex bad_mutex;
-  std::set<int64_t> bad;  // images that could not be read
-  int64_t images = 0;     // that an epoch shows
+  int64_t images = 0;                // that an epoch shows
   int64_t global_batch = 0, batches = 0, first_epoch = 0;
   int64_t ahead = 0;  // batches that may be in work or ready
 
-  PictureCache cache;
+  Pictures pictures;
   std::mutex order_mutex;
   std::map<int64_t, std::shared_ptr<const std::vector<int64_t>>> orders;  // by epoch
 

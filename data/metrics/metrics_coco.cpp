@@ -181,6 +181,7 @@ CocoResult coco_metrics(const Dataset& dataset, const Detections& detections, co
       if (targets == 0) continue;  // this cell does not exist
       for (size_t t = 0; t < kThresholds; ++t) {
         std::vector<std::vector<Outcome>> outcomes;
+        outcomes.reserve(images.size());
         for (const ClassImage& image : images) outcomes.push_back(match(image, kRanges[r], thresholds[t]));
         const Cell cell = accumulate(images, outcomes, targets, kMaxDetections);
         ap[r].add(cell.ap);

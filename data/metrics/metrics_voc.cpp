@@ -234,6 +234,7 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
   result.map_11_point = mean(all, [](const ClassResult& one) { return one.ap_11_point; });
   result.mean_recall = mean(all, recall);
   std::vector<const Curve*> all_curves;
+  all_curves.reserve(curves.size());
   for (const Curve& curve : curves) all_curves.push_back(&curve);
   result.calibration = calibrate(all_curves);
   for (const auto& [group, names] : dataset.groups) {

@@ -11,6 +11,7 @@
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/lines.h"
 #include "runtime/base/random.h"
 #include "runtime/base/utf8.h"
 
@@ -34,15 +35,9 @@ Division as_listed(const SlideSet& set, Division division, const std::string& fi
   std::map<std::string, size_t> index;
   for (size_t i = 0; i < set.slides.size(); ++i) index.emplace(set.slides[i].name, i);
   std::vector<int> split_of(set.slides.size(), -1);
-  int64_t line_number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = trim(std::string_view(text).substr(begin, end - begin));
-    begin = end + 1;
-    ++line_number;
-    if (line.empty()) continue;
-    const auto fail = [&](const std::string& why) {
-      throw std::runtime_error(fmt::format("{}: line {}: {}", file, line_number, why));
+  for (const auto& [line, line_number] : lines_of(text)) {
+    const auto fail = [&, number = line_number](const std::string& why) {
+      throw std::runtime_error(fmt::format("{}: line {}: {}", file, number, why));
     };
     const size_t cut = line.find_last_of(" \t,;");
     const std::string split(cut == std::string_view::npos ? "" : line.substr(cut + 1));

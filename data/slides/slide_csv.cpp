@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/lines.h"
 #include "data/slides/slide_set.h"
 #include "runtime/base/utf8.h"
 
@@ -57,13 +58,7 @@ RawSplit read_slide_csv(Reading& reading, const std::filesystem::path& file) {
   std::set<std::string> names;
   std::array<size_t, 6> column{};
   char separator = ',';
-  int64_t line_number = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = trim(std::string_view(text).substr(begin, end - begin));
-    begin = end + 1;
-    ++line_number;
-    if (line.empty()) continue;
+  for (const auto& [line, line_number] : lines_of(text)) {
     const std::string where = fmt::format("line {}", line_number);
     if (result.images_listed == 0 && index.empty() && names.empty() && column == std::array<size_t, 6>{}) {
       for (const char candidate : {';', '\t'})

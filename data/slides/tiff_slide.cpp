@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdarg>
-#include <cstdio>
 #include <list>
 #include <map>
 #include <stdexcept>
@@ -14,7 +12,7 @@
 #include "data/slides/slide_readers.h"
 
 #ifdef GRADLIBRA_HAVE_TIFF
-#include <tiffio.h>
+#include "data/images/tiff_options.h"
 #endif
 
 namespace gradlibra {
@@ -24,26 +22,12 @@ namespace fs = std::filesystem;
 #ifdef GRADLIBRA_HAVE_TIFF
 namespace {
 
-// The library's sentence about what is wrong, into the std::string behind `to`. 1: handled, nothing goes to stderr.
-int keep_error(TIFF*, void* to, const char*, const char* format, va_list arguments) {
-  char text[512];
-  static_cast<void>(std::vsnprintf(text, sizeof text, format, arguments));
-  auto& message = *static_cast<std::string*>(to);
-  if (message.empty()) message = text;
-  return 1;
-}
-int ignore_warning(TIFF*, void*, const char*, const char*, va_list) { return 1; }
-
 // The first page of an open file.
 class Page {
  public:
   enum class Access { read, map };
   Page(const fs::path& file, int64_t memory_bytes, Access access = Access::read) : name_(file.string()) {
-    const std::unique_ptr<TIFFOpenOptions, decltype(&TIFFOpenOptionsFree)> options(TIFFOpenOptionsAlloc(),
-                                                                                   &TIFFOpenOptionsFree);
-    TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), static_cast<tmsize_t>(memory_bytes));
-    TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &said_);
-    TIFFOpenOptionsSetWarningHandlerExtR(options.get(), ignore_warning, nullptr);
+    const auto options = tiff_options(memory_bytes, said_);
     // "m": not mapped into memory, where a file that shrinks would end the program.
     tiff_.reset(TIFFOpenExt(file.c_str(), access == Access::map ? "r" : "rm", options.get()));
     if (!tiff_) fail("");
@@ -83,11 +67,8 @@ class Page {
   int width = 0, height = 0;
 
  private:
-  struct Closer {
-    void operator()(TIFF* tiff) const noexcept { TIFFClose(tiff); }
-  };
   std::string name_, said_;
-  std::unique_ptr<TIFF, Closer> tiff_;
+  TiffHandle tiff_;
 };
 
 void to_rgb(const uint32_t* from, size_t count, uint8_t* to) {

@@ -286,6 +286,7 @@ void in_parallel(int count, Work&& work) {
   {
     std::vector<std::jthread> threads;
     const int workers = std::min(count, usable_processors());
+    threads.reserve(static_cast<size_t>(std::max(0, workers)));
     for (int w = 0; w < workers; ++w) {
       threads.emplace_back([&] {
         try {

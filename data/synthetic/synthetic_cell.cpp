@@ -25,9 +25,9 @@ SyntheticCell::SyntheticCell(CellClass cell, const CellTraits& traits, Random& r
     // Area of a ribbon is about 0.59 of length times width; the thread of a tadpole adds little.
     spindle_ = true;
     const float stretch = std::sqrt(t.aspect * 0.59F);
-    const float length_ = 0.886F * t.diameter / stretch;
+    const float spindle_length = 0.886F * t.diameter / stretch;
     const float tail = random.chance(0.45F) ? random.uniform(0.7F, 1) : random.uniform(0, 0.25F);
-    ribbon_ = Ribbon(length_, length_ * t.aspect, tail, random);
+    ribbon_ = Ribbon(spindle_length, spindle_length * t.aspect, tail, random);
   } else {
     OutlineStyle style = {.aspect = t.aspect, .irregularity = t.irregularity};
     if (squamous(cell)) style.corners = random.between(4, 7);

@@ -14,9 +14,8 @@ std::array<int, 4> blocks_of(int depth) {
   switch (depth) {
     case 18:
       return {2, 2, 2, 2};
-    case 34:
-      return {3, 4, 6, 3};
-    case 50:
+    case 34:  // of basic blocks
+    case 50:  // of bottlenecks
       return {3, 4, 6, 3};
     case 101:
       return {3, 4, 23, 3};

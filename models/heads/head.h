@@ -19,7 +19,7 @@ class ClassificationLoss;
 // the loss for anchor a, and the loss.
 struct Classifier {
   const Parameter* weight = nullptr;
-  const ClassificationLoss* loss = nullptr;
+  ClassificationLoss* loss = nullptr;
 };
 
 // What the selection of detections needs, from any head. P = sum of level_rows.
@@ -41,14 +41,14 @@ class Head {
                                                    Communicator& ranks) = 0;
   // In mode `shapes` nothing is computed: shapes, and costs of the layers.
   [[nodiscard]] virtual Predictions predict(Tape& tape, std::span<const Var> levels) = 0;
-  // What its losses accumulate over a training: as of ClassificationLoss (models/losses/classification_loss.h). The
-  // training step sums the increments over ranks after the backward pass and says whether the update was made, also
-  // where there are none.
-  [[nodiscard]] virtual Tensor increments() { return {}; }
-  virtual void commit(Context&, View<const double> /*summed*/, View<const float> /*ok*/) {}
+  // What its losses accumulate over a training: as of ClassificationLoss (models/losses/classification_loss.h), and
+  // unless a head has more to say, what classifier().loss does. The training step sums the increments over ranks after
+  // the backward pass and says whether the update was made, also where there are none.
+  [[nodiscard]] virtual Tensor increments();
+  virtual void commit(Context& context, View<const double> summed, View<const float> ok);
   // The same for checkpoints.
-  [[nodiscard]] virtual std::vector<TrainingState> state() { return {}; }
-  // What a training records of its classes (engine/class_diagnostics.h); nothing for a head without such.
+  [[nodiscard]] virtual std::vector<TrainingState> state();
+  // Also what a training records of its classes (engine/class_diagnostics.h); nothing for a head without such.
   [[nodiscard]] virtual Classifier classifier() const { return {}; }
 };
 

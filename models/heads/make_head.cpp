@@ -27,32 +27,19 @@ struct Kind {
   std::unique_ptr<Head> (*make)(const ModelConfig&, ParameterStore&, const Pyramid&, const ClassInfo&);
 };
 
+// `section` is where the head's own options are.
+template <class OneHead, auto section>
+std::unique_ptr<Head> make(const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
+                           const ClassInfo& classes) {
+  return std::make_unique<OneHead>(store, config.*section, pyramid, class_loss(config.loss, store, classes),
+                                   classes.count(), parse_normalizer(config.loss.normalizer));
+}
+
 constexpr Kind kKinds[] = {
-    {"reppoints",
-     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
-        const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<RepPointsHead>(store, config.head, pyramid, classes.count(),
-                                              class_loss(config.loss, store, classes),
-                                              parse_normalizer(config.loss.normalizer));
-     }},
-    {"fcos",
-     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
-        const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<FcosHead>(store, config.fcos, pyramid, class_loss(config.loss, store, classes),
-                                         classes.count(), parse_normalizer(config.loss.normalizer));
-     }},
-    {"atss",
-     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
-        const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<AtssHead>(store, config.atss, pyramid, class_loss(config.loss, store, classes),
-                                         classes.count(), parse_normalizer(config.loss.normalizer));
-     }},
-    {"yolof",
-     [](const ModelConfig& config, ParameterStore& store, const Pyramid& pyramid,
-        const ClassInfo& classes) -> std::unique_ptr<Head> {
-       return std::make_unique<YolofHead>(store, config.yolof, pyramid, class_loss(config.loss, store, classes),
-                                          classes.count(), parse_normalizer(config.loss.normalizer));
-     }},
+    {"reppoints", make<RepPointsHead, &ModelConfig::head>},
+    {"fcos", make<FcosHead, &ModelConfig::fcos>},
+    {"atss", make<AtssHead, &ModelConfig::atss>},
+    {"yolof", make<YolofHead, &ModelConfig::yolof>},
 };
 
 }  // namespace

@@ -27,8 +27,8 @@ kernels::BoxTransform parse_transform(const std::string& name) {
 
 }  // namespace
 
-RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
-                             std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer)
+RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid,
+                             std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer)
     : config_(config),
       classes_(classes),
       transform_(parse_transform(config.transform)),

@@ -23,8 +23,8 @@ class RepPointsHead final : public Head {
  public:
   // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key
   // that does not fit.
-  RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid, int classes,
-                std::unique_ptr<ClassificationLoss> loss, Normalizer normalizer);
+  RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid,
+                std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer);
 
   // loss_cls, loss_pts_init, loss_pts_refine. Notes
   //   bbox_head.level<l>.{cls_feat,reg_feat,pts_init,cls_out,pts_refine}   per level (N, H_l, W_l, channels); points
@@ -35,11 +35,6 @@ class RepPointsHead final : public Head {
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                            Communicator& ranks) override;
   [[nodiscard]] Predictions predict(Tape& tape, std::span<const Var> levels) override;
-  [[nodiscard]] Tensor increments() override { return loss_->increments(); }
-  void commit(Context& context, View<const double> summed, View<const float> ok) override {
-    loss_->commit(context, summed, ok);
-  }
-  [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
   [[nodiscard]] Classifier classifier() const override { return {cls_out_.weight, loss_.get()}; }
 
  private:

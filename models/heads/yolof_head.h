@@ -37,11 +37,6 @@ class YolofHead final : public Head {
   [[nodiscard]] std::vector<LossTerm> loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                            Communicator& ranks) override;
   [[nodiscard]] Predictions predict(Tape& tape, std::span<const Var> levels) override;
-  [[nodiscard]] Tensor increments() override { return loss_->increments(); }
-  void commit(Context& context, View<const double> summed, View<const float> ok) override {
-    loss_->commit(context, summed, ok);
-  }
-  [[nodiscard]] std::vector<TrainingState> state() override { return loss_->state(); }
   [[nodiscard]] Classifier classifier() const override { return {cls_score_.weight, loss_.get()}; }
 
  private:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # A training as several ranks on this machine, which goes on from its last checkpoint when a rank is lost.
 set -euo pipefail
+# shellcheck source=scripts/launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -29,10 +31,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ $# -gt 0 ] || { usage >&2 && exit 2; }
-if [ -z "$bin" ]; then
-  bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin
-  [ -x "$bin/train" ] || bin=$(dirname "$(command -v train || echo train)")
-fi
+bin=$(folder_of_train "$bin")
 
 command=("$bin/train" "$@" --resume --ranks "$ranks")
 if $dry_run; then

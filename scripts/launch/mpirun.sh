@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # A training as ranks on several machines, by Open MPI's mpirun.
 set -euo pipefail
+# shellcheck source=scripts/launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -30,10 +32,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 if [ $# -eq 0 ] || [ -z "$ranks" ]; then usage >&2 && exit 2; fi
-if [ -z "$bin" ]; then
-  bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin
-  [ -x "$bin/train" ] || bin=$(dirname "$(command -v train || echo train)")
-fi
+bin=$(folder_of_train "$bin")
 
 # -q: without a page about the first rank that ends. The ranks' threads are not bound to one processor.
 command=(mpirun -q --bind-to none -np "$ranks")

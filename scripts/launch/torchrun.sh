@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # A training with the environment that torchrun gives to its processes; neither Python nor torchrun is needed.
 set -euo pipefail
+# shellcheck source=scripts/launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
@@ -35,10 +37,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usage >&2 && exit 2; fi
-if [ -z "$bin" ]; then
-  bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/build/release/bin
-  [ -x "$bin/train" ] || bin=$(dirname "$(command -v train || echo train)")
-fi
+bin=$(folder_of_train "$bin")
 
 children=() signalled=false
 send() { [ ${#children[@]} -eq 0 ] || kill "-$1" "${children[@]}" 2> /dev/null || true; }

@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "kernels/elementwise.h"
+#include "models/config.h"
+#include "models/heads/head.h"
 #include "models/losses/classification_loss.h"
 #include "models/targets.h"
 #include "runtime/autograd/ops/loss.h"
@@ -53,6 +56,9 @@ class HeadTest : public ::testing::Test {
   static bool all_zero(const Floats& values) {
     return std::all_of(values.begin(), values.end(), [](float v) { return v == 0; });
   }
+  // Points, lines, far outside, a million pixels wide.
+  const std::vector<Box> hardly_boxes{
+      {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
   const std::vector<Box> some{{4, 4, 40, 36, 0}, {30, 20, 60, 62, 2}, {10, 40, 22, 50, 1}};
   Context context{1, ConvolutionLibrary::plain};
 };
@@ -72,6 +78,53 @@ inline std::vector<Var> small_features(Context& context, Tape& tape, const std::
   }
   return levels;
 }
+
+// A head of little and known values, with what a step needs around it. Of the maps above it takes the last, as many as
+// its pyramid has levels.
+template <class OneHead>
+struct SmallHead {
+  template <class Config>
+  SmallHead(Context& c, const Config& config, const Pyramid& pyramid, std::unique_ptr<ClassificationLoss> loss,
+            Normalizer normalizer = Normalizer::num_pos)
+      : context(c),
+        store(c),
+        head(store, config, pyramid, std::move(loss), 3, normalizer),
+        level_count(pyramid.strides.size()) {
+    store.allocate();
+    fill_parameters(store);
+  }
+  template <class Config>
+  SmallHead(Context& c, const Config& config, const Pyramid& pyramid, const LossConfig& loss)
+      : SmallHead(c, config, pyramid, make_classification_loss(c, loss, unknown_classes(3)),
+                  parse_normalizer(loss.normalizer)) {}
+
+  std::vector<Var> levels(Tape& tape, const std::vector<int>& images) {
+    std::vector<Var> all = small_features(context, tape, images);
+    return {all.end() - static_cast<std::ptrdiff_t>(level_count), all.end()};
+  }
+  // Losses, with the gradients of all parameters behind them; the tape keeps what was noted.
+  Losses train(Tape& tape, const std::vector<int>& images, const GroundTruth& truth, Communicator& ranks) {
+    Losses losses;
+    for (const LossTerm& term : head.loss(tape, levels(tape, images), truth, ranks))
+      losses[term.name] = context.download<double>(term.value)[0];
+    tape.backward();
+    store.finish_backward();
+    return losses;
+  }
+  Losses train(const std::vector<int>& images, const GroundTruth& truth) {
+    Tape tape(context, Tape::Mode::inspection);
+    SingleProcess alone;
+    return train(tape, images, truth, alone);
+  }
+  Floats value(const std::string& name) { return context.download<float>(store.find(name)->node.value); }
+  Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
+  Floats gradients() { return context.download<float>(store.flat_grads()); }
+
+  Context& context;
+  ParameterStore store;
+  OneHead head;
+  size_t level_count;
+};
 
 // Of two ranks the other one has so many more of everything.
 class TwoRanks final : public Communicator {
@@ -126,5 +179,48 @@ class CountingLoss final : public ClassificationLoss {
   }
   Tensor counts_, staged_;
 };
+
+// `small` was made with `loss`: the head gives it what it wants, a step's sums over ranks among it, and hands on what
+// it accumulates. `bias` is the classifier's, of so many anchors; boxes are predicted for P cells in all.
+template <class Small>
+void expect_serves(Small& small, CountingLoss& loss, const GroundTruth& truth, const std::string& bias, int anchors,
+                   int64_t P) {
+  small.store.initialize(0);
+  Floats start;
+  for (int a = 0; a < anchors; ++a) start.insert(start.end(), {1, 2, 3, -4});
+  EXPECT_EQ(small.value(bias), start);
+
+  TwoRanks ranks;
+  Tape tape(small.context, Tape::Mode::inspection);
+  EXPECT_EQ(small.train(tape, {0}, truth, ranks).at("loss_cls"), 0.5);
+  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
+  EXPECT_EQ(loss.ranks, 2);
+  // A one from each of the cells.
+  EXPECT_EQ(small.gradient(bias), Floats(start.size(), static_cast<float>(P / anchors)));
+
+  const Tensor increments = small.head.increments();
+  EXPECT_EQ(small.context.template download<double>(increments), (std::vector<double>{5, 7}));
+  const std::vector<TrainingState> state = small.head.state();
+  ASSERT_EQ(state.size(), 1u);
+  for (const auto& [ok, want] : {std::pair<float, double>{std::nanf(""), 0}, {0.5f, 7}}) {
+    small.head.commit(small.context, increments.view<double>(), View<const float>(&ok, {1}));
+    EXPECT_EQ(small.context.template download<double>(*state[0].values)[1], want);
+  }
+
+  Tape shapes(small.context, Tape::Mode::shapes);
+  std::vector<Var> maps{shapes.make({1, 8, 8, 8}, false), shapes.make({1, 4, 4, 8}, false)};
+  maps.erase(maps.begin(), maps.end() - static_cast<std::ptrdiff_t>(small.level_count));
+  EXPECT_EQ(small.head.predict(shapes, maps).boxes.shape(), (Shape{1, P, 4}));
+}
+
+// One level where there are two.
+template <class Small>
+void expect_one_level_per_stride(Small& small, const GroundTruth& truth) {
+  Tape tape(small.context);
+  const std::vector<Var> levels{tape.constant(small.context.zeros({1, 8, 8, 8}))};
+  SingleProcess alone;
+  EXPECT_THROW((void)small.head.predict(tape, levels), std::invalid_argument);
+  EXPECT_THROW((void)small.head.loss(tape, levels, truth, alone), std::invalid_argument);
+}
 
 }  // namespace gradlibra::testing

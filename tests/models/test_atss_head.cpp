@@ -6,7 +6,7 @@
 
 #include <tuple>
 
-#include "models/config.h"
+#include "tests/messages.h"
 #include "tests/models/head_test.h"
 
 namespace gradlibra {
@@ -23,40 +23,9 @@ AtssConfig small(AtssConfig config = {}) {
 }
 
 // Over two levels of a 64 x 64 image: 64 anchors of side 16 and 16 of side 32.
-struct SmallAtss {
-  SmallAtss(Context& c, std::unique_ptr<ClassificationLoss> loss)
-      : context(c), store(c), head(store, small(), {8, {8, 16}}, std::move(loss), 3, Normalizer::num_pos) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  explicit SmallAtss(Context& c, const LossConfig& loss = {})
-      : context(c),
-        store(c),
-        head(store, small(), {8, {8, 16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
-             parse_normalizer(loss.normalizer)) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  // Losses, with the gradients of all parameters behind them; the tape keeps what was noted.
-  Losses train(Tape& tape, const std::vector<int>& images, const GroundTruth& truth, Communicator& ranks) {
-    Losses losses;
-    for (const LossTerm& term : head.loss(tape, small_features(context, tape, images), truth, ranks))
-      losses[term.name] = context.download<double>(term.value)[0];
-    tape.backward();
-    store.finish_backward();
-    return losses;
-  }
-  Losses train(const std::vector<int>& images, const GroundTruth& truth) {
-    Tape tape(context, Tape::Mode::inspection);
-    SingleProcess alone;
-    return train(tape, images, truth, alone);
-  }
-  Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
-  Floats gradients() { return context.download<float>(store.flat_grads()); }
-
-  Context& context;
-  ParameterStore store;
-  AtssHead head;
+struct SmallAtss : SmallHead<AtssHead> {
+  template <class Loss = LossConfig>
+  explicit SmallAtss(Context& c, Loss loss = {}) : SmallHead(c, small(), {8, {8, 16}}, std::move(loss)) {}
 };
 
 using Atss = HeadTest;
@@ -188,31 +157,16 @@ TEST_F(Atss, CellsInThePaddingTakeNoPart) {
 }
 
 TEST_F(Atss, BoxesThatHardlyExist) {
-  const std::vector<Box> odd{
-      {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
   SmallAtss head(context);
-  for (const auto& [name, value] : head.train({0}, truth({odd}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
+  for (const auto& [name, value] : head.train({0}, truth({hardly_boxes}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
   expect_finite(head.gradients());
 }
 
 TEST_F(Atss, TakesAnyLoss) {
   auto made = std::make_unique<CountingLoss>(context);
   CountingLoss& loss = *made;
-  SmallAtss head(context, std::move(made));
-  head.store.initialize(0);
-  EXPECT_EQ(context.download<float>(head.store.find("bbox_head.atss_cls.bias")->node.value), (Floats{1, 2, 3, -4}));
-  TwoRanks ranks;
-  Tape tape(context, Tape::Mode::inspection);
-  EXPECT_EQ(head.train(tape, {0}, truth({some}, 4), ranks).at("loss_cls"), 0.5);
-  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
-  EXPECT_EQ(loss.ranks, 2);
-  EXPECT_EQ(head.gradient("bbox_head.atss_cls.bias"), Floats(4, 80));  // a one from each of the cells
-  EXPECT_EQ(context.download<double>(head.head.increments()), (std::vector<double>{5, 7}));
-  ASSERT_EQ(head.head.state().size(), 1u);
-  Tape shapes(context, Tape::Mode::shapes);
-  const Predictions found =
-      head.head.predict(shapes, std::vector<Var>{shapes.make({1, 8, 8, 8}, false), shapes.make({1, 4, 4, 8}, false)});
-  EXPECT_EQ(found.boxes.shape(), (Shape{1, 80, 4}));
+  SmallAtss head(context, std::unique_ptr<ClassificationLoss>(std::move(made)));
+  expect_serves(head, loss, truth({some}, 4), "bbox_head.atss_cls.bias", 1, 80);
 }
 
 TEST_F(Atss, ScoresGoWithCenterness) {
@@ -227,22 +181,19 @@ TEST_F(Atss, ScoresGoWithCenterness) {
 }
 
 TEST_F(Atss, SaysWhichKeyDoesNotFit) {
-  const auto message = [&](const AtssConfig& config, const Pyramid& pyramid) -> std::string {
-    try {
+  const auto message = [&](const AtssConfig& config, const Pyramid& pyramid) {
+    return message_of<std::invalid_argument>([&] {
       ParameterStore store(context);
       const AtssHead head(store, config, pyramid, make_classification_loss(context, {}, unknown_classes(3)), 3,
                           Normalizer::num_pos);
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "";
+    });
   };
   EXPECT_EQ(message(small(), {8, {8, 16}}), "");
-  EXPECT_NE(message({.topk = 0}, {8, {8}}).find("model.atss.topk"), std::string::npos);
-  EXPECT_NE(message({.topk = 17}, {8, {8}}).find("model.atss.topk"), std::string::npos);
-  EXPECT_NE(message({.anchor_scale = 0}, {8, {8}}).find("model.atss.anchor_scale"), std::string::npos);
-  EXPECT_NE(message({.anchor_scale = NAN}, {8, {8}}).find("model.atss.anchor_scale"), std::string::npos);
-  EXPECT_NE(message(small(), {8, std::vector<int>(9, 8)}).find("model.neck.num_outs"), std::string::npos);
+  EXPECT_HAS(message({.topk = 0}, {8, {8}}), "model.atss.topk");
+  EXPECT_HAS(message({.topk = 17}, {8, {8}}), "model.atss.topk");
+  EXPECT_HAS(message({.anchor_scale = 0}, {8, {8}}), "model.atss.anchor_scale");
+  EXPECT_HAS(message({.anchor_scale = NAN}, {8, {8}}), "model.atss.anchor_scale");
+  EXPECT_HAS(message(small(), {8, std::vector<int>(9, 8)}), "model.neck.num_outs");
 }
 
 }  // namespace

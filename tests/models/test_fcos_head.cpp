@@ -6,7 +6,7 @@
 
 #include <numeric>
 
-#include "models/config.h"
+#include "tests/messages.h"
 #include "tests/models/head_test.h"
 
 namespace gradlibra {
@@ -23,40 +23,10 @@ FcosConfig small(FcosConfig config) {
 }
 
 // Over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
-struct SmallFcos {
-  SmallFcos(Context& c, const FcosConfig& config, std::unique_ptr<ClassificationLoss> loss)
-      : context(c), store(c), head(store, small(config), {8, {8, 16}}, std::move(loss), 3, Normalizer::num_pos) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  SmallFcos(Context& c, const FcosConfig& config, const LossConfig& loss = {})
-      : context(c),
-        store(c),
-        head(store, small(config), {8, {8, 16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
-             parse_normalizer(loss.normalizer)) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  // Losses, with the gradients of all parameters behind them; the tape keeps what was noted.
-  Losses train(Tape& tape, const std::vector<int>& images, const GroundTruth& truth, Communicator& ranks) {
-    Losses losses;
-    for (const LossTerm& term : head.loss(tape, small_features(context, tape, images), truth, ranks))
-      losses[term.name] = context.download<double>(term.value)[0];
-    tape.backward();
-    store.finish_backward();
-    return losses;
-  }
-  Losses train(const std::vector<int>& images, const GroundTruth& truth) {
-    Tape tape(context, Tape::Mode::inspection);
-    SingleProcess alone;
-    return train(tape, images, truth, alone);
-  }
-  Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
-  Floats gradients() { return context.download<float>(store.flat_grads()); }
-
-  Context& context;
-  ParameterStore store;
-  FcosHead head;
+struct SmallFcos : SmallHead<FcosHead> {
+  template <class Loss = LossConfig>
+  SmallFcos(Context& c, const FcosConfig& config, Loss loss = {})
+      : SmallHead(c, small(config), {8, {8, 16}}, std::move(loss)) {}
 };
 
 const FcosConfig kImproved{
@@ -89,11 +59,10 @@ TEST_F(Fcos, ParametersAreNamedAsInMMDetection) {
 TEST_F(Fcos, StartValues) {
   SmallFcos head(context, {}, {.prior_probability = 0.01});
   head.store.initialize(0);
-  const auto values = [&](const char* name) { return context.download<float>(head.store.find(name)->node.value); };
-  for (const float b : values("bbox_head.conv_cls.bias")) EXPECT_NEAR(b, -4.59512, 1e-5);
-  EXPECT_EQ(values("bbox_head.conv_reg.bias"), Floats(4, 0));
-  EXPECT_EQ(values("bbox_head.scales.1.scale"), Floats{1});
-  const Floats weights = values("bbox_head.cls_convs.0.conv.weight");
+  for (const float b : head.value("bbox_head.conv_cls.bias")) EXPECT_NEAR(b, -4.59512, 1e-5);
+  EXPECT_EQ(head.value("bbox_head.conv_reg.bias"), Floats(4, 0));
+  EXPECT_EQ(head.value("bbox_head.scales.1.scale"), Floats{1});
+  const Floats weights = head.value("bbox_head.cls_convs.0.conv.weight");
   const double squares = std::inner_product(weights.begin(), weights.end(), weights.begin(), 0.0);
   EXPECT_NEAR(std::sqrt(squares / static_cast<double>(weights.size())), 0.01, 0.001);
 }
@@ -206,11 +175,10 @@ TEST_F(Fcos, NormalisersAreSumsOverRanks) {
 }
 
 TEST_F(Fcos, BoxesThatHardlyExist) {
-  const std::vector<Box> odd{
-      {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
   for (const FcosConfig& config : {FcosConfig{}, kImproved}) {
     SmallFcos head(context, config);
-    for (const auto& [name, value] : head.train({0}, truth({odd}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
+    for (const auto& [name, value] : head.train({0}, truth({hardly_boxes}, 4)))
+      EXPECT_TRUE(std::isfinite(value)) << name;
     expect_finite(head.gradients());
   }
 }
@@ -218,21 +186,8 @@ TEST_F(Fcos, BoxesThatHardlyExist) {
 TEST_F(Fcos, TakesAnyLoss) {
   auto made = std::make_unique<CountingLoss>(context);
   CountingLoss& loss = *made;
-  SmallFcos head(context, {}, std::move(made));
-  head.store.initialize(0);
-  EXPECT_EQ(context.download<float>(head.store.find("bbox_head.conv_cls.bias")->node.value), (Floats{1, 2, 3, -4}));
-  TwoRanks ranks;
-  Tape tape(context, Tape::Mode::inspection);
-  EXPECT_EQ(head.train(tape, {0}, truth({some}, 4), ranks).at("loss_cls"), 0.5);
-  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
-  EXPECT_EQ(loss.ranks, 2);
-  EXPECT_EQ(head.gradient("bbox_head.conv_cls.bias"), Floats(4, 80));  // a one from each of the cells
-  EXPECT_EQ(context.download<double>(head.head.increments()), (std::vector<double>{5, 7}));
-  ASSERT_EQ(head.head.state().size(), 1u);
-  Tape shapes(context, Tape::Mode::shapes);
-  const Predictions found =
-      head.head.predict(shapes, std::vector<Var>{shapes.make({1, 8, 8, 8}, false), shapes.make({1, 4, 4, 8}, false)});
-  EXPECT_EQ(found.boxes.shape(), (Shape{1, 80, 4}));
+  SmallFcos head(context, {}, std::unique_ptr<ClassificationLoss>(std::move(made)));
+  expect_serves(head, loss, truth({some}, 4), "bbox_head.conv_cls.bias", 1, 80);
 }
 
 TEST_F(Fcos, PredictsBoxesAroundCellsAndTheirCenterness) {
@@ -260,30 +215,23 @@ TEST_F(Fcos, PredictsBoxesAroundCellsAndTheirCenterness) {
 }
 
 TEST_F(Fcos, SaysWhichKeyDoesNotFit) {
-  const auto message = [&](const FcosConfig& config) -> std::string {
-    try {
+  const auto message = [&](const FcosConfig& config) {
+    return message_of<std::invalid_argument>([&] {
       ParameterStore store(context);
       const FcosHead head(store, config, {8, {8, 16}}, make_classification_loss(context, {}, unknown_classes(3)), 3,
                           Normalizer::num_pos);
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "";
+    });
   };
   EXPECT_EQ(message(small({})), "");
-  EXPECT_NE(message({.norm_groups = 3, .level_bounds = {32}}).find("norm_groups"), std::string::npos);
+  EXPECT_HAS(message({.norm_groups = 3, .level_bounds = {32}}), "norm_groups");
   for (const std::vector<double>& bounds : {std::vector<double>{}, {32, 64}, {-2}, {2e8}, {NAN}})
-    EXPECT_NE(message({.level_bounds = bounds}).find("model.fcos.level_bounds"), std::string::npos);
-  EXPECT_NE(message({.level_bounds = {32}, .center_radius = -1}).find("model.fcos.center_radius"), std::string::npos);
+    EXPECT_HAS(message({.level_bounds = bounds}), "model.fcos.level_bounds");
+  EXPECT_HAS(message({.level_bounds = {32}, .center_radius = -1}), "model.fcos.center_radius");
 }
 
 TEST_F(Fcos, OneLevelPerStride) {
   SmallFcos head(context, {});
-  Tape tape(context);
-  const std::vector<Var> levels{tape.constant(context.zeros({1, 8, 8, 8}))};
-  SingleProcess alone;
-  EXPECT_THROW((void)head.head.predict(tape, levels), std::invalid_argument);
-  EXPECT_THROW((void)head.head.loss(tape, levels, truth({some}, 4), alone), std::invalid_argument);
+  expect_one_level_per_stride(head, truth({some}, 4));
 }
 
 }  // namespace

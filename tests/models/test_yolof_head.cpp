@@ -8,8 +8,8 @@
 #include <tuple>
 
 #include "kernels/boxes/uniform_assign.h"
-#include "models/config.h"
 #include "models/necks/dilated_encoder.h"
+#include "tests/messages.h"
 #include "tests/models/head_test.h"
 
 namespace gradlibra {
@@ -43,43 +43,9 @@ class OwnForeground final : public ClassificationLoss {
   }
 };
 
-struct SmallYolof {
-  SmallYolof(Context& c, std::unique_ptr<ClassificationLoss> loss)
-      : context(c), store(c), head(store, small(), {8, {16}}, std::move(loss), 3, Normalizer::num_pos) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  explicit SmallYolof(Context& c, const LossConfig& loss = {})
-      : context(c),
-        store(c),
-        head(store, small(), {8, {16}}, make_classification_loss(c, loss, unknown_classes(3)), 3,
-             parse_normalizer(loss.normalizer)) {
-    store.allocate();
-    fill_parameters(store);
-  }
-  std::vector<Var> level(Tape& tape, const std::vector<int>& images) {
-    return {small_features(context, tape, images)[1]};
-  }
-  // Losses, with the gradients of all parameters behind them; the tape keeps what was noted.
-  Losses train(Tape& tape, const std::vector<int>& images, const GroundTruth& truth, Communicator& ranks) {
-    Losses losses;
-    for (const LossTerm& term : head.loss(tape, level(tape, images), truth, ranks))
-      losses[term.name] = context.download<double>(term.value)[0];
-    tape.backward();
-    store.finish_backward();
-    return losses;
-  }
-  Losses train(const std::vector<int>& images, const GroundTruth& truth) {
-    Tape tape(context, Tape::Mode::inspection);
-    SingleProcess alone;
-    return train(tape, images, truth, alone);
-  }
-  Floats gradient(const std::string& name) { return context.download<float>(store.find(name)->node.grad); }
-  Floats gradients() { return context.download<float>(store.flat_grads()); }
-
-  Context& context;
-  ParameterStore store;
-  YolofHead head;
+struct SmallYolof : SmallHead<YolofHead> {
+  template <class Loss = LossConfig>
+  explicit SmallYolof(Context& c, Loss loss = {}) : SmallHead(c, small(), {8, {16}}, std::move(loss)) {}
 };
 
 using Yolof = HeadTest;
@@ -172,7 +138,7 @@ TEST_F(Yolof, LossesByTheirDefinition) {
 TEST_F(Yolof, ScoresAreProducts) {
   SmallYolof head(context);
   Tape tape(context, Tape::Mode::inspection);
-  const Predictions found = head.head.predict(tape, head.level(tape, {0}));
+  const Predictions found = head.head.predict(tape, head.levels(tape, {0}));
   EXPECT_EQ(found.level_rows, std::vector<int64_t>{kAnchors});
   EXPECT_TRUE(found.factors.empty());
   // The classifier's own logits are not noted: from the joint ones and the objectness, sigma(a) = score / sigma(b) <=
@@ -229,40 +195,26 @@ TEST_F(Yolof, CellsInThePaddingTakeNoPart) {
 }
 
 TEST_F(Yolof, BoxesThatHardlyExist) {
-  const std::vector<Box> odd{
-      {5, 5, 5, 5, 0}, {5, 5, 30, 5, 1}, {-500, -500, -400, -400, 2}, {-5e5f, -5e5f, 5e5f, 5e5f, 0}};
   SmallYolof head(context);
-  for (const auto& [name, value] : head.train({0}, truth({odd}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
+  for (const auto& [name, value] : head.train({0}, truth({hardly_boxes}, 4))) EXPECT_TRUE(std::isfinite(value)) << name;
   expect_finite(head.gradients());
 }
 
 TEST_F(Yolof, TakesAnyLoss) {
   auto made = std::make_unique<CountingLoss>(context);
   CountingLoss& loss = *made;
-  SmallYolof head(context, std::move(made));
-  head.store.initialize(0);
-  EXPECT_EQ(context.download<float>(head.store.find("bbox_head.cls_score.bias")->node.value),
-            (Floats{1, 2, 3, -4, 1, 2, 3, -4, 1, 2, 3, -4}));
-  TwoRanks ranks;
-  Tape tape(context, Tape::Mode::inspection);
-  EXPECT_EQ(head.train(tape, {0}, truth({some}, 4), ranks).at("loss_cls"), 0.5);
-  EXPECT_EQ(loss.seen, (std::vector<double>{8, 9, 10}));
-  EXPECT_EQ(loss.ranks, 2);
-  EXPECT_EQ(context.download<double>(head.head.increments()), (std::vector<double>{5, 7}));
-  ASSERT_EQ(head.head.state().size(), 1u);
-  Tape shapes(context, Tape::Mode::shapes);
-  const Predictions found = head.head.predict(shapes, std::vector<Var>{shapes.make({1, 4, 4, 8}, false)});
-  EXPECT_EQ(found.boxes.shape(), (Shape{1, kAnchors, 4}));
+  SmallYolof head(context, std::unique_ptr<ClassificationLoss>(std::move(made)));
+  expect_serves(head, loss, truth({some}, 4), "bbox_head.cls_score.bias", 3, kAnchors);
 }
 
 // Without objectness the logits are the classifier's, and nothing is learned about it.
 TEST_F(Yolof, ALossWithItsOwnForegroundGoesWithoutObjectness) {
-  SmallYolof head(context, std::make_unique<OwnForeground>());
+  SmallYolof head(context, std::unique_ptr<ClassificationLoss>(std::make_unique<OwnForeground>()));
   (void)head.train({0}, truth({{}}, 4));
   EXPECT_TRUE(all_zero(head.gradient("bbox_head.object_pred.weight")));
   EXPECT_EQ(head.gradient("bbox_head.cls_score.bias"), Floats(12, 16));  // a one from each of the cells
   Tape tape(context, Tape::Mode::inspection);
-  (void)head.head.predict(tape, head.level(tape, {0}));
+  (void)head.head.predict(tape, head.levels(tape, {0}));
   EXPECT_EQ(tape.noted("bbox_head.logits").shape(), (Shape{1, kAnchors, 4}));
 }
 
@@ -274,12 +226,12 @@ TEST_F(Yolof, BatchNormsTrain) {
   };
   const Floats before = running();
   Tape detecting(context, Tape::Mode::inference);
-  const Floats scores = context.download<float>(head.head.predict(detecting, head.level(detecting, {0})).scores);
+  const Floats scores = context.download<float>(head.head.predict(detecting, head.levels(detecting, {0})).scores);
   EXPECT_EQ(running(), before);
   (void)head.train({0, 1}, truth({some, {}}, 4));
   EXPECT_NE(running(), before);
   Tape again(context, Tape::Mode::inference);
-  EXPECT_NE(context.download<float>(head.head.predict(again, head.level(again, {0})).scores), scores);
+  EXPECT_NE(context.download<float>(head.head.predict(again, head.levels(again, {0})).scores), scores);
 }
 
 // The convolutions before the neck's norms have biases: with stored statistics they count, in a step the batch's mean
@@ -303,24 +255,21 @@ TEST_F(Yolof, TheNecksBiases) {
 }
 
 TEST_F(Yolof, SaysWhichKeyDoesNotFit) {
-  const auto message = [&](const YolofConfig& config, const Pyramid& pyramid) -> std::string {
-    try {
+  const auto message = [&](const YolofConfig& config, const Pyramid& pyramid) {
+    return message_of<std::invalid_argument>([&] {
       ParameterStore store(context);
       const std::vector<int> channels{2, 2, 2, 2};
       const DilatedEncoder neck(store, config.encoder, channels);
       const YolofHead head(store, config, pyramid, make_classification_loss(context, {}, unknown_classes(3)), 3,
                            Normalizer::num_pos);
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "";
+    });
   };
   const Pyramid one{8, {32}};
   const auto expect_named = [&](const YolofConfig& config, const std::string& key) {
-    EXPECT_NE(message(config, one).find("model.yolof." + key), std::string::npos) << key;
+    EXPECT_HAS(message(config, one), "model.yolof." + key);
   };
   EXPECT_EQ(message(small(), one), "");
-  EXPECT_NE(message(small(), {8, {16, 32}}).find("model.detector"), std::string::npos);
+  EXPECT_HAS(message(small(), {8, {16, 32}}), "model.detector");
   expect_named({.encoder = {.channels = 0}}, "encoder.channels");
   expect_named({.encoder = {.dilations = {2, 0}}}, "encoder.dilations");
   expect_named({.anchor_scales = {}}, "anchor_scales");

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+#include "data/datasets/coco_json.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <set>
+#include <stdexcept>
+#include <string_view>
+
+#include "data/datasets/annotations.h"
+#include "data/datasets/did_you_mean.h"
+#include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
+
+namespace gradlibra::coco {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// NaN and Infinity are not JSON, yet Python writes them. Each becomes a string of the same length, which is then
+// reported as a box that is not a number, with its place, instead of stopping at the whole file.
+void quote_non_finite(std::string& text) {
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '\\' && in_string) {
+      ++i;
+    } else if (c == '"') {
+      in_string = !in_string;
+    } else if (!in_string && (c == 'N' || c == 'I')) {
+      const std::string_view word = c == 'N' ? "NaN" : "Infinity";
+      if (text.compare(i, word.size(), word) != 0) continue;
+      const size_t begin = i > 0 && text[i - 1] == '-' ? i - 1 : i, end = i + word.size();
+      text[begin] = text[end - 1] = '"';
+      i = end - 1;
+    }
+  }
+}
+
+}  // namespace
+
+Json parse(const fs::path& file, bool categories_only) {
+  std::string text = read_text(file, kMaxAnnotationBytes);
+  quote_non_finite(text);
+  static const std::set<std::string> top{"images", "annotations", "categories"};
+  static const std::set<std::string> fields{"id",   "file_name", "width",       "height", "name",
+                                            "bbox", "image_id",  "category_id", "area",   "iscrowd"};
+  const auto keep = [&](int depth, Json::parse_event_t event, Json& value) {
+    constexpr int kMaxDepth = 64;
+    if (depth > kMaxDepth)
+      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file.string(), kMaxDepth));
+    if (event != Json::parse_event_t::key) return true;
+    const auto& key = value.get_ref<const std::string&>();
+    if (depth == 1) return categories_only ? key == "categories" : top.contains(key);
+    return depth != 3 || fields.contains(key);
+  };
+  Json document;
+  try {
+    document = Json::parse(text.begin(), text.end(), keep);
+  } catch (const Json::exception& error) {  // message: "[json.exception..] parse error at line 3, column 14: ..."
+    const std::string_view what = error.what();
+    const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
+    const bool at_end = parsed && parsed->byte + 1 >= text.size();
+    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(),
+                                         at_end ? ", for it ends too early (cut off?)" : "",
+                                         what.substr(std::min(what.find("] ") + 2, what.size()))));
+  }
+  if (!document.is_object())
+    throw std::runtime_error(file.string() + ": is not a COCO file: no JSON object at the top");
+  return document;
+}
+
+const Json& member(const Json& object, const char* key) {
+  static const Json nothing;
+  if (!object.is_object()) return nothing;
+  const auto found = object.find(key);
+  return found == object.end() || found->is_discarded() ? nothing : *found;
+}
+
+const Json& array_of(const Json& document, const char* key, const fs::path& file) {
+  const Json& value = member(document, key);
+  if (!value.is_array())
+    throw std::runtime_error(fmt::format("{}: is not a COCO file: no array '{}'", file.string(), key));
+  return value;
+}
+
+std::optional<int64_t> integer(const Json& value) {
+  if (value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    return std::nullopt;
+  if (!value.is_number_integer()) return std::nullopt;
+  return value.get<int64_t>();
+}
+
+std::optional<Id> id_of(const Json& value) {
+  if (const std::optional<int64_t> whole = integer(value)) return Id{std::to_string(*whole)};
+  if (value.is_number_float()) {
+    constexpr double kExact = 9007199254740992.0;  // 2^53
+    const double number = value.get<double>();
+    if (number != std::floor(number) || std::abs(number) > kExact) return std::nullopt;
+    return Id{std::to_string(static_cast<int64_t>(number)), IdType::fraction};
+  }
+  if (!value.is_string()) return std::nullopt;
+  const std::string text(trim(value.get_ref<const std::string&>()));
+  if (text.empty()) return std::nullopt;
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool numeric = error == std::errc{} && end == text.data() + text.size() && std::to_string(number) == text;
+  return Id{escaped(text), IdType::text, numeric};
+}
+int64_t number_of(const Id& id) { return std::stoll(id.text); }
+
+int IdTypes::several() const {
+  return static_cast<int>(std::count_if(counts.begin(), counts.end(), [](int64_t c) { return c > 0; }));
+}
+
+std::string IdTypes::text() const {
+  std::string result;
+  const char* names[3] = {"whole numbers", "numbers with a point", "text"};
+  for (size_t i = 0; i < counts.size(); ++i)
+    if (counts[i] > 0) result += fmt::format("{}{} {}", result.empty() ? "" : ", ", counts[i], names[i]);
+  return result;
+}
+
+std::string spell(const Json& value) {
+  if (value.is_null()) return "missing or null";
+  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (text.size() > 100) text = text.substr(0, 100) + "...";
+  return text;
+}
+
+std::string spell_box(const Json& box) {
+  if (!box.is_array()) return spell(box);
+  std::string text;
+  for (const Json& value : box) {
+    const std::string plain = value == "a"         ? "NaN"
+                              : value == "nfinit"  ? "Infinity"
+                              : value == "Infinit" ? "-Infinity"
+                                                   : spell(value);
+    text += (text.empty() ? "" : ",") + plain;
+  }
+  if (text.size() > 100) text = text.substr(0, 100) + "...";
+  return "[" + text + "]";
+}
+
+}  // namespace gradlibra::coco
