@@ -14,8 +14,7 @@
 
 namespace gradlibra {
 
-// Exit codes, the same for every program. Named as constants, which they are used as.
-// NOLINTBEGIN(readability-identifier-naming)
+// Exit codes, the same for every program.
 enum ExitCode {
   kSuccess = 0,
   kFailure = 1,    // an error while running: files, memory, device
@@ -25,7 +24,6 @@ enum ExitCode {
   kLostRank = 5,   // another rank of the job was killed, hangs, or failed
   kInterrupted = 130,
 };
-// NOLINTEND(readability-identifier-naming)
 
 // The code of an exception that ends a program.
 [[nodiscard]] ExitCode exit_code_of(const std::exception& error);

@@ -8,8 +8,16 @@
 #include <map>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 
 namespace gradlibra {
+
+Split split_named(const std::string& name) {
+  for (const Split split : {Split::train, Split::val, Split::test})
+    if (name == to_string(split)) return split;
+  throw std::invalid_argument("no split is called '" + name + "': train, val or test");
+}
+
 namespace {
 
 // A line every few seconds: decoding every image of a large set takes minutes.

@@ -11,6 +11,9 @@
 
 namespace gradlibra {
 
+// --split of the programs: train, val or test.
+[[nodiscard]] Split split_named(const std::string& name);
+
 using Say = std::function<void(const std::string&)>;
 
 // The training split; std::runtime_error if there is nothing to train on in it, or nothing of a class that the

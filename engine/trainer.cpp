@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "engine/trainer.h"
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -13,8 +12,6 @@
 #include <utility>
 
 #include "engine/class_diagnostics.h"
-#include "engine/detect_on_ranks.h"
-#include "engine/evaluation.h"
 #include "engine/gather_results.h"
 #include "engine/next_batch.h"
 #include "engine/rank_check.h"
@@ -26,24 +23,10 @@ namespace gradlibra {
 
 namespace {
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 std::string joined(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
   return text;
-}
-
-struct CheckpointFailed : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-bool all_finite(const FileTensor& tensor) {
-  if (tensor.dtype != FileDType::f32 && tensor.dtype != FileDType::f64) return true;
-  const std::vector<float> values = tensor.to_floats();
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
 
 }  // namespace
@@ -286,139 +269,6 @@ bool Trainer::signalled() const { return options_.signal != nullptr && options_.
 int Trainer::stop_signal() const {
   if (communicator_.world_size() > 1) return agreed_signal_;
   return signalled() ? options_.signal->load() : 0;
-}
-
-SafetensorsFile Trainer::checkpoint() const {
-  SafetensorsFile file = make_checkpoint(*training_.detector, config_, dataset_, state_);
-  if (training_.average) training_.average->save(file);
-  if (communicator_.world_size() > 1) file.metadata["ranks"] = std::to_string(communicator_.world_size());
-  return file;
-}
-
-void Trainer::save_checkpoint(bool last) {
-  if (!leads()) return;
-  start_write(*store_);
-  if (!last) return;
-  const auto written = writer_.wait();
-  if (!written->saved.ok())
-    throw CheckpointFailed(fmt::format("no checkpoint at step {}: {}", state_.step, written->saved.error));
-  note_written(written);
-}
-
-// On a GPU the copy waits for the steps under way, which are at an end here, and for nothing else.
-void Trainer::start_write(CheckpointStore& store) {
-  constexpr double kWorthANote = 1;
-  const Clock::time_point due = Clock::now();
-  finish_write();
-  if (const double waited = seconds_since(due); waited >= kWorthANote && !std::exchange(told_slow_disk_, true))
-    say(
-        fmt::format("note: training waited {:.1f} s for the checkpoint before to be written; a larger "
-                    "train.checkpoint_every, or a faster disk, spares that",
-                    waited));
-  writer_.start(store, checkpoint(), state_.step);
-}
-
-void Trainer::finish_write() { note_written(writer_.wait()); }
-
-void Trainer::note_written(const std::optional<CheckpointWriter::Written>& written) {
-  if (!written) return;
-  const auto& [store, step, saved] = *written;
-  if (store == best_.get()) {
-    if (!saved.ok()) say(fmt::format("warning: the best checkpoint was not saved: {}; training goes on", saved.error));
-  } else if (saved.ok()) {
-    saved_step_ = step;
-  } else {
-    say(fmt::format("warning: no checkpoint at step {}: {}; training goes on", step, saved.error));
-  }
-}
-
-std::string Trainer::rescue() {
-  if (!leads()) return "";
-  try {
-    finish_write();
-  } catch (const std::exception& error) {
-    say(fmt::format("warning: no checkpoint: {}", error.what()));
-  }
-  std::string kept = saved_step_ >= 0 ? fmt::format("the last checkpoint is of step {}", saved_step_)
-                                      : std::string("no checkpoint was written since the start");
-  // Behind a loss that is not a number, steps under way have changed weights that the run has not got to.
-  if (!pending_.empty() && state_.step <= pending_.front().number) return ". " + kept;
-  if (saved_step_ != state_.step) {
-    try {
-      finish_steps(0);
-      const SafetensorsFile file = checkpoint();
-      const auto bad = std::find_if(file.tensors.begin(), file.tensors.end(),
-                                    [](const auto& entry) { return !all_finite(entry.second); });
-      // It would be the newest one, and no better than none.
-      if (bad != file.tensors.end()) return fmt::format(". {} is not finite either, {}", bad->first, kept);
-      const auto saved = store_->save(file, state_.step);
-      if (!saved.ok()) return fmt::format(". No checkpoint at step {}: {}; {}", state_.step, saved.error, kept);
-      saved_step_ = state_.step;
-    } catch (const std::exception& error) {
-      return fmt::format(". No checkpoint at step {}: {}; {}", state_.step, error.what(), kept);
-    }
-  }
-  return fmt::format(". The checkpoint of step {} is kept; continue with --resume", saved_step_);
-}
-
-bool Trainer::validation_due() const {
-  const int64_t epochs = state_.step / steps_per_epoch_;
-  return evaluate_every_ > 0 && state_.step > 0 && state_.step % steps_per_epoch_ == 0 &&
-         epochs % evaluate_every_ == 0 && state_.validations.epochs < epochs;
-}
-
-bool Trainer::out_of_patience() const {
-  return config_.train.patience > 0 && state_.validations.without_gain >= config_.train.patience;
-}
-
-void Trainer::evaluate(int64_t epoch) {
-  Detections detections;
-  WeightAverage* average = training_.average.get();
-  if (average != nullptr) average->swap();
-  share_running_statistics(*training_.detector, communicator_);
-  const auto back = [&] {
-    if (average != nullptr) average->swap();
-  };
-  try {
-    detections = detect_on_ranks(*training_.detector, val_, config_, communicator_, [&](int64_t, int64_t) {
-      if (signalled()) throw BrokenOff{options_.signal->load()};
-    });
-    back();
-  } catch (const BrokenOff& broken) {
-    back();
-    agreed_signal_ = broken.signal;
-    return say(fmt::format("epoch {}: validation broken off", epoch + 1));
-  } catch (...) {
-    back();
-    throw;
-  }
-  const VocResult voc = voc_metrics(val_, detections);
-  const int64_t full = images_at_cap(detections, config_.model.test);
-  say(fmt::format("epoch {}: validation mAP@0.5 {}{}", epoch + 1, voc.map ? fmt::format("{:.4f}", *voc.map) : "-",
-                  full > 0 ? fmt::format("  ({} of {} images have model.test.max_per_image = {} detections)", full,
-                                         val_.images.size(), config_.model.test.max_per_image)
-                           : ""));
-  nlohmann::ordered_json line{{"epoch", epoch + 1}, {"step", state_.step}, {"val_map50", nullptr}};
-  if (voc.map) line["val_map50"] = *voc.map;
-  if (full > 0) line["val_images_at_max_per_image"] = full;
-  state_.validations.epochs = epoch + 1;
-  keep_if_best(voc.map);
-  if (!leads()) return;
-  write_log(line);
-  scalars_->validation(line);
-}
-
-void Trainer::keep_if_best(const std::optional<double>& map) {
-  Validations& v = state_.validations;
-  if (!map || (v.best_map && *map <= *v.best_map)) {
-    ++v.without_gain;
-    return;
-  }
-  v.best_map = map;
-  v.best_step = state_.step;
-  v.without_gain = 0;
-  if (!leads()) return;
-  start_write(*best_);
 }
 
 void Trainer::write_log(const nlohmann::ordered_json& line) {

@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "engine/builder.h"
@@ -69,6 +70,13 @@ class Trainer {
 
  private:
   using Clock = std::chrono::steady_clock;
+  static double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
+  // The last checkpoint could not be written, for which there is no other rescue.
+  struct CheckpointFailed : std::runtime_error {
+    using std::runtime_error::runtime_error;
+  };
   // A step that has been enqueued.
   struct PendingStep {
     int64_t number = 0, epoch = 0;  // from 0

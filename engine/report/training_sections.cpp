@@ -139,7 +139,7 @@ GalleryData read_gallery(const RunFiles& run, const std::string& split_name) {
   ExperimentConfig config = *run.config;
   config.data.classes = run.classes();
   config.data.check_images = "header";  // the few that are shown are decoded then
-  const Split split = split_name == "train" ? Split::train : split_name == "val" ? Split::val : Split::test;
+  const Split split = split_named(split_name);
   data.dataset = read_evaluation_split(config, split, [](const std::string&) {});
   try {
     data.detections = read_coco_results(found, data.dataset);

@@ -259,6 +259,7 @@ SafetensorsFile read_safetensors(const std::filesystem::path& path) {
 void stream_safetensors(const std::map<std::string, FileTensor>& tensors,
                         const std::map<std::string, std::string>& metadata, const ByteSink& sink) {
   std::vector<std::pair<std::string, const FileTensor*>> order;
+  order.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) order.emplace_back(name, &tensor);
   std::stable_sort(order.begin(), order.end(),
                    [](const auto& a, const auto& b) { return a.second->dtype > b.second->dtype; });

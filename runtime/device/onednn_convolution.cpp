@@ -24,7 +24,7 @@ using kernels::ConvShape;
 // Everything a primitive depends on.
 struct Key {
   std::array<int64_t, 12> fields;
-  friend auto operator<=>(const Key&, const Key&) = default;
+  friend auto operator<=>(const Key&, const Key&) = default;  // NOLINT(modernize-use-nullptr): the 0 of <=> itself
 };
 
 // Every size of a convolution, in oneDNN's words.
@@ -242,7 +242,7 @@ class OneDnnConvolution final : public Convolution {
     for (Reordered& entry : entries)
       if (entry.layout == to) return wrap(to, entry.storage.view().data());
     entries.push_back({context_.empty({static_cast<int64_t>(to.get_size() / sizeof(float))}), to});
-    const memory result = wrap(to, entries.back().storage.view().data());
+    memory result = wrap(to, entries.back().storage.view().data());
     run_reorder(wrap(from, weight), result, false);
     return result;
   }

@@ -162,6 +162,7 @@ std::optional<CheckpointStore::Loaded> CheckpointStore::load_latest() const {
   std::vector<std::string> problems;
   std::vector<std::string> candidates;
   const std::vector<int64_t> steps = steps_in(folder_);  // newest first
+  candidates.reserve(steps.size());
   for (const int64_t step : steps) candidates.push_back(file_name(step));
 
   const std::filesystem::path latest = folder_ / "latest";

@@ -167,6 +167,7 @@ TEST_F(Atss, TakesAnyLoss) {
   CountingLoss& loss = *made;
   SmallAtss head(context, std::unique_ptr<ClassificationLoss>(std::move(made)));
   expect_serves(head, loss, truth({some}, 4), "bbox_head.atss_cls.bias", 1, 80);
+  EXPECT_EQ(head.gradient("bbox_head.atss_cls.bias"), Floats(4, 80));  // a one from each of the cells
 }
 
 TEST_F(Atss, ScoresGoWithCenterness) {

@@ -188,6 +188,7 @@ TEST_F(Fcos, TakesAnyLoss) {
   CountingLoss& loss = *made;
   SmallFcos head(context, {}, std::unique_ptr<ClassificationLoss>(std::move(made)));
   expect_serves(head, loss, truth({some}, 4), "bbox_head.conv_cls.bias", 1, 80);
+  EXPECT_EQ(head.gradient("bbox_head.conv_cls.bias"), Floats(4, 80));  // a one from each of the cells
 }
 
 TEST_F(Fcos, PredictsBoxesAroundCellsAndTheirCenterness) {

@@ -303,6 +303,7 @@ TEST_F(Heads, TakesAnyLoss) {
   CountingLoss& loss = *made;
   SmallRepPoints head(context, {}, std::unique_ptr<ClassificationLoss>(std::move(made)));
   expect_serves(head, loss, truth({some}, 4), "bbox_head.reppoints_cls_out.bias", 1, 80);
+  EXPECT_EQ(head.gradient("bbox_head.reppoints_cls_out.bias"), Floats(4, 80));  // a one from each of the cells
 }
 
 TEST_F(Heads, OneLevelPerStride) {

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include "engine/evaluation_report.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "data/metrics/bootstrap.h"
+#include "engine/evaluation.h"
+#include "runtime/base/files.h"
+
+namespace gradlibra {
+
+namespace {
+
+void draw_first(const EvaluationReport& report, bool apply_exif, const Dataset& dataset, const Detections& detections) {
+  constexpr double kMinScore = 0.3;
+  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(report.pictures); ++i) {
+    const std::filesystem::path picture = report.output / "pictures" / (dataset.images[i].id + ".png");
+    std::filesystem::create_directories(picture.parent_path());
+    draw_detections(dataset.images[i], detections[i], dataset.classes, kMinScore, apply_exif, picture);
+  }
+}
+
+}  // namespace
+
+const std::map<std::string, VocConvention>& voc_conventions() {
+  static const std::map<std::string, VocConvention> conventions{{"mmdet", VocConvention::mmdet},
+                                                                {"devkit", VocConvention::devkit},
+                                                                {"strict", VocConvention::strict},
+                                                                {"mmdet_legacy", VocConvention::mmdet_legacy}};
+  return conventions;
+}
+
+void report_evaluation(const EvaluationReport& report, const ExperimentConfig& config, const Dataset& dataset,
+                       const Detections& detections) {
+  const VocResult voc = voc_metrics(dataset, detections, report.voc);
+  const CocoResult coco = coco_metrics(dataset, detections, report.coco);
+  std::string table = metrics_table(dataset, voc, coco) + limit_notes(dataset, detections, config.model.test);
+  std::optional<BootstrapResult> resampled;
+  if (report.bootstrap > 0) {
+    resampled = bootstrap_metrics(dataset, detections, report.voc, report.bootstrap);
+    table += bootstrap_text(*resampled);
+  }
+  fmt::print("{}", table);
+  if (report.output.empty()) return;
+
+  auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
+  json["evaluation"] = {{"split", to_string(report.split)},
+                        {"images", dataset.images.size()},
+                        {"detector", report.detector},
+                        {"version", GRADLIBRA_VERSION}};
+  for (const auto& [name, convention] : voc_conventions())
+    if (convention == report.voc.convention && convention != VocConvention::mmdet)
+      json["evaluation"]["voc_convention"] = name;
+  json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
+  if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
+  write_file(report.output / "metrics.json", json.dump(2) + "\n");
+  write_file(report.output / "metrics.txt", table);
+  write_file(report.output / "detections.json", coco_results_json(dataset, detections));
+  draw_first(report, config.data.exif == "apply", dataset, detections);
+}
+
+}  // namespace gradlibra

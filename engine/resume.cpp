@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+#include "engine/resume.h"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "engine/checkpoint.h"
+
+namespace gradlibra {
+
+void keep_overrides_from_resume(int argc, char** argv) {
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::strcmp(argv[i], "--resume") != 0) continue;
+    if (std::strchr(argv[i + 1], '=') == nullptr || argv[i + 1][0] == '-' || std::filesystem::exists(argv[i + 1]))
+      return;
+    std::rotate(argv + i, argv + i + 1, argv + argc);
+    return;
+  }
+}
+
+std::filesystem::path training_folder(const ResumeFlags& flags) {
+  const auto& [given, folder, work_dir, starts_as_well] = flags;
+  if (!folder.empty() && !work_dir.empty() &&
+      std::filesystem::weakly_canonical(folder) != std::filesystem::weakly_canonical(work_dir))
+    throw std::invalid_argument("--resume " + folder + " and --work-dir " + work_dir + " are two folders; name one");
+  if (folder.empty() && work_dir.empty())
+    throw std::invalid_argument("--work-dir is required, or --resume with a folder");
+  if (!starts_as_well && !given)
+    throw std::invalid_argument("--config is required to start a training (--resume continues one without)");
+  if (!folder.empty() && !std::filesystem::is_directory(folder))
+    throw std::invalid_argument(folder + ": no such folder; nothing to resume");
+  return work_dir.empty() ? folder : work_dir;
+}
+
+ExperimentConfig config_of_training(const std::filesystem::path& folder, const std::vector<std::string>& overrides) {
+  if (!std::filesystem::is_directory(folder))
+    throw std::invalid_argument(folder.string() + ": no such folder; nothing to resume");
+  ExperimentConfig config;
+  if (std::filesystem::exists(folder / "config.yaml")) {
+    ConfigSource(folder / "config.yaml", overrides).read_into(config);
+    return config;
+  }
+  if (!std::filesystem::exists(folder / "checkpoints"))
+    throw std::invalid_argument(folder.string() +
+                                ": holds no training (neither config.yaml nor checkpoints); nothing to resume");
+  const OpenedCheckpoint newest = open_checkpoint(folder);
+  return stored_config(newest.file, newest.name, overrides);
+}
+
+}  // namespace gradlibra

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// A loss or gradient that is not a number: nothing is updated, and the message says what to look at.
+#include <functional>
+
+#include "runtime/training/weights.h"
+#include "tests/engine/trainer_test.h"
+
+namespace gradlibra {
+namespace {
+
+TEST_F(TrainerTest, ALossThatIsNoNumberStopsBeforeTheUpdate) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 1;
+  c.schedule.lr = 1e25;
+  c.schedule.warmup_iterations = 0;
+  c.optimizer.clip_norm = 0;
+  const auto run = trainer(c, "run");
+  std::string message;
+  try {
+    static_cast<void>(run->run());
+  } catch (const NonFiniteError& error) {
+    message = error.what();
+  }
+  ASSERT_GE(run->step(), 1);
+  ASSERT_LT(run->step(), 4);
+  EXPECT_HAS(message, "loss_");
+  EXPECT_HAS(message, fmt::format("at step {}", run->step()));
+  EXPECT_HAS(message, "learning rate 1e+25");
+  EXPECT_HAS(message, "images: tiny_00");
+  EXPECT_HAS(message, "schedule.lr");
+  // The batch can be run again.
+  const auto dump = work("run") / fmt::format("nonfinite_step_{}.safetensors", run->step());
+  EXPECT_HAS(message, dump.string());
+  const Batch batch = read_batch(dump);
+  ASSERT_EQ(batch.ids.size(), 2u);
+  EXPECT_HAS(message, "images: " + batch.ids[0] + ", " + batch.ids[1]);
+  EXPECT_TRUE(batch_file(batch) == read_safetensors(dump));
+  const SafetensorsFile last = checkpoint("run", run->step());
+  for (const Parameter& p : run->detector().parameters().all()) {
+    if (p.buffer) continue;  // running statistics belong to the forward pass
+    EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == last.tensors.at(p.name)) << p.name;
+    EXPECT_TRUE(to_file_tensor(context_, p.velocity, p.layout) == last.tensors.at("optim.momentum." + p.name))
+        << p.name;
+  }
+  EXPECT_FALSE(
+      std::filesystem::exists(work("run") / fmt::format("checkpoints/checkpoint_{}.safetensors", run->step() + 1)));
+}
+
+TEST_F(TrainerTest, AnInfiniteInputIsNamedAtTheFirstStep) {
+  ExperimentConfig c = config();
+  c.model.pixel_std = {0, 0, 0};
+  const auto run = trainer(c, "run");
+  const std::string message = message_of([&] { static_cast<void>(run->run()); });
+  EXPECT_HAS(message, "learning rate is not the cause");
+  EXPECT_HAS(message, "model.pixel_std");
+  EXPECT_FALSE(message.find("Lower schedule.lr") != std::string::npos);
+  EXPECT_EQ(run->step(), 0);
+}
+
+// The loss is a double and finite, its gradient a float and not.
+TEST_F(TrainerTest, AGradientThatIsNoNumberUpdatesNothing) {
+  ExperimentConfig c = config();
+  c.model.loss.weight = 1e39;
+  for (const int allowed : {0, 3}) {
+    c.train.max_non_finite = allowed;
+    const auto run = trainer(c, fmt::format("run{}", allowed));
+    SafetensorsFile before, after;
+    for (Parameter& p : run->detector().parameters().all())
+      if (!p.buffer) before.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
+    const std::string message = message_of([&] { static_cast<void>(run->run()); });
+    EXPECT_HAS(message, "the gradient norm is ");
+    EXPECT_HAS(message, fmt::format("at step {}", allowed));
+    EXPECT_HAS(message, "images: tiny_00");
+    EXPECT_EQ(run->step(), allowed);
+    for (Parameter& p : run->detector().parameters().all())
+      if (!p.buffer) after.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
+    EXPECT_EQ(differences(before, after), "");
+  }
+}
+
+TEST_F(TrainerTest, ABatchFileIsChecked) {
+  const Dataset dataset{kTinyClasses, {}, {{"a", folder_ / "data/JPEGImages/tiny_000.png", 64, 64, {}}}};
+  Loader loader(dataset, config().loader, {}, LoaderMode::evaluate, {});
+  Batch batch;
+  ASSERT_TRUE(loader.next(batch));
+  const SafetensorsFile good = batch_file(batch);
+  const auto message = [&](const std::function<void(SafetensorsFile&)>& change) {
+    SafetensorsFile bad = good;
+    change(bad);
+    write_safetensors(folder_ / "batch", bad);
+    return message_of([&] { static_cast<void>(read_batch(folder_ / "batch")); });
+  };
+  EXPECT_EQ(message([](SafetensorsFile&) {}), "");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.tensors.erase("sizes"); }), "no tensor 'sizes'");
+  EXPECT_HAS(message([](SafetensorsFile& f) {
+               f.tensors["gt_labels"].shape = {8, 1};
+             }),
+             "batch: tensor 'gt_labels' has another type or shape");
+  EXPECT_HAS(
+      message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<int32_t>{9}, {1}); }),
+      "gt_counts out of range");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<float>{1}, {1}); }),
+             "batch: tensor 'gt_counts'");
+  EXPECT_EQ(message([](SafetensorsFile& f) { f.metadata["ids"] = "[\"a\""; }), "");
+}
+
+}  // namespace
+}  // namespace gradlibra
