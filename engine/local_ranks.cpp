@@ -99,7 +99,8 @@ class Children {
       int status = 0;
       if (::waitpid(process, &status, WNOHANG) == 0) return false;
       const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-      if (code_ == kSuccess) code_ = code;
+      // That another was lost is said by those that have no reason of their own.
+      if (code_ == kSuccess || (code_ == kLostRank && code != kSuccess)) code_ = code;
       return true;
     });
     if (code_ != kSuccess) end_others();
@@ -108,7 +109,7 @@ class Children {
   void kill(int signal) const {
     for (const pid_t process : processes_) ::kill(process, signal);
   }
-  [[nodiscard]] int code() const { return code_; }  // the first that was not 0
+  [[nodiscard]] int code() const { return code_; }
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -137,7 +137,6 @@ class Meeting {
     if (first.kind == Call::Kind::broadcast) result = all[static_cast<size_t>(first.root)]->bytes;
     if (first.kind == Call::Kind::all_reduce)
       result = first.type == ncclFloat32 ? sum_of<float>(all) : sum_of<double>(all);
-    // Rank 0's process, where this thread is, may end when it has its answer.
     for (size_t r = all.size(); r-- > 0;) answer(*all[r], Answer::Kind::done, result.data(), result.size());
   }
 
@@ -177,8 +176,10 @@ class Meeting {
     answer_all(Answer::Kind::lost, lost_);
   }
   void answer_all(Answer::Kind kind, const std::string& text) {
-    for (Guest* guest : waiting()) answer(*guest, kind, text.data(), text.size());
+    const std::vector<Guest*> all = waiting();
+    for (size_t i = all.size(); i-- > 0;) answer(*all[i], kind, text.data(), text.size());
   }
+  // To rank 0 last: its process, where this thread is, may end when it has its answer.
   void answer(Guest& guest, Answer::Kind kind, const void* data, size_t bytes) {
     guest.last = *guest.call;
     guest.call.reset();

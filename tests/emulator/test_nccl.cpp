@@ -381,9 +381,8 @@ TEST(BrokenCollective, ACallWhileAnotherIsInProgressIsCaught) {
     const Rank own(hosts, /*blocking=*/false);
     const Array<float> a({1});
     std::string caught;
-    for (int i = 0; i < 32 && caught.empty(); ++i) {
-      const ncclResult_t status = own.sum(a, 1);
-      if (status != ncclInProgress) continue;
+    for (int i = 0; i < 32; ++i) {
+      if (own.sum(a, 1) == ncclSuccess) continue;
       caught = message_of<emulator::LaunchError>([&] { (void)own.sum(a, 1); });
       EXPECT_EQ(own.wait(), ncclSuccess);
     }
@@ -395,19 +394,18 @@ TEST(BrokenCollective, ACallWhileAnotherIsInProgressIsCaught) {
 }
 
 TEST(BrokenCollective, ARankThatDiesIsAnErrorLater) {
-  const Texts results = run_ranks(3, [](HostGroup& hosts) -> std::string {
+  const Texts results = run_ranks(2, [](HostGroup& hosts) -> std::string {
     const Rank own(hosts);
     const Array<float> a({1});
     EXPECT_EQ(own.sum(a, 1), ncclSuccess);
     if (own.rank() == 1) ::raise(SIGKILL);
     EXPECT_EQ(own.sum(a, 1), ncclSuccess);
-    EXPECT_EQ(a.get(), std::vector<float>{3}) << "what never came";
+    EXPECT_EQ(a.get(), std::vector<float>{2}) << "what never came";
     EXPECT_EQ(own.wait(), ncclRemoteError);
     return ncclGetLastError(own.comm);
   });
   EXPECT_EQ(results[1], "signal 9");
-  for (const size_t r : {0u, 2u})
-    EXPECT_EQ(results[r], "rank 1's process has ended after call 1, ncclAllReduce of 1 float32");
+  EXPECT_EQ(results[0], "rank 1's process has ended after call 1, ncclAllReduce of 1 float32");
 }
 
 TEST(BrokenCollective, RanksMustAgreeWhoTheyAre) {
