@@ -107,11 +107,11 @@ TEST_F(Assigners, Normalizers) {
   }
 }
 
-// Sums of 6 and 8 over 3 and 1 positives: ranks whose gradients are averaged give what one rank gives, 14 / 4, and not
+// Sums of 6 and 8 over 3 and 1 positives: ranks whose gradients are summed give what one rank gives, 14 / 4, and not
 // the mean of 6 / 3 and 8 / 1.
-TEST_F(Assigners, AveragedGradientsAreThoseOfTheWholeBatch) {
+TEST_F(Assigners, SummedGradientsAreThoseOfTheWholeBatch) {
   const double divisor = doubles(normalizer(tape, matched({1, 1, 2, 1}), Normalizer::num_pos, 2)).at(0);
-  EXPECT_EQ((6 / divisor + 8 / divisor) / 2, 3.5);
+  EXPECT_EQ(6 / divisor + 8 / divisor, 3.5);
 }
 
 TEST_F(Assigners, PriorsOfEveryLevel) {
