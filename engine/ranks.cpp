@@ -83,13 +83,11 @@ Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& confi
     return;
   }
   app_.name(fmt::format("{}: rank {} on {}", program_, launch_.rank, host_name()));
-  if (launch_.by_mpi && has_mpi()) {
+  if (launch_.by_mpi && has_mpi())
     mpi_ = make_mpi_communicator(launch_);
-    hosts_ = mpi_.get();
-  } else {
+  else
     tcp_ = make_tcp_group(launch_, start_timeout_);
-    hosts_ = tcp_.get();
-  }
+  hosts_ = mpi_ ? mpi_.get() : tcp_.get();
   Watchdog::Options options{.timeout_seconds = config.timeout, .master_address = launch_.master_address};
   options.on_loss = [who = app_.get_name()](const LostRank& lost) { leave_at_once(who, lost); };
   watchdog_ = std::make_unique<Watchdog>(*hosts_, std::move(options));
@@ -140,7 +138,7 @@ std::vector<std::string> Ranks::require_one_kind(const Context& context) {
   const std::vector<std::string>& names = watchdog_->hosts();
   const std::string why = context.why_no_gpu().empty() ? "" : fmt::format(" ({})", context.why_no_gpu());
   const std::vector<std::string> kinds = hosts_->gather(context.on_host() ? "CPU" : "GPU");
-  const std::vector<std::string> devices = hosts_->gather(context.device_name() + why);
+  std::vector<std::string> devices = hosts_->gather(context.device_name() + why);
   for (size_t r = 1; r < kinds.size(); ++r)
     if (kinds[r] != kinds[0])
       throw AgreedError(

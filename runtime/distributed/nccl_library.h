@@ -11,6 +11,7 @@ namespace gradlibra {
 
 // The functions in use, under their own names.
 struct NcclLibrary {
+  // NOLINTBEGIN(readability-identifier-naming): NCCL's
   decltype(&::ncclGetVersion) ncclGetVersion = nullptr;
   decltype(&::ncclGetErrorString) ncclGetErrorString = nullptr;
   decltype(&::ncclGetLastError) ncclGetLastError = nullptr;
@@ -26,6 +27,7 @@ struct NcclLibrary {
   decltype(&::ncclMemFree) ncclMemFree = nullptr;
   decltype(&::ncclCommRegister) ncclCommRegister = nullptr;
   decltype(&::ncclCommDeregister) ncclCommDeregister = nullptr;
+  // NOLINTEND(readability-identifier-naming)
 };
 
 inline constexpr int kOldestNccl = NCCL_VERSION(2, 19, 3);  // the first with ncclCommRegister and ncclMemAlloc

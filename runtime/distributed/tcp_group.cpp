@@ -223,6 +223,7 @@ class TcpGroup final : public HostGroup {
     for (size_t r = 1; r < others_.size(); ++r) waited.push_back(r);
     while (!waited.empty()) {
       std::vector<pollfd> polls;
+      polls.reserve(waited.size());
       for (const size_t r : waited) polls.push_back({others_[r].channel.descriptor(), POLLIN, 0});
       (void)::poll(polls.data(), polls.size(), -1);
       std::erase_if(waited, [&](size_t r) {

@@ -40,10 +40,9 @@ void GradientBuckets::ready(const Node& gradient) {
 void GradientBuckets::begin(Bucket& bucket) {
   bucket.waiting_for = bucket.size;
   parameters_.finish_backward(bucket.parameters);
-  const auto [begin, end] = bucket.gradients;
-  profiled("begin all-reduce", [&] {
-    communicator_.begin_sum({parameters_.flat_grads().view().data() + begin, {end - begin}});
-  });
+  const ParameterStore::Extent part = bucket.gradients;
+  const View<float> gradients(parameters_.flat_grads().view().data() + part.begin, {part.end - part.begin});
+  profiled("begin all-reduce", [&] { communicator_.begin_sum(gradients); });
 }
 
 void GradientBuckets::finish() {
