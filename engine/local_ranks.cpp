@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -90,6 +92,19 @@ Environment environment_of(int rank, int count, int port) {
           {"TORCHELASTIC_USE_AGENT_STORE", ""}};
 }
 
+// Whether a process has children, and all of them have ended without its having looked.
+bool waits_for_none(pid_t process) {
+  std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", process));
+  bool any = false;
+  for (pid_t child = 0; children >> child; any = true) {
+    std::ifstream file(fmt::format("/proc/{}/stat", child));
+    const std::string stat(std::istreambuf_iterator<char>(file), {});
+    const size_t name_end = stat.rfind(')');  // a name may hold anything
+    if (name_end == std::string::npos || stat.substr(name_end, 4) != ") Z ") return false;
+  }
+  return any;
+}
+
 class Children {
  public:
   explicit Children(std::vector<pid_t> processes) : processes_(std::move(processes)) {}
@@ -110,6 +125,19 @@ class Children {
     for (const pid_t process : processes_) ::kill(process, signal);
   }
   [[nodiscard]] int code() const { return code_; }
+  // mpirun may never come back from its own end, when its ranks were killed (Open MPI 4.1 with PMIx 4.2 waits for a
+  // lock that nobody gives back): then it is ended, and a rank counts as lost.
+  void end_stuck_starter() {
+    if (processes_.size() != 1 || !waits_for_none(processes_[0])) {
+      stuck_ = 0;
+    } else if (++stuck_ > 5) {  // looked at about once a second
+      fmt::print(stderr, "train: all ranks have ended but mpirun, which is ended now\n");
+      code_ = kLostRank;
+      ::kill(processes_[0], SIGKILL);
+      ::waitpid(processes_[0], nullptr, 0);
+      processes_.clear();
+    }
+  }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -123,7 +151,7 @@ class Children {
   }
 
   std::vector<pid_t> processes_;
-  int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM;
+  int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM, stuck_ = 0;
   Clock::time_point next_;
 };
 
@@ -176,6 +204,7 @@ int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::ve
   while (children.run()) {
     const timespec limit{.tv_sec = 1, .tv_nsec = 0};  // should the news of a child's end have been missed
     const int got = ::sigtimedwait(&waited, nullptr, &limit);
+    if (got <= 0 && !on_gpus) children.end_stuck_starter();
     if (got <= 0 || got == SIGCHLD) continue;
     if (first == 0) {
       first = got;

@@ -50,14 +50,16 @@ train: {checkpoint_every: 2, average_decay: 0.9, log_every: 1000}
 END
 # train FOLDER: one go, until it ends or is killed.
 train() {
-  local launch=() root=()
-  [ "$(id -u)" -ne 0 ] || root=(--allow-run-as-root)
-  [ "$ranks" -eq 1 ] || launch=(mpirun -q --oversubscribe --bind-to none --mca btl_vader_single_copy_mechanism none
-    "${root[@]}" -np "$ranks")
-  exec "${launch[@]}" "$bin/train" --config small.yaml --work-dir "$1" --resume --device cpu --threads 1
+  exec "$bin/train" --config small.yaml --work-dir "$1" --resume --device cpu --threads 1 --ranks "$ranks"
 }
 # processes_of PID: the ranks of a training, the first one first.
-processes_of() { if [ "$ranks" -eq 1 ]; then echo "$1"; else pgrep -P "$1" -x train | sort -n || true; fi; }
+processes_of() {
+  if [ "$ranks" -eq 1 ]; then
+    echo "$1"
+  else
+    pgrep -P "$(pgrep -P "$1" -x mpirun || echo 0)" -x train | sort -n || true
+  fi
+}
 # A checkpoint's hash; the configuration in it is the same for all.
 hash_of() { sha256sum < "$(find "$1" -maxdepth 1 -name '*.safetensors' | sort -V | tail -n 1)" | cut -c 1-16; }
 # Steps, rates, losses and validations, without times and memory.
