@@ -171,10 +171,11 @@ BenchmarkCommand add_comm_command(CLI::App& app) {
       [o, &app](int& code) {
         const Launch launch = find_launch(o->launch);
         const ExperimentConfig config = read_experiment(o->common);
-        const std::unique_ptr<Context> context = open_device(o->common, /*quiet=*/launch.rank != 0, launch.local_rank);
+        std::unique_ptr<Context> context;  // outlives what connects it with others
         Ranks ranks(app, launch, config.distributed);
         nlohmann::ordered_json result;
         code = ranks.run([&] {
+          context = open_device(o->common, /*quiet=*/!ranks.leads(), launch.local_rank);
           const std::string who = ranks.connect(*context);
           result = benchmark_communication(*context, ranks.communicator(), config, class_count(config), o->comm);
           if (ranks.leads()) print_line(who + "\n" + communication_text(result));

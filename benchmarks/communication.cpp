@@ -8,6 +8,7 @@
 
 #include "benchmarks/measure.h"
 #include "engine/builder.h"
+#include "engine/ranks.h"
 #include "engine/scaling.h"
 #include "engine/train_step.h"
 #include "runtime/training/gradient_buckets.h"
@@ -84,7 +85,6 @@ double seconds_of_step(TrainStep& train_step, int steps, double lr) {
 
 nlohmann::ordered_json measure_sums(Context& context, Communicator& communicator, const CommunicationOptions& options) {
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
-  const auto ranks = static_cast<double>(communicator.world_size());
   for (const double mb : options.megabytes) {
     const auto values = std::max<int64_t>(1, static_cast<int64_t>(mb * kMegabyte / sizeof(float)));
     Tensor ones = context.zeros({values});
@@ -93,7 +93,7 @@ nlohmann::ordered_json measure_sums(Context& context, Communicator& communicator
     const double bytes = static_cast<double>(values) * sizeof(float);
     rows.push_back({{"mb", bytes / kMegabyte},
                     {"ms", 1e3 * seconds},
-                    {"bus_gb_per_s", 2 * (ranks - 1) / ranks * bytes / seconds / 1e9}});
+                    {"bus_gb_per_s", 1e-9 * bus_bandwidth(bytes, communicator.world_size(), seconds)}});
   }
   return rows;
 }
@@ -129,7 +129,7 @@ nlohmann::ordered_json measure_step(Context& context, Communicator& communicator
   }
 
   ParameterStore& parameters = training.detector->parameters();
-  const GradientBuckets buckets(parameters, communicator, sizes);
+  const GradientBuckets& buckets = with.buckets();
   nlohmann::ordered_json of_buckets = nlohmann::ordered_json::array();
   for (const GradientBuckets::Bucket& bucket : buckets.buckets())
     of_buckets.push_back(static_cast<double>(bucket.gradients.end - bucket.gradients.begin) * sizeof(float) /

@@ -16,6 +16,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <utility>
@@ -92,17 +93,25 @@ Environment environment_of(int rank, int count, int port) {
           {"TORCHELASTIC_USE_AGENT_STORE", ""}};
 }
 
-// Whether a process has children, and all of them have ended without its having looked.
-bool waits_for_none(pid_t process) {
+// An exit code as a shell has it, of what waitpid says.
+int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+// That of several ranks: that another was lost is said by those that have no reason of their own.
+int joined(int code, int of_another) {
+  return code == kSuccess || (code == kLostRank && of_another != kSuccess) ? of_another : code;
+}
+
+// If a process has children, and all of them have ended without its having looked: their exit code.
+std::optional<int> code_of_unseen_children(pid_t process) {
   std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", process));
-  bool any = false;
-  for (pid_t child = 0; children >> child; any = true) {
+  std::optional<int> code;
+  for (pid_t child = 0; children >> child;) {
     std::ifstream file(fmt::format("/proc/{}/stat", child));
     const std::string stat(std::istreambuf_iterator<char>(file), {});
     const size_t name_end = stat.rfind(')');  // a name may hold anything
-    if (name_end == std::string::npos || stat.substr(name_end, 4) != ") Z ") return false;
+    if (name_end == std::string::npos || stat.substr(name_end, 4) != ") Z ") return std::nullopt;
+    code = joined(code.value_or(kSuccess), code_of(std::atoi(stat.c_str() + stat.rfind(' '))));  // the last field
   }
-  return any;
+  return code;
 }
 
 class Children {
@@ -112,10 +121,9 @@ class Children {
   bool run() {
     std::erase_if(processes_, [&](pid_t process) {
       int status = 0;
-      if (::waitpid(process, &status, WNOHANG) == 0) return false;
-      const int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-      // That another was lost is said by those that have no reason of their own.
-      if (code_ == kSuccess || (code_ == kLostRank && code != kSuccess)) code_ = code;
+      const pid_t ended = ::waitpid(process, &status, WNOHANG);
+      if (ended == 0) return false;
+      code_ = joined(code_, ended > 0 ? code_of(status) : static_cast<int>(kFailure));  // nobody knows how
       return true;
     });
     if (code_ != kSuccess) end_others();
@@ -126,13 +134,15 @@ class Children {
   }
   [[nodiscard]] int code() const { return code_; }
   // mpirun may never come back from its own end, when its ranks were killed (Open MPI 4.1 with PMIx 4.2 waits for a
-  // lock that nobody gives back): then it is ended, and a rank counts as lost.
+  // lock that nobody gives back): then it is ended, and the ranks' own code counts.
   void end_stuck_starter() {
-    if (processes_.size() != 1 || !waits_for_none(processes_[0])) {
+    if (processes_.size() != 1) return;
+    const std::optional<int> code = code_of_unseen_children(processes_[0]);
+    if (!code) {
       stuck_ = 0;
     } else if (++stuck_ > 5) {  // looked at about once a second
-      fmt::print(stderr, "train: all ranks have ended but mpirun, which is ended now\n");
-      code_ = kLostRank;
+      fmt::print(stderr, "train: all ranks have ended, mpirun has not and is ended now\n");
+      code_ = joined(code_, *code);
       ::kill(processes_[0], SIGKILL);
       ::waitpid(processes_[0], nullptr, 0);
       processes_.clear();
@@ -194,6 +204,7 @@ int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::ve
   ::sigemptyset(&waited);
   for (const int number : kEnding) ::sigaddset(&waited, number);
   ::sigaddset(&waited, SIGCHLD);
+  std::signal(SIGCHLD, SIG_DFL);  // ignored, as whoever started this may have it, no end could be waited for
   ::sigprocmask(SIG_BLOCK, &waited, &before);
   Children children(on_gpus ? start_on_gpus(count, arguments, before)
                             : std::vector<pid_t>{start(mpirun_command(count, arguments), {}, before)});

@@ -76,6 +76,8 @@ void add_rank_options(CLI::App& app, LaunchFlags& flags) {
                "ranks of a host may have the same GPU: slow, to try several ranks where there is one GPU");
 }
 
+double bus_bandwidth(double bytes, int ranks, double seconds) { return 2.0 * (ranks - 1) / ranks * bytes / seconds; }
+
 Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config)
     : app_(app), program_(app.get_name()), launch_(launch), start_timeout_(config.start_timeout) {
   if (alone()) {
@@ -154,15 +156,23 @@ std::vector<std::string> Ranks::require_one_kind(const Context& context) {
 }
 
 void Ranks::require_own_gpus(const Context& context) {
+  const std::vector<std::string>& names = watchdog_->hosts();
+  const std::vector<std::string> flags = hosts_->gather(launch_.share_gpus ? "may" : "may not"),
+                                 places = hosts_->gather(machine() + " " + context.bus_id());
+  for (size_t r = 1; r < flags.size(); ++r)
+    if (flags[r] != flags[0])
+      throw AgreedError(
+          fmt::format("rank 0 on {} {} share its GPU with another, rank {} on {} {}: give --share-gpus to "
+                      "all ranks, or to none",
+                      names[0], flags[0], r, names[r], flags[r]));
   if (launch_.share_gpus) return pretend_own_host(launch_.rank);
-  const std::vector<std::string> places = hosts_->gather(machine() + " " + context.bus_id());
   for (size_t r = 1; r < places.size(); ++r)
     for (size_t other = 0; other < r; ++other)
       if (places[other] == places[r])
         throw AgreedError(
             fmt::format("ranks {} and {} on {} have the same GPU ({}): start no more ranks than there "
                         "are GPUs, or add --share-gpus for a trial",
-                        other, r, watchdog_->hosts()[r], places[r].substr(places[r].rfind(' ') + 1)));
+                        other, r, names[r], places[r].substr(places[r].rfind(' ') + 1)));
 }
 
 std::string Ranks::connect(Context& context) {
@@ -184,11 +194,9 @@ std::string Ranks::connect(Context& context) {
     text += fmt::format("  rank {} on {}: {}{}{}\n", r, watchdog_->hosts()[r], devices[r], buses[r].empty() ? "" : ", ",
                         buses[r]);
   const double seconds = seconds_of_sum(context, *communicator_, kValues);
-  // Each rank sends and receives 2 (W - 1) / W of the array: what its connection carried.
-  const auto ranks = static_cast<double>(devices.size());
-  const double bytes = 2 * (ranks - 1) / ranks * static_cast<double>(kValues) * sizeof(float);
+  const double bytes = static_cast<double>(kValues) * sizeof(float);
   text += fmt::format("  a sum of {} MB over all ranks takes {:.3g} ms, {:.3g} GB/s a rank", kValues * 4 >> 20,
-                      1e3 * seconds, bytes / seconds / 1e9);
+                      1e3 * seconds, 1e-9 * bus_bandwidth(bytes, launch_.world_size, seconds));
   return text;
 }
 

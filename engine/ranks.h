@@ -20,6 +20,9 @@ namespace gradlibra {
 // --rank, --world-size, --local-rank, --master, --share-gpus: for launchers that set no environment.
 void add_rank_options(CLI::App& app, LaunchFlags& flags);
 
+// What a ring moves past each rank when all sum an array: nccl-tests' "bus bandwidth", in bytes per second.
+[[nodiscard]] double bus_bandwidth(double bytes, int ranks, double seconds);
+
 class Ranks {
  public:
   // Lets the hosts of a launch of several meet, by MPI where it started them and this build has it, else over TCP, and

@@ -48,6 +48,7 @@ class TrainStep {
   };
   // Of the oldest step that nobody has waited for.
   [[nodiscard]] Result wait();
+  [[nodiscard]] const GradientBuckets& buckets() const { return buckets_; }
   // Whether steps are replayed from a graph by now.
   [[nodiscard]] bool uses_graph() const { return graph_ != nullptr; }
   // Steps that may be under way when the next is enqueued: 0 on a host.

@@ -108,6 +108,8 @@ Trainer::Outcome Trainer::run() {
     throw;
   } catch (const RanksDiffer&) {
     throw;
+  } catch (const PeerLost&) {
+    throw;  // sums that were under way may have come to anything: nothing of this step is kept
   } catch (const NonFiniteError& error) {
     throw NonFiniteError(error.what() + rescue());
   } catch (const AgreedError& error) {

@@ -52,7 +52,7 @@ void fcos_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes,
   parallel_for(cpu, assigned.dim(0) * runs, 4, [&](int64_t run) {
     const int64_t n = run / runs, begin = run % runs * kRun, end = std::min(P, begin + kRun);
     const float* boxes = gt_boxes.data() + 4 * n * M;
-    thread_local std::vector<int64_t> near;
+    std::vector<int64_t> near;
     near_objects(priors.data() + 3 * begin, end - begin, boxes, std::clamp<int64_t>(gt_counts[n], 0, M), near);
     for (int64_t p = begin; p < end; ++p) {
       const float* prior = priors.data() + 3 * p;

@@ -127,10 +127,17 @@ Launch from_slurm(const Variables& variables) {
   // In a step of its own a job may have fewer tasks than it was given.
   const char* tasks = variables.has("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
   Launch launch = from_variables(variables, {"SLURM_PROCID", tasks, "SLURM_LOCALID"}, "SLURM");
-  const int job = variables.number("SLURM_JOB_ID").value_or(0), step = variables.number(kSlurmStep).value_or(0);
+  // Numbers up to 2^32 - 1, some of which SLURM keeps for steps of its own.
+  const auto text = [&](const char* name) { return variables.has(name) ? variables.text(name) : "0"; };
+  const auto number = [](const std::string& digits) {
+    uint64_t value = 0;
+    std::from_chars(digits.data(), digits.data() + digits.size(), value);
+    return value;
+  };
+  const std::string job = text("SLURM_JOB_ID"), step = text(kSlurmStep);
   launch.job = fmt::format("{}.{}", job, step);
   // Below those that systems give to whoever asks for any. Two jobs that share a host seldom meet.
-  if (launch.master_port == 0) launch.master_port = 20000 + static_cast<int>((int64_t{job} * 8 + step) % 10000);
+  if (launch.master_port == 0) launch.master_port = 20000 + static_cast<int>((number(job) * 8 + number(step)) % 10000);
   if (!launch.master_address.empty()) return launch;
   for (const char* name : {"SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST"}) {
     if (!variables.has(name)) continue;

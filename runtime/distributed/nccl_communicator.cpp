@@ -205,8 +205,8 @@ class NcclCommunicator final : public Communicator {
     while (status == ncclInProgress) {
       const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
       if (seconds > timeout_)
-        throw std::runtime_error(fmt::format("rank {} on {}: {}: not connected with all {} ranks within {:.3g} s",
-                                             rank(), host_name(), call, world_size(), timeout_));
+        fail(fmt::format("rank {} on {}: {}: not connected with all {} ranks within {:.3g} s", rank(), host_name(),
+                         call, world_size(), timeout_));
       std::this_thread::sleep_for(std::chrono::microseconds(seconds < 0.01 ? 20 : 1000));
       const ncclResult_t asked = nccl_->ncclCommGetAsyncError(comm_, &status);
       if (asked != ncclSuccess) status = asked;

@@ -44,8 +44,9 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 int number(const std::string& text) {
   int value = -1;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
+  const char* const last = text.data() + text.size();
+  const std::from_chars_result read = std::from_chars(text.data(), last, value);
+  return read.ec == std::errc() && read.ptr == last ? value : -1;
 }
 
 // Texts as one, each behind its length.

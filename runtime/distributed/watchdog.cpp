@@ -47,8 +47,9 @@ std::string behind(const std::string& text, int count) {
 
 int64_t number(const std::string& text) {
   int64_t value = -1;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
+  const char* const last = text.data() + text.size();
+  const std::from_chars_result read = std::from_chars(text.data(), last, value);
+  return read.ec == std::errc() && read.ptr == last ? value : -1;
 }
 
 }  // namespace

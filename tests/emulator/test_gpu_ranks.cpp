@@ -34,7 +34,7 @@ class GpuRanks : public ::testing::Test {
     return testing::run_processes(count, [&](int rank) {
       emulator::set_bus(share_gpu_ ? 7 : 3 + static_cast<unsigned>(rank));
       Launch launch{.rank = rank, .world_size = count, .local_rank = rank, .master_address = "127.0.0.1"};
-      launch.master_port = port, launch.source = "a test", launch.share_gpus = may_share_;
+      launch.master_port = port, launch.source = "a test", launch.share_gpus = may_share_(rank);
       CLI::App app("", "train");
       const auto context = on_host_(rank) ? std::make_unique<Context>(1) : Context::for_device("cuda", 1, rank);
       std::string result;
@@ -55,7 +55,8 @@ class GpuRanks : public ::testing::Test {
 
   DistributedConfig config_{.timeout = 2, .start_timeout = 20};
   std::function<bool(int)> on_host_ = [](int) { return false; };
-  bool share_gpu_ = false, may_share_ = false;
+  std::function<bool(int)> may_share_ = [](int) { return false; };
+  bool share_gpu_ = false;
 };
 
 TEST_F(GpuRanks, AreConnectedAndIntroduced) {
@@ -97,7 +98,11 @@ TEST_F(GpuRanks, ShareAGpuOnlyIfTheyMay) {
   share_gpu_ = true;
   for (const std::string& text : run(3, connect))
     EXPECT_HAS(text, "agreed: ranks 0 and 1 on " + host_name() + " have the same GPU (0000:07:00.0): start no more");
-  may_share_ = true;
+  may_share_ = [](int rank) { return rank == 1; };
+  for (const std::string& text : run(3, connect))
+    EXPECT_HAS(text, "agreed: rank 0 on " + host_name() + " may not share its GPU with another, rank 1 on " +
+                         host_name() + " may: give --share-gpus to all ranks, or to none");
+  may_share_ = [](int) { return true; };
   const Texts results = run(2, [](Ranks& ranks, Context& context) {
     (void)ranks.connect(context);
     return environment_variable("NCCL_HOSTID").value_or("") + " " +

@@ -172,6 +172,21 @@ TEST_F(RankAgreement, AnImageThatOneCannotReadEndsAllWithACheckpoint) {
   EXPECT_HAS(messages[0], "The checkpoint of step " + std::to_string(saved_step()) + " is kept");
 }
 
+// Sums that were cut off may have gone into the weights: they are not kept, and the loss is not retyped.
+TEST_F(RankAgreement, ALostPeerLeavesNoCheckpoint) {
+  config_.train.checkpoint_every = 1000;
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    Counting counting(ranks, [](int gather) {
+      if (gather == 6) throw PeerLost("rank 1 is gone");
+    });
+    Context context(1);
+    Trainer trainer(context, counting, config_, options());
+    EXPECT_EQ(message_of<PeerLost>([&] { (void)trainer.run(); }), "rank 1 is gone");
+    EXPECT_GT(trainer.step(), 0);
+  });
+  EXPECT_FALSE(fs::exists(folder_ / "work/checkpoints/latest"));
+}
+
 // The first rank tells of it, whichever rank leaves it out.
 TEST_F(RankAgreement, ImagesThatAnyRankLeavesOutAreTold) {
   config_.data.bad_image = "drop";

@@ -29,7 +29,8 @@ for stage in tuned batches; do expect "$work/second/report.md" "^verdict: $stage
 # Several ranks, by name alone: by MPI on the CPU. Where a rank computes something else, it is seen.
 check --device cpu --stage ranks --output "$work/ranks" || fail "--stage ranks: $(cat "$work/out.txt" "$work/ranks/report.md")"
 expect "$work/ranks/report.md" '^verdict: ranks (passed|skipped: needs mpirun)'
-scripts/gpu_check.sh --stage ranks --dry-run | grep -q '^ranks  .*four ranks on one GPU over NCCL' || fail "--dry-run --stage ranks"
+check --stage ranks --dry-run || fail "--dry-run --stage ranks: $(cat "$work/out.txt")"
+expect "$work/out.txt" '^ranks  .*four ranks on one GPU over NCCL'
 if grep -q '^verdict: ranks passed' "$work/ranks/report.md"; then
   expect "$work/ranks/report.md" '^ranks: 2 by Open MPI'
   expect "$work/ranks/report.md" '^Two runs of 2 ranks end with the same bits'

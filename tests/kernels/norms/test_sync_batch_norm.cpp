@@ -80,7 +80,7 @@ TEST(SyncBatchNorm, ExtremeValues) {
   // A standard deviation of 0.01 around 100, a constant channel, one that is not a number on one rank.
   Floats x = random_array({4000, 3}, 3);
   for (int64_t r = 0; r < 4000; ++r) {
-    x[3 * r] = 100 + 0.01f * x[3 * r];
+    x[3 * r] = (r < 1999 ? 100 : 100.01f) + 0.01f * x[3 * r];  // the second rank's mean is a deviation higher
     x[3 * r + 1] = 1.0f / 3;
   }
   x[2] = kNaN;

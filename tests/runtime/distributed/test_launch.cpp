@@ -74,6 +74,11 @@ TEST(Launch, KnowsItsJobAndItsPort) {
   EXPECT_EQ(launch(job).job, "4711.2");
   EXPECT_EQ(launch(job).master_port, 20000 + (4711 * 8 + 2) % 10000);
   EXPECT_NE(launch(with(job, {{"SLURM_JOB_ID", "4712"}})).master_port, launch(job).master_port);
+  // The interactive step of `salloc`, and a federated job.
+  const Launch interactive = launch(with(job, {{"SLURM_STEP_ID", "4294967290"}}));
+  EXPECT_EQ(interactive.job, "4711.4294967290");
+  EXPECT_EQ(interactive.master_port, 20000 + (4711LL * 8 + 4294967290LL) % 10000);
+  EXPECT_EQ(launch(with(job, {{"SLURM_JOB_ID", "3221225999"}})).job, "3221225999.2");
   EXPECT_EQ(launch(with(job, {{"SLURM_JOB_ID", "2147483647"}})).master_port, 20000 + (2147483647LL * 8 + 2) % 10000);
   EXPECT_EQ(launch(with(job, {{"MASTER_PORT", "1234"}})).master_port, 1234);
   EXPECT_EQ(launch(kTorchrun).job, "");
