@@ -172,8 +172,8 @@ class Checker {
 };
 
 // Counts of what a reading kept and left out.
-[[nodiscard]] DatasetSummary summarize(const Dataset& dataset, const RawSplit& raw, std::span<const Finding> findings,
-                                       bool evaluation);
+[[nodiscard]] DatasetSummary summarize(const Dataset& dataset, int64_t in_dropped_images,
+                                       std::span<const Finding> findings, bool evaluation);
 
 // read_dataset() with the log's way of taking errors.
 [[nodiscard]] Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log,

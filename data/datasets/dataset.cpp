@@ -172,23 +172,33 @@ Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, 
 
   const std::vector<Probe> probes = probe_images(raw.images, options);
   Checker checker(reading, options.limits, dataset.classes);
+  int64_t in_dropped_images = 0;  // boxes that nothing else is wrong with
   for (size_t i = 0; i < raw.images.size(); ++i) {
     ImageRecord record;
-    if (!checker.check_image(raw.images[i], probes[i].info, probes[i].error, record)) continue;
+    if (!checker.check_image(raw.images[i], probes[i].info, probes[i].error, record)) {
+      in_dropped_images += static_cast<int64_t>(raw.images[i].objects.size());
+      continue;
+    }
     checker.check_objects(raw.images[i], record);
     if (std::none_of(record.objects.begin(), record.objects.end(), is_target)) {
       const bool drop = !evaluation && config.filter_empty;
-      log.note({Kind::no_objects, drop ? Action::image_dropped : Action::none, raw.images[i].annotation_file,
-                raw.images[i].where,
-                fmt::format("image '{}' has no boxes to train on{}", record.id, drop ? " (data.filter_empty)" : "")});
-      if (drop) continue;
+      log.note(
+          {Kind::no_objects, drop ? Action::image_dropped : Action::none, raw.images[i].annotation_file,
+           raw.images[i].where,
+           fmt::format("image '{}' has no boxes to train on{}{}", record.id,
+                       record.objects.empty() ? "" : fmt::format(" but {} difficult or crowd", record.objects.size()),
+                       drop ? " (data.filter_empty)" : "")});
+      if (drop) {
+        in_dropped_images += static_cast<int64_t>(record.objects.size());
+        continue;
+      }
     }
     dataset.images.push_back(std::move(record));
   }
   int64_t boxes = raw.refused_boxes;
   for (const RawImage& image : raw.images) boxes += static_cast<int64_t>(image.objects.size());
   log.stop_if_fatal(raw.images_listed, boxes);
-  dataset.summary = summarize(dataset, raw, log.findings(), evaluation);
+  dataset.summary = summarize(dataset, in_dropped_images, log.findings(), evaluation);
   return dataset;
 }
 

@@ -86,7 +86,7 @@ struct Finding {
     duplicate_box,             // same class, same coordinates
     unused_image,              // an image without annotation, or in no split
     zero_based,                // xmin or ymin 0 in a file declared one-based
-    no_objects,                // an image without boxes (information: it still trains)
+    no_objects,                // an image without boxes to train on (see data.filter_empty)
     guessed_file_name,         // file_name without extension, resolved to an existing file
     wrong_extension,           // a PNG called .jpg or the like (read by its content)
     class_missing_from_image,  // lacks the class that nearly all others hold: perhaps not fully labelled (information)
@@ -142,7 +142,7 @@ struct DatasetConfig {
   std::string missing_class = "allow";  // allow | error: training without a usable box of a class that `classes` names
   std::string check_images = "full";    // full | header: what is read of every image before training starts
   std::string exif = "ignore";          // ignore | apply: pixels as stored, or turned upright by the EXIF orientation
-  bool filter_empty = false;            // leave images without boxes out of training
+  bool filter_empty = true;             // leave images without boxes out of training
   void describe(ConfigVisitor& v);
 };
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
@@ -76,15 +75,13 @@ std::string DatasetSummary::json() const {
   return json.dump();
 }
 
-DatasetSummary summarize(const Dataset& dataset, const RawSplit& raw, std::span<const Finding> findings,
+DatasetSummary summarize(const Dataset& dataset, int64_t in_dropped_images, std::span<const Finding> findings,
                          bool evaluation) {
   DatasetSummary summary;
   summary.evaluation = evaluation;
   summary.images = static_cast<int64_t>(dataset.images.size());
   summary.class_boxes.assign(dataset.classes.size(), 0);
-  std::set<std::string> kept;
   for (const ImageRecord& image : dataset.images) {
-    kept.insert(image.id);
     for (const Object& object : image.objects) {
       ++summary.boxes;
       summary.difficult += object.difficult;
@@ -92,10 +89,7 @@ DatasetSummary summarize(const Dataset& dataset, const RawSplit& raw, std::span<
       if (!object.difficult && !object.crowd) ++summary.class_boxes[static_cast<size_t>(object.label)];
     }
   }
-  int64_t lost = 0;
-  for (const RawImage& image : raw.images)
-    if (!kept.contains(image.id)) lost += static_cast<int64_t>(image.objects.size());
-  if (lost > 0) summary.boxes_dropped["in_dropped_images"] = lost;
+  if (in_dropped_images > 0) summary.boxes_dropped["in_dropped_images"] = in_dropped_images;
   for (const Finding& finding : findings) {
     const std::string kind = to_string(finding.kind);
     if (finding.action == Action::image_dropped) ++summary.images_dropped[kind];
@@ -118,11 +112,16 @@ std::vector<std::string> classes_without_boxes(const DatasetConfig& config, cons
 std::string training_problem(const DatasetConfig& config, const Dataset& dataset,
                              const std::vector<Finding>& findings) {
   const DatasetSummary& summary = dataset.summary;
-  if (dataset.images.empty()) return fmt::format("the training split has no images: {}", summary.text());
-  // The first reason for a box that is not there.
-  const auto first = std::find_if(findings.begin(), findings.end(),
-                                  [](const Finding& f) { return f.action == Action::object_dropped; });
-  const std::string reason = first == findings.end() ? "" : "\n  first: " + describe(*first);
+  // The first reason for a box, or else for an image, that is not there.
+  const auto first_dropped = [&](Action action) -> std::string {
+    const auto first =
+        std::find_if(findings.begin(), findings.end(), [&](const Finding& f) { return f.action == action; });
+    return first == findings.end() ? "" : "\n  first: " + describe(*first);
+  };
+  std::string reason = first_dropped(Action::object_dropped);
+  if (reason.empty()) reason = first_dropped(Action::image_dropped);
+  if (dataset.images.empty() && reason.empty())
+    return fmt::format("the training split has no images: {}", summary.text());
   if (summary.targets() == 0)
     return fmt::format("the training split has no box to train on: {}{}", summary.text(), reason);
   const std::vector<std::string> missing = classes_without_boxes(config, dataset);

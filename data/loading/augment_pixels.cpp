@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <numbers>
 #include <stdexcept>
@@ -15,7 +16,8 @@
 namespace gradlibra {
 namespace {
 
-constexpr uint64_t kCropStream = hash_name("crop", 4), kColourStream = hash_name("colours", 7);
+constexpr uint64_t kCropStream = hash_name("crop", 4), kColourStream = hash_name("colours", 7),
+                   kShiftStream = hash_name("shift", 5);
 
 using Matrix = std::array<double, 9>;
 
@@ -65,6 +67,10 @@ void AugmentConfig::describe(ConfigVisitor& v) {
   v.field("scale_max", scale_max, "the largest such factor; 1 and 1: no scaling", between(0.1, 10));
   v.field("min_visible", min_visible, "an object with a smaller share of its area inside the crop is no target",
           between(0, 1));
+  v.field("shift", shift,
+          "training: with probability 1/2 the picture moves by up to so many pixels each way, and what is uncovered is "
+          "black; YOLOF was trained with 32",
+          between(0, 4096));
   v.field("brightness", brightness, "training: random brightness, up to this share of full white (0 to 1)",
           between(0, 1));
   v.field("contrast", contrast, "training: random contrast, factor 1 - c to 1 + c (0 to 1)", between(0, 1));
@@ -82,6 +88,7 @@ void AugmentConfig::check() const {
   within("scale_min", scale_min, 0.1, 10);
   within("scale_max", scale_max, scale_min, 10);
   within("min_visible", min_visible, 0, 1);
+  within("shift", shift, 0, 4096);
   within("brightness", brightness, 0, 1);
   within("contrast", contrast, 0, 1);
   within("saturation", saturation, 0, 1);
@@ -126,6 +133,38 @@ bool move_box(Box& box, const Crop& crop, double min_visible) {
   const double left = static_cast<double>(box.x2 - box.x1) * (box.y2 - box.y1);
   const double area = static_cast<double>(whole.x2 - whole.x1) * (whole.y2 - whole.y1);
   return left > 0 && left >= min_visible * area;
+}
+
+Shift random_shift(const AugmentConfig& config, uint64_t seed, int64_t epoch, int64_t position) {
+  RandomStream random(seed, {kShiftStream, static_cast<uint64_t>(epoch), static_cast<uint64_t>(position)});
+  if (random.uniform_int(2) == 0) return {};
+  const auto side = [&] { return static_cast<int>(random.uniform_int(2 * int64_t{config.shift} + 1)) - config.shift; };
+  Shift shift;
+  shift.x = side();
+  shift.y = side();
+  return shift;
+}
+
+Image shifted(const Image& image, const Shift& shift) {
+  Image out{image.width, image.height, std::vector<uint8_t>(image.pixels.size())};
+  const int columns = image.width - std::abs(shift.x), left = std::max(shift.x, 0);
+  if (columns <= 0) return out;
+  for (int y = std::max(shift.y, 0); y < image.height + std::min(shift.y, 0); ++y)
+    std::memcpy(out.at(left, y), image.at(left - shift.x, y - shift.y), static_cast<size_t>(columns) * 3);
+  return out;
+}
+
+std::vector<Target> shifted(const std::vector<Target>& targets, const Shift& shift, int width, int height) {
+  std::vector<Target> moved;
+  for (const auto& [box, label] : targets) {
+    const auto side = [](float v, int by, int end) {
+      return std::clamp(v + static_cast<float>(by), 0.f, static_cast<float>(end));
+    };
+    const Box left{side(box.x1, shift.x, width), side(box.y1, shift.y, height), side(box.x2, shift.x, width),
+                   side(box.y2, shift.y, height)};
+    if (left.x2 - left.x1 > 1 && left.y2 - left.y1 > 1) moved.push_back({left, label});
+  }
+  return moved;
 }
 
 ColourChange random_colours(const AugmentConfig& config, uint64_t seed, int64_t epoch, int64_t position) {

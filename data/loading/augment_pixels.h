@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Augmentation that changes pixels: size and section of the picture, colours, stain. Off unless asked for. Every choice
-// is a pure function of (seed, epoch, position).
+// Augmentation that changes pixels: size and section of the picture, a shift, colours, stain. Off unless asked for.
+// Every choice is a pure function of (seed, epoch, position).
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "data/datasets/dataset.h"
 #include "data/images/image.h"
@@ -15,6 +16,7 @@ namespace gradlibra {
 struct AugmentConfig {
   double scale_min = 1, scale_max = 1;  // of the picture as it enters the network
   double min_visible = 0.3;             // of an object's area inside the section, or it is no target
+  int shift = 0;                        // pixels
   double brightness = 0, contrast = 0, saturation = 0, hue = 0;
   double stain = 0;
   void describe(ConfigVisitor& v);
@@ -40,6 +42,26 @@ struct Crop {
 [[nodiscard]] Image cut(const Image& image, const Crop& crop);
 // The box in the section, clipped to it. False: less than `min_visible` of its area is left.
 [[nodiscard]] bool move_box(Box& box, const Crop& crop, double min_visible);
+
+// What an image trains on: a box in its pixels, and its class.
+struct Target {
+  Box box;
+  int label = 0;
+};
+
+// Content moved right and down by so many pixels of the network's input. What leaves the picture is lost, what is
+// uncovered is black (YOLOF, arXiv:2103.09460, section 4.1).
+struct Shift {
+  int x = 0, y = 0;
+  [[nodiscard]] bool none() const { return x == 0 && y == 0; }
+};
+// With probability 1/2 each axis by an integer from -config.shift to config.shift, all equally likely; else by nothing.
+[[nodiscard]] Shift random_shift(const AugmentConfig& config, uint64_t seed, int64_t epoch, int64_t position);
+[[nodiscard]] Image shifted(const Image& image, const Shift& shift);
+// Targets after the shift, clipped to a picture of width x height; of what is left, those wider and higher than one
+// pixel. Empty: none is, and the picture should stay as it is.
+[[nodiscard]] std::vector<Target> shifted(const std::vector<Target>& targets, const Shift& shift, int width,
+                                          int height);
 
 // A change of colours: first of the optical densities (stain), then of RGB; both are affine, o' = matrix o + offset.
 struct ColourChange {

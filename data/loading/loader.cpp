@@ -145,14 +145,46 @@ struct Loader::Impl {
         if (config.augment.colours()) apply(random_colours(config.augment, seed, epoch, position), changed->image);
         source = changed;
       }
+      std::vector<Target> targets = targets_of(dataset.images[index], *source, cropped);
+      if (training && config.augment.shift != 0) shift(source, targets, epoch, position);
       const int32_t orientation = training ? random_orientation(choices, seed, epoch, position) : 0;
-      fill(batch, i, index, *source, cropped, orientation);
+      fill(batch, i, index, *source, targets, orientation);
     }
   }
 
   // `cropped` is the section that was cut out, if any.
-  void fill(Batch& batch, int64_t i, int64_t index, const Picture& source, const Crop* cropped, int32_t orientation) {
-    const ImageRecord& record = dataset.images[index];
+  [[nodiscard]] std::vector<Target> targets_of(const ImageRecord& record, const Picture& source,
+                                               const Crop* cropped) const {
+    const auto width = static_cast<float>(source.image.width), height = static_cast<float>(source.image.height);
+    std::vector<Target> targets;
+    for (const Object& object : record.objects) {
+      if (object.difficult || object.crowd) continue;
+      Box scaled{object.box.x1 * source.scale_x, object.box.y1 * source.scale_y, object.box.x2 * source.scale_x,
+                 object.box.y2 * source.scale_y};
+      if (cropped) {
+        if (!move_box(scaled, *cropped, config.augment.min_visible)) continue;
+      } else {
+        scaled = {std::clamp(scaled.x1, 0.f, width), std::clamp(scaled.y1, 0.f, height),
+                  std::clamp(scaled.x2, 0.f, width), std::clamp(scaled.y2, 0.f, height)};
+      }
+      targets.push_back({scaled, object.label});
+    }
+    return targets;
+  }
+
+  // In front of the turns, which a shift that knows no preferred direction does not mind. A picture that would lose all
+  // its objects stays where it is, as one that has none does.
+  void shift(SharedPicture& source, std::vector<Target>& targets, int64_t epoch, int64_t position) const {
+    const Shift by = random_shift(config.augment, seed, epoch, position);
+    if (by.none()) return;
+    std::vector<Target> moved = shifted(targets, by, source->image.width, source->image.height);
+    if (moved.empty()) return;
+    targets = std::move(moved);
+    source = std::make_shared<Picture>(Picture{shifted(source->image, by), source->scale_x, source->scale_y});
+  }
+
+  void fill(Batch& batch, int64_t i, int64_t index, const Picture& source, const std::vector<Target>& targets,
+            int32_t orientation) {
     const Image& image = source.image;
     const int64_t row_bytes = batch.W * 3, content_bytes = static_cast<int64_t>(image.width) * 3;
     uint8_t* out = batch.images.data() + i * batch.H * row_bytes;
@@ -164,30 +196,21 @@ struct Loader::Impl {
 
     const auto width = static_cast<float>(image.width), height = static_cast<float>(image.height);
     int32_t count = 0;
-    for (const Object& object : record.objects) {
-      if (object.difficult || object.crowd) continue;
-      Box scaled{object.box.x1 * source.scale_x, object.box.y1 * source.scale_y, object.box.x2 * source.scale_x,
-                 object.box.y2 * source.scale_y};
-      if (cropped) {
-        if (!move_box(scaled, *cropped, config.augment.min_visible)) continue;
-      } else {
-        scaled = {std::clamp(scaled.x1, 0.f, width), std::clamp(scaled.y1, 0.f, height),
-                  std::clamp(scaled.x2, 0.f, width), std::clamp(scaled.y2, 0.f, height)};
-      }
-      const Box box = orient_box(scaled, orientation, width, height);
+    for (const Target& target : targets) {
+      const Box box = orient_box(target.box, orientation, width, height);
       const int64_t slot = i * batch.max_boxes + count++;
       float* sides = &batch.gt_boxes[slot * 4];
       sides[0] = box.x1;
       sides[1] = box.y1;
       sides[2] = box.x2;
       sides[3] = box.y2;
-      batch.gt_labels[slot] = object.label;
+      batch.gt_labels[slot] = target.label;
     }
     batch.gt_counts[i] = count;
     batch.orientations[i] = orientation;
     batch.sizes[2 * i] = image.height;
     batch.sizes[2 * i + 1] = image.width;
-    batch.ids[i] = record.id;
+    batch.ids[i] = dataset.images[index].id;
     batch.indices[i] = index;
     batch.scale_x[i] = source.scale_x;
     batch.scale_y[i] = source.scale_y;

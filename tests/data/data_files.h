@@ -84,12 +84,17 @@ inline std::string voc_xml(const std::string& file_name, int width, int height, 
 }
 
 // A VOC data set of one split under `folder`: images of 40 x 30, listed as train.
-inline void put_voc(const TemporaryFolder& folder, const std::string& id, const std::vector<VocObject>& objects) {
-  write_image(folder / ("JPEGImages/" + id + ".png"), plain_image(40, 30));
-  put(folder / ("Annotations/" + id + ".xml"), voc_xml(id + ".png", 40, 30, objects));
+inline void put_voc_picture(const TemporaryFolder& folder, const std::string& id, const Image& picture,
+                            const std::vector<VocObject>& objects) {
+  write_image(folder / ("JPEGImages/" + id + ".png"), picture);
+  put(folder / ("Annotations/" + id + ".xml"), voc_xml(id + ".png", picture.width, picture.height, objects));
   const auto list = folder / "ImageSets/Main/train.txt";
   std::filesystem::create_directories(list.parent_path());
   std::ofstream(list, std::ios::app) << id << "\n";
+}
+
+inline void put_voc(const TemporaryFolder& folder, const std::string& id, const std::vector<VocObject>& objects) {
+  put_voc_picture(folder, id, plain_image(40, 30), objects);
 }
 
 inline DatasetConfig voc_config(const TemporaryFolder& folder, std::vector<std::string> classes = {"cell", "nucleus"}) {
@@ -98,6 +103,7 @@ inline DatasetConfig voc_config(const TemporaryFolder& folder, std::vector<std::
   config.classes = std::move(classes);
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
+  config.filter_empty = false;  // what becomes of such images is part of many tests
   return config;
 }
 
@@ -108,6 +114,7 @@ inline DatasetConfig coco_config(const TemporaryFolder& folder, const std::strin
   config.root = folder.string();
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
+  config.filter_empty = false;  // what becomes of such images is part of many tests
   return config;
 }
 

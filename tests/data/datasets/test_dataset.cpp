@@ -105,22 +105,25 @@ TEST(Dataset, ExifRotation) {
   EXPECT_EQ(of_kind(findings, Kind::exif_rotation).size(), 1u);
 }
 
-TEST(Dataset, EmptyImagesTrainUnlessTheyAreFiltered) {
+TEST(Dataset, EmptyImagesAreLeftOutOfTrainingUnlessTheyAreWanted) {
   const TemporaryFolder folder;
   put_voc(folder, "full", {{"cell", "5", "5", "8", "9"}});
   put_voc(folder, "empty", {});
   DatasetConfig config = voc_config(folder, {"cell"});
   config.val = "train";
   std::vector<Finding> findings;
-  EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 2u);
-  ASSERT_EQ(findings.size(), 1u);
-  EXPECT_EQ(findings[0].kind, Kind::no_objects);
-  EXPECT_EQ(findings[0].action, Action::none);
   config.filter_empty = true;
-  findings.clear();
+  EXPECT_TRUE(DatasetConfig().filter_empty);
   EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 1u);
   ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].kind, Kind::no_objects);
   EXPECT_EQ(findings[0].action, Action::image_dropped);
+  EXPECT_HAS(findings[0].message, "data.filter_empty");
+  config.filter_empty = false;
+  findings.clear();
+  EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 2u);
+  ASSERT_EQ(findings.size(), 1u);
+  EXPECT_EQ(findings[0].action, Action::none);
   EXPECT_EQ(read_dataset(config, Split::val, findings).images.size(), 2u) << "an evaluation keeps them";
 }
 

@@ -102,6 +102,20 @@ TEST(KeptAndDropped, NothingToTrainOnIsAnError) {
   const TemporaryFolder difficult;
   put_voc(difficult, "a", {{"cell", "5", "5", "9", "9", 1}});
   EXPECT_HAS(why_not_trainable(voc_config(difficult, {"cell"})), "difficult: 1");
+
+  // The same where images without boxes are left out: no box is counted twice, and the cause is still told.
+  const TemporaryFolder broken;
+  put_voc(broken, "a", {{"cell", "5,5", "5", "9", "9"}, {"cell", "5", "5", "9", "9", 1}});
+  put_voc(broken, "b", {});
+  config = voc_config(broken, {"cell"});
+  config.filter_empty = true;
+  EXPECT_HAS(why_not_trainable(config),
+             "no box to train on: 0 of 2 images (dropped: 2 no_objects), 0 of 2 boxes (dropped: 1 in_dropped_images, 1 "
+             "not_finite)");
+  EXPECT_HAS(why_not_trainable(config), "a decimal comma?");
+  config = voc_config(difficult, {"cell"});
+  config.filter_empty = true;
+  EXPECT_HAS(why_not_trainable(config), "no boxes to train on but 1 difficult or crowd (data.filter_empty)");
 }
 
 TEST(KeptAndDropped, IdsOfSeveralTypesAreOne) {

@@ -17,6 +17,7 @@ DatasetConfig yolo_config(const TemporaryFolder& folder) {
   config.classes = {"cell", "nucleus"};
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
+  config.filter_empty = false;
   return config;
 }
 

@@ -4,8 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
+#include "data/loading/augment.h"
 #include "data/loading/loader.h"
 #include "tests/data/data_files.h"
 
@@ -69,6 +72,101 @@ TEST(AugmentPixels, CropsStayInsideAndMoveBoxesWithThePixels) {
   EXPECT_FALSE(move_box(box, crop, 0));
 }
 
+TEST(AugmentPixels, ShiftsByHand) {
+  // Worked example: (20, -30) in 512 x 512; what is left of the second box is 12 wide and nothing high.
+  const std::vector<Target> targets{{{10, 20, 110, 220}, 4}, {{500, 5, 512, 29.5f}, 5}, {{480, 100, 511, 140}, 6}};
+  const std::vector<Target> left = shifted(targets, {20, -30}, 512, 512);
+  ASSERT_EQ(left.size(), 2u);
+  EXPECT_EQ(left[0].box, (Box{30, 0, 130, 190}));
+  EXPECT_EQ(left[0].label, 4);
+  EXPECT_EQ(left[1].box, (Box{500, 70, 512, 110}));
+  EXPECT_EQ(left[1].label, 6);
+  // One pixel is too little, a little more is not.
+  EXPECT_TRUE(shifted({{{0, 0, 11, 20}, 0}}, {-10, 0}, 64, 64).empty());
+  EXPECT_EQ(shifted({{{0, 0, 11.5f, 20}, 0}}, {-10, 0}, 64, 64).size(), 1u);
+
+  const Image image = gradient_image(7, 5);
+  for (const Shift by : {Shift{2, 1}, Shift{-3, 2}, Shift{1, -4}, Shift{-6, -1}, Shift{0, 5}, Shift{-9, 0}}) {
+    const Image moved = shifted(image, by);
+    ASSERT_EQ(moved.width, 7);
+    ASSERT_EQ(moved.height, 5);
+    for (int y = 0; y < 5; ++y)
+      for (int x = 0; x < 7; ++x)
+        for (int c = 0; c < 3; ++c) {
+          const int u = x - by.x, v = y - by.y;
+          const bool covered = u >= 0 && u < 7 && v >= 0 && v < 5;
+          ASSERT_EQ(moved.at(x, y)[c], covered ? image.at(u, v)[c] : 0) << by.x << ' ' << by.y << ' ' << x << ' ' << y;
+        }
+  }
+}
+
+TEST(AugmentPixels, ShiftsAreEquallyFrequentHalfOfTheTime) {
+  constexpr int kDraws = 20000;
+  std::map<int, int> across, down;
+  int none = 0;
+  for (int i = 0; i < kDraws; ++i) {
+    const Shift shift = random_shift({.shift = 2}, 5, i / 100, i % 100);
+    ++across[shift.x], ++down[shift.y];
+    none += shift.none() ? 1 : 0;
+  }
+  EXPECT_NEAR(none, kDraws * (0.5 + 0.5 / 25), 350);  // standard deviation 71
+  EXPECT_EQ(across.size(), 5u);
+  for (const int by : {-2, -1, 1, 2}) {
+    EXPECT_NEAR(across[by], kDraws / 10, 210);  // standard deviation 42
+    EXPECT_NEAR(down[by], kDraws / 10, 210);
+  }
+}
+
+// The loader moves picture and boxes together, whatever way it turns them; one that would lose its object stays.
+TEST(AugmentPixels, TheLoaderShiftsPicturesWithTheirBoxes) {
+  const TemporaryFolder folder;
+  Image picture = plain_image(64, 64, {200, 200, 200});
+  for (int y = 4; y < 24; ++y)
+    for (int x = 8; x < 20; ++x) picture.at(x, y)[0] = 0;
+  put_voc_picture(folder, "a", picture, {{"cell", "9", "5", "21", "25"}});
+  put_voc_picture(folder, "b", plain_image(64, 64, {200, 200, 200}), {});
+  DatasetConfig files = voc_config(folder, {"cell"});
+  files.filter_empty = false;
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(files, Split::train, findings);
+  LoaderConfig config;
+  config.batch_size = 2;
+  config.height = config.width = 64;
+  config.max_boxes = 2;
+  config.augment.shift = 30;
+  Loader loader(dataset, config, files, LoaderMode::train, {.seed = 9});
+  Batch batch;
+  int moved = 0, clipped = 0;
+  for (int step = 0; step < 100; ++step) {
+    ASSERT_TRUE(loader.next(batch));
+    for (int64_t n = 0; n < 2; ++n) {
+      const uint8_t* pixels = batch.images.data() + n * 64 * 64 * 3;
+      const auto black = [&](int64_t x, int64_t y) { return pixels[3 * (y * 64 + x) + 1] == 0; };
+      int64_t uncovered = 0;
+      for (int64_t y = 0; y < 64; ++y)
+        for (int64_t x = 0; x < 64; ++x) uncovered += black(x, y) ? 1 : 0;
+      if (batch.gt_counts[n] == 0) {
+        EXPECT_EQ(uncovered, 0) << "without objects it stays";
+        continue;
+      }
+      moved += uncovered > 0 ? 1 : 0;
+      Box seen{64, 64, 0, 0};  // around the cell's pixels as they are stored, in front of the turns
+      for (int64_t y = 0; y < 64; ++y)
+        for (int64_t x = 0; x < 64; ++x)
+          if (pixels[3 * (y * 64 + x)] == 0 && !black(x, y)) {
+            seen.x1 = std::min(seen.x1, static_cast<float>(x)), seen.x2 = std::max(seen.x2, static_cast<float>(x + 1));
+            seen.y1 = std::min(seen.y1, static_cast<float>(y)), seen.y2 = std::max(seen.y2, static_cast<float>(y + 1));
+          }
+      clipped += seen.x2 - seen.x1 < 12 || seen.y2 - seen.y1 < 20 ? 1 : 0;
+      const float* box = &batch.gt_boxes[static_cast<size_t>(n) * 2 * 4];
+      EXPECT_EQ(orient_box(seen, batch.orientations[n], 64, 64), (Box{box[0], box[1], box[2], box[3]})) << step;
+    }
+  }
+  EXPECT_GT(moved, 30);
+  EXPECT_LT(moved, 70);
+  EXPECT_GT(clipped, 10);
+}
+
 TEST(AugmentPixels, ColoursByHand) {
   const auto changed = [](const ColourChange& change, Color from) {
     Image image = plain_image(1, 1, from);
@@ -111,7 +209,7 @@ TEST(AugmentPixels, ValuesOutOfRangeAreRefused) {
   for (AugmentConfig config :
        {AugmentConfig{.scale_min = 0}, AugmentConfig{.scale_min = 1.5}, AugmentConfig{.scale_max = std::nan("")},
         AugmentConfig{.brightness = 2}, AugmentConfig{.hue = -0.1}, AugmentConfig{.stain = 0.6},
-        AugmentConfig{.min_visible = 1.5}})
+        AugmentConfig{.min_visible = 1.5}, AugmentConfig{.shift = -1}})
     EXPECT_THROW(config.check(), std::invalid_argument);
 }
 

@@ -63,6 +63,10 @@ TEST(Augment, BoxOfEveryOrientation) {
                            {3, 2, 8, 10}, {32, 2, 37, 10}, {3, 40, 8, 48},  {32, 40, 37, 48}};
   for (int32_t code = 0; code < 8; ++code) EXPECT_EQ(orient_box(box, code, 50, 40), expected[code]) << code;
   EXPECT_EQ(orient_box({0, 0, 50, 40}, 7, 50, 40), (Box{0, 0, 40, 50}));
+  // Worked example: mirrored in a picture 512 pixels wide.
+  EXPECT_EQ(orient_box({10, 20, 110, 220}, kOrientFlipHorizontal, 512, 512), (Box{402, 20, 502, 220}));
+  EXPECT_EQ(orient_box({500, 5, 512, 29.5f}, kOrientFlipHorizontal, 512, 512), (Box{0, 5, 12, 29.5f}));
+  EXPECT_EQ(orient_box({480, 100, 511, 140}, kOrientFlipHorizontal, 512, 512), (Box{1, 100, 32, 140}));
 }
 
 TEST(Loader, FitAndStretchScaleTheBoxes) {
