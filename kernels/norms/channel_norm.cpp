@@ -51,6 +51,13 @@ void with_flag(bool flag, Body&& body) {
 
 }  // namespace
 
+NormShape batch_norm_shape(const char* op, const Shape& x, int64_t fewest_rows) {
+  require(x.rank() >= 1 && x.dim(-1) >= 1, op, "x has shape " + x.to_string() + ", expected (..., C)");
+  const int64_t C = x.dim(-1), rows = x.size() / C;
+  require(rows >= fewest_rows, op, "x has shape " + x.to_string() + ", needs at least one row");
+  return {1, rows, C, C};
+}
+
 template <MapType T>
 void norm_statistics(Cpu& cpu, const char* op, const NormShape& s, const NormStatisticsPass<T>& pass) {
   check_norm_statistics(op, s, pass);
