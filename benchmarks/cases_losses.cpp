@@ -97,8 +97,9 @@ class LossCases {
       const View<int32_t> index = m.random_int({C}, 4);
       return m.work({bytes_of(x, y) + bytes_of(index)}, [=](auto& device) { kernels::gather(device, x, index, y); });
     });
-    add("add_class_gradients", Shape{4 * C + 1}.to_string(), [=](CaseMemory& m) {
-      const View<double> sums = m.random<double>({4 * C + 1}, 1, 2), totals = m.output<double>({4 * C + 1});
+    const Shape size{kernels::class_gradients_size(C)};
+    add("add_class_gradients", size.to_string(), [=](CaseMemory& m) {
+      const View<double> sums = m.random<double>(size, 1, 2), totals = m.output<double>(size);
       const View<float> ok = m.random({1}, 0.5, 1);
       return m.work({bytes_of(sums, totals, totals)},
                     [=](auto& device) { kernels::add_class_gradients(device, sums, ok, totals); });

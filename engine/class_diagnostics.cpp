@@ -17,6 +17,14 @@ std::vector<double> ratios(std::span<const double> totals, size_t classes) {
   return result;
 }
 
+// What part of the sums from `whole` on the sums from `part` on are; 0 of nothing.
+std::vector<double> shares(std::span<const double> totals, size_t part, size_t whole, size_t classes) {
+  std::vector<double> result(classes, 0);
+  for (size_t c = 0; c < classes; ++c)
+    if (totals[whole + c] > 0) result[c] = totals[part + c] / totals[whole + c];
+  return result;
+}
+
 // The root of the sum of squares over the anchors of a class.
 std::vector<double> norms(std::span<const double> squares, const ClassificationLoss& loss, size_t classes) {
   const std::vector<int32_t> places = loss.class_logits().channels;
@@ -39,6 +47,8 @@ std::optional<ClassDiagnostics> class_diagnostics(const TrainStep::Result& resul
   const std::span<const double> totals(result.class_gradients);
   return ClassDiagnostics{.loss_ratio = ratios(totals.subspan(2 * C), C),
                           .ce_ratio = ratios(totals, C),
+                          .hard_positive = shares(totals, 4 * C + 1, 2 * C, C),
+                          .hard_negative = shares(totals, 5 * C + 1, 3 * C, C),
                           .weight_norm = norms(result.classifier_squares, *classifier.loss, C)};
 }
 
@@ -53,6 +63,8 @@ void add_to_log(const ClassDiagnostics& diagnostics, const std::vector<std::stri
   const double largest = *std::max_element(norm.begin(), norm.end());
   line["gradient_ratio"] = by_class(diagnostics.loss_ratio);
   line["gradient_ratio_ce"] = by_class(diagnostics.ce_ratio);
+  line["gradient_hard_positive"] = by_class(diagnostics.hard_positive);
+  line["gradient_hard_negative"] = by_class(diagnostics.hard_negative);
   line["weight_norm"] = by_class(norm, largest > 0 ? largest : 1);
   line["weight_norm_raw"] = by_class(norm);
 }

@@ -28,15 +28,18 @@ std::string last_values(const TrainingLog::Lines& steps) {
   const auto last = std::find_if(steps.rbegin(), steps.rend(),
                                  [](const auto& entry) { return entry.second.contains("gradient_ratio"); });
   if (last == steps.rend()) return "no values by class (train.class_gradients=false, or an older training)\n";
-  std::string text = fmt::format("step {}\n{:<20} {:>14} {:>14} {:>12}\n", last->first, "class", "gradient ratio",
-                                 "of |p - y|", "weight norm");
+  constexpr const char* kRow = "{:<20} {:>14} {:>14} {:>12} {:>12} {:>12}\n";
+  std::string text = fmt::format("step {}\n", last->first) + fmt::format(kRow, "class", "gradient ratio", "of |p - y|",
+                                                                         "hard of up", "hard of down", "weight norm");
   for (const auto& [name, ratio] : last->second["gradient_ratio"].items()) {
     const auto value = [&, key = name](const char* of) {
-      const auto& object = last->second[of];
-      return object.contains(key) && object[key].is_number() ? fmt::format("{:.4g}", object[key].get<double>()) : "-";
+      const auto object = last->second.find(of);  // an older training has fewer
+      return object != last->second.end() && object->contains(key) && (*object)[key].is_number()
+                 ? fmt::format("{:.4g}", (*object)[key].get<double>())
+                 : "-";
     };
-    text += fmt::format("{:<20} {:>14} {:>14} {:>12}\n", name, value("gradient_ratio"), value("gradient_ratio_ce"),
-                        value("weight_norm"));
+    text += fmt::format(kRow, name, value("gradient_ratio"), value("gradient_ratio_ce"),
+                        value("gradient_hard_positive"), value("gradient_hard_negative"), value("weight_norm"));
   }
   return text;
 }

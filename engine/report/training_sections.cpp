@@ -248,6 +248,25 @@ html::Section training_section(const RunFiles& run) {
   return section;
 }
 
+// How much of what pulled a class up, and of what pushed it down, came from samples on the wrong side. Nothing where an
+// older training has not recorded it.
+std::string hard_figures(const RunFiles& run) {
+  const ClassRecord up = last_record(*run.log, "gradient_hard_positive"),
+                    down = last_record(*run.log, "gradient_hard_negative");
+  if (up.values.empty() || down.values.empty()) return "";
+  const auto bars = [&](const ClassRecord& record, const char* title, const char* id, const char* of) {
+    return html::figure(
+        svg_bars({.title = title, .x_label = "share", .x_range = Interval{0, 1}, .description = told(record), .id = id},
+                 bars_of(run, record)),
+        fmt::format("<b>{}</b>: the part of the gradient of {} whose probability is on the wrong side "
+                    "of 1/2.",
+                    title, of));
+  };
+  return html::figures(
+      {bars(up, "Pulled up by hard positives", "hard_up", "the class's own samples that comes from those"),
+       bars(down, "Pushed down by hard negatives", "hard_down", "all other samples that comes from those")});
+}
+
 html::Section gradient_section(const RunFiles& run) {
   html::Section section{.id = "gradients", .title = "Gradients and weights"};
   if (!run.log) {
@@ -282,6 +301,7 @@ html::Section gradient_section(const RunFiles& run) {
                               .id = "weights"},
                              bars_of(run, norm)),
                     "<b>Norm of the classifier's weights</b>, divided by the largest.")});
+  section.html += hard_figures(run);
   section.html += html::figures({curve_figure({.title = "The ratio over the training",
                                                .x_label = "step",
                                                .log_y = true,

@@ -9,7 +9,7 @@
 namespace gradlibra::kernels {
 
 int64_t class_gradients_workspace(int64_t rows, int64_t classes) {
-  return chunk_count(rows, kClassGradientRows) * (4 * classes + 1);
+  return chunk_count(rows, kClassGradientRows) * class_gradients_size(classes);
 }
 
 void check_class_gradients(View<const float> logits, View<const float> grad_logits, View<const int32_t> labels,
@@ -25,13 +25,13 @@ void check_class_gradients(View<const float> logits, View<const float> grad_logi
   require_shape(op, "weights", weights, {R});
   require(normalizers.rank() == 1 && (normalizers.size() == 1 || normalizers.size() == C), op,
           "normalizers must be (1) or (C), are " + normalizers.shape().to_string());
-  require_shape(op, "sums", sums, {4 * C + 1});
+  require_shape(op, "sums", sums, {class_gradients_size(C)});
   require(workspace.size() >= class_gradients_workspace(R, C), op, "workspace is too small");
 }
 
 void check_add_class_gradients(View<const double> sums, View<const float> ok, View<double> totals) {
-  require(sums.rank() == 1 && sums.size() % 4 == 1, "add_class_gradients",
-          "sums must be (4 C + 1), are " + sums.shape().to_string());
+  require(sums.rank() == 1 && sums.size() % 6 == 1, "add_class_gradients",
+          "sums must be (6 C + 1), are " + sums.shape().to_string());
   require_shape("add_class_gradients", "totals", totals, sums.shape());
   require_shape("add_class_gradients", "ok", ok, {1});
 }
@@ -40,7 +40,7 @@ void class_gradients(Cpu& cpu, View<const float> logits, View<const float> grad_
                      View<const float> weights, View<const int32_t> channels, View<const double> normalizers,
                      const ClassGradients& options, View<double> sums, View<double> workspace) {
   check_class_gradients(logits, grad_logits, labels, weights, channels, normalizers, sums, workspace);
-  const int64_t R = logits.dim(0), K = logits.dim(1), C = channels.size(), size = 4 * C + 1;
+  const int64_t R = logits.dim(0), K = logits.dim(1), C = channels.size(), size = class_gradients_size(C);
   parallel_chunks(cpu, R, kClassGradientRows, [&](int64_t chunk, int64_t begin, int64_t end) {
     double* const part = workspace.data() + chunk * size;
     std::fill_n(part, size, 0.0);
@@ -57,6 +57,7 @@ void class_gradients(Cpu& cpu, View<const float> logits, View<const float> grad_
         double* const at = part + (positive ? 0 : C) + c;
         at[0] += double{weights[i]} * double{hardness};
         at[2 * C] += double{std::abs(grad)};
+        if (t > 0) at[4 * C + 1] += double{std::abs(grad)};
       }
     }
   });
@@ -66,17 +67,17 @@ void class_gradients(Cpu& cpu, View<const float> logits, View<const float> grad_
   for (int64_t c = 0; c < C; ++c) {
     const double normalizer = normalizers[normalizers.size() == 1 ? 0 : c];
     const double factor = options.loss_weight == 0 ? 0 : normalizer / options.loss_weight;
-    sums[2 * C + c] *= factor;
-    sums[3 * C + c] *= factor;
+    for (const int64_t first : {2 * C, 3 * C, 4 * C + 1, 5 * C + 1}) sums[first + c] *= factor;
   }
 }
 
 void add_class_gradients(Cpu&, View<const double> sums, View<const float> ok, View<double> totals) {
   check_add_class_gradients(sums, ok, totals);
   if (!std::isfinite(ok[0])) return;
-  const int64_t count = sums.size() - 1;
+  const int64_t count = sums.size() / 6 * 4;
   const double rows = sums[count];
-  for (int64_t j = 0; j < count && rows > 0; ++j) totals[j] += sums[j] / rows;
+  for (int64_t j = 0; j < sums.size(); ++j)
+    if (j != count && rows > 0) totals[j] += sums[j] / rows;
   totals[count] += 1;
 }
 

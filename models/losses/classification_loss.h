@@ -67,7 +67,7 @@ class ClassificationLoss {
   // normalizer that it was given.
   [[nodiscard]] virtual ClassLogits class_logits() const { return {}; }
   [[nodiscard]] virtual const Tensor* class_normalizers() const { return nullptr; }
-  // What is recorded, (4 C + 1) as of kernels::add_class_gradients; null if nothing is.
+  // What is recorded, as of kernels::add_class_gradients; null if nothing is.
   [[nodiscard]] virtual const Tensor* class_gradients() const { return nullptr; }
 };
 

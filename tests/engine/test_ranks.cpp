@@ -140,7 +140,7 @@ TEST(Ranks, GroupSoftmaxStaysTogether) {
     states[r] = rank.state();
   });
   EXPECT_EQ(weights[0], weights[1]) << "ranks drift apart";
-  ASSERT_EQ(states[0].size(), 5 + 4 * kClasses + 1);  // and the record of the classes' gradients
+  ASSERT_EQ(states[0].size(), 5 + 6 * kClasses + 1);  // and the record of the classes' gradients
   EXPECT_EQ(std::vector<double>(states[0].begin(), states[0].begin() + 5), (std::vector<double>{0, 3, 3, 2, 1}))
       << "seed, steps, groups";
   EXPECT_EQ(states[1], states[0]);
@@ -165,7 +165,7 @@ TEST(Ranks, OneRanksInfiniteLossStopsTheUpdateOfAll) {
     state_after[r] = rank.state();
     (void)rank.train(images(ranks.rank(), 1));
     later[r] = rank.weights();
-    EXPECT_EQ(results[r].class_gradients, std::vector<double>(4 * kClasses + 1, 0)) << "the step counted";
+    EXPECT_EQ(results[r].class_gradients, std::vector<double>(6 * kClasses + 1, 0)) << "the step counted";
     state_later[r] = rank.state();
   });
   for (const size_t r : {0u, 1u}) {

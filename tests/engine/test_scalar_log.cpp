@@ -196,6 +196,7 @@ TEST(Figures, OfALog) {
     if (step % 10 == 0) {
       line["gradient_ratio"] = {{"LSIL", 0.1 * step}, {"A & <B>", 2.0}};
       line["gradient_ratio_ce"] = {{"LSIL", 0.2}, {"A & <B>", 0.3}};
+      line["gradient_hard_positive"] = {{"LSIL", 0.875}, {"A & <B>", 1.0}};
       line["weight_norm"] = {{"LSIL", 1.0}, {"A & <B>", 0.25}};
     }
     text += line.dump() + "\n";
@@ -212,7 +213,8 @@ TEST(Figures, OfALog) {
   EXPECT_HAS(figures.files.at("gradient_ratio.svg"), "A &amp; &lt;B&gt;");
   EXPECT_HAS(figures.files.at("weight_norm.svg"), ">0.25<");
   EXPECT_HAS(figures.files.at("gradient_ratio_bars.svg"), "step 40");
-  EXPECT_HAS(figures.text, "LSIL");
+  EXPECT_HAS(figures.text,
+             "LSIL                              4            0.2        0.875            -            1\n");
   EXPECT_HAS(figures.text, "1 lines could not be read");
   put(folder / "old.jsonl", "{\"step\": 1, \"loss\": 2}\n");
   EXPECT_FALSE(training_figures(folder / "old.jsonl").files.contains("weight_norm.svg"));

@@ -78,6 +78,7 @@ TEST_F(TrainerTest, ImagesWithoutBoxesTrain) {
     }
     for (const char* loss : {"cross_entropy", "focal", "grad_libra"}) {
       ExperimentConfig c = tiny_config(root);
+      c.data.filter_empty = false;
       c.model.loss.type = loss;
       const std::string name = fmt::format("{}{}", loss, with_boxes);
       EXPECT_EQ(trainer(c, name, false, 4)->run(), Trainer::Outcome::stopped);
@@ -135,7 +136,7 @@ TEST_F(TrainerTest, TheLogHasOneLinePerStepAndTheConfigurationIsSaved) {
       EXPECT_GT(line.at(key).get<double>(), 0) << key;
     EXPECT_GE(line.at("data_wait").get<double>(), 0);
     EXPECT_GE(line.at("step_seconds").get<double>(), line.at("data_wait").get<double>());
-    EXPECT_EQ(line.size(), i == 0 ? 15u : 11u) << line.dump();  // what is told of the classes comes with log_every
+    EXPECT_EQ(line.size(), i == 0 ? 17u : 11u) << line.dump();  // what is told of the classes comes with log_every
   }
   EXPECT_DOUBLE_EQ(lines[0].at("lr").get<double>(), 0.01 * 0.1);  // the warm-up's start
   EXPECT_DOUBLE_EQ(lines[4].at("lr").get<double>(),
@@ -166,6 +167,15 @@ TEST_F(TrainerTest, WhatIsRecordedOfTheClassesIsLogged) {
       for (const char* key : {"gradient_ratio", "gradient_ratio_ce"}) {
         const double ratio = lines[i][key][name].get<double>();
         EXPECT_TRUE(i == 0 ? ratio >= 0 : ratio > 0) << name;  // not every class is in the first batch
+      }
+      for (const char* key : {"gradient_hard_positive", "gradient_hard_negative"}) {
+        EXPECT_GE(lines[i][key][name].get<double>(), 0) << name;
+        EXPECT_LE(lines[i][key][name].get<double>(), 1) << name;
+      }
+      // From a probability of a hundredth for every class nearly all pull comes from the wrong side, and no push does.
+      if (i == 0 && lines[i]["gradient_ratio"][name].get<double>() > 0) {
+        EXPECT_EQ(lines[i]["gradient_hard_positive"][name].get<double>(), 1) << name;
+        EXPECT_EQ(lines[i]["gradient_hard_negative"][name].get<double>(), 0) << name;
       }
       EXPECT_GT(lines[i]["weight_norm_raw"][name].get<double>(), 0) << name;
       largest = std::max(largest, lines[i]["weight_norm"][name].get<double>());

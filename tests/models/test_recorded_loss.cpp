@@ -69,15 +69,17 @@ TEST(RecordedLoss, SplitsWhatBelongsToTheLossFromTheRecord) {
 
   const Tensor increments = loss->increments();
   // |p - y| is 1/2; the gradient 2 times the class's normaliser over the loss's weight.
-  EXPECT_EQ(context.download<double>(increments), (Doubles{5, 7, 0.5, 0, 0.5, 1, 40, 0, 40, 800, 2}));
+  EXPECT_EQ(context.download<double>(increments), (Doubles{5, 7, 0.5, 0, 0.5, 1, 40, 0, 40, 800, 2, 0, 0, 0, 0}));
   const std::vector<TrainingState> state = loss->state();
-  ASSERT_EQ(state.size(), 2u);
+  ASSERT_EQ(state.size(), 3u);
   EXPECT_EQ(state[1].name, "diagnostics.class_gradients");
-  EXPECT_EQ(loss->class_gradients(), state[1].values);
+  EXPECT_EQ(state[2].name, "diagnostics.hard_gradients");
   for (const float ok : {std::nanf(""), 1.0f, 1.0f})
     loss->commit(context, increments.view<double>(), View<const float>(&ok, {1}));
   EXPECT_EQ(context.download<double>(*state[0].values), (Doubles{10, 14}));
   EXPECT_EQ(context.download<double>(*state[1].values), (Doubles{0.5, 0, 0.5, 1, 40, 0, 40, 800, 2}));
+  EXPECT_EQ(context.download<double>(*state[2].values), (Doubles{0, 0, 0, 0}));
+  EXPECT_EQ(loss->class_gradients()->size(), 13);
 }
 
 TEST(RecordedLoss, ALossMustGiveEachClassALogit) {
@@ -102,7 +104,7 @@ TEST(RecordedLoss, EveryDetectorTellsItsClassifierAndItsLoss) {
     ASSERT_NE(classifier.loss, nullptr);
     EXPECT_EQ(classifier.weight->node.value.dim(0) % classifier.loss->channels(), 0);
     ASSERT_NE(classifier.loss->class_gradients(), nullptr);
-    EXPECT_EQ(classifier.loss->class_gradients()->size(), 13);
+    EXPECT_EQ(classifier.loss->class_gradients()->size(), 19);
     model.loss.record_gradients = false;
     EXPECT_EQ(Detector(context, model, 3).classifier().loss->class_gradients(), nullptr);
   }

@@ -104,7 +104,8 @@ class RunReport : public ::testing::Test {
       Json line{{"step", step}, {"lr", 0.01}, {"loss", 2.0 / step}, {"loss_cls", 1.0 / step}, {"grad_norm", 3}};
       line["step_seconds"] = 0.5;
       if (classes && step % 20 == 0)
-        for (const char* key : {"gradient_ratio", "gradient_ratio_ce", "weight_norm"})
+        for (const char* key :
+             {"gradient_ratio", "gradient_ratio_ce", "gradient_hard_positive", "gradient_hard_negative", "weight_norm"})
           line[key] = {{kNasty, 0.5}, {"square", 0.01}, {"bar", 1.0}};
       text += line.dump() + "\n";
       if (step % 20 == 0) text += Json{{"epoch", step / 20}, {"step", step}, {"val_map50", 0.3}}.dump() + "\n";
