@@ -60,8 +60,9 @@ class AnchorCases {
     const int64_t N = sizes_.N, M = sizes_.max_boxes;
     const std::vector<int32_t> counts(static_cast<size_t>(N), static_cast<int32_t>(M));
     const auto P = static_cast<int64_t>(pyramid_.size()) / 4, L = static_cast<int64_t>(level_.size()) / 4;
-    std::vector<int64_t> level_rows;
-    for (int l = 0; l < kLevels; ++l) level_rows.push_back(sizes_.level_map(l)[1] * sizes_.level_map(l)[2]);
+    std::vector<int64_t> level_rows(kLevels);
+    for (int l = 0; l < kLevels; ++l)
+      level_rows[static_cast<size_t>(l)] = sizes_.level_map(l)[1] * sizes_.level_map(l)[2];
     add("atss_assign", fmt::format("({}, {}) anchors, {} boxes", N, P, M),
         [=, anchors = pyramid_, size = sizes_.size](CaseMemory& m) {
           const View<float> from = m.upload({P, 4}, anchors), gt = m.boxes({N, M, 4}, size, 16, 128);

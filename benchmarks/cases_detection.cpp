@@ -71,18 +71,18 @@ class DetectionCases {
     const auto priors = cell_priors(sizes_);
     const std::vector<int32_t> counts(static_cast<size_t>(N_), static_cast<int32_t>(count));
     const auto pairs = static_cast<double>(N_ * P_ * count);
-    add("point_assign", shape, [=, this_ = *this](CaseMemory& m) {
-      const int64_t N = this_.N_, P = this_.P_, M = this_.M_;
-      const View<float> cells = m.upload({P, 3}, priors), gt = this_.truth(m),
+    add("point_assign", shape, [=, self = *this](CaseMemory& m) {
+      const int64_t N = self.N_, P = self.P_, M = self.M_;
+      const View<float> cells = m.upload({P, 3}, priors), gt = self.truth(m),
                         workspace = m.output({kernels::point_assign_workspace(N, M, {})});
       const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
       return m.work({bytes_of(cells, gt) + bytes_of(assigned)}, [=](auto& device) {
         kernels::point_assign(device, cells, gt, gt_counts, {}, {}, assigned, workspace);
       });
     });
-    add("max_iou_assign", shape, [=, this_ = *this](CaseMemory& m) {
-      const int64_t N = this_.N_, P = this_.P_, M = this_.M_;
-      const View<float> boxes = m.boxes({N, P, 4}, this_.sizes_.size, 16, 128), gt = this_.truth(m),
+    add("max_iou_assign", shape, [=, self = *this](CaseMemory& m) {
+      const int64_t N = self.N_, P = self.P_, M = self.M_;
+      const View<float> boxes = m.boxes({N, P, 4}, self.sizes_.size, 16, 128), gt = self.truth(m),
                         workspace = m.output({kernels::max_iou_assign_workspace(N, M)});
       const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
       // An overlap is about 14 operations.
@@ -94,10 +94,10 @@ class DetectionCases {
 
   void targets() {
     const Shape rows{N_, P_};
-    add("gather_targets", rows.to_string(), [=, this_ = *this](CaseMemory& m) {
-      const View<int32_t> assigned = m.random_int(rows, std::min<int64_t>(20, this_.M_ + 1)),
-                          gt_labels = m.random_int({this_.N_, this_.M_}, 10), labels = m.output<int32_t>(rows);
-      const View<float> gt = this_.truth(m), class_weights = m.output(rows), box_weights = m.output(rows),
+    add("gather_targets", rows.to_string(), [=, self = *this](CaseMemory& m) {
+      const View<int32_t> assigned = m.random_int(rows, std::min<int64_t>(20, self.M_ + 1)),
+                          gt_labels = m.random_int({self.N_, self.M_}, 10), labels = m.output<int32_t>(rows);
+      const View<float> gt = self.truth(m), class_weights = m.output(rows), box_weights = m.output(rows),
                         box_targets = m.output({rows[0], rows[1], 4});
       return m.work({bytes_of(assigned, labels) + bytes_of(class_weights, box_weights, box_targets)},
                     [=](auto& device) {
@@ -142,7 +142,8 @@ class DetectionCases {
       std::vector<int32_t> places(static_cast<size_t>(C));
       std::iota(places.begin(), places.end(), 0);
       const View<int32_t> labels = m.random_int({R}, C + 1), channels = m.upload({C}, places);
-      const View<double> sums = m.output<double>({4 * C + 1}), normalizer = m.random<double>({1}, 100, 101),
+      const View<double> sums = m.output<double>({kernels::class_gradients_size(C)}),
+                         normalizer = m.random<double>({1}, 100, 101),
                          workspace = m.output<double>({kernels::class_gradients_workspace(R, C)});
       return m.work({bytes_of(logits, grads, weights) + bytes_of(labels)}, [=](auto& device) {
         kernels::class_gradients(device, logits, grads, labels, weights, channels, normalizer, {}, sums, workspace);
@@ -187,8 +188,8 @@ class DetectionCases {
   // fifty passes the threshold.
   void selection() {
     const int64_t N = N_, P = P_, C = sizes_.classes;
-    std::vector<int64_t> levels;
-    for (int l = 0; l < kLevels; ++l) levels.push_back(sizes_.level_map(l)[1] * sizes_.level_map(l)[2]);
+    std::vector<int64_t> levels(kLevels);
+    for (int l = 0; l < kLevels; ++l) levels[static_cast<size_t>(l)] = sizes_.level_map(l)[1] * sizes_.level_map(l)[2];
     const kernels::CandidateOptions options;
     const int64_t K = kernels::candidates_per_image(levels, C, options.nms_pre);
     add("select_candidates", Shape{N, P, C}.to_string(), [=, size = sizes_.size](CaseMemory& m) {
@@ -207,8 +208,8 @@ class DetectionCases {
       });
     });
     add("sort_scores", Shape{N, P * C}.to_string(), [=](CaseMemory& m) {
-      std::vector<int64_t> lengths;
-      for (const int64_t rows : levels) lengths.push_back(rows * C);
+      std::vector<int64_t> lengths = levels;
+      for (int64_t& length : lengths) length *= C;
       const View<float> scores = m.random({N, P * C}, -2.5, 0.1);
       const View<int32_t> order = m.output<int32_t>({N, kernels::sorted_size(lengths, options.nms_pre)});
       int64_t size_of_workspace = 0;

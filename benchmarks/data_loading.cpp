@@ -49,7 +49,7 @@ nlohmann::ordered_json benchmark_data(const ExperimentConfig& config, const Data
   for (const int workers : options.workers.empty() ? std::vector<int>{config.loader.workers} : options.workers) {
     LoaderConfig loader_config = config.loader;
     loader_config.workers = workers;
-    const auto add = [&](const char* cache, nlohmann::ordered_json numbers) {
+    const auto add = [&](const char* cache, const nlohmann::ordered_json& numbers) {
       nlohmann::ordered_json row{{"cache", cache}, {"workers", workers}};
       row.update(numbers);
       json["rows"].push_back(std::move(row));

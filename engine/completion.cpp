@@ -92,7 +92,7 @@ std::string of_command(const CLI::App& app) {
 }  // namespace
 
 std::string bash_completion(const CLI::App& app) {
-  const std::string name = app.get_name();
+  const std::string& name = app.get_name();
   std::string commands, cases;
   for (const CLI::App* command : app.get_subcommands({})) {
     commands += (commands.empty() ? "" : "|") + command->get_name();

@@ -56,6 +56,7 @@ std::vector<std::string> mpirun_command(int count, const std::vector<std::string
 // In a process group of its own, so that Ctrl-C on the terminal comes here alone; it ends with this process.
 pid_t start(const std::vector<std::string>& command, const Environment& environment, const sigset_t& signals_before) {
   std::vector<char*> pointers;
+  pointers.reserve(command.size() + 1);
   for (const std::string& word : command) pointers.push_back(const_cast<char*>(word.c_str()));
   pointers.push_back(nullptr);
   const pid_t parent = ::getpid(), child = ::fork();
@@ -170,6 +171,7 @@ std::vector<pid_t> start_on_gpus(int count, const std::vector<std::string>& argu
   command.insert(command.end(), arguments.begin(), arguments.end());
   const int port = Listener().port();  // free a moment ago; rank 0 says so if it is not any more
   std::vector<pid_t> processes;
+  processes.reserve(static_cast<size_t>(count));
   for (int rank = 0; rank < count; ++rank)
     processes.push_back(start(command, environment_of(rank, count, port), before));
   return processes;

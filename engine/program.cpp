@@ -106,12 +106,12 @@ ExperimentConfig read_experiment(const CommonOptions& options) {
   return config;
 }
 
-LoadedDetector open_detector(Context& context, const CLI::App& app, OpenedCheckpoint opened,
+LoadedDetector open_detector(Context& context, const CLI::App& app, OpenedCheckpoint checkpoint,
                              const CommonOptions& options) {
-  for (const std::string& problem : opened.problems)
+  for (const std::string& problem : checkpoint.problems)
     fmt::print(stderr, "{}: checkpoint: {}\n", app.get_name(), problem);
-  if (!opened.problems.empty()) fmt::print(stderr, "{}: taking the older {}\n", app.get_name(), opened.name);
-  return load_detector(context, std::move(opened), options.config, options.overrides);
+  if (!checkpoint.problems.empty()) fmt::print(stderr, "{}: taking the older {}\n", app.get_name(), checkpoint.name);
+  return load_detector(context, std::move(checkpoint), options.config, options.overrides);
 }
 
 std::string describe(const LoadedDetector& loaded) {
