@@ -83,6 +83,7 @@ std::vector<TimedBucket> model_buckets(const StepModel& step, const ScalingOptio
 
 std::vector<TimedBucket> measured_buckets(const StepModel& step, const std::vector<ReadyBucket>& replay) {
   std::vector<TimedBucket> buckets;
+  buckets.reserve(replay.size());
   const double both = step.seconds() - step.rest_seconds;
   for (const ReadyBucket& bucket : replay)
     buckets.push_back({bucket.bytes, bucket.share * both - step.forward_seconds});

@@ -119,6 +119,7 @@ void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& sl
   fmt::print("{} of {} runs to do, {} side by side\n", todo.size(), runs.size(), slots.size());
   std::fflush(stdout);
   std::vector<Job> jobs;
+  jobs.reserve(todo.size());
   for (const ExperimentRun* run : todo) jobs.push_back(run->job());
   size_t ended = 0;
   run_jobs(jobs, slots, signal, [&](size_t index, const JobResult& result) {

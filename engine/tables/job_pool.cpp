@@ -107,6 +107,7 @@ class Running {
     for (std::string& word : words)
       if (word == "{threads}") word = std::to_string(slot_->processors.size());
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (std::string& word : words) arguments.push_back(word.data());
     arguments.push_back(nullptr);
     cpu_set_t set;
@@ -153,6 +154,7 @@ std::vector<Slot> divide_machine(int jobs, int gpus) {
 void run_jobs(const std::vector<Job>& jobs, const std::vector<Slot>& slots, const std::atomic<int>& signal,
               const std::function<void(size_t, const JobResult&)>& done) {
   std::vector<const Slot*> free;
+  free.reserve(slots.size());
   for (const Slot& slot : slots) free.push_back(&slot);
   std::deque<Running> running;
   size_t next = 0;
