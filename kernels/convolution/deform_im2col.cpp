@@ -233,9 +233,10 @@ void deform_im2col_backward(Cpu& cpu, In<T> x, View<const float> offsets, View<c
 }
 
 template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>);
-template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
 template void deform_im2col_backward(Cpu&, View<const float>, View<const float>, View<const float>, int,
                                      const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&);
+
+template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
 template void deform_im2col_backward(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
                                      const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&);
 
