@@ -6,6 +6,7 @@
 
 #include "benchmarks/cases.h"
 #include "kernels/boxes/assign.h"
+#include "kernels/boxes/grid_points.h"
 #include "kernels/boxes/nms.h"
 #include "kernels/boxes/points_to_boxes.h"
 #include "kernels/boxes/select_candidates.h"
@@ -52,6 +53,24 @@ class DetectionCases {
         kernels::points_to_boxes_backward(device, {offsets, cells, moment, kernels::BoxTransform::moment}, grad_boxes,
                                           {.offsets = {grad_offsets}, .moment = {grad_moment}, .moment_mul = 0.01f},
                                           workspace);
+      });
+    });
+  }
+
+  // Of the finest level, from the boxes of the first stage.
+  void grids() {
+    const Shape boxes{N_, sizes_.level_map(0)[1] * sizes_.level_map(0)[2], 4}, points{N_, boxes[1], 18};
+    add("grid_points", boxes.to_string(), [=](CaseMemory& m) {
+      const View<float> regression = m.random(boxes), previous = m.boxes(boxes, 32, 1, 8), to = m.output(points),
+                        made = m.output(boxes);
+      return m.work({bytes_of(regression, previous, to, made)},
+                    [=](auto& device) { kernels::grid_points(device, regression, {previous}, to, made); });
+    });
+    add("grid_points_backward", boxes.to_string(), [=](CaseMemory& m) {
+      const View<float> regression = m.random(boxes), previous = m.boxes(boxes, 32, 1, 8),
+                        grad_points = m.random(points), grad = m.output(boxes);
+      return m.work({bytes_of(regression, previous, grad_points, grad)}, [=](auto& device) {
+        kernels::grid_points_backward(device, regression, {previous}, grad_points, {grad});
       });
     });
   }
@@ -274,6 +293,7 @@ class DetectionCases {
 void add_detection_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   DetectionCases add(sizes, cases);
   add.points();
+  add.grids();
   add.taps();
   add.assigners(std::min<int64_t>(64, sizes.max_boxes));
   add.assigners(sizes.max_boxes);

@@ -5,6 +5,7 @@
 #include "benchmarks/cases.h"
 #include "kernels/convolution/bias_activation.h"
 #include "kernels/convolution/deform_im2col.h"
+#include "kernels/convolution/deform_modulation.h"
 #include "kernels/convolution/space_to_depth.h"
 #include "kernels/copy_rows.h"
 #include "kernels/elementwise.h"
@@ -258,6 +259,40 @@ class MapCases {
       });
   }
 
+  // What a modulated deformable convolution has beside: offsets and masks out of one map, masks on the columns.
+  void modulation(const Shape& map) {
+    static constexpr int64_t kTaps = 9;
+    const auto channels = [](const Shape& s, int64_t count) { return Shape{s[0], s[1], s[2], count}; };
+    const auto columns_of = [](const Shape& s) { return Shape{s[0], s[1], s[2], kTaps, s[3]}; };
+    add("split_modulation", map, [channels](CaseMemory& m, const Shape& s) {
+      const View<const T> prediction = m.random<T>(channels(s, 3 * kTaps));
+      const View<float> offsets = m.output(channels(s, 2 * kTaps)), mask = m.output(channels(s, kTaps));
+      return m.work({bytes_of(prediction) + bytes_of(offsets, mask)},
+                    [=](auto& device) { kernels::split_modulation<T>(device, prediction, offsets, mask); });
+    });
+    add("split_modulation_backward", map, [channels](CaseMemory& m, const Shape& s) {
+      const View<T> prediction = m.random<T>(channels(s, 3 * kTaps)), grad = m.output<T>(channels(s, 3 * kTaps));
+      const View<float> grad_offsets = m.random(channels(s, 2 * kTaps)), grad_mask = m.random(channels(s, kTaps));
+      return m.work({bytes_of(prediction, grad) + bytes_of(grad_offsets, grad_mask)}, [=](auto& device) {
+        kernels::split_modulation_backward<T>(device, prediction, grad_offsets, grad_mask, {grad});
+      });
+    });
+    add("modulate_columns", map, [=](CaseMemory& m, const Shape& s) {
+      const View<T> columns = m.random<T>(columns_of(s)), modulated = m.output<T>(columns_of(s));
+      const View<float> mask = m.random(channels(s, kTaps), 0, 1);
+      return m.work({bytes_of(columns, modulated) + bytes_of(mask)},
+                    [=](auto& device) { kernels::modulate_columns<T>(device, columns, mask, modulated); });
+    });
+    add("modulate_columns_backward", map, [=](CaseMemory& m, const Shape& s) {
+      const View<T> columns = m.random<T>(columns_of(s)), grad = m.random<T>(columns_of(s));
+      // Masks of 1: repeated in place, others would wear the gradient down to denormal numbers.
+      const View<float> mask = m.random(channels(s, kTaps), 1, 1), grad_mask = m.output(channels(s, kTaps));
+      return m.work({bytes_of(columns, grad, grad) + bytes_of(mask, grad_mask)}, [=](auto& device) {
+        kernels::modulate_columns_backward<T>(device, columns, mask, grad, grad_mask);
+      });
+    });
+  }
+
   void concat(const Shape& map) {
     const int64_t cells = sizes_.cells();
     // Two offsets for each of nine points.
@@ -342,6 +377,7 @@ void add_map_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   for (int l = 0; l < kLevels; ++l) add.bias_gradient(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.relu_backward_bias_gradient(sizes.level_map(l));
   for (int l = 0; l < kLevels; ++l) add.deform(sizes.level_map(l));
+  add.modulation(sizes.level_map(0));
 }
 
 template void add_map_cases<float>(const CaseSizes&, std::vector<KernelCase>&);

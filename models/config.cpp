@@ -37,6 +37,10 @@ void HeadConfig::describe(ConfigVisitor& v) {
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
   v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
   v.choice("transform", transform, {"moment", "minmax", "partial_minmax"}, "point set to box");
+  v.field("use_grid_points", use_grid_points,
+          "regress boxes and sample on a regular grid in them, in place of free points; needs transform minmax");
+  v.field("center_init", center_init,
+          "points start at the cell's own; false: on a grid of point_base_scale strides (as use_grid_points does)");
   v.field("gradient_mul", gradient_mul,
           "factor on the gradient from the deformable convolutions into the initial points", any_number());
   v.field("moment_mul", moment_mul, "factor on the gradient of the moment transform's exponents", any_number());

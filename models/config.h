@@ -47,8 +47,10 @@ struct HeadConfig {
   std::string norm = "none";
   int norm_groups = 32;
   std::string transform = "moment";
-  double gradient_mul = 0.1;  // of the classification and refinement branches into the initial points
-  double moment_mul = 0.01;   // of the gradient of the moment transform's exponents
+  bool use_grid_points = false;  // boxes in place of free point sets
+  bool center_init = true;       // free point sets start at the cell's point, else on a grid around it
+  double gradient_mul = 0.1;     // of the classification and refinement branches into the initial points
+  double moment_mul = 0.01;      // of the gradient of the moment transform's exponents
   double point_base_scale = 4;
   std::string deform_init = "uniform";
   double init_loss_weight = 0.5, refine_loss_weight = 1.0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "models/layers.h"
 
+#include <cmath>
+
 #include "kernels/elementwise.h"
 
 namespace gradlibra {
@@ -31,6 +33,14 @@ Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activa
   const int64_t cells = y.dim(0) * y.dim(1) * y.dim(2), taps = weight->node.value.dim(1) * weight->node.value.dim(2);
   tape.add_cost(name, cells * weight->node.value.size());
   tape.add_cost(name + "#sampling", cells * taps * x.dim(3) * 4);  // four bilinear corners per tap and channel
+  return y;
+}
+
+Var ConvLayer::modulated(Tape& tape, Var x, Var prediction, ops::Activation activation) const {
+  const Var y = ops::modulated_deform_conv2d(tape, x, prediction, var(weight), var(bias), activation);
+  const int64_t cells = y.dim(0) * y.dim(1) * y.dim(2), taps = weight->node.value.dim(1) * weight->node.value.dim(2);
+  add_cost(tape, y);
+  tape.add_cost(name + "#sampling", cells * taps * x.dim(3) * 5);  // four bilinear corners and the mask
   return y;
 }
 
@@ -119,9 +129,25 @@ ConvModule::ConvModule(ParameterStore& store, const std::string& name, int in, i
   if (has_norm) norm = GroupNormLayer(store, name + ".gn", out, norm_groups);
 }
 
+ConvModule ConvModule::modulated(ParameterStore& store, const std::string& name, int in, int out,
+                                 const std::string& norm_type, int norm_groups, bool bias_beside_norm) {
+  constexpr int kKernel = 3, kTaps = kKernel * kKernel;
+  ConvLayer::Options options{.kernel = kKernel, .shape = {.padding = kKernel / 2}};
+  ConvLayer::Options prediction = options;
+  options.weight_init = {Init::Kind::uniform, 1 / std::sqrt(kTaps * static_cast<double>(in))};
+  ConvModule module(store, name, in, out, options, norm_type, norm_groups, bias_beside_norm);
+  module.conv_offset = ConvLayer(store, name + ".conv.conv_offset", in, 3 * kTaps, prediction);
+  return module;
+}
+
+Var ConvModule::convolve(Tape& tape, Var x, ops::Activation activation) const {
+  if (conv_offset.weight == nullptr) return conv(tape, x, activation);
+  return conv.modulated(tape, x, conv_offset(tape, x), activation);
+}
+
 Var ConvModule::operator()(Tape& tape, Var x, ops::Activation activation) const {
-  if (!has_norm) return conv(tape, x, activation);
-  return norm(tape, conv(tape, x), activation);
+  if (!has_norm) return convolve(tape, x, activation);
+  return norm(tape, convolve(tape, x, ops::Activation::none), activation);
 }
 
 ConvBatchNorm::ConvBatchNorm(ParameterStore& store, const std::string& name, int in, int out,

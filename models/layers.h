@@ -29,6 +29,8 @@ struct ConvLayer {
   // The weight as that of a deformable convolution (no bias).
   [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation,
                                ops::SamplePoints points = nullptr) const;
+  // Weight and bias as those of a modulated deformable convolution, whose offsets and masks are `prediction`.
+  [[nodiscard]] Var modulated(Tape& tape, Var x, Var prediction, ops::Activation activation) const;
   // Counts the multiply-adds of an output y.
   void add_cost(Tape& tape, Var y) const;
 
@@ -82,11 +84,20 @@ struct ConvModule {
   ConvModule() = default;
   ConvModule(ParameterStore& store, const std::string& name, int in, int out, ConvLayer::Options options,
              const std::string& norm, int norm_groups, bool bias_beside_norm = false);
+  // With a modulated deformable convolution of 3x3 (arXiv:1811.11168) in place of the plain one, whose offsets and
+  // masks `name`.conv.conv_offset predicts from the same map. That starts at 0: at the regular grid, with masks of 1/2.
+  // The weights start uniform within 1 / sqrt(9 * in), as MMCV's layer has it.
+  [[nodiscard]] static ConvModule modulated(ParameterStore& store, const std::string& name, int in, int out,
+                                            const std::string& norm, int norm_groups, bool bias_beside_norm = false);
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
 
   ConvLayer conv;
+  ConvLayer conv_offset;  // of a modulated convolution; without a weight for a plain one
   GroupNormLayer norm;
   bool has_norm = false;
+
+ private:
+  [[nodiscard]] Var convolve(Tape& tape, Var x, ops::Activation activation) const;
 };
 
 // MMDetection's ConvModule with a batch norm that trains: `name`.conv without a bias, `name`.bn, ReLU. A recorded step

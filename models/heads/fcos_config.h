@@ -15,6 +15,7 @@ struct FcosConfig {
   std::string norm = "group";
   int norm_groups = 32;
   bool conv_bias = false;
+  bool dcn_on_last_conv = false;  // MMDetection's name
   std::vector<double> level_bounds{64, 128, 256, 512};
   double center_radius = 0;
   bool norm_on_bbox = false;

@@ -46,6 +46,8 @@ void FcosConfig::describe(ConfigVisitor& v) {
   v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
   v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
   v.field("conv_bias", conv_bias, "biases in the towers beside the norm; without a norm they are there anyway");
+  v.field("dcn_on_last_conv", dcn_on_last_conv,
+          "a modulated deformable convolution in place of the last one of both towers");
   v.field("level_bounds", level_bounds, "between levels: an object's largest distance from a cell, in pixels",
           above(0));
   v.field("center_radius", center_radius, "cells so many strides around an object's centre are its own; 0: all in it",
@@ -67,7 +69,10 @@ FcosHead::FcosHead(ParameterStore& store, const FcosConfig& config, const Pyrami
       loss_(std::move(loss)),
       cells_(pyramid.strides, 1, PriorGrid::Place::center) {
   const int features = config.feat_channels;
-  const Tower::Options tower{config.stacked_convs, config.norm, config.norm_groups, config.conv_bias};
+  if (config.dcn_on_last_conv && config.stacked_convs < 1)
+    throw std::invalid_argument("model.fcos.dcn_on_last_conv: model.fcos.stacked_convs is 0, there is no last one");
+  const Tower::Options tower{config.stacked_convs, config.norm, config.norm_groups, config.conv_bias,
+                             config.dcn_on_last_conv};
   cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
   reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);
   cls_out_ = ConvLayer(store, "bbox_head.conv_cls", features, loss_->channels(), classifier_convolution(3, *loss_));

@@ -40,16 +40,29 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
       box_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
       priors_(pyramid.strides, config.point_base_scale) {
-  const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
+  const int side = side_ = static_cast<int>(std::lround(std::sqrt(config.num_points)));
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
     throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) +
                                 " is not an odd square (9, 25, ..)");
-  std::vector<float> grid;
+  if (config.use_grid_points && transform_ != kernels::BoxTransform::minmax)
+    throw std::invalid_argument(
+        "model.head.use_grid_points: a grid's box is its extent, so model.head.transform must "
+        "be minmax, is " +
+        config.transform);
+  if ((config.use_grid_points || !config.center_init) && side < 3)
+    throw std::invalid_argument("model.head.num_points: a grid of points (model.head.use_grid_points, or " +
+                                std::string("model.head.center_init: false) has at least 9"));
+  std::vector<float> grid, minus_start;
   for (int y = 0; y < side; ++y)
     for (int x = 0; x < side; ++x) grid.insert(grid.end(), {float(y - side / 2), float(x - side / 2)});
   grid_ = store.context().upload<float>(grid, {2 * config.num_points});
+  if (!config.center_init && !config.use_grid_points) {
+    for (const float g : grid) minus_start.push_back(-g / float(side / 2) * float(config.point_base_scale / 2));
+    minus_start_ = store.context().upload<float>(minus_start, {2 * config.num_points});
+  }
 
-  const int features = config.feat_channels, points = config.point_channels, offsets = 2 * config.num_points;
+  const int features = config.feat_channels, points = config.point_channels;
+  const int offsets = config.use_grid_points ? 4 : 2 * config.num_points;  // a box, or y and x of every point
   if (transform_ == kernels::BoxTransform::moment) moment_ = &store.add("bbox_head.moment_transfer", {2}, {});
   for (int i = 0; i < config.stacked_convs; ++i) {
     const int in = i == 0 ? pyramid.channels : features;
@@ -85,15 +98,17 @@ RepPointsHead::Outputs RepPointsHead::forward(Tape& tape, std::span<const Var> l
     Var cls = levels[l], reg = levels[l];
     for (const ConvModule& conv : cls_convs_) cls = conv(tape, cls, Activation::relu);
     for (const ConvModule& conv : reg_convs_) reg = conv(tape, reg, Activation::relu);
-    const Var init = ops::to_float(tape, init_out_(tape, init_conv_(tape, reg, Activation::relu)));
+    const ops::GridPoints first =
+        points(tape, ops::to_float(tape, init_out_(tape, init_conv_(tape, reg, Activation::relu))), {});
+    const Var init = first.points;
     // The deformable kernel adds its own grid; without it, tap k samples at the predicted point k.
     const Var taps = ops::subtract_row(tape, init, grid_, static_cast<float>(config_.gradient_mul));
-    const ops::SamplePoints points = ops::sample_points();
+    const ops::SamplePoints samples = ops::sample_points();
     const Var logits =
-        ops::to_float(tape, cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu, points)));
+        ops::to_float(tape, cls_out_(tape, cls_conv_.deformable(tape, cls, taps, Activation::relu, samples)));
     const Var refined =
-        ops::to_float(tape, refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu, points)));
-    const Var refine = ops::add_detached(tape, refined, init);
+        ops::to_float(tape, refine_out_(tape, refine_conv_.deformable(tape, reg, taps, Activation::relu, samples)));
+    const Var refine = points(tape, refined, first).points;
     tape.note(prefix + "cls_feat", cls);
     tape.note(prefix + "reg_feat", reg);
     tape.note(prefix + "pts_init", init);
@@ -104,6 +119,14 @@ RepPointsHead::Outputs RepPointsHead::forward(Tape& tape, std::span<const Var> l
     outputs.refine_offsets.push_back(refine);
   });
   return outputs;
+}
+
+ops::GridPoints RepPointsHead::points(Tape& tape, Var output, const ops::GridPoints& before) const {
+  const auto half = static_cast<float>(config_.point_base_scale / 2);
+  if (config_.use_grid_points) return ops::grid_points(tape, output, before.boxes, half, side_);
+  if (before.points) return {ops::add_detached(tape, output, before.points), Var()};
+  if (config_.center_init) return {output, Var()};
+  return {ops::subtract_row(tape, output, minus_start_, 1), Var()};
 }
 
 Var RepPointsHead::boxes(Tape& tape, Var offsets, const Priors& cells) const {

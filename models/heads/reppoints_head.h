@@ -12,6 +12,7 @@
 #include "models/assigners/assignment.h"
 #include "models/config.h"
 #include "models/heads/head.h"
+#include "models/heads/reppoints_ops.h"
 #include "models/layers.h"
 #include "models/losses/classification_loss.h"
 #include "models/priors.h"
@@ -42,6 +43,9 @@ class RepPointsHead final : public Head {
     std::vector<Var> logits, init_offsets, refine_offsets;
   };
   [[nodiscard]] Outputs forward(Tape& tape, std::span<const Var> levels) const;
+  // The points of a stage, in strides from the cell's point, from what its last layer gives: those of the first stage
+  // where `before` is empty, else those that refine it. With their boxes where they are grids on such.
+  [[nodiscard]] ops::GridPoints points(Tape& tape, Var output, const ops::GridPoints& before) const;
   // Offsets of all levels (N, P, 2 * points) to boxes (N, P, 4).
   [[nodiscard]] Var boxes(Tape& tape, Var offsets, const Priors& cells) const;
   [[nodiscard]] Tensor box_loss(Tape& tape, Var boxes, const Targets& targets, const Priors& cells, double weight,
@@ -49,13 +53,15 @@ class RepPointsHead final : public Head {
 
   HeadConfig config_;
   int classes_;
+  int side_ = 0;  // of the square of points
   kernels::BoxTransform transform_;
   kernels::PointAssign by_point_;  // first stage
   kernels::MaxIouAssign by_iou_;   // second stage
   Normalizer normalizer_, box_normalizer_;
   std::unique_ptr<ClassificationLoss> loss_;
   PriorGrid priors_;
-  Tensor grid_;  // (2 * points) the regular grid of a deformable kernel, (y, x) pairs
+  Tensor grid_;         // (2 * points) the regular grid of a deformable kernel, (y, x) pairs
+  Tensor minus_start_;  // (2 * points) less a grid of point_base_scale, which points without center_init start from
   std::vector<ConvModule> cls_convs_, reg_convs_;
   ConvLayer cls_conv_, cls_out_, init_conv_, init_out_, refine_conv_, refine_out_;
   Parameter* moment_ = nullptr;  // of the moment transform, else null

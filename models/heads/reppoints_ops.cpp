@@ -22,6 +22,22 @@ Var add_detached(Tape& tape, Var a, Var b) {
   return y;
 }
 
+GridPoints grid_points(Tape& tape, Var regression, Var previous, float half, int side) {
+  std::vector<int64_t> dims(regression.shape().dims().begin(), regression.shape().dims().end());
+  dims.back() = 2 * int64_t{side} * side;
+  Var points = tape.make(Shape(dims), regression.requires_grad());
+  Var boxes = tape.make(regression.shape(), false);
+  const kernels::PreviousBoxes from{previous ? previous.view() : View<const float>(), half};
+  tape.run([&](auto& device) { kernels::grid_points(device, regression.view(), from, points.out(), boxes.out()); });
+  tape.on_backward(points, {regression, previous}, [=, &tape] {
+    const auto target = tape.grad_of(regression);
+    tape.run([&](auto& device) {
+      kernels::grid_points_backward(device, regression.view(), from, Tape::grad(points), target);
+    });
+  });
+  return {points, boxes};
+}
+
 Var points_to_boxes(Tape& tape, Var offsets, const Tensor& priors, Var moment, kernels::BoxTransform transform,
                     float moment_mul) {
   const int64_t N = offsets.dim(0), P = offsets.dim(1);

@@ -34,9 +34,15 @@ Tensor centerness_factors(Tape& tape, Var centerness) {
 }
 
 Tower::Tower(ParameterStore& store, const std::string& name, int in, int channels, const Options& options) {
-  for (int i = 0; i < options.count; ++i)
-    layers_.emplace_back(store, name + "." + std::to_string(i), i == 0 ? in : channels, channels, head_convolution(3),
-                         options.norm, options.norm_groups, options.bias_beside_norm);
+  for (int i = 0; i < options.count; ++i) {
+    const std::string layer = name + "." + std::to_string(i);
+    const int from = i == 0 ? in : channels;
+    layers_.push_back(options.modulated_last && i + 1 == options.count
+                          ? ConvModule::modulated(store, layer, from, channels, options.norm, options.norm_groups,
+                                                  options.bias_beside_norm)
+                          : ConvModule(store, layer, from, channels, head_convolution(3), options.norm,
+                                       options.norm_groups, options.bias_beside_norm));
+  }
 }
 
 Var Tower::operator()(Tape& tape, Var x) const {

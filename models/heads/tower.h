@@ -30,6 +30,7 @@ class Tower {
     std::string norm = "group";  // or "none"
     int norm_groups = 32;
     bool bias_beside_norm = false;  // without a norm there always is one
+    bool modulated_last = false;    // the last convolution is a modulated deformable one (ConvModule::modulated)
   };
   Tower() = default;
   Tower(ParameterStore& store, const std::string& name, int in, int channels, const Options& options);

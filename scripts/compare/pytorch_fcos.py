@@ -19,14 +19,18 @@ class Scale(nn.Module):
 
 
 class FcosHead(nn.Module):
-    """conv_module(inputs, outputs, bias): 3x3 convolution, norm, ReLU; class_loss: of pytorch_losses.py; divisor(assigned): of it."""
+    """conv_module(inputs, outputs, bias): 3x3 convolution, norm, ReLU; modulated(..): the same with a modulated deformable convolution;
+    class_loss: of pytorch_losses.py; divisor(assigned): of it."""
     place = 0.5  # of a cell's point, in strides
 
-    def __init__(self, config, inputs, strides, conv_module, class_loss, divisor):
+    def __init__(self, config, inputs, strides, conv_module, modulated, class_loss, divisor):
         super().__init__()
         self.config, self.class_loss, self.divisor, channels = config, class_loss, divisor, config.feat_channels
-        self.cls_convs, self.reg_convs = (nn.ModuleList(conv_module(channels if i else inputs, channels, config.conv_bias)
-                                                        for i in range(config.stacked_convs)) for _ in range(2))
+        makers = [conv_module] * config.stacked_convs
+        if config.dcn_on_last_conv:
+            makers[-1] = modulated
+        self.cls_convs, self.reg_convs = (nn.ModuleList(make(channels if i else inputs, channels, config.conv_bias)
+                                                        for i, make in enumerate(makers)) for _ in range(2))
         self.conv_cls = nn.Conv2d(channels, len(class_loss.bias()), 3, padding=1)
         self.conv_reg = nn.Conv2d(channels, 4, 3, padding=1)
         self.conv_centerness = nn.Conv2d(channels, 1, 3, padding=1)
@@ -39,6 +43,9 @@ class FcosHead(nn.Module):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for name, parameter in self.named_parameters():
+            if ".conv_offset." in name:
+                nn.init.zeros_(parameter)
         self.conv_cls.bias.data = torch.tensor(class_loss.bias())
 
     def forward(self, levels, see):

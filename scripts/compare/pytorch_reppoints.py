@@ -93,10 +93,10 @@ def read_config(path):
 
 # -------------------------------------------------------------------------------------- deformable convolution
 # x (N, C, H, W), offsets (N, 2*K*K, H, W) beyond the regular grid, y before x; K odd, stride 1 (arXiv:1703.06211).
-# Samples outside read 0.
+# Samples outside read 0. With a mask (N, K*K, H, W) samples are multiplied by it (arXiv:1811.11168).
 
-def deform_torchvision(x, offsets, weight):
-    return torchvision.ops.deform_conv2d(x, offsets, weight, padding=weight.shape[2] // 2)
+def deform_torchvision(x, offsets, weight, mask=None):
+    return torchvision.ops.deform_conv2d(x, offsets, weight, padding=weight.shape[2] // 2, mask=mask)
 
 
 def tap_positions(offsets, kernel):
@@ -109,7 +109,7 @@ def tap_positions(offsets, kernel):
     return rows + y, columns + x
 
 
-def deform_grid_sample(x, offsets, weight):
+def deform_grid_sample(x, offsets, weight, mask=None):
     """Planes: all taps as rows of one tall sampling grid, then a 1x1 convolution over C*K*K channels."""
     N, C, H, W = x.shape
     O, _, K, _ = weight.shape
@@ -117,10 +117,12 @@ def deform_grid_sample(x, offsets, weight):
     grid = torch.stack(((2 * px + 1) / W - 1, (2 * py + 1) / H - 1), -1)
     grid = grid.permute(0, 3, 1, 2, 4).reshape(N, K * K * H, W, 2)
     samples = F.grid_sample(x.contiguous(), grid, padding_mode="zeros", align_corners=False)
+    if mask is not None:
+        samples = samples * mask.reshape(N, 1, K * K * H, W)
     return F.conv2d(samples.view(N, C * K * K, H, W), weight.reshape(O, C * K * K, 1, 1))
 
 
-def deform_embedding_bag(x, offsets, weight):
+def deform_embedding_bag(x, offsets, weight, mask=None):
     """Rows: a sample is the weighted sum of four rows of C channels, which is what embedding_bag computes; then a 1x1 convolution."""
     N, C, H, W = x.shape
     O, _, K, _ = weight.shape
@@ -131,6 +133,8 @@ def deform_embedding_bag(x, offsets, weight):
     reaches = ((py > -1) & (py < H) & (px > -1) & (px < W)).unsqueeze(-1)
     inside = (y >= 0) & (y < H) & (x_ >= 0) & (x_ < W) & reaches
     shares = torch.stack(((1 - ly) * (1 - lx), (1 - ly) * lx, ly * (1 - lx), ly * lx), -1) * inside
+    if mask is not None:
+        shares = shares * mask.permute(0, 2, 3, 1).unsqueeze(-1)
     first = torch.arange(N, device=x.device).view(N, 1, 1, 1, 1) * (H * W)
     cells = first + y.clamp(0, H - 1).long() * W + x_.clamp(0, W - 1).long()
     rows = x.permute(0, 2, 3, 1).reshape(N * H * W, C)
@@ -274,6 +278,31 @@ class ConvModule(nn.Module):
         return relu(x) if self.relu else x
 
 
+class ModulatedConv(nn.Module):
+    """3x3, with MMCV's names of parameters; conv_offset gives offsets, then logits of the mask, and starts at 0."""
+
+    def __init__(self, inputs, outputs, bias, deform):
+        super().__init__()
+        self.deform, bound = deform, 1 / math.sqrt(9 * inputs)
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 3, 3).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.conv_offset = nn.Conv2d(inputs, 27, 3, padding=1)
+
+    def forward(self, x):
+        """Sampled in float32 under autocast, as RepPoints' (RepPointsHead.deformable)."""
+        prediction = self.conv_offset(x)
+        with torch.autocast(x.device.type, enabled=False):
+            prediction = prediction.to(self.weight.dtype)
+            y = self.deform(x.to(self.weight.dtype), beside_cells(prediction[:, :18]), self.weight, prediction[:, 18:].sigmoid())
+            return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+
+def modulated_module(inputs, outputs, norm, groups, bias, deform):
+    module = ConvModule(inputs, outputs, 3, 1, norm, groups, True, bias)
+    module.conv = ModulatedConv(inputs, outputs, module.conv.bias is not None, DEFORM[deform])
+    return module
+
+
 class Fpn(nn.Module):
     def __init__(self, config, channels):
         super().__init__()
@@ -326,6 +355,7 @@ class RepPointsHead(nn.Module):
         super().__init__()
         self.config, self.loss_config, self.class_loss, self.deform = config, loss, class_loss, DEFORM[deform]
         side, F_, points = math.isqrt(config.num_points), config.feat_channels, config.point_channels
+        channels = 4 if config.use_grid_points else 2 * config.num_points
         if config.transform == "moment":
             self.moment_transfer = nn.Parameter(torch.zeros(2))
         self.cls_convs, self.reg_convs = nn.ModuleList(), nn.ModuleList()
@@ -335,9 +365,9 @@ class RepPointsHead(nn.Module):
         self.reppoints_cls_conv = DeformWeight(F_, points, side)
         self.reppoints_cls_out = nn.Conv2d(points, len(class_loss.bias()), 1)
         self.reppoints_pts_init_conv = nn.Conv2d(F_, points, 3, padding=1)
-        self.reppoints_pts_init_out = nn.Conv2d(points, 2 * config.num_points, 1)
+        self.reppoints_pts_init_out = nn.Conv2d(points, channels, 1)
         self.reppoints_pts_refine_conv = DeformWeight(F_, points, side)
-        self.reppoints_pts_refine_out = nn.Conv2d(points, 2 * config.num_points, 1)
+        self.reppoints_pts_refine_out = nn.Conv2d(points, channels, 1)
         steps = torch.arange(side, dtype=torch.float32) - side // 2
         base = torch.stack((steps.repeat_interleave(side), steps.repeat(side)), -1).view(1, -1, 1, 1)
         self.register_buffer("base", base, persistent=False)
@@ -361,6 +391,16 @@ class RepPointsHead(nn.Module):
             dtype = layer.weight.dtype
             return self.deform(x.to(dtype), offsets, layer.weight)
 
+    def grid(self, output, previous):
+        """Points (N, 2K, H, W) of the regular grid on boxes that output (N, 4, H, W) makes of previous ones, and these boxes, detached."""
+        low, high = previous[:, :2], previous[:, 2:]
+        size = (high - low).clamp(min=1e-6)
+        extent = size * output[:, 2:].exp()
+        first = (low + high) / 2 + size * output[:, :2] - extent / 2
+        places = (self.base / self.base.max() + 1) / 2  # y before x, 0 to 1
+        y_before_x = [axis.flip(1).repeat(1, self.config.num_points, 1, 1) for axis in (first, extent)]
+        return y_before_x[0] + y_before_x[1] * places, torch.cat((first, first + extent), 1).detach()
+
     def forward(self, levels, see):
         """logits (N, P, C), init and refine offsets (N, P, 2K), P the cells of all levels; float32 or wider."""
         outputs = ([], [], [])
@@ -373,12 +413,18 @@ class RepPointsHead(nn.Module):
             name = f"bbox_head.level{l}."
             cls, reg = see(name + "cls_feat", cls), see(name + "reg_feat", reg)
             init = self.reppoints_pts_init_out(relu(self.reppoints_pts_init_conv(reg))).to(self.base.dtype)
+            half = self.config.point_base_scale / 2
+            if self.config.use_grid_points:
+                init, box = self.grid(init, init.new_tensor([-half, -half, half, half]).view(1, 4, 1, 1))
+            elif not self.config.center_init:
+                init = init + self.base / self.base.max() * half
             init = see(name + "pts_init", init)
             taps = beside_cells(scale_gradient(init, self.config.gradient_mul) - self.base)
             cls, reg = self.deformable(cls, taps, self.reppoints_cls_conv), self.deformable(reg, taps, self.reppoints_pts_refine_conv)
             logits = self.reppoints_cls_out(relu(cls)).to(self.base.dtype)
             refine = self.reppoints_pts_refine_out(relu(reg)).to(self.base.dtype)
-            refine = see(name + "pts_refine", refine + init.detach())
+            refine = self.grid(refine, box)[0] if self.config.use_grid_points else refine + init.detach()
+            refine = see(name + "pts_refine", refine)
             for rows, value in zip(outputs, (see(name + "cls_out", logits), init, refine)):
                 rows.append(value.permute(0, 2, 3, 1).flatten(1, 2))
         return [torch.cat(rows, 1) for rows in outputs]
@@ -454,7 +500,8 @@ class Detector(nn.Module):
             head = model.fcos
             self.bbox_head = FcosHead(
                 head, model.neck.out_channels, self.strides,
-                lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias), class_loss, divide)
+                lambda inputs, outputs, bias: ConvModule(inputs, outputs, 3, 1, head.norm, head.norm_groups, True, bias),
+                lambda inputs, outputs, bias: modulated_module(inputs, outputs, head.norm, head.norm_groups, bias, deform), class_loss, divide)
         elif model.detector == "atss":
             head = model.atss
             self.bbox_head = AtssHead(

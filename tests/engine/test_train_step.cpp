@@ -222,6 +222,35 @@ TEST(TrainStepOnDevice, OtherDetectorsEqualTheHostAndTheGraphEqualsTheKernels) {
   }
 }
 
+// What else of a detector has kernels of its own, on little else: FCOS with modulated towers, RepPoints on grids.
+std::vector<ModelConfig> tiny_variants() {
+  std::vector<ModelConfig> models;
+  for (const char* detector : {"fcos", "reppoints"}) {
+    ModelConfig& model = models.emplace_back(tiny_model(detector));
+    model.backbone.base_channels = 2;
+    model.backbone.frozen_stages = 4;
+    model.neck.num_outs = 3;
+    model.fcos.level_bounds = {8, 16};
+    model.fcos.dcn_on_last_conv = true;
+    model.head.transform = "minmax";
+    model.head.use_grid_points = true;
+  }
+  return models;
+}
+
+TEST_P(TrainStepOnDevice, VariantsOfOtherDetectorsRecordedEqualTheHost) {
+  const std::string precision = GetParam();
+  for (const ModelConfig& model : tiny_variants()) {
+    SCOPED_TRACE(model.detector);
+    if (precision == "bf16" && model.detector == "reppoints") continue;  // its grids are float in any precision
+    const auto device = make_device();
+    if (device == nullptr) GTEST_SKIP() << "no CUDA device";
+    Context host(1, ConvolutionLibrary::plain);
+    const Training want = train(host, precision, true, true, model);
+    expect_near(train(*device, precision, true, true, model), want, precision == "bf16" ? 2e-2 : 1e-4);
+  }
+}
+
 class TrainStepOnDeviceWith : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Losses, TrainStepOnDeviceWith,
                          ::testing::Values("cross_entropy", "focal", "class_balanced", "eqlv2", "bags", "seesaw"),

@@ -127,15 +127,63 @@ TEST_F(RepPointsOps, PointsToBoxes) {
   }
 }
 
+// Points of both stages, the second one's boxes taken from the first one's.
+TEST_F(RepPointsOps, GridPoints) {
+  constexpr int64_t N = 2, P = 3;
+  constexpr int kSide = 3;
+  const auto grids = [](const Doubles& regression, const Doubles& previous, double half) {
+    Doubles points;
+    for (size_t row = 0; row < regression.size() / 4; ++row)
+      for (size_t k = 0; k < size_t{kSide} * kSide; ++k)
+        for (const size_t axis : {1u, 0u}) {  // y, x
+          const double lo = previous.empty() ? -half : previous[4 * row + axis],
+                       hi = previous.empty() ? half : previous[4 * row + 2 + axis];
+          const double centre = (lo + hi) / 2 + (hi - lo) * regression[4 * row + axis],
+                       extent = (hi - lo) * std::exp(regression[4 * row + 2 + axis]);
+          points.push_back(centre + extent * (static_cast<double>(axis == 0 ? k % kSide : k / kSide) / 2 - 0.5));
+        }
+    return points;
+  };
+  GradientCheck first;
+  first.inputs = {random_input({N, P, 4}, 1)};
+  first.op = [](Tape& tape, const std::vector<Var>& v) { return ops::grid_points(tape, v[0], Var(), 2, kSide).points; };
+  first.oracle = [&](const std::vector<Doubles>& v) { return grids(v[0], {}, 2); };
+  first.run(context);
+
+  GradientCheck second;
+  second.inputs = {random_input({N, P, 4}, 2), random_input({N, P, 4}, 3)};
+  for (size_t i = 0; i < second.inputs[1].values.size(); ++i)  // x1, y1 < x2, y2
+    if (i % 4 >= 2) second.inputs[1].values[i] += 3;
+  second.inputs[1].gradient_factor = 0;
+  second.op = [](Tape& tape, const std::vector<Var>& v) { return ops::grid_points(tape, v[0], v[1], 0, kSide).points; };
+  second.oracle = [&](const std::vector<Doubles>& v) { return grids(v[0], v[1], 0); };
+  second.trained_alone = {{0}};
+  second.run(context);
+
+  Leaves leaves(context, first.inputs, {0});
+  Tape tape(context);
+  const ops::GridPoints grid = ops::grid_points(tape, leaves.vars()[0], Var(), 2, kSide);
+  EXPECT_FALSE(grid.boxes.requires_grad());
+  const std::vector<float> points = context.download<float>(grid.points.node().value),
+                           boxes = context.download<float>(grid.boxes.node().value);
+  for (size_t row = 0; row < N * P; ++row) {  // the first point is one corner, the last the other
+    const float* at = &points[18 * row];
+    EXPECT_EQ(std::vector<float>(&boxes[4 * row], &boxes[4 * row] + 4),
+              (std::vector<float>{at[1], at[0], at[17], at[16]}));
+  }
+}
+
 TEST_F(RepPointsOps, EmptyBatches) {
   const Tensor priors = context.upload<float>(std::vector<float>{0, 0, 8}, {1, 3});
   const Tensor row = context.upload<float>(std::vector<float>{1, 2, 3}, {3});
-  const std::vector<Input> inputs{random_input({0, 4, 4, 3}, 1), random_input({0, 1, 18}, 3)};
-  Leaves leaves(context, inputs, {0, 1});
+  const std::vector<Input> inputs{random_input({0, 4, 4, 3}, 1), random_input({0, 1, 18}, 3),
+                                  random_input({0, 4, 4, 4}, 4)};
+  Leaves leaves(context, inputs, {0, 1, 2});
   const auto v = leaves.vars();
   Tape tape(context);
   for (const Var& y : {ops::subtract_row(tape, v[0], row, 0.1f), ops::add_detached(tape, v[0], v[0]),
-                       ops::points_to_boxes(tape, v[1], priors, Var(), kernels::BoxTransform::minmax, 1)}) {
+                       ops::points_to_boxes(tape, v[1], priors, Var(), kernels::BoxTransform::minmax, 1),
+                       ops::grid_points(tape, v[2], Var(), 2, 3).points}) {
     EXPECT_EQ(y.dim(0), 0);
     seed_gradient(tape, y, {});
   }

@@ -7,15 +7,11 @@
 #include "kernels/elementwise.h"
 #include "kernels/norms/batch_norm_fold.h"
 #include "kernels/reduce.h"
+#include "runtime/autograd/ops/convolution_parts.h"
 #include "runtime/autograd/ops/shared.h"
 
 namespace gradlibra::ops {
 
-namespace {
-
-// The gradient of what went into y's activation. It replaces output.grad, which nothing else reads, except under
-// inspection, where the gradient of y itself is to be seen: then it lies in `scratch`. A gradient of a bias that can be
-// had in the same pass over the map is computed here, and `bias` is then empty.
 ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor& scratch, GradTarget<>& bias) {
   Tensor* grad = &y.node().grad;
   if (activation == Activation::none) return *grad;
@@ -40,8 +36,6 @@ ConstMap grad_before_activation(Tape& tape, Var y, Activation activation, Tensor
   return *grad;
 }
 
-// A weight or bias as a convolution of x takes it: as it is, or rounded to bfloat16. What the store has not rounded is
-// rounded here.
 ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
   if (x.dtype() == DType::f32) return weight.view();
   const Tensor& rounded = weight.node().rounded;
@@ -51,6 +45,8 @@ ConstMap weight_like(Tape& tape, Var x, Var weight, Tensor& scratch) {
   tape.context().convolution().weight_changed(scratch.data());
   return scratch;
 }
+
+namespace {
 
 Shape conv_output(const char* op, Var x, Var weight, const kernels::ConvShape& shape) {
   require(x.shape().rank() == 4 && weight.shape().rank() == 4, op, "x and weight have four dimensions");

@@ -22,6 +22,10 @@ using SamplePoints = std::shared_ptr<Tensor>;
 [[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation,
                                 SamplePoints points = nullptr);
 
+// The same with every sample multiplied by a mask, then + bias (O), which may be an empty Var: arXiv:1811.11168, eq. 1.
+// prediction (N, H, W, 3*K*K), of x's type: the offsets as above, then a logit of the mask for each tap.
+[[nodiscard]] Var modulated_deform_conv2d(Tape&, Var x, Var prediction, Var weight, Var bias, Activation activation);
+
 // A norm with stored statistics in the convolution before it (kernels/norms/batch_norm_fold.h): weight (K, R, S, C) and
 // bias (K), as maps of type `maps` are convolved with them. No gradient flows through it by itself. Shapes without data
 // in mode `shapes`.
