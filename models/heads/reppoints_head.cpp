@@ -40,18 +40,16 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
       box_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
       priors_(pyramid.strides, config.point_base_scale) {
-  const int side = side_ = static_cast<int>(std::lround(std::sqrt(config.num_points)));
+  const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
     throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) +
                                 " is not an odd square (9, 25, ..)");
   if (config.use_grid_points && transform_ != kernels::BoxTransform::minmax)
-    throw std::invalid_argument(
-        "model.head.use_grid_points: a grid's box is its extent, so model.head.transform must "
-        "be minmax, is " +
-        config.transform);
+    throw std::invalid_argument("model.head.use_grid_points: model.head.transform must be minmax, is " +
+                                config.transform);
   if ((config.use_grid_points || !config.center_init) && side < 3)
-    throw std::invalid_argument("model.head.num_points: a grid of points (model.head.use_grid_points, or " +
-                                std::string("model.head.center_init: false) has at least 9"));
+    throw std::invalid_argument("model.head.num_points: a grid (use_grid_points, center_init: false) has at least 9");
+  side_ = side;
   std::vector<float> grid, minus_start;
   for (int y = 0; y < side; ++y)
     for (int x = 0; x < side; ++x) grid.insert(grid.end(), {float(y - side / 2), float(x - side / 2)});

@@ -16,7 +16,8 @@ using GridHeads = HeadTest;
 
 // Over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
 struct SmallRepPoints : SmallHead<RepPointsHead> {
-  explicit SmallRepPoints(Context& c, HeadConfig config) : SmallHead(c, small(config), {8, {8, 16}}, LossConfig{}) {}
+  explicit SmallRepPoints(Context& c, const HeadConfig& config)
+      : SmallHead(c, small(config), {8, {8, 16}}, LossConfig{}) {}
   static HeadConfig small(HeadConfig config) {
     config.feat_channels = 8;
     config.point_channels = 8;
@@ -179,7 +180,7 @@ TEST_F(GridHeads, ErrorsNameTheKey) {
     EXPECT_HAS(text, std::string("model.head.transform must be minmax, is ") + transform);
   }
   EXPECT_HAS(message({.num_points = 1, .transform = "minmax", .use_grid_points = true}), "model.head.num_points");
-  EXPECT_HAS(message({.num_points = 1, .transform = "minmax", .center_init = false}), "model.head.center_init");
+  EXPECT_HAS(message({.num_points = 1, .transform = "minmax", .center_init = false}), "center_init: false");
   EXPECT_EQ(message({.num_points = 1, .transform = "minmax"}), "");
 }
 

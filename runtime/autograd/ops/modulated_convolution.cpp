@@ -67,7 +67,7 @@ Var modulated_deform_conv2d(Tape& tape, Var x, Var prediction, Var weight, Var b
     Tensor scratch, scratch_weight;
     auto grad_bias = tape.grad_if_wanted(weight.requires_grad() ? bias : Var());
     const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch, grad_bias);
-    auto& [offsets, mask, columns] = *samples;
+    Tensor &offsets = samples->offsets, &mask = samples->mask, &columns = samples->columns;
     if (columns.empty()) {
       columns = context.empty(columns_shape, x.dtype());
       sample(offsets, columns);

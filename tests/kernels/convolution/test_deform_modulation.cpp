@@ -77,7 +77,8 @@ TEST(DeformModulation, FiniteDifferences) {
   struct Case {
     int64_t N, H, W, taps, C;
   };
-  for (const auto& [N, H, W, taps, C] : {Case{1, 1, 1, 1, 1}, {2, 3, 2, 9, 5}, {1, 2, 3, 9, 16}, {1, 1, 2, 25, 27}}) {
+  for (const Case& one : {Case{1, 1, 1, 1, 1}, {2, 3, 2, 9, 5}, {1, 2, 3, 9, 16}, {1, 1, 2, 25, 27}}) {
+    const int64_t N = one.N, H = one.H, W = one.W, taps = one.taps, C = one.C;
     const Floats prediction = random_array({N, H, W, 3 * taps}, 1, -4, 4),
                  columns = random_array({N, H, W, taps, C}, 2), seed = random_array({N, H, W, taps, C}, 3),
                  seed_offsets = random_array({N, H, W, 2 * taps}, 4);
