@@ -62,7 +62,8 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
   }
   // What is only worth knowing is no defect.
   for (const Finding& finding : report.findings)
-    if (finding.action != Finding::Action::none) return kFindings;
+    // An image without boxes is no defect, whether or not training shows it.
+    if (finding.action != Finding::Action::none && finding.kind != Finding::Kind::no_objects) return kFindings;
   return kSuccess;
 }
 

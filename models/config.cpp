@@ -50,6 +50,9 @@ void HeadConfig::describe(ConfigVisitor& v) {
   v.field("refine_loss_weight", refine_loss_weight, "weight of the second stage's box loss", at_least(0));
   v.field("smooth_l1_beta", smooth_l1_beta, "where smooth L1 turns from square to linear, in units of 4 strides",
           at_least(0));
+  v.choice("init_assigner", init_assigner, {"point", "max_iou"},
+           "first stage: by the nearest points, or by overlap with squares of point_base_scale strides, under the "
+           "second stage's refine_*");
   v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive", at_least(1));
   v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive", between(0, 1));
   v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between",

@@ -55,6 +55,7 @@ struct HeadConfig {
   std::string deform_init = "uniform";
   double init_loss_weight = 0.5, refine_loss_weight = 1.0;
   double smooth_l1_beta = 0.11;
+  std::string init_assigner = "point";
   int init_pos_num = 1;
   double refine_pos_iou = 0.5, refine_neg_iou = 0.4, refine_min_pos_iou = 1e-6;
   void describe(ConfigVisitor& v);

@@ -39,7 +39,8 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, co
       normalizer_(normalizer),
       box_normalizer_(of_positives(normalizer)),
       loss_(std::move(loss)),
-      priors_(pyramid.strides, config.point_base_scale) {
+      priors_(pyramid.strides, config.point_base_scale),
+      squares_(pyramid.strides, {config.point_base_scale}, {1}) {
   const int side = static_cast<int>(std::lround(std::sqrt(config.num_points)));
   if (side < 1 || side % 2 == 0 || side * side != config.num_points)
     throw std::invalid_argument("model.head.num_points: " + std::to_string(config.num_points) +
@@ -132,6 +133,19 @@ Var RepPointsHead::boxes(Tape& tape, Var offsets, const Priors& cells) const {
   return ops::points_to_boxes(tape, offsets, cells.points, moment, transform_, static_cast<float>(config_.moment_mul));
 }
 
+Assignment RepPointsHead::assign_first(Tape& tape, std::span<const Var> levels, const Priors& cells,
+                                       const GroundTruth& truth, const Tensor& valid) {
+  if (config_.init_assigner == "point") return assign_points(tape, cells, truth, valid, by_point_);
+  const Tensor& squares = squares_(tape, levels).boxes;
+  const int64_t N = levels[0].dim(0), P = squares.dim(0);
+  const Var boxes = tape.make({N, P, 4}, false);
+  for (int64_t n = 0; n < N && tape.computes(); ++n) {
+    Tensor image = Tensor::borrow(boxes.out().data() + n * squares.size(), squares.shape());
+    tape.context().copy(squares, image);
+  }
+  return assign_max_iou(tape, boxes, truth, valid, by_iou_);
+}
+
 Tensor RepPointsHead::box_loss(Tape& tape, Var boxes, const Targets& targets, const Priors& cells, double weight,
                                const Tensor& divisor) const {
   return ops::smooth_l1(tape, boxes, targets.boxes, targets.box_weights, cells.box_scales,
@@ -152,7 +166,7 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
   Targets init_targets, refine_targets;
   profiled("assign", [&] {
     const Tensor valid = valid_cells(tape, cells, truth);
-    by_point = assign_points(tape, cells, truth, valid, by_point_);
+    by_point = assign_first(tape, levels, cells, truth, valid);
     by_iou = assign_max_iou(tape, init_boxes, truth, valid, by_iou_);
     init_targets = box_targets(tape, by_point, truth);
     refine_targets = gather_targets(tape, by_iou, truth, classes_);

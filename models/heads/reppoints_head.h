@@ -9,6 +9,7 @@
 
 #include "kernels/boxes/assign.h"
 #include "kernels/boxes/points_to_boxes.h"
+#include "models/anchors.h"
 #include "models/assigners/assignment.h"
 #include "models/config.h"
 #include "models/heads/head.h"
@@ -46,6 +47,9 @@ class RepPointsHead final : public Head {
   // The points of a stage, in strides from the cell's point, from what its last layer gives: those of the first stage
   // where `before` is empty, else those that refine it. With their boxes where they are grids on such.
   [[nodiscard]] ops::GridPoints points(Tape& tape, Var output, const ops::GridPoints& before) const;
+  // Which cells answer for which objects in the first stage.
+  [[nodiscard]] Assignment assign_first(Tape& tape, std::span<const Var> levels, const Priors& cells,
+                                        const GroundTruth& truth, const Tensor& valid);
   // Offsets of all levels (N, P, 2 * points) to boxes (N, P, 4).
   [[nodiscard]] Var boxes(Tape& tape, Var offsets, const Priors& cells) const;
   [[nodiscard]] Tensor box_loss(Tape& tape, Var boxes, const Targets& targets, const Priors& cells, double weight,
@@ -60,6 +64,7 @@ class RepPointsHead final : public Head {
   Normalizer normalizer_, box_normalizer_;
   std::unique_ptr<ClassificationLoss> loss_;
   PriorGrid priors_;
+  AnchorGrid squares_;  // of point_base_scale strides, around the cells' points
   Tensor grid_;         // (2 * points) the regular grid of a deformable kernel, (y, x) pairs
   Tensor minus_start_;  // (2 * points) less a grid of point_base_scale, which points without center_init start from
   std::vector<ConvModule> cls_convs_, reg_convs_;

@@ -25,7 +25,8 @@ TEST_F(DataChecks, TrainingOnNothingEndsBeforeItBegins) {
   const std::string config = write_config(root);
   const Ran nothing = run({"train", "--config", config, "--work-dir", path("work")});
   EXPECT_EQ(nothing.code, 1);
-  EXPECT_HAS(nothing.out, "data: train split: 3 of 3 images, 0 of 3 boxes (dropped: 3 not_finite)");
+  EXPECT_HAS(nothing.out,
+             "data: train split: 0 of 3 images (dropped: 3 no_objects), 0 of 3 boxes (dropped: 3 not_finite)");
   EXPECT_HAS(nothing.err, "no box to train on");
   EXPECT_HAS(nothing.err, "a decimal comma?");
   EXPECT_FALSE(fs::exists(folder_ / "work/checkpoints"));

@@ -132,6 +132,48 @@ TEST_F(Heads, RefinementDoesNotMoveTheInitialPoints) {
   EXPECT_FALSE(all_zero(head.gradient("bbox_head.reppoints_pts_refine_out.weight")));
 }
 
+// By the definition: squares of four strides around the cells' points, overlaps from 0.5 on positive, below 0.4
+// background, between ignored, and every object's best square its own.
+TEST_F(Heads, TheFirstStageCanGoByOverlapWithSquares) {
+  const std::vector<std::vector<Box>> images{{{0, 8, 32, 40, 0}, {-16, -10, 48, 44, 1}}, {{30, 20, 60, 62, 2}}};
+  SmallRepPoints head(context, {.init_assigner = "max_iou"});
+  Told told;
+  const Losses losses = head.train({0, 1}, truth(images, 3), &told);
+  EXPECT_GT(losses.at("loss_pts_init"), 0);
+  std::vector<Box> squares;
+  for (const int stride : {8, 16})
+    for (int y = 0; y < 64; y += stride)
+      for (int x = 0; x < 64; x += stride) {
+        const auto half = static_cast<float>(2 * stride), px = static_cast<float>(x), py = static_cast<float>(y);
+        squares.push_back({px - half, py - half, px + half, py + half, 0});
+      }
+  const auto overlap = [](const Box& a, const Box& b) {
+    const double width = std::max(0.f, std::min(a.x2, b.x2) - std::max(a.x1, b.x1)),
+                 height = std::max(0.f, std::min(a.y2, b.y2) - std::max(a.y1, b.y1)), both = width * height;
+    return both / ((a.x2 - a.x1) * (a.y2 - a.y1) + (b.x2 - b.x1) * (b.y2 - b.y1) - both);
+  };
+  std::vector<int32_t> want;
+  for (const std::vector<Box>& objects : images) {
+    std::vector<int32_t> matched;
+    for (const Box& square : squares) {
+      size_t best = 0;
+      for (size_t m = 0; m < objects.size(); ++m)
+        if (overlap(square, objects[m]) > overlap(square, objects[best])) best = m;
+      const double most = overlap(square, objects[best]);
+      matched.push_back(most >= 0.5 ? static_cast<int32_t>(best) + 1 : most < 0.4 ? 0 : -1);
+    }
+    for (size_t m = 0; m < objects.size(); ++m) {
+      double most = 0;
+      for (const Box& square : squares) most = std::max(most, overlap(square, objects[m]));
+      for (size_t i = 0; i < squares.size(); ++i)
+        if (overlap(squares[i], objects[m]) > most - 1e-9) matched[i] = static_cast<int32_t>(m) + 1;
+    }
+    want.insert(want.end(), matched.begin(), matched.end());
+  }
+  EXPECT_EQ(told.init_assigned, want);
+  for (const int32_t kind : {-1, 0, 1, 2}) EXPECT_NE(std::count(want.begin(), want.end(), kind), 0) << kind;
+}
+
 TEST_F(Heads, MomentMulScalesTheMomentGradient) {
   const GroundTruth boxes = truth({some}, 4);
   SmallRepPoints full(context, {.moment_mul = 1}), hundredth(context, {.moment_mul = 0.01});
