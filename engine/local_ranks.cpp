@@ -101,23 +101,25 @@ int joined(int code, int of_another) {
   return code == kSuccess || (code == kLostRank && of_another != kSuccess) ? of_another : code;
 }
 
-// If a process has children, and all of them have ended without its having looked: their exit code.
-std::optional<int> code_of_unseen_children(pid_t process) {
+// If a process has children, and all of them have ended without its having looked: their exit code. It may have looked
+// at others of `count` before: then one was lost, if these have no reason of their own.
+std::optional<int> code_of_unseen_children(pid_t process, int count) {
   std::ifstream children(fmt::format("/proc/{0}/task/{0}/children", process));
   std::optional<int> code;
-  for (pid_t child = 0; children >> child;) {
+  int seen = 0;
+  for (pid_t child = 0; children >> child; ++seen) {
     std::ifstream file(fmt::format("/proc/{}/stat", child));
     const std::string stat(std::istreambuf_iterator<char>(file), {});
     const size_t name_end = stat.rfind(')');  // a name may hold anything
     if (name_end == std::string::npos || stat.substr(name_end, 4) != ") Z ") return std::nullopt;
     code = joined(code.value_or(kSuccess), code_of(std::atoi(stat.c_str() + stat.rfind(' '))));  // the last field
   }
-  return code;
+  return code && seen < count ? joined(*code, kLostRank) : code;
 }
 
 class Children {
  public:
-  explicit Children(std::vector<pid_t> processes) : processes_(std::move(processes)) {}
+  Children(std::vector<pid_t> processes, int ranks) : processes_(std::move(processes)), ranks_(ranks) {}
   // Those that have ended by now are counted; true: some go on.
   bool run() {
     std::erase_if(processes_, [&](pid_t process) {
@@ -138,7 +140,7 @@ class Children {
   // lock that nobody gives back): then it is ended, and the ranks' own code counts.
   void end_stuck_starter() {
     if (processes_.size() != 1) return;
-    const std::optional<int> code = code_of_unseen_children(processes_[0]);
+    const std::optional<int> code = code_of_unseen_children(processes_[0], ranks_);
     if (!code) {
       stuck_ = 0;
     } else if (++stuck_ > 5) {  // looked at about once a second
@@ -162,6 +164,7 @@ class Children {
   }
 
   std::vector<pid_t> processes_;
+  int ranks_;
   int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM, stuck_ = 0;
   Clock::time_point next_;
 };
@@ -209,7 +212,8 @@ int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::ve
   std::signal(SIGCHLD, SIG_DFL);  // ignored, as whoever started this may have it, no end could be waited for
   ::sigprocmask(SIG_BLOCK, &waited, &before);
   Children children(on_gpus ? start_on_gpus(count, arguments, before)
-                            : std::vector<pid_t>{start(mpirun_command(count, arguments), {}, before)});
+                            : std::vector<pid_t>{start(mpirun_command(count, arguments), {}, before)},
+                    count);
 
   using Clock = std::chrono::steady_clock;
   int first = 0;

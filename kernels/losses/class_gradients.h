@@ -34,7 +34,8 @@ GRADLIBRA_HOST_DEVICE constexpr int64_t class_gradients_size(int64_t classes) { 
 //   sums[4 C + 1 + c]  = sum over hard positives of |g|          sums[5 C + 1 + c] = sum over hard negatives of |g|
 // with g = grad_logits[i, channels[c]] * normalizers[c] / loss_weight: what the loss gave, before it was normalised and
 // weighted, w included. normalizers: (1) for all classes or (C). With loss_weight 0 the sums of |g| are 0.
-// Rows that do not count are selected out, whatever they hold; another NaN shows in the sums of its class.
+// Rows that do not count are selected out, whatever they hold; another NaN shows in the sums of its class; a NaN
+// z is not hard.
 // logits, grad_logits (R, K); labels (R), C or more for background; weights (R); channels (C), each in [0, K). R may be
 // 0. workspace: class_gradients_workspace(R, C) doubles.
 int64_t class_gradients_workspace(int64_t rows, int64_t classes);

@@ -15,9 +15,7 @@ class RecordedLoss final : public ClassificationLoss {
   RecordedLoss(std::unique_ptr<ClassificationLoss> loss, Context& context, int classes, double loss_weight)
       : loss_(std::move(loss)),
         options_{.loss_weight = loss_weight, .every_row = loss_->class_logits().every_row},
-        totals_(context.zeros({kernels::class_gradients_size(classes)}, DType::f64)),
-        ratios_(Tensor::borrow(totals_.view<double>().data(), {4 * classes + 1})),
-        hard_(Tensor::borrow(totals_.view<double>().data() + ratios_.size(), {2 * classes})) {
+        totals_(context.zeros({kernels::class_gradients_size(classes)}, DType::f64)) {
     std::vector<int32_t> channels = loss_->class_logits().channels;
     if (channels.empty()) {
       channels.resize(static_cast<size_t>(classes));
@@ -70,8 +68,7 @@ class RecordedLoss final : public ClassificationLoss {
 
   [[nodiscard]] std::vector<TrainingState> state() override {
     std::vector<TrainingState> all = loss_->state();
-    all.push_back({std::string(kDiagnosticState) + "class_gradients", &ratios_});
-    all.push_back({std::string(kDiagnosticState) + "hard_gradients", &hard_});
+    all.push_back({std::string(kDiagnosticState) + "class_gradients", &totals_});
     return all;
   }
 
@@ -99,7 +96,6 @@ class RecordedLoss final : public ClassificationLoss {
   kernels::ClassGradients options_;
   Tensor channels_;  // (C) int32
   Tensor totals_;    // over the training, as of kernels::add_class_gradients
-  Tensor ratios_, hard_;  // its two parts: a checkpoint may have the first alone
   Tensor sums_;      // of the step that is under way
   int64_t of_loss_ = 0;
   Context* context_ = nullptr;

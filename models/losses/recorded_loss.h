@@ -13,8 +13,8 @@ namespace gradlibra {
 class Context;
 
 // `loss` with what it gave recorded. loss_weight: the factor model.loss.weight that it multiplied its gradients by.
-// Its increments are those of `loss` and behind them the sums of the step; its state is that of `loss`,
-// "diagnostics.class_gradients" (4 C + 1: the ratios and the steps) and "diagnostics.hard_gradients" (2 C).
+// Its increments are those of `loss` and behind them the sums of the step; its state is that of `loss` and
+// "diagnostics.class_gradients".
 [[nodiscard]] std::unique_ptr<ClassificationLoss> record_gradients(std::unique_ptr<ClassificationLoss> loss,
                                                                    Context& context, int classes, double loss_weight);
 

@@ -216,16 +216,22 @@ namespace {
 
 constexpr const char* kStatePrefix = "train.state.";
 
+// nullptr: it is missing or of another shape or type.
+const FileTensor* find_state(const TrainingState& state, const SafetensorsFile& file) {
+  const auto dims = state.values->shape().dims();
+  const auto found = file.tensors.find(kStatePrefix + state.name);
+  const bool fits = found != file.tensors.end() && found->second.dtype == FileDType::f64 &&
+                    found->second.shape == std::vector<int64_t>(dims.begin(), dims.end());
+  return fits ? &found->second : nullptr;
+}
+
 std::vector<double> stored_state(const TrainingState& state, const SafetensorsFile& file,
                                  const std::string& file_name) {
-  const std::string name = kStatePrefix + state.name;
-  const auto dims = state.values->shape().dims();
-  const auto found = file.tensors.find(name);
-  if (found == file.tensors.end() || found->second.dtype != FileDType::f64 ||
-      found->second.shape != std::vector<int64_t>(dims.begin(), dims.end()))
-    throw std::runtime_error(file_name + ": the training state " + name + " is missing or of another shape or type; " +
-                             "was it trained with another model.loss?");
-  return found->second.values<double>();
+  const FileTensor* const tensor = find_state(state, file);
+  if (tensor == nullptr)
+    throw std::runtime_error(file_name + ": the training state " + kStatePrefix + state.name +
+                             " is missing or of another shape or type; was it trained with another model.loss?");
+  return tensor->values<double>();
 }
 
 void require_same(Context& context, const TrainingState& state, const std::vector<double>& stored,
@@ -252,7 +258,7 @@ void load_state(Context& context, const std::vector<TrainingState>& states, cons
                 const std::string& file_name) {
   std::set<std::string> wanted;
   for (const TrainingState& state : states) {
-    if (state.name.starts_with(kDiagnosticState) && !file.tensors.contains(kStatePrefix + state.name)) {
+    if (state.name.starts_with(kDiagnosticState) && find_state(state, file) == nullptr) {
       context.zero(*state.values);
       continue;
     }

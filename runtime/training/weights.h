@@ -56,8 +56,8 @@ struct TrainingState {
   Tensor* values;
   bool fixed = false;  // made of the configuration and the annotations: a file must hold these very values
 };
-// States of this prefix only tell about a training and are nothing that it depends on: a file may lack one, which then
-// starts at 0, or hold one that nobody wants.
+// States of this prefix only tell about a training and are nothing that it depends on: a file may lack one, or hold it
+// in an older version's shape, which then starts at 0, or hold one that nobody wants.
 inline constexpr std::string_view kDiagnosticState = "diagnostics.";
 void save_state(Context& context, const std::vector<TrainingState>& states, SafetensorsFile& file);
 // std::runtime_error if one is missing or of another shape or type, if a fixed one has other values, or if the file has

@@ -132,14 +132,23 @@ TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
 
 // An mpirun whose ranks have ended, and which does not see it.
 TEST_F(RankFaults, AStarterThatHangsIsEnded) {
-  put(folder_ / "mpirun", "#!/bin/bash\nbash -c 'exit 5' &\nbash -c 'exit 3' &\nexec sleep 1000\n");
-  std::filesystem::permissions(folder_ / "mpirun", std::filesystem::perms::owner_all);
-  const std::string path = "PATH=" + folder_.path().string() + ":" + std::getenv("PATH");
-  Command command = train("work", {"--ranks", "2"});
-  command[0] = program("train");
-  const Ran ran = Process(folder_, join({"/usr/bin/env", path}, command)).wait(seconds(40));
-  EXPECT_EQ(ran.code, 3) << ran.err;  // that of the rank with a reason of its own
-  EXPECT_HAS(ran.err, "all ranks have ended, mpirun has not");
+  const TemporaryFolder of_unseen, of_killed;
+  const auto start = [&](const TemporaryFolder& folder, const std::string& name, const std::string& ranks) {
+    put(folder / "mpirun", "#!/bin/bash\n" + ranks + "\nexec sleep 1000\n");
+    std::filesystem::permissions(folder / "mpirun", std::filesystem::perms::owner_all);
+    Command command = train(name, {"--ranks", "2"});
+    command[0] = program("train");
+    return std::make_unique<Process>(
+        folder, join({"/usr/bin/env", "PATH=" + folder.string() + ":" + std::getenv("PATH")}, command));
+  };
+  const auto unseen = start(of_unseen, "unseen", "bash -c 'exit 5' &\nbash -c 'exit 3' &");
+  const auto killed = start(of_killed, "killed", "bash -c 'kill -9 $$' &\nwait\nbash -c 'exit 0' &");  // saw the first
+  for (const auto& [process, code] : {std::pair{unseen.get(), 3},     // that of the rank with a reason of its own
+                                      std::pair{killed.get(), 5}}) {  // a rank was lost
+    const Ran ran = process->wait(seconds(40));
+    EXPECT_EQ(ran.code, code) << ran.err;
+    EXPECT_HAS(ran.err, "all ranks have ended, mpirun has not");
+  }
 }
 
 // The loader of one rank meets it; all leave in front of that step, with a checkpoint.

@@ -266,6 +266,17 @@ TEST_F(Weights, TrainingStatesMakeARoundTrip) {
   other = file;
   other.tensors["train.state.loss_cls.gradients"] = make_file_tensor(std::vector<double>(6), {3, 2});
   EXPECT_THROW(load_state(context, states, other, "f"), std::runtime_error);
+
+  // What only tells about a training starts anew where it is missing or of an older shape.
+  for (const bool older : {false, true}) {
+    other = file;
+    if (older) other.tensors["train.state.diagnostics.pulls"] = make_file_tensor(std::vector<double>{1, 2, 3}, {3});
+    Tensor own = context.empty({2, 3}, DType::f64);
+    context.upload<double>(values, own);
+    load_state(context, {{states[0].name, &sums}, states[1], {"diagnostics.pulls", &own}}, other, "f");
+    EXPECT_EQ(context.download<double>(own), std::vector<double>(6, 0));
+    EXPECT_EQ(context.download<double>(sums), values);
+  }
 }
 
 // A training checkpoint is a detector file with more in it.
