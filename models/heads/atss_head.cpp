@@ -2,9 +2,9 @@
 #include "models/heads/atss_head.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include "models/assigners/atss_assigner.h"
-#include "models/assigners/centerness.h"
 #include "models/assigners/valid_cells.h"
 #include "models/heads/anchor_ops.h"
 #include "models/rank_sums.h"
@@ -77,26 +77,30 @@ AtssHead::Outputs AtssHead::forward(Tape& tape, std::span<const Var> levels, con
   return {ops::concat_levels(tape, logits), boxes, ops::concat_levels(tape, centerness)};
 }
 
+AtssHead::Assigned AtssHead::assign(Tape& tape, const Anchors& anchors, const GroundTruth& truth) const {
+  const Tensor valid = valid_cells(tape, anchors.priors, truth);
+  Assignment selected = assign_atss(tape, anchors, truth, valid, selection_);
+  Targets targets = gather_targets(tape, selected, truth, classes_);
+  Centerness centerness = centerness_targets(tape, anchors.priors, targets);
+  tape.note("targets.assigned", selected.matched);
+  tape.note("targets.centerness", centerness.targets);
+  return {std::move(selected), std::move(targets), std::move(centerness)};
+}
+
 std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                      Communicator& ranks) {
   const Anchors& anchors = anchors_(tape, levels);
   const Outputs out = forward(tape, levels, anchors);
 
-  Assignment selected;
-  Targets targets;
-  Centerness centerness;
-  profiled("assign", [&] {
-    const Tensor valid = valid_cells(tape, anchors.priors, truth);
-    selected = assign_atss(tape, anchors, truth, valid, selection_);
-    targets = gather_targets(tape, selected, truth, classes_);
-    centerness = centerness_targets(tape, anchors.priors, targets);
-  });
+  auto [selected, targets, centerness] = profiled("assign", [&] { return assign(tape, anchors, truth); });
   const Rows rows{out.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&selected.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, selected, normalizer_, ranks.world_size());
   const Tensor centerness_divisor = normalizer(tape, selected, centerness_normalizer_, ranks.world_size());
   const Tensor box_divisor = sum_at_least(tape, centerness.sum, ranks.world_size(), 1);
+  tape.note("targets.class_normalizer", class_divisor);
+  tape.note("targets.box_normalizer", box_divisor);
 
   // A box counts by how central its anchor lies in the object.
   const Range range("loss");
@@ -107,11 +111,6 @@ std::vector<LossTerm> AtssHead::loss(Tape& tape, std::span<const Var> levels, co
   terms.push_back(
       {"loss_centerness", ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
                                                     config_.centerness_loss_weight, centerness_divisor)});
-
-  tape.note("targets.assigned", selected.matched);
-  tape.note("targets.centerness", centerness.targets);
-  tape.note("targets.class_normalizer", class_divisor);
-  tape.note("targets.box_normalizer", box_divisor);
   return terms;
 }
 

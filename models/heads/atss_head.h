@@ -11,6 +11,7 @@
 #include "kernels/boxes/delta_boxes.h"
 #include "models/anchors.h"
 #include "models/assigners/assignment.h"
+#include "models/assigners/centerness.h"
 #include "models/heads/atss_config.h"
 #include "models/heads/head.h"
 #include "models/heads/tower.h"
@@ -45,6 +46,12 @@ class AtssHead final : public Head {
     Var centerness;  // (N, P, 1)
   };
   [[nodiscard]] Outputs forward(Tape& tape, std::span<const Var> levels, const Anchors& anchors) const;
+  struct Assigned {  // which anchors answer for which objects, and what they learn
+    Assignment selected;
+    Targets targets;
+    Centerness centerness;
+  };
+  [[nodiscard]] Assigned assign(Tape& tape, const Anchors& anchors, const GroundTruth& truth) const;
 
   AtssConfig config_;
   int classes_;

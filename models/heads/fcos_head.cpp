@@ -2,8 +2,8 @@
 #include "models/heads/fcos_head.h"
 
 #include <stdexcept>
+#include <utility>
 
-#include "models/assigners/centerness.h"
 #include "models/assigners/fcos_assigner.h"
 #include "models/rank_sums.h"
 #include "runtime/autograd/ops/loss.h"
@@ -100,31 +100,37 @@ FcosHead::Outputs FcosHead::forward(Tape& tape, std::span<const Var> levels) con
   return {ops::concat_levels(tape, logits), ops::concat_levels(tape, distances), ops::concat_levels(tape, centerness)};
 }
 
+FcosHead::Assigned FcosHead::assign(Tape& tape, const Priors& cells, const GroundTruth& truth) const {
+  // Cells in the padding of a batch are background like others: MMDetection's FCOS has no flags for them.
+  Assignment by_center = assign_fcos(tape, cells, truth, by_center_);
+  Targets targets = gather_targets(tape, by_center, truth, classes_);
+  Centerness centerness = centerness_targets(tape, cells, targets);
+  Tensor distances = tape.context().empty(targets.boxes.shape());
+  tape.run([&](auto& device) {
+    kernels::encode_distances(device, targets.boxes.view(), targets.box_weights.view(), cells.points.view(), unit_,
+                              distances.view());
+  });
+  tape.note("targets.assigned", by_center.matched);
+  tape.note("targets.labels", targets.labels);
+  tape.note("targets.centerness", centerness.targets);
+  tape.note("targets.distances", distances);
+  return {std::move(by_center), std::move(targets), std::move(centerness), std::move(distances)};
+}
+
 std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                      Communicator& ranks) {
   const Priors& cells = cells_(tape, levels);
   const Outputs out = forward(tape, levels);
 
-  // Cells in the padding of a batch are background like others: MMDetection's FCOS has no flags for them.
-  Assignment by_center;
-  Targets targets;
-  Centerness centerness;
-  Tensor distances = tape.context().empty(out.distances.shape());
-  profiled("assign", [&] {
-    by_center = assign_fcos(tape, cells, truth, by_center_);
-    targets = gather_targets(tape, by_center, truth, classes_);
-    centerness = centerness_targets(tape, cells, targets);
-    tape.run([&](auto& device) {
-      kernels::encode_distances(device, targets.boxes.view(), targets.box_weights.view(), cells.points.view(), unit_,
-                                distances.view());
-    });
-  });
+  auto [by_center, targets, centerness, distances] = profiled("assign", [&] { return assign(tape, cells, truth); });
   const Rows rows{out.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
   sum_over_ranks(tape, ranks, {&by_center.counts, &centerness.sum, &before});
   const Tensor class_divisor = normalizer(tape, by_center, normalizer_, ranks.world_size());
   const Tensor positives = normalizer(tape, by_center, Normalizer::num_pos, ranks.world_size());
   const Tensor box_divisor = sum_at_least(tape, centerness.sum, ranks.world_size(), 1e-6, kFloatEpsilon);
+  tape.note("targets.class_normalizer", class_divisor);
+  tape.note("targets.box_normalizer", box_divisor);
 
   // A box counts by how central its cell is; overlaps need no more than the distances from that cell.
   const kernels::IouLoss box_loss{.mode = config_.box_loss == "giou" ? kernels::IouMode::giou : kernels::IouMode::log,
@@ -137,13 +143,6 @@ std::vector<LossTerm> FcosHead::loss(Tape& tape, std::span<const Var> levels, co
   terms.push_back(
       {"loss_centerness", ops::binary_cross_entropy(tape, out.centerness, centerness.targets, targets.box_weights,
                                                     config_.centerness_loss_weight, positives)});
-
-  tape.note("targets.assigned", by_center.matched);
-  tape.note("targets.labels", targets.labels);
-  tape.note("targets.centerness", centerness.targets);
-  tape.note("targets.distances", distances);
-  tape.note("targets.class_normalizer", class_divisor);
-  tape.note("targets.box_normalizer", box_divisor);
   return terms;
 }
 

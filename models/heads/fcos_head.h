@@ -10,6 +10,7 @@
 #include "kernels/boxes/distance_coder.h"
 #include "kernels/boxes/fcos_assign.h"
 #include "models/assigners/assignment.h"
+#include "models/assigners/centerness.h"
 #include "models/heads/fcos_config.h"
 #include "models/heads/head.h"
 #include "models/heads/tower.h"
@@ -43,6 +44,13 @@ class FcosHead final : public Head {
     Var centerness;  // (N, P, 1) logits
   };
   [[nodiscard]] Outputs forward(Tape& tape, std::span<const Var> levels) const;
+  struct Assigned {  // which cells answer for which objects, and what they learn
+    Assignment by_center;
+    Targets targets;
+    Centerness centerness;
+    Tensor distances;  // (N, P, 4) as `Outputs`
+  };
+  [[nodiscard]] Assigned assign(Tape& tape, const Priors& cells, const GroundTruth& truth) const;
 
   FcosConfig config_;
   int classes_;

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 
 #include "models/assigners/max_iou_assigner.h"
 #include "models/assigners/point_assigner.h"
@@ -146,6 +147,19 @@ Assignment RepPointsHead::assign_first(Tape& tape, std::span<const Var> levels, 
   return assign_max_iou(tape, boxes, truth, valid, by_iou_);
 }
 
+std::pair<RepPointsHead::Stage, RepPointsHead::Stage> RepPointsHead::assign(Tape& tape, std::span<const Var> levels,
+                                                                            const Priors& cells, Var init_boxes,
+                                                                            const GroundTruth& truth) {
+  const Tensor valid = valid_cells(tape, cells, truth);
+  Stage init{assign_first(tape, levels, cells, truth, valid), {}};
+  Stage refine{assign_max_iou(tape, init_boxes, truth, valid, by_iou_), {}};
+  init.targets = box_targets(tape, init.assigned, truth);
+  refine.targets = gather_targets(tape, refine.assigned, truth, classes_);
+  tape.note("targets.init_assigned", init.assigned.matched);
+  tape.note("targets.refine_assigned", refine.assigned.matched);
+  return {std::move(init), std::move(refine)};
+}
+
 Tensor RepPointsHead::box_loss(Tape& tape, Var boxes, const Targets& targets, const Priors& cells, double weight,
                                const Tensor& divisor) const {
   return ops::smooth_l1(tape, boxes, targets.boxes, targets.box_weights, cells.box_scales,
@@ -157,41 +171,28 @@ std::vector<LossTerm> RepPointsHead::loss(Tape& tape, std::span<const Var> level
   const Priors& cells = priors_(tape, levels);
   const Outputs outputs = forward(tape, levels);
   const Var logits = ops::concat_levels(tape, outputs.logits);
-  const Var init = ops::concat_levels(tape, outputs.init_offsets);
-  const Var refine = ops::concat_levels(tape, outputs.refine_offsets);
-  const Var init_boxes = boxes(tape, init, cells), refine_boxes = boxes(tape, refine, cells);
+  const Var init_boxes = boxes(tape, ops::concat_levels(tape, outputs.init_offsets), cells);
+  const Var refine_boxes = boxes(tape, ops::concat_levels(tape, outputs.refine_offsets), cells);
+  tape.note("bbox_head.init_boxes", init_boxes);
+  tape.note("bbox_head.refine_boxes", refine_boxes);
 
-  // The first stage learns from the points nearest to an object, the second from what the first made of them.
-  Assignment by_point, by_iou;
-  Targets init_targets, refine_targets;
-  profiled("assign", [&] {
-    const Tensor valid = valid_cells(tape, cells, truth);
-    by_point = assign_first(tape, levels, cells, truth, valid);
-    by_iou = assign_max_iou(tape, init_boxes, truth, valid, by_iou_);
-    init_targets = box_targets(tape, by_point, truth);
-    refine_targets = gather_targets(tape, by_iou, truth, classes_);
-  });
-  const Rows rows{logits, refine_targets.labels, refine_targets.class_weights, ranks.rank()};
+  auto [init, refine] = profiled("assign", [&] { return assign(tape, levels, cells, init_boxes, truth); });
+  const Rows rows{logits, refine.targets.labels, refine.targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
-  sum_over_ranks(tape, ranks, {&by_point.counts, &by_iou.counts, &before});
-  const Tensor init_divisor = normalizer(tape, by_point, box_normalizer_, ranks.world_size());
-  const Tensor refine_divisor = normalizer(tape, by_iou, box_normalizer_, ranks.world_size());
-  const Tensor class_divisor = normalizer(tape, by_iou, normalizer_, ranks.world_size());
+  sum_over_ranks(tape, ranks, {&init.assigned.counts, &refine.assigned.counts, &before});
+  const Tensor init_divisor = normalizer(tape, init.assigned, box_normalizer_, ranks.world_size());
+  const Tensor refine_divisor = normalizer(tape, refine.assigned, box_normalizer_, ranks.world_size());
+  const Tensor class_divisor = normalizer(tape, refine.assigned, normalizer_, ranks.world_size());
+  tape.note("targets.init_normalizer", init_divisor);
+  tape.note("targets.refine_normalizer", class_divisor);
 
   const Range range("loss");
   std::vector<LossTerm> terms;
   terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
   terms.push_back(
-      {"loss_pts_init", box_loss(tape, init_boxes, init_targets, cells, config_.init_loss_weight, init_divisor)});
+      {"loss_pts_init", box_loss(tape, init_boxes, init.targets, cells, config_.init_loss_weight, init_divisor)});
   terms.push_back({"loss_pts_refine",
-                   box_loss(tape, refine_boxes, refine_targets, cells, config_.refine_loss_weight, refine_divisor)});
-
-  tape.note("bbox_head.init_boxes", init_boxes);
-  tape.note("bbox_head.refine_boxes", refine_boxes);
-  tape.note("targets.init_assigned", by_point.matched);
-  tape.note("targets.refine_assigned", by_iou.matched);
-  tape.note("targets.init_normalizer", init_divisor);
-  tape.note("targets.refine_normalizer", class_divisor);
+                   box_loss(tape, refine_boxes, refine.targets, cells, config_.refine_loss_weight, refine_divisor)});
   return terms;
 }
 

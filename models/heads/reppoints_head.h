@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/boxes/assign.h"
@@ -47,6 +48,14 @@ class RepPointsHead final : public Head {
   // The points of a stage, in strides from the cell's point, from what its last layer gives: those of the first stage
   // where `before` is empty, else those that refine it. With their boxes where they are grids on such.
   [[nodiscard]] ops::GridPoints points(Tape& tape, Var output, const ops::GridPoints& before) const;
+  // What the rows of a stage learn: the first from the points nearest to an object, the second from the boxes that the
+  // first made of them.
+  struct Stage {
+    Assignment assigned;
+    Targets targets;
+  };
+  [[nodiscard]] std::pair<Stage, Stage> assign(Tape& tape, std::span<const Var> levels, const Priors& cells,
+                                               Var init_boxes, const GroundTruth& truth);
   // Which cells answer for which objects in the first stage.
   [[nodiscard]] Assignment assign_first(Tape& tape, std::span<const Var> levels, const Priors& cells,
                                         const GroundTruth& truth, const Tensor& valid);

@@ -2,12 +2,12 @@
 #include "models/heads/yolof_head.h"
 
 #include <stdexcept>
+#include <utility>
 
 #include "models/assigners/uniform_assigner.h"
 #include "models/assigners/valid_cells.h"
 #include "models/heads/anchor_ops.h"
 #include "models/heads/tower.h"
-#include "models/heads/yolof_ops.h"
 #include "models/rank_sums.h"
 #include "runtime/autograd/ops/loss.h"
 #include "runtime/device/profiling.h"
@@ -98,36 +98,35 @@ YolofHead::Outputs YolofHead::forward(Tape& tape, Var features, const Anchors& a
   return {logits, boxes};
 }
 
+YolofHead::Assigned YolofHead::assign(Tape& tape, Var boxes, const Anchors& anchors, const GroundTruth& truth) const {
+  const Tensor valid = valid_cells(tape, anchors.priors, truth);
+  UniformMatch match = assign_uniform(tape, boxes, anchors, truth, valid, matching_);
+  Targets targets = gather_targets(tape, match.assignment, truth, classes_);
+  tape.note("targets.assigned", match.assignment.matched);
+  tape.note("targets.pairs", match.pairs);
+  // The box loss takes every pair, also those that share an anchor.
+  ops::PairedBoxes pairs = ops::gather_pairs(tape, boxes, std::move(match.pairs), truth);
+  return {std::move(match.assignment), std::move(targets), std::move(pairs)};
+}
+
 std::vector<LossTerm> YolofHead::loss(Tape& tape, std::span<const Var> levels, const GroundTruth& truth,
                                       Communicator& ranks) {
   const Anchors& anchors = anchors_(tape, levels);
   const Outputs outputs = forward(tape, levels[0], anchors);
 
-  // Objects choose the anchors nearest to them, and those whose boxes have come nearest.
-  UniformMatch match;
-  Targets targets;
-  ops::PairedBoxes paired;
-  profiled("assign", [&] {
-    const Tensor valid = valid_cells(tape, anchors.priors, truth);
-    match = assign_uniform(tape, outputs.boxes, anchors, truth, valid, matching_);
-    targets = gather_targets(tape, match.assignment, truth, classes_);
-    tape.note("targets.assigned", match.assignment.matched);
-    tape.note("targets.pairs", match.pairs);
-    paired = ops::gather_pairs(tape, outputs.boxes, std::move(match.pairs), truth);
-  });
+  auto [matched, targets, pairs] = profiled("assign", [&] { return assign(tape, outputs.boxes, anchors, truth); });
   const Rows rows{outputs.logits, targets.labels, targets.class_weights, ranks.rank()};
   Tensor before = loss_->before(tape, rows);
-  sum_over_ranks(tape, ranks, {&match.assignment.counts, &before});
-  const Tensor class_divisor = normalizer(tape, match.assignment, normalizer_, ranks.world_size());
-  const Tensor box_divisor = normalizer(tape, match.assignment, box_normalizer_, ranks.world_size());
+  sum_over_ranks(tape, ranks, {&matched.counts, &before});
+  const Tensor class_divisor = normalizer(tape, matched, normalizer_, ranks.world_size());
+  const Tensor box_divisor = normalizer(tape, matched, box_normalizer_, ranks.world_size());
   tape.note("targets.class_normalizer", class_divisor);
   tape.note("targets.box_normalizer", box_divisor);
 
   const Range range("loss");
   std::vector<LossTerm> terms;
   terms.push_back({"loss_cls", loss_->loss(tape, rows, class_divisor, {before, ranks.world_size()})});
-  // The box loss takes every pair, also those that share an anchor.
-  terms.push_back({"loss_bbox", ops::iou_loss(tape, paired.boxes, paired.targets, paired.weights,
+  terms.push_back({"loss_bbox", ops::iou_loss(tape, pairs.boxes, pairs.targets, pairs.weights,
                                               {.mode = kernels::IouMode::giou}, config_.box_loss_weight, box_divisor)});
   return terms;
 }

@@ -13,6 +13,7 @@
 #include "models/assigners/assignment.h"
 #include "models/heads/head.h"
 #include "models/heads/yolof_config.h"
+#include "models/heads/yolof_ops.h"
 #include "models/layers.h"
 #include "models/losses/classification_loss.h"
 #include "models/pyramid.h"
@@ -45,6 +46,13 @@ class YolofHead final : public Head {
     Var boxes;   // (N, P, 4)
   };
   [[nodiscard]] Outputs forward(Tape& tape, Var features, const Anchors& anchors) const;
+  // Objects choose the anchors nearest to them, and those whose `boxes` have come nearest.
+  struct Assigned {
+    Assignment matched;
+    Targets targets;
+    ops::PairedBoxes pairs;
+  };
+  [[nodiscard]] Assigned assign(Tape& tape, Var boxes, const Anchors& anchors, const GroundTruth& truth) const;
 
   YolofConfig config_;
   int classes_;

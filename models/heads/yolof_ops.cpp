@@ -41,20 +41,20 @@ Var implicit_objectness(Tape& tape, Var logits, Var objectness, int channels) {
   return z;
 }
 
-PairedBoxes gather_pairs(Tape& tape, Var boxes, Tensor pair_list, const GroundTruth& truth) {
-  const auto pairs = shared(std::move(pair_list));
-  const int64_t N = pairs->dim(0), S = pairs->dim(1), M = pairs->dim(2);
+PairedBoxes gather_pairs(Tape& tape, Var boxes, Tensor pairs, const GroundTruth& truth) {
+  const int64_t N = pairs.dim(0), S = pairs.dim(1), M = pairs.dim(2);
+  const auto kept = shared(std::move(pairs));
   PairedBoxes result{tape.make({N, S, M, 4}, boxes.requires_grad()), tape.context().empty({N, S, M, 4}),
                      tape.context().empty({N, S, M})};
   const Var rows = result.boxes;
   tape.run([&](auto& device) {
-    kernels::gather_pairs(device, pairs->view<int32_t>(), boxes.view(), truth.boxes.view(), rows.out(),
+    kernels::gather_pairs(device, kept->view<int32_t>(), boxes.view(), truth.boxes.view(), rows.out(),
                           result.targets.view(), result.weights.view());
   });
   tape.on_backward(rows, {boxes}, [=, &tape] {
     const auto target = tape.grad_of(boxes);
     tape.run([&](auto& device) {
-      kernels::gather_pairs_backward(device, pairs->view<int32_t>(), Tape::grad(rows), target.grad, target.mode);
+      kernels::gather_pairs_backward(device, kept->view<int32_t>(), Tape::grad(rows), target.grad, target.mode);
     });
   });
   return result;
