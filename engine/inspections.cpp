@@ -69,8 +69,12 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
 
 int inspect_split(const CommonOptions& common, const DivideOptions& options, const std::string& output) {
   const ExperimentConfig config = read_experiment(common);
+  // Images that training would leave out are divided, too: an evaluation takes them.
+  DatasetConfig all = config.data;
+  all.filter_empty = false;
+  all.min_size = 0;
   std::vector<Finding> findings;
-  const Dataset dataset = read_dataset(config.data, Split::train, findings);
+  const Dataset dataset = read_dataset(all, Split::train, findings);
   fmt::print("data: {}\n", dataset.summary.text());
   const Division division = divide(dataset, options);
   fmt::print("{}", division_text(dataset, division));

@@ -76,6 +76,7 @@ void DatasetConfig::describe(ConfigVisitor& v) {
            "before training: decode every image to its end, or read headers alone (truncated files are met later)");
   v.choice("exif", exif, {"ignore", "apply"}, "EXIF orientation: pixels as stored, or turned upright");
   v.field("filter_empty", filter_empty, "leave images without boxes out of training");
+  v.field("min_size", min_size, "leave images less wide or high than this out of training; 0: none", at_least(0));
 }
 
 const char* to_string(Finding::Kind kind) {
@@ -113,6 +114,8 @@ const char* to_string(Finding::Kind kind) {
       return "zero_based";
     case Kind::no_objects:
       return "no_objects";
+    case Kind::small_image:
+      return "small_image";
     case Kind::guessed_file_name:
       return "guessed_file_name";
     case Kind::wrong_extension:

@@ -102,6 +102,13 @@ bool Checker::check_image(const RawImage& raw, const ImageInfo& info, const std:
                            record.width, record.height, limits_.width, limits_.height)},
               "", kAlwaysError);
   }
+  if (!reading_.evaluation && std::min(record.width, record.height) < config_.min_size) {
+    log.note({Kind::small_image, Action::image_dropped, file, "",
+              fmt::format("is {} x {} pixels (width x height): training leaves out what is less wide or high than {} "
+                          "(data.min_size)",
+                          record.width, record.height, config_.min_size)});
+    return false;
+  }
   return true;
 }
 

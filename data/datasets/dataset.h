@@ -87,6 +87,7 @@ struct Finding {
     unused_image,              // an image without annotation, or in no split
     zero_based,                // xmin or ymin 0 in a file declared one-based
     no_objects,                // an image without boxes to train on (see data.filter_empty)
+    small_image,               // less wide or high than data.min_size
     guessed_file_name,         // file_name without extension, resolved to an existing file
     wrong_extension,           // a PNG called .jpg or the like (read by its content)
     class_missing_from_image,  // lacks the class that nearly all others hold: perhaps not fully labelled (information)
@@ -143,6 +144,7 @@ struct DatasetConfig {
   std::string check_images = "full";    // full | header: what is read of every image before training starts
   std::string exif = "ignore";          // ignore | apply: pixels as stored, or turned upright by the EXIF orientation
   bool filter_empty = true;             // leave images without boxes out of training
+  int min_size = 32;                    // leave images less wide or high than this out of training; 0: none
   void describe(ConfigVisitor& v);
 };
 

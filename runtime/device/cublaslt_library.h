@@ -14,6 +14,7 @@ namespace gradlibra {
 
 // The functions in use, under their own names.
 struct CublasltLibrary {
+  // NOLINTBEGIN(readability-identifier-naming): cuBLASLt's
   decltype(&::cublasLtGetStatusString) cublasLtGetStatusString = nullptr;
   decltype(&::cublasLtGetVersion) cublasLtGetVersion = nullptr;
   decltype(&::cublasLtCreate) cublasLtCreate = nullptr;
@@ -28,6 +29,7 @@ struct CublasltLibrary {
   decltype(&::cublasLtMatmulPreferenceSetAttribute) cublasLtMatmulPreferenceSetAttribute = nullptr;
   decltype(&::cublasLtMatrixLayoutCreate) cublasLtMatrixLayoutCreate = nullptr;
   decltype(&::cublasLtMatrixLayoutDestroy) cublasLtMatrixLayoutDestroy = nullptr;
+  // NOLINTEND(readability-identifier-naming)
 };
 
 // Null where the library cannot be loaded; `why` then says so. Loaded once, never unloaded. Any thread.

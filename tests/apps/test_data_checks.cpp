@@ -129,6 +129,12 @@ TEST_F(DataChecks, SplitsAreMadeAndRead) {
   EXPECT_HAS(split.out, "ImageSets/Main/val.txt");
   const Ran inspected = run({"inspect", "data", "--config", config, "data.val=val", "data.test=test"});
   EXPECT_EQ(inspected.code, 0) << inspected.out;
+  // Also what training would leave out: an evaluation takes it.
+  std::string annotation = get(root / "Annotations/tiny_000.xml");
+  put(root / "Annotations/tiny_000.xml", annotation.erase(annotation.find("<object>")) + "</annotation>");
+  fs::remove_all(root / "ImageSets");
+  const Ran whole = run({"inspect", "split", "--config", config, "--output", root.string(), "data.train=all"});
+  EXPECT_HAS(whole.out, "12 of 12 images");
   EXPECT_EQ(
       run({"inspect", "split", "--config", config, "--output", root.string(), "--val", "1", "data.train=all"}).code, 2);
 }

@@ -103,7 +103,8 @@ inline DatasetConfig voc_config(const TemporaryFolder& folder, std::vector<std::
   config.classes = std::move(classes);
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
-  config.filter_empty = false;  // what becomes of such images is part of many tests
+  config.filter_empty = false;  // what becomes of such images, and of small ones, is part of many tests
+  config.min_size = 0;
   return config;
 }
 
@@ -114,7 +115,8 @@ inline DatasetConfig coco_config(const TemporaryFolder& folder, const std::strin
   config.root = folder.string();
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
-  config.filter_empty = false;  // what becomes of such images is part of many tests
+  config.filter_empty = false;  // what becomes of such images, and of small ones, is part of many tests
+  config.min_size = 0;
   return config;
 }
 

@@ -161,6 +161,7 @@ TEST(Mutations, YoloLabelsAndNames) {
   DatasetConfig config;
   config.format = "yolo";
   config.root = folder.string();
+  config.min_size = 0;
   config.val = "train";
   config.test = "";
   const auto read = [&] {

@@ -127,6 +127,31 @@ TEST(Dataset, EmptyImagesAreLeftOutOfTrainingUnlessTheyAreWanted) {
   EXPECT_EQ(read_dataset(config, Split::val, findings).images.size(), 2u) << "an evaluation keeps them";
 }
 
+TEST(Dataset, SmallImagesAreLeftOutOfTrainingUnlessTheyAreWanted) {
+  const TemporaryFolder folder;
+  put_voc_picture(folder, "wide", plain_image(40, 31), {{"cell", "5", "5", "8", "9"}});
+  put_voc_picture(folder, "high", plain_image(31, 40), {{"cell", "5", "5", "8", "9"}, {"cell", "6", "6", "9", "9"}});
+  put_voc_picture(folder, "fits", plain_image(32, 32), {{"cell", "5", "5", "8", "9"}});
+  DatasetConfig config = voc_config(folder, {"cell"});
+  config.val = "train";
+  config.min_size = DatasetConfig().min_size;
+  std::vector<Finding> findings;
+  const Dataset kept = read_dataset(config, Split::train, findings);
+  ASSERT_EQ(kept.images.size(), 1u);
+  EXPECT_EQ(kept.images[0].id, "fits");
+  const std::vector<Finding> small = of_kind(findings, Kind::small_image);
+  ASSERT_EQ(small.size(), 2u) << spelled(findings);
+  EXPECT_EQ(small[0].action, Action::image_dropped);
+  EXPECT_HAS(small[0].message + small[1].message, "is 40 x 31 pixels");
+  EXPECT_HAS(small[0].message, "data.min_size");
+  EXPECT_HAS(kept.summary.text(),
+             "1 of 3 images (dropped: 2 small_image), 1 of 4 boxes (dropped: 3 in_dropped_images)");
+
+  EXPECT_EQ(read_dataset(config, Split::val, findings).images.size(), 3u) << "an evaluation keeps them";
+  config.min_size = 0;
+  EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 3u);
+}
+
 TEST(Dataset, ClassListAndGroupsAreChecked) {
   const TemporaryFolder folder;
   put_voc(folder, "a", {{"cell", "5", "5", "8", "9"}});

@@ -161,6 +161,7 @@ TEST(FindImage, CocoWithAFolderPerSplit) {
   DatasetConfig config;
   config.format = "coco";
   config.root = folder.string();
+  config.min_size = 0;
   config.val = "valid";
   config.test = "";
   std::vector<Finding> findings;

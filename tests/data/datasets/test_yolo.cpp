@@ -18,6 +18,7 @@ DatasetConfig yolo_config(const TemporaryFolder& folder) {
   config.val = config.test = "";
   config.unknown_class = config.bad_box = config.bad_image = "drop";
   config.filter_empty = false;
+  config.min_size = 0;
   return config;
 }
 
