@@ -91,7 +91,8 @@ class Trainer {
   void require_same_ranks() const;
   // Refuses to go on inside an epoch with batches of another size: images would be shown twice or not at all.
   void require_same_batch(const CheckpointStore::Loaded& newest) const;
-  void note_changed_config(const CheckpointStore::Loaded& newest) const;
+  // Says what differs from the checkpoint's; what cannot be changed any more stays as it was there.
+  void note_changed_config(const CheckpointStore::Loaded& newest);
   void open_files(bool resumed);
 
   void mark_finished() const;

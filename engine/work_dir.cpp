@@ -83,10 +83,20 @@ WorkDir::~WorkDir() {
 }
 
 RunLog::RunLog(fs::path file) : file_(std::move(file)) {
+  if (!open()) throw WriteError(file_failure("cannot write", file_, error_));
+}
+
+bool RunLog::open() {
+  if (descriptor_ >= 0) ::close(descriptor_);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   struct stat info {};
-  if (descriptor_ < 0 || ::fstat(descriptor_, &info) != 0) throw WriteError(file_failure("cannot write", file_, errno));
+  if (descriptor_ < 0 || ::fstat(descriptor_, &info) != 0) {
+    error_ = errno;
+    return false;
+  }
   size_ = info.st_size;
+  torn_ = false;
+  return true;
 }
 
 RunLog::~RunLog() {
@@ -116,12 +126,19 @@ std::string RunLog::add(const std::string& line) {
     waiting_.pop_front();
     ++lost_;
   }
+  // Into a file without a name every line would be written, and be lost.
+  struct stat info {};
+  const bool deleted = descriptor_ >= 0 && ::fstat(descriptor_, &info) == 0 && info.st_nlink == 0;
+  if ((deleted || descriptor_ < 0) && !open())
+    return failed_before ? ""
+                         : file_failure("cannot write", file_, error_) + "; lines wait in memory until there is room";
   // A part that could not be taken away becomes a line of its own: broken, but joined to no other.
   if (torn_ && write_whole("\n")) torn_ = false;
   while (!torn_ && !waiting_.empty() && write_whole(waiting_.front())) waiting_.pop_front();
   const bool fails = !waiting_.empty();
   if (fails && !failed_before)
     return file_failure("cannot write", file_, error_) + "; lines wait in memory until there is room";
+  if (!fails && deleted) return file_.string() + ": was deleted, with the lines before; a new one begins";
   if (fails || !failed_before) return "";
   error_ = 0;
   return fmt::format("{}: can be written again, {} lines were lost", file_.string(), lost_);

@@ -285,14 +285,26 @@ class ConfigReader : public ConfigVisitor {
     for (const ConfigNode::Entry& entry : node.entries) {
       const std::string path = prefix.empty() ? entry.key : prefix + "." + entry.key;
       const auto found = known_.find(path);
-      if (found == known_.end()) {
+      // Nothing has read a key with a point in it, whatever path it spells.
+      const bool dotted = entry.key.find('.') != std::string::npos;
+      if (found == known_.end() || dotted) {
         if (++count > kMostReported) continue;
         message += (message.empty() ? "" : "\n") + to_string(entry.place) + ": unknown key '" + shortened(path) + "'" +
-                   suggestion(path);
+                   (found != known_.end() ? nested(entry.key) : suggestion(path));
       } else if (found->second && entry.value->kind == Kind::mapping) {
         find_unknown(*entry.value, path, message, count);
       }
     }
+  }
+
+  // How a file spells "schedule.epochs".
+  static std::string nested(const std::string& key) {
+    std::string text = "; a file nests its keys, as in ";
+    size_t begin = 0;
+    for (size_t dot = key.find('.'); dot != std::string::npos; begin = dot + 1, dot = key.find('.', begin))
+      text += key.substr(begin, dot - begin) + ": {";
+    text += key.substr(begin) + ": ..";
+    return text + std::string(static_cast<size_t>(std::count(key.begin(), key.end(), '.')), '}');
   }
 
   // By whole path (a slip in the section) or by last key (the wrong section), whichever is nearer.

@@ -112,6 +112,22 @@ TEST(RunLog, AFullDiskLosesNoLineAndJoinsNoTwo) {
   std::signal(SIGXFSZ, old_handler);
 }
 
+TEST(RunLog, BeginsAnewWhereTheFileWasDeleted) {
+  TemporaryFolder folder;
+  fs::create_directories(folder / "run");
+  RunLog log(folder / "run/log");
+  EXPECT_EQ(log.add("one"), "");
+  fs::remove(folder / "run/log");
+  EXPECT_TRUE(has(log.add("two"), "was deleted, with the lines before"));
+  EXPECT_EQ(get(folder / "run/log"), "two\n");
+  fs::remove_all(folder / "run");
+  EXPECT_TRUE(has(log.add("three"), "lines wait in memory"));
+  EXPECT_EQ(log.missing(), 1);
+  fs::create_directories(folder / "run");
+  EXPECT_TRUE(has(log.add("four"), "can be written again, 0 lines were lost"));
+  EXPECT_EQ(get(folder / "run/log"), "three\nfour\n");
+}
+
 // A device that never takes a byte and cannot be cut.
 TEST(RunLog, WhatCannotBeWrittenIsCounted) {
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
