@@ -15,7 +15,10 @@ ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int 
     : name(std::move(layer_name)), shape(options.shape) {
   weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init,
                       Role::convolution_weight, options.trainable);
-  if (options.bias) bias = &store.add(name + ".bias", {out}, options.bias_init, Role::bias, options.trainable);
+  weight->classifier = options.classifier;
+  if (!options.bias) return;
+  bias = &store.add(name + ".bias", {out}, options.bias_init, Role::bias, options.trainable);
+  bias->classifier = options.classifier;
 }
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {

@@ -21,6 +21,7 @@ struct ConvLayer {
     bool trainable = true;
     Init weight_init;
     Init bias_init;
+    bool classifier = false;  // the last layer of a class branch
   };
   ConvLayer() = default;
   ConvLayer(ParameterStore& store, std::string name, int in, int out, const Options& options);

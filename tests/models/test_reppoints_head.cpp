@@ -31,9 +31,9 @@ struct Told {
 // A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
 struct SmallRepPoints : testing::SmallHead<RepPointsHead> {
   template <class Loss = LossConfig>
-  SmallRepPoints(Context& c, const HeadConfig& config, Loss loss = {})
+  SmallRepPoints(Context& c, const RepPointsConfig& config, Loss loss = {})
       : SmallHead(c, small(config), {8, {8, 16}}, std::move(loss)) {}
-  static HeadConfig small(HeadConfig config) {
+  static RepPointsConfig small(RepPointsConfig config) {
     config.feat_channels = 8;
     config.point_channels = 8;
     config.stacked_convs = 1;
