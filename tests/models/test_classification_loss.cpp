@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "models/config.h"
 #include "tests/messages.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
@@ -25,7 +25,7 @@ void expect_names(const LossConfig& config, const std::string& key) {
 }
 
 TEST(ClassificationLoss, ErrorsNameTheKey) {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double nan = testing::kNaN;
   expect_names({.type = "dice"}, "model.loss.type");
   for (const double prior : {0.0, 1.0, -0.5, 2.0, nan})
     expect_names({.prior_probability = prior}, "model.loss.prior_probability");
