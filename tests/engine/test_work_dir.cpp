@@ -11,6 +11,7 @@
 
 #include "runtime/base/files.h"
 #include "tests/files.h"
+#include "tests/messages.h"
 
 namespace gradlibra {
 namespace {
@@ -18,12 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string refusal(const fs::path& path) {
-  try {
-    const WorkDir taken(path);
-  } catch (const std::runtime_error& error) {
-    return error.what();
-  }
-  return "";
+  return message_of<std::runtime_error>([&] { const WorkDir taken(path); });
 }
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }

@@ -65,8 +65,8 @@ TEST(Sgd, ClipFactor) {
   EXPECT_EQ(clip(0, 35), 1.0f);
   EXPECT_EQ(clip(1e6, 0), 1.0f);
   EXPECT_EQ(clip(1e6, -1), 1.0f);
-  EXPECT_TRUE(std::isnan(clip(std::numeric_limits<double>::infinity(), 35)));
-  EXPECT_TRUE(std::isnan(clip(std::numeric_limits<double>::quiet_NaN(), 0)));
+  EXPECT_TRUE(std::isnan(clip(kInfinity, 35)));
+  EXPECT_TRUE(std::isnan(clip(kNaN, 0)));
 }
 
 TEST(Sgd, NonFiniteScaleChangesNothing) {

@@ -11,6 +11,7 @@
 
 #include "tests/kernels/boxes/assign_cases.h"
 #include "tests/kernels/vectors.h"
+#include "tests/messages.h"
 
 namespace gradlibra::kernels {
 namespace {
@@ -174,16 +175,13 @@ TEST(Nms, NamesWhatIsWrong) {
   Cpu cpu(1);
   const auto message = [&](Shape boxes, Shape scores, float threshold, Shape keep, int64_t workspace) {
     const int64_t N = scores[0], K = scores[1];
-    try {
+    return message_of<std::invalid_argument>([&] {
       multiclass_nms(cpu,
                      {View<const float>(nullptr, boxes), View<const float>(nullptr, scores),
                       View<const int32_t>(nullptr, {N, K}), View<const int32_t>(nullptr, {N})},
                      threshold, View<int32_t>(nullptr, keep), View<int32_t>(nullptr, {N}),
                      View<int64_t>(nullptr, {workspace}));
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing");
+    });
   };
   const int64_t big = int64_t{1} << 31;
   EXPECT_EQ(message({1, 3, 4}, {3}, 0.5f, {1, 2}, 2),
