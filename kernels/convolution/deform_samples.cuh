@@ -34,7 +34,7 @@ constexpr int kWords = kWindow / 32;
 constexpr int kLaneWords = kWords / kWarp;
 constexpr int kSorted = 64;  // samples of a window that are worked on at a time
 
-// Sorted samples, those of a pixel at sorted_of(pixel, begins, sizes), as slots whose corners are in the order (y0, x0),
+// Sorted samples, those of a pixel at sorted_of(pixel, begins, sizes), as slots. Corners are in the order (y0, x0),
 // (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1); a weight, the pixel's in the sample, is a float's bits. Samples of
 // weight 0 are there too, because the slope of a sample at a whole position has all four corners.
 struct SortedSamples {
