@@ -31,8 +31,9 @@ void ConvLayer::add_cost(Tape& tape, Var y) const {
   tape.add_cost(name, y.dim(0) * y.dim(1) * y.dim(2) * weight->node.value.size());
 }
 
-Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation, ops::SamplePoints points) const {
-  const Var y = ops::deform_conv2d(tape, x, offsets, var(weight), activation, std::move(points));
+Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation,
+                          const ops::SamplePoints& points) const {
+  const Var y = ops::deform_conv2d(tape, x, offsets, var(weight), activation, points);
   const int64_t cells = y.dim(0) * y.dim(1) * y.dim(2), taps = weight->node.value.dim(1) * weight->node.value.dim(2);
   tape.add_cost(name, cells * weight->node.value.size());
   tape.add_cost(name + "#sampling", cells * taps * x.dim(3) * 4);  // four bilinear corners per tap and channel

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "runtime/base/config_tree.h"
+#include "runtime/base/numbers.h"
 
 namespace gradlibra {
 namespace {
@@ -70,14 +71,10 @@ std::string join(const std::vector<std::string>& words) {
   return result;
 }
 
-// Whole-text conversions: nothing before or behind the number, no overflow.
 template <class Integer>
 std::optional<Integer> to_integer(std::string_view text) {
   if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
-  Integer value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  return parse_number<Integer>(text);
 }
 
 std::optional<double> to_double(std::string_view text) {
@@ -90,10 +87,9 @@ std::optional<double> to_double(std::string_view text) {
   if (digits == ".inf" || digits == ".Inf" || digits == ".INF") return sign * std::numeric_limits<double>::infinity();
   if (text == ".nan" || text == ".NaN" || text == ".NAN") return std::numeric_limits<double>::quiet_NaN();
   if (digits.empty() || !((digits[0] >= '0' && digits[0] <= '9') || digits[0] == '.')) return std::nullopt;
-  double value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  return std::copysign(value, sign);
+  const std::optional<double> value = parse_number<double>(digits);
+  if (!value) return std::nullopt;
+  return std::copysign(*value, sign);
 }
 
 class ConfigReader : public ConfigVisitor {

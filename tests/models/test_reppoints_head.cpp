@@ -15,7 +15,6 @@ namespace {
 
 using testing::Box;
 using testing::CountingLoss;
-using testing::fill_parameters;
 using testing::Floats;
 using testing::Losses;
 using testing::TwoRanks;
@@ -44,7 +43,7 @@ struct SmallRepPoints : testing::SmallHead<RepPointsHead> {
                Communicator* communicator = nullptr) {
     Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
-    const Losses losses = train(tape, images, truth, communicator != nullptr ? *communicator : alone);
+    Losses losses = train(tape, images, truth, communicator != nullptr ? *communicator : alone);
     for (const char* level : {"0", "1"}) {
       const Floats of_level =
           context.download<float>(tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);

@@ -139,7 +139,7 @@ Ints by_definition(const std::vector<float>& boxes, const std::vector<float>& sc
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)]; });
   const auto overlap_above = [&](int i, int j) {
-    const float *a = &boxes[static_cast<size_t>(4 * i)], *b = &boxes[static_cast<size_t>(4 * j)];
+    const float *a = &boxes[4 * static_cast<size_t>(i)], *b = &boxes[4 * static_cast<size_t>(j)];
     const double w = std::max(0.0, double{std::min(a[2], b[2])} - double{std::max(a[0], b[0])});
     const double h = std::max(0.0, double{std::min(a[3], b[3])} - double{std::max(a[1], b[1])});
     const double areas = double{(a[2] - a[0]) * (a[3] - a[1])} + double{(b[2] - b[0]) * (b[3] - b[1])};

@@ -10,7 +10,6 @@ using ops::Activation;
 using testing::Doubles;
 using testing::GradientCheck;
 using testing::Input;
-using testing::kNaN;
 using testing::Leaves;
 using testing::NormOracle;
 using testing::random_array;

@@ -27,7 +27,7 @@ struct Precision {
   DType maps;
   FloatMath math;
   MatrixProducts products = MatrixProducts::automatic;
-  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // NOLINT(readability-identifier-naming): GoogleTest's
 };
 
 struct Case {

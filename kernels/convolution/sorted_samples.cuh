@@ -18,7 +18,7 @@
 #include <climits>
 
 #include "kernels/block_sum.cuh"
-#include "kernels/convolution/deform_sample.cuh"
+#include "kernels/convolution/sample_position.cuh"
 
 namespace gradlibra::kernels::deform {
 
