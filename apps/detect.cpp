@@ -7,6 +7,7 @@
 #include "data/datasets/image_folder.h"
 #include "engine/checkpoint.h"
 #include "engine/detection.h"
+#include "engine/picture_files.h"
 #include "engine/program.h"
 #include "engine/progress.h"
 #include "engine/signals.h"
@@ -80,14 +81,13 @@ int main(int argc, char** argv) {
     };
     const Dataset dataset = as_dataset(list, loaded.classes, apply_exif, skip);
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");
+    const std::vector<std::filesystem::path> pictures = picture_files(folder, dataset.images);
     CocoResultsFile results(folder / "detections.json", dataset);
     const std::atomic<int>& signal = catch_signals();
     Progress progress("images", static_cast<int64_t>(dataset.images.size()));
     const auto sink = [&](size_t image, const std::vector<Detection>& detections) {
       const ImageRecord& record = dataset.images[image];
-      const std::filesystem::path picture = folder / (record.id + ".png");
-      std::filesystem::create_directories(picture.parent_path());
-      draw_detections(record, detections, dataset.classes, min_score, apply_exif, picture,
+      draw_detections(record, detections, dataset.classes, min_score, apply_exif, pictures[image],
                       all_boxes ? Boxes::all : Boxes::one_per_object);
       results.add(image, detections);
       found += static_cast<int64_t>(group_by_object(detections, min_score).size());

@@ -8,6 +8,7 @@
 
 #include "data/metrics/bootstrap.h"
 #include "engine/evaluation.h"
+#include "engine/picture_files.h"
 #include "runtime/base/files.h"
 
 namespace gradlibra {
@@ -16,11 +17,9 @@ namespace {
 
 void draw_first(const EvaluationReport& report, bool apply_exif, const Dataset& dataset, const Detections& detections) {
   constexpr double kMinScore = 0.3;
-  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(report.pictures); ++i) {
-    const std::filesystem::path picture = report.output / "pictures" / (dataset.images[i].id + ".png");
-    std::filesystem::create_directories(picture.parent_path());
-    draw_detections(dataset.images[i], detections[i], dataset.classes, kMinScore, apply_exif, picture);
-  }
+  const auto pictures = picture_files(report.output / "pictures", dataset.images, static_cast<size_t>(report.pictures));
+  for (size_t i = 0; i < pictures.size(); ++i)
+    draw_detections(dataset.images[i], detections[i], dataset.classes, kMinScore, apply_exif, pictures[i]);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include "engine/builder.h"
 #include "engine/checkpoint.h"
 #include "engine/costs.h"
+#include "engine/picture_files.h"
 #include "engine/scaling.h"
 #include "engine/step_dump.h"
 #include "engine/training_figures.h"
@@ -27,7 +28,8 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   const Dataset dataset =
       read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
   std::filesystem::create_directories(folder);
-  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
+  const auto pictures = picture_files(folder, dataset.images, static_cast<size_t>(count));
+  for (size_t i = 0; i < pictures.size(); ++i) {
     const ImageRecord& record = dataset.images[i];
     Image image = read_image(record.path, lenient.exif == "apply");
     std::vector<LabelledBox> boxes;
@@ -35,7 +37,7 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
       boxes.push_back({object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
                        dataset.classes[static_cast<size_t>(object.label)], LineStyle::dashed});
     draw_labelled_boxes(image, boxes);
-    write_image(folder / (record.id + ".png"), image);
+    write_image(pictures[i], image);
   }
 }
 
