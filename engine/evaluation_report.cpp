@@ -10,6 +10,7 @@
 #include "engine/evaluation.h"
 #include "engine/picture_files.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 
@@ -48,14 +49,16 @@ void report_evaluation(const EvaluationReport& report, const ExperimentConfig& c
   auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
   json["evaluation"] = {{"split", to_string(report.split)},
                         {"images", dataset.images.size()},
-                        {"detector", report.detector},
+                        {"detector", escaped(report.detector)},
                         {"version", GRADLIBRA_VERSION}};
   for (const auto& [name, convention] : voc_conventions())
     if (convention == report.voc.convention && convention != VocConvention::mmdet)
       json["evaluation"]["voc_convention"] = name;
   json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
   if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
-  write_file(report.output / "metrics.json", json.dump(2) + "\n");
+  // Names of files and classes may be of any bytes: what was computed is written all the same.
+  const std::string metrics = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  write_file(report.output / "metrics.json", metrics + "\n");
   write_file(report.output / "metrics.txt", table);
   write_file(report.output / "detections.json", coco_results_json(dataset, detections));
   draw_first(report, config.data.exif == "apply", dataset, detections);

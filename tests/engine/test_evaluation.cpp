@@ -10,6 +10,7 @@
 
 #include "engine/batches.h"
 #include "engine/coco_results.h"
+#include "engine/evaluation_report.h"
 #include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
@@ -165,6 +166,23 @@ TEST(CocoResults, KeepTheFilesIds) {
   // Whatever bytes come, what was computed is written.
   dataset.classes[1] = "Zelle \xe9";
   EXPECT_EQ(Json::parse(coco_results_json(dataset, same)).size(), 2u);
+}
+
+// A checkpoint, as any file, may have a name that is not UTF-8; a class comes from where nobody has checked it.
+TEST(EvaluationReports, AreWrittenWhateverTheNamesAre) {
+  const TemporaryFolder folder;
+  Dataset dataset;
+  dataset.classes = {"a", "Zelle \xe9"};
+  dataset.images.push_back({"12", "x/12.png", 64, 64, {{.box = {1, 1, 20, 20}, .label = 1}}});
+  EvaluationReport report;
+  report.detector = "k\xfc.safetensors (step 4)";
+  report.bootstrap = 2;
+  report.output = folder.path();
+  report_evaluation(report, tiny_config(""), dataset, {{{{1, 1, 20, 20}, 1, 0.5}}});
+  const Json metrics = Json::parse(get(folder / "metrics.json"));
+  EXPECT_EQ(metrics.at("evaluation").at("detector"), "k\\xfc.safetensors (step 4)");
+  EXPECT_EQ(metrics.at("mAP"), 1.0);
+  EXPECT_EQ(Json::parse(get(folder / "detections.json")).size(), 1u);
 }
 
 // Detections that are the ground truth score 1, whatever the categories' ids and the order of the entries in the file.
