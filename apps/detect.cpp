@@ -2,8 +2,6 @@
 // detect: a trained detector on an image or a folder of images; pictures with boxes, and detections.json.
 #include <fmt/format.h>
 
-#include <csignal>
-
 #include "data/datasets/image_folder.h"
 #include "engine/checkpoint.h"
 #include "engine/detection.h"
@@ -11,6 +9,7 @@
 #include "engine/program.h"
 #include "engine/progress.h"
 #include "engine/signals.h"
+#include "engine/work_dir.h"
 
 using namespace gradlibra;
 
@@ -58,7 +57,8 @@ int main(int argc, char** argv) {
       ->type_name("key.path=value");
   add_device_options(app, common);
   app.footer(
-      "Pictures and detections.json grow image by image; Ctrl-C keeps what is done (exit code 130).\n"
+      "Pictures and detections.json grow image by image; Ctrl-C or another signal keeps what is done (exit code 128 + "
+      "the signal's number, 130 by Ctrl-C). One process at a time writes to a folder.\n"
       "Exit code 1 if an image could not be read; the others are done all the same.\n"
       "Example (after that of `train --help`):\n  detect --checkpoint out/mine --input out/smears/JPEGImages --output "
       "out/found");
@@ -69,7 +69,8 @@ int main(int argc, char** argv) {
     if (const std::string left_out = list.left_out(); !left_out.empty())
       fmt::print(stderr, "detect: {}: {}\n", input, left_out);
     if (limit > 0 && list.images.size() > static_cast<size_t>(limit)) list.images.resize(static_cast<size_t>(limit));
-    try_output_folder(folder);
+    const WorkDir owned(folder, "--output");
+    if (!owned.warning().empty()) fmt::print(stderr, "detect: warning: {}\n", owned.warning());
     const std::unique_ptr<Context> context = open_device(common);
     const LoadedDetector loaded = open_detector(*context, app, open_checkpoint(checkpoint), common);
     fmt::print("{}\n", describe(loaded));
@@ -81,9 +82,9 @@ int main(int argc, char** argv) {
     };
     const Dataset dataset = as_dataset(list, loaded.classes, apply_exif, skip);
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");
+    const std::atomic<int>& signal = catch_signals();
     const std::vector<std::filesystem::path> pictures = picture_files(folder, dataset.images);
     CocoResultsFile results(folder / "detections.json", dataset);
-    const std::atomic<int>& signal = catch_signals();
     Progress progress("images", static_cast<int64_t>(dataset.images.size()));
     const auto sink = [&](size_t image, const std::vector<Detection>& detections) {
       const ImageRecord& record = dataset.images[image];
@@ -99,8 +100,8 @@ int main(int argc, char** argv) {
                min_score, output);
     if (!finished) {
       fmt::print("stopped after {} of {} images\n", done, dataset.images.size());
-      return signal.load() == SIGINT ? kInterrupted : kSuccess;
+      return stopped_by(signal.load());
     }
-    return bad > 0 ? kFailure : kSuccess;
+    return static_cast<int>(bad > 0 ? kFailure : kSuccess);
   });
 }

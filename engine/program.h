@@ -25,6 +25,9 @@ enum ExitCode {
   kInterrupted = 130,
 };
 
+// Of a program that a signal has stopped before it was done: what a shell says of one that died of it. 130 is Ctrl-C.
+[[nodiscard]] constexpr int stopped_by(int signal) { return 128 + signal; }
+
 // The code of an exception that ends a program.
 [[nodiscard]] ExitCode exit_code_of(const std::exception& error);
 

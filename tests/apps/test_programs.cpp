@@ -2,9 +2,14 @@
 // The programs as a user meets them: exit codes, messages, files; and the whole way from data to detections.
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "engine/work_dir.h"
+#include "models/detector.h"
 #include "runtime/base/safetensors.h"
+#include "runtime/training/weights.h"
 #include "tests/apps/run_programs.h"
 
 namespace gradlibra {
@@ -186,6 +191,64 @@ TEST_F(ProgramTest, FromDataToDetections) {
   ran = run({"evaluate", "--checkpoint", work, "data.root=" + path("elsewhere")});
   EXPECT_EQ(ran.code, 1);
   EXPECT_HAS(ran.err, "elsewhere");
+}
+
+// Converted weights of no training: what is found does not matter here.
+class DetectProgram : public ProgramTest {
+ protected:
+  DetectProgram() {
+    ExperimentConfig config = tiny_config("");
+    config.model.test.score_threshold = 0;
+    put(folder_ / "tiny.yaml", to_yaml(config));
+    Context context(1);
+    Detector detector(context, config.model, 3);
+    detector.parameters().initialize(1);
+    SafetensorsFile weights;
+    save_weights(detector.parameters(), weights);
+    write_safetensors(folder_ / "weights.safetensors", weights);
+  }
+  void put_image(const std::string& name, int size = 64) {
+    fs::create_directories((folder_ / name).parent_path());
+    write_image(folder_ / name, plain_image(size, size));
+  }
+  [[nodiscard]] std::vector<std::string> detect(std::vector<std::string> more = {}) const {
+    std::vector<std::string> argv{"detect",     "--checkpoint",    path("weights.safetensors"),
+                                  "--config",   path("tiny.yaml"), "--threads",
+                                  "1",          "--device",        "cpu",
+                                  "--input",    path("in"),        "--output",
+                                  path("found")};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return argv;
+  }
+  [[nodiscard]] std::set<std::string> found() const {
+    std::set<std::string> ids;
+    for (const Json& entry : Json::parse(get(folder_ / "found/detections.json")))
+      ids.insert(entry.at("image_id").get<std::string>());
+    return ids;
+  }
+};
+
+TEST_F(DetectProgram, StoppedByASignalItSaysSo) {
+  for (int i = 0; i < 600; ++i) put_image(fmt::format("in/picture_{:03}.png", i));
+  for (const int number : {SIGTERM, SIGUSR1}) {
+    fs::remove_all(folder_ / "found");
+    Process process(folder_, detect());
+    for (int i = 0; i < 6000 && !fs::exists(folder_ / "found/detections.json"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(number);
+    const Ran stopped = process.wait();
+    EXPECT_EQ(stopped.code, 128 + number) << stopped.out << stopped.err;
+    EXPECT_HAS(stopped.out, "of 600 images");
+  }
+}
+
+TEST_F(DetectProgram, OneAtATimeWritesToAFolder) {
+  put_image("in/picture.png");
+  const auto owner = std::make_unique<WorkDir>(folder_ / "found");
+  const Ran second = run(detect());
+  EXPECT_EQ(second.code, 1);
+  EXPECT_HAS(second.err, "--output " + path("found") + ": in use by process " + std::to_string(::getpid()));
+  EXPECT_FALSE(fs::exists(folder_ / "found/detections.json"));
 }
 
 TEST_F(ProgramTest, NonFiniteLossHasItsOwnExitCode) {
