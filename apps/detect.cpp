@@ -2,6 +2,8 @@
 // detect: a trained detector on an image or a folder of images; pictures with boxes, and detections.json.
 #include <fmt/format.h>
 
+#include <system_error>
+
 #include "data/datasets/image_folder.h"
 #include "engine/checkpoint.h"
 #include "engine/detection.h"
@@ -10,10 +12,29 @@
 #include "engine/progress.h"
 #include "engine/signals.h"
 #include "engine/work_dir.h"
+#include "runtime/base/files.h"
 
 using namespace gradlibra;
 
 namespace {
+
+// Drawings go over what is there by their names: not where somebody else's pictures are among those to look at.
+void refuse_pictures_of_others(const std::filesystem::path& input, const std::filesystem::path& output) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(input) || !fs::is_directory(output) || fs::exists(output / "detections.json")) return;
+  const fs::path all = fs::canonical(input);
+  fs::path up = fs::canonical(output);
+  while (up != all && up.has_relative_path()) up = up.parent_path();
+  if (up != all) return;
+  try {
+    (void)list_images(output, /*recursive=*/true);
+  } catch (const std::runtime_error&) {
+    return;  // holds none
+  }
+  throw std::invalid_argument("--output " + output.string() +
+                              " lies inside --input and holds pictures that are not of an earlier detect (there is no "
+                              "detections.json): name another folder");
+}
 
 void refuse_input_as_output(const std::filesystem::path& input, const std::filesystem::path& output) {
   const std::filesystem::path images =
@@ -21,6 +42,14 @@ void refuse_input_as_output(const std::filesystem::path& input, const std::files
   if (std::filesystem::exists(output) && std::filesystem::exists(images) && std::filesystem::equivalent(output, images))
     throw std::invalid_argument(
         "--output is the folder of the images, which could overwrite them; name another folder");
+  refuse_pictures_of_others(input, output);
+}
+
+// write_file() puts as much behind the name while it writes.
+bool is_too_long(const std::filesystem::path& file) {
+  std::error_code error;
+  (void)std::filesystem::symlink_status(file.string() + ".tmp.1234567.0123456789abcdef", error);
+  return error == std::errc::filename_too_long;
 }
 
 }  // namespace
@@ -59,13 +88,14 @@ int main(int argc, char** argv) {
   app.footer(
       "Pictures and detections.json grow image by image; Ctrl-C or another signal keeps what is done (exit code 128 + "
       "the signal's number, 130 by Ctrl-C). One process at a time writes to a folder.\n"
-      "Exit code 1 if an image could not be read; the others are done all the same.\n"
+      "Exit code 1 if an image could not be read, drawn, or taken by the network at its size; the others are done all "
+      "the same.\n"
       "Example (after that of `train --help`):\n  detect --checkpoint out/mine --input out/smears/JPEGImages --output "
       "out/found");
   return run_program(app, argc, argv, [&] {
     const std::filesystem::path folder = output;
     refuse_input_as_output(input, folder);
-    ImageFolder list = list_images(input, recursive);
+    ImageFolder list = list_images(input, recursive, folder);
     if (const std::string left_out = list.left_out(); !left_out.empty())
       fmt::print(stderr, "detect: {}: {}\n", input, left_out);
     if (limit > 0 && list.images.size() > static_cast<size_t>(limit)) list.images.resize(static_cast<size_t>(limit));
@@ -80,6 +110,7 @@ int main(int argc, char** argv) {
       fmt::print(stderr, "detect: skipped: {}\n", message);
       ++bad;
     };
+    for (const std::string& broken : list.broken) skip(broken);
     const Dataset dataset = as_dataset(list, loaded.classes, apply_exif, skip);
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");
     const std::atomic<int>& signal = catch_signals();
@@ -88,9 +119,18 @@ int main(int argc, char** argv) {
     Progress progress("images", static_cast<int64_t>(dataset.images.size()));
     const auto sink = [&](size_t image, const std::vector<Detection>& detections) {
       const ImageRecord& record = dataset.images[image];
-      draw_detections(record, detections, dataset.classes, min_score, apply_exif, pictures[image],
-                      all_boxes ? Boxes::all : Boxes::one_per_object);
       results.add(image, detections);
+      try {
+        draw_detections(record, detections, dataset.classes, min_score, apply_exif, pictures[image],
+                        all_boxes ? Boxes::all : Boxes::one_per_object);
+      } catch (const ReadError& error) {  // gone since the detector has seen it
+        skip(error.what());
+      } catch (const WriteError& error) {
+        // One name that the file system does not take costs no other image; a full disk costs all of them.
+        if (!is_too_long(pictures[image])) throw;
+        skip(fmt::format("the drawing of {}: {}; its detections are in detections.json", record.path.string(),
+                         error.what()));
+      }
       found += static_cast<int64_t>(group_by_object(detections, min_score).size());
       progress.show(++done);
     };

@@ -242,6 +242,44 @@ TEST_F(DetectProgram, StoppedByASignalItSaysSo) {
   }
 }
 
+TEST_F(DetectProgram, WhatCannotBeDoneIsNamedAndTheOthersAreDone) {
+  const std::string longest(251, 'x');
+  put_image("in/a.png");
+  put_image("in/large.png", 128);
+  put_image("in/x.png");
+  fs::rename(folder_ / "in/x.png", folder_ / ("in/" + longest + ".png"));  // written, it has a longer one for a while
+  put_image("in/z.png");
+  fs::create_symlink("nowhere", folder_ / "in/link.png");
+  const Ran ran = run(detect());
+  EXPECT_EQ(ran.code, 1);
+  for (const char* name : {"large.png: is 128 x 128 pixels", "link.png: is a link that leads nowhere",
+                           "File name too long; its detections are in detections.json"})
+    EXPECT_HAS(ran.err, name);
+  EXPECT_HAS(ran.out, "3 images");
+  EXPECT_EQ(found(), (std::set<std::string>{"a", longest, "z"}));
+  for (const char* name : {"a.png", "z.png"}) EXPECT_TRUE(fs::exists(folder_ / "found" / name)) << name;
+}
+
+TEST_F(DetectProgram, ItsOwnDrawingsAreNoPicturesToLookAt) {
+  put_image("in/a.png");
+  put_image("in/sub/b.png");
+  const std::vector<std::string> inside{"--recursive", "--output", path("in/found")};
+  std::vector<std::string> argv = detect();
+  argv.resize(argv.size() - 2);
+  argv.insert(argv.end(), inside.begin(), inside.end());
+  for (const char* note : {"", "left out: the folder of --output (found)"}) {
+    const Ran ran = run(argv);
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    EXPECT_HAS(ran.out, "2 images");
+    EXPECT_HAS(ran.err, note);
+  }
+  // Pictures of the input's own are none of those, and might be drawn over.
+  argv.back() = path("in/sub");
+  const Ran refused = run(argv);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_HAS(refused.err, "lies inside --input and holds pictures");
+}
+
 TEST_F(DetectProgram, OneAtATimeWritesToAFolder) {
   put_image("in/picture.png");
   const auto owner = std::make_unique<WorkDir>(folder_ / "found");
