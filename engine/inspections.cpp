@@ -3,6 +3,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "data/images/image.h"
 #include "engine/batches.h"
 #include "engine/builder.h"
@@ -52,7 +54,7 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
   try_output_folder(output);
   const ExperimentConfig config = read_experiment(common);
   const DatasetReport report = inspect_dataset(config.data, {.limits = input_limits(config.loader), .shown = shown});
-  fmt::print("{}", report.text);
+  std::fputs(report.text.c_str(), stdout);  // no exception where that cannot be: the files are worth having
   if (!output.empty()) {
     write_file(std::filesystem::path(output) / "data.txt", report.text);
     write_file(std::filesystem::path(output) / "data.json", report.json);

@@ -31,7 +31,8 @@ enum ExitCode {
 // The code of an exception that ends a program.
 [[nodiscard]] ExitCode exit_code_of(const std::exception& error);
 
-// Parses and runs: prints errors to stderr as "program: message", never lets an exception out.
+// Parses and runs: prints errors to stderr as "program: message", never lets an exception out. No success, kFailure, if
+// what was printed to stdout could not be written (a full disk); not if its reader has gone (`| head`).
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
 
 // --config and the trailing key.path=value overrides, --device, --threads.

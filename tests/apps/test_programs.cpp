@@ -193,6 +193,27 @@ TEST_F(ProgramTest, FromDataToDetections) {
   EXPECT_HAS(ran.err, "elsewhere");
 }
 
+// A full disk under stdout; a pipe that is closed is the reader's wish.
+TEST_F(ProgramTest, WhatCannotBePrintedIsNoSuccess) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  put_tiny_set(folder_ / "data", 4);
+  const std::string config = write_config(folder_ / "data"), programs = std::string(GRADLIBRA_PROGRAMS) + "/";
+  const auto shell = [&](const std::string& line) { return run({"/bin/sh", "-c", programs + line}); };
+  const std::vector<std::string> commands{
+      "inspect device --device cpu", "inspect config", "inspect data --config " + config, "train --help",
+      "train --config " + config + " --threads 1 --device cpu --work-dir " + path("work") + " schedule.epochs=1"};
+  for (const std::string& command : commands) {
+    const Ran ran = shell(command + " > /dev/full");
+    EXPECT_NE(ran.code, 0) << command;
+    EXPECT_HAS(ran.err, command.substr(0, command.find(' ')) + ": what was printed could not be written in full");
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "work/finished")) << "the training itself is whole";
+  EXPECT_EQ(shell("inspect device --device cpu > /dev/full 2> /dev/full").code, 1);
+  EXPECT_EQ(shell("inspect device --device cpu").code, 0);
+  const Ran piped = shell("inspect device --device cpu | true");
+  EXPECT_EQ(piped.err.find("could not be written"), std::string::npos) << piped.err;
+}
+
 // Converted weights of no training: what is found does not matter here.
 class DetectProgram : public ProgramTest {
  protected:
