@@ -74,9 +74,11 @@ int main(int argc, char** argv) {
   app.add_option("--input", input, "image or folder of images")->required()->type_name("PATH");
   app.add_option("--output", output, "folder for pictures and detections.json")->required()->type_name("DIR");
   app.add_option("--min-score", min_score, "boxes below are not drawn (detections.json has all)")
+      ->check(from_zero_to_one())
+      ->type_name("SCORE")
       ->capture_default_str();
   app.add_option("--limit", limit, "only the first so many images; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--recursive", recursive, "also the images of folders in the folder");

@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
       ->type_name("N");
   app.add_option("--pictures", report.pictures,
                  "also draw the detections on the first so many images into --output/pictures; known truth is dashed")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str()
       ->type_name("N")
       ->needs("--output");

@@ -164,16 +164,16 @@ int inspect_training(const std::string& work_dir, const std::string& output) {
 void ScalingChoices::add_to(CLI::App& command) {
   command.add_option("--step-ms", step_ms, "milliseconds of a step on one rank, from `benchmark step`")
       ->required()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->type_name("MS");
   command.add_option("--ranks", ranks, "numbers of ranks, separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false)  // what follows are overrides
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->type_name("N,..");
   const auto option = [&](const char* name, auto& value, const char* text, const char* type) {
-    command.add_option(name, value, text)->capture_default_str()->check(CLI::PositiveNumber)->type_name(type);
+    command.add_option(name, value, text)->capture_default_str()->check(above_zero())->type_name(type);
   };
   option("--ranks-per-host", ranks_per_host, "GPUs of a host", "N");
   option("--host-gb-per-s", host_gb_per_s, "bus bandwidth of an all-reduce inside a host (NVLink)", "GB/S");

@@ -35,6 +35,11 @@ enum ExitCode {
 // what was printed to stdout could not be written (a full disk); not if its reader has gone (`| head`).
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
 
+// Checks of options. CLI11's own print bounds of 309 digits, and let NaN through.
+[[nodiscard]] CLI::Validator at_least_zero();
+[[nodiscard]] CLI::Validator above_zero();
+[[nodiscard]] CLI::Validator from_zero_to_one();
+
 // --config and the trailing key.path=value overrides, --device, --threads.
 struct CommonOptions {
   std::string config;

@@ -94,6 +94,23 @@ TEST_F(Mistakes, InValuesThatDoNotFit) {
   }
 }
 
+TEST_F(Mistakes, InRangesOfOptions) {
+  const auto refused = [&](std::vector<std::string> argv, const std::string& message) {
+    const Ran ran = run(std::move(argv));
+    EXPECT_EQ(ran.code, 2) << ran.err;
+    EXPECT_HAS(ran.err + ran.out, message);
+  };
+  const std::vector<std::string> detect{"detect", "--checkpoint", "none", "--input", "none", "--output", path("out")};
+  for (const char* score : {"50", "nan", "-0.5", "high"}) {
+    std::vector<std::string> argv = detect;
+    argv.insert(argv.end(), {"--min-score", score});
+    refused(argv, std::string("--min-score: ") + score + " is not a number from 0 to 1");
+  }
+  refused({"train", "--work-dir", path("work"), "--stop-after-step", "-1"},
+          "--stop-after-step: -1 is not a number of 0 or more");
+  refused({"inspect", "scaling", "--config", "none", "--step-ms", "0"}, "--step-ms: 0 is not a number above 0");
+}
+
 TEST_F(Mistakes, MissingFilesAreNamed) {
   const auto expect = [&](std::vector<std::string> argv, int code, const std::string& name) {
     const Ran ran = run(std::move(argv));
