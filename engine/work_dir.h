@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The folder of a run: one owner at a time, and a log that tells of each step once.
+// The folder of a run, or of what else a program writes: one owner at a time; and a log that tells of each step once.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace gradlibra {
 class WorkDir {
  public:
   // Makes the folder and takes it. std::runtime_error says in plain words why that cannot be: it is a file, may not be
-  // written to, or another process (named) has it.
-  explicit WorkDir(std::filesystem::path path);
+  // written to, or another process (named) has it. `option` is where the path comes from, for the message.
+  explicit WorkDir(std::filesystem::path path, const std::string& option = "--work-dir");
   ~WorkDir();
   WorkDir(const WorkDir&) = delete;
   WorkDir& operator=(const WorkDir&) = delete;

@@ -164,6 +164,7 @@ Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, 
   Dataset dataset;
   dataset.classes = class_list(config, split, raw);
   dataset.category_ids = raw.category_ids;
+  dataset.category_names = raw.category_names;
   dataset.text_ids = raw.text_ids;
   dataset.groups = config.groups;
   check_classes(config, dataset.classes);

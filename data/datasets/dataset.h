@@ -64,7 +64,8 @@ struct Dataset {
   std::map<std::string, std::vector<std::string>> groups;  // "frequent" / "common" / "rare" -> class names
   std::vector<ImageRecord> images;                         // in split order (VOC) or ascending id (COCO)
   std::map<std::string, int64_t> category_ids;             // COCO: the file's id of each class; empty for VOC
-  bool text_ids = false;                                   // COCO: the file's image ids are text, not numbers
+  std::map<int64_t, std::string> category_names;  // COCO: the name of each of its ids, of which some may be one
+  bool text_ids = false;                          // COCO: the file's image ids are text, not numbers
   DatasetSummary summary;
 };
 

@@ -35,6 +35,15 @@ TEST(WorkDir, HasOneOwnerAtATime) {
     EXPECT_EQ(refusal(folder / "a/other"), "");
   }
   EXPECT_EQ(refusal(folder / "a/run"), "");
+  // Other folders than a training's are told by their option.
+  const WorkDir first(folder / "found", "--output");
+  try {
+    const WorkDir second(folder / "found", "--output");
+    ADD_FAILURE() << "two owners";
+  } catch (const std::runtime_error& error) {
+    EXPECT_EQ(std::string(error.what()).find("--output " + (folder / "found").string() + ": in use by process "), 0u)
+        << error.what();
+  }
 }
 
 // The lock of a process that was killed is free, though its file is there.
