@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/walk_folder.h"
 #include "data/images/image.h"
 #include "runtime/base/utf8.h"
 
@@ -51,6 +52,9 @@ std::string ImageFolder::left_out() const {
   if (in_subfolders > 0)
     add(fmt::format("{} picture{} in subfolders (--recursive takes them)", in_subfolders,
                     in_subfolders == 1 ? "" : "s"));
+  if (in_hidden_folders > 0)
+    add(fmt::format("{} picture{} in hidden folders", in_hidden_folders, in_hidden_folders == 1 ? "" : "s"));
+  for (const std::string& what : passed_over) add(what);
   if (!cannot_decode.empty()) add(listed(cannot_decode) + " (this program was built without their libraries)");
   if (!not_pictures.empty()) add("no pictures by their names: " + listed(not_pictures));
   return text;
@@ -64,24 +68,26 @@ ImageFolder list_images(const fs::path& input, bool recursive) {
     result.images.push_back({escaped(input.stem().string()), input});
     return result;
   }
-  const auto options = fs::directory_options::skip_permission_denied;
-  for (fs::recursive_directory_iterator file(input, options, error), end; !error && file != end;
-       file.increment(error)) {
-    std::error_code status;
-    if (!file->is_regular_file(status)) continue;
-    const std::optional<ImageFormat> format = format_by_name(file->path());
-    const std::string extension = lower_case(file->path().extension().string());
-    if (!recursive && file.depth() > 0) {
+  const FolderWalk walk = walk_folder(input);
+  for (const std::string& name : walk.files) {
+    const fs::path file = input / name;
+    const std::optional<ImageFormat> format = format_by_name(file);
+    const std::string extension = lower_case(file.extension().string());
+    if (!recursive && name.find('/') != std::string::npos) {
       result.in_subfolders += format.has_value();
     } else if (!format) {
       ++result.not_pictures[extension];
     } else if (!can_decode(*format)) {
       ++result.cannot_decode[extension];
     } else {
-      result.images.push_back({"", file->path()});
+      result.images.push_back({"", file});
     }
   }
-  if (error) throw std::runtime_error(fmt::format("{}: {}", input.string(), error.message()));
+  for (const std::string& file : walk.hidden_files) result.in_hidden_folders += format_by_name(file).has_value();
+  for (const std::string& link : walk.broken_links)
+    result.passed_over.push_back(fmt::format("'{}', a link that leads to nothing", escaped(link)));
+  for (const auto& [path, why] : walk.passed_over)
+    result.passed_over.push_back(fmt::format("'{}' {}", escaped(path), why));
   if (result.images.empty()) {
     const std::string what = result.left_out();
     throw std::runtime_error(fmt::format("{}: holds no .jpg, .jpeg, .png, .bmp{}{} picture{}", input.string(),

@@ -18,6 +18,8 @@ struct FolderImage {
 struct ImageFolder {
   std::vector<FolderImage> images;               // sorted by path
   int64_t in_subfolders = 0;                     // pictures in folders that were not gone into
+  int64_t in_hidden_folders = 0;                 // the same: in those whose names begin with a dot
+  std::vector<std::string> passed_over;          // links to nothing, folders that cannot be listed: which and why
   std::map<std::string, int64_t> cannot_decode;  // by extension: this build lacks the library
   std::map<std::string, int64_t> not_pictures;   // by extension ("" is none)
 

@@ -45,9 +45,12 @@ struct Listing {
   fs::path annotations;
   fs::path images;  // empty: data.image_dir
   std::vector<Entry> entries;
+  FolderWalk walk;  // of a folder
 };
+bool is_xml(const fs::path& file) { return lower_case(file.extension().string()) == ".xml"; }
+
 Listing list_split(const DatasetConfig& config, Split split) {
-  Listing listing{split_file(config, split), annotation_folder(config), {}, {}};
+  Listing listing{split_file(config, split), annotation_folder(config), {}, {}, {}};
   if (!fs::is_directory(listing.file)) {
     listing.entries = read_list(listing.file);
     return listing;
@@ -55,8 +58,8 @@ Listing list_split(const DatasetConfig& config, Split split) {
   listing.annotations = listing.file;
   // A folder per split holds its pictures, too.
   if (listing.file != annotation_folder(config)) listing.images = listing.file;
-  const auto is_xml = [](const fs::path& file) { return lower_case(file.extension().string()) == ".xml"; };
-  for (const std::string& file : files_below(listing.file, is_xml))
+  listing.walk = walk_folder(listing.file);
+  for (const std::string& file : files_of(listing.walk, is_xml))
     listing.entries.push_back({fs::path(file).replace_extension().string(), ""});
   if (listing.entries.empty())
     throw std::runtime_error(fmt::format("data.{}: {} holds no XML file", to_string(split), listing.file.string()));
@@ -226,6 +229,7 @@ class AnnotationReader {
 std::string why_missing(const std::string& name, const fs::path& file) {
   std::error_code error;
   if (name.find('\0') != std::string::npos) return "; the name holds a NUL byte";
+  if (fs::is_symlink(file, error)) return ", which is a link that leads to nothing";
   if (!fs::is_directory(file.parent_path(), error)) return "; there is no such folder: is data.annotation_dir right?";
   if (format_by_name(name) && fs::exists(fs::path(file).replace_extension().replace_extension(".xml"), error))
     return "; VOC lists have names without extension";
@@ -287,11 +291,13 @@ RawSplit read_voc(Reading& reading) {
   const Listing listing = list_split(reading.config, reading.split);
   const fs::path images = listing.images.empty() ? image_folder(reading.config, reading.split) : listing.images;
   const std::string policy = bad_image_policy(reading.config, reading.evaluation);
-  std::set<std::string> seen, names;
+  note_passed_over(log, listing.file, listing.walk, is_xml);
+  std::set<std::string> names;
+  std::map<std::string, std::string> seen;  // by what a name comes to, for `./a` is `a`: how it was written first
   for (const auto& [name, where] : listing.entries) {
-    if (!seen.insert(name).second) {
-      log.note({Kind::duplicate_id, Action::image_dropped, listing.file.string(), where,
-                fmt::format("'{}' is listed twice; it counts once", escaped(name))});
+    if (const auto [first, fresh] = seen.emplace(fs::path(name).lexically_normal().string(), name); !fresh) {
+      log.note(
+          {Kind::duplicate_id, Action::image_dropped, listing.file.string(), where, listed_twice(first->second, name)});
       continue;
     }
     ++result.images_listed;

@@ -193,6 +193,18 @@ TEST(Voc, SplitListsMayHaveWindowsLineEndsAndBlankLines) {
   EXPECT_TRUE(findings.empty());
 }
 
+TEST(Voc, APictureThatIsListedInTwoSpellingsCountsOnce) {
+  const TemporaryFolder folder;
+  put_voc(folder, "sub/a", {{"cell", "5", "5", "8", "9"}});
+  put(folder / "ImageSets/Main/train.txt", "sub/a\n./sub/a\nsub//a\n");
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(voc_config(folder, {"cell"}), Split::train, findings);
+  ASSERT_EQ(dataset.images.size(), 1u) << spelled(findings);
+  EXPECT_EQ(dataset.images[0].id, "sub/a");
+  ASSERT_EQ(of_kind(findings, Kind::duplicate_id).size(), 2u) << spelled(findings);
+  EXPECT_HAS(findings[0].message, "'./sub/a' is listed already, as 'sub/a'; it counts once");
+}
+
 TEST(Voc, ClassListIsRequiredAndTheErrorListsWhatThereIs) {
   const TemporaryFolder folder;
   put_voc(folder, "a", {{"zebra", "5", "5", "8", "9"}, {"ape", "5", "5", "8", "9"}});
