@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <iterator>
 #include <stdexcept>
 
 #include "data/datasets/did_you_mean.h"
@@ -140,6 +141,8 @@ const char* to_string(Finding::Kind kind) {
       return "tag_case";
     case Kind::not_utf8:
       return "not_utf8";
+    case Kind::passed_over:
+      return "passed_over";
     case Kind::missing_class:
       return "missing_class";
     case Kind::too_large_image:
@@ -304,18 +307,28 @@ fs::path split_file(const DatasetConfig& config, Split split) {
                                        candidates[0].string(), name, listing(annotations, ".json")));
 }
 
-std::vector<std::string> files_below(const fs::path& folder, const std::function<bool(const fs::path&)>& wanted) {
+std::vector<std::string> files_of(const FolderWalk& walk, const std::function<bool(const fs::path&)>& wanted) {
   std::vector<std::string> files;
-  std::error_code error;
-  const auto options = fs::directory_options::skip_permission_denied;
-  for (fs::recursive_directory_iterator file(folder, options, error), end; !error && file != end;
-       file.increment(error)) {
-    if (wanted(file->path()) && is_file(file->path()))
-      files.push_back(file->path().lexically_relative(folder).string());
-  }
-  if (error) throw std::runtime_error(fmt::format("{}: {}", folder.string(), error.message()));
+  for (const auto* list : {&walk.files, &walk.broken_links})
+    std::copy_if(list->begin(), list->end(), std::back_inserter(files), wanted);
   std::sort(files.begin(), files.end());
   return files;
+}
+
+void note_passed_over(FindingLog& log, const fs::path& folder, const FolderWalk& walk,
+                      const std::function<bool(const fs::path&)>& wanted) {
+  const auto note = [&](const std::string& path, const std::string& what) {
+    log.note({Finding::Kind::passed_over, Finding::Action::none, (folder / path).string(), "", what});
+  };
+  std::map<std::string, int64_t> hidden;
+  for (const std::string& file : walk.hidden_files)
+    if (wanted(file)) ++hidden[hidden_folder_of(file)];
+  for (const auto& [path, count] : hidden)
+    note(path, fmt::format("is a hidden folder: what it holds is passed over ({} file{} of the kind that is read)",
+                           count, count == 1 ? "" : "s"));
+  for (const auto& [path, why] : walk.passed_over) note(path, fmt::format("is passed over: {}", why));
+  for (const std::string& link : walk.broken_links)
+    if (!wanted(link)) note(link, "is a link that leads to nothing: if it was a folder, what that held is missing");
 }
 
 std::string read_text(const fs::path& file, int64_t max_bytes) {
@@ -324,6 +337,11 @@ std::string read_text(const fs::path& file, int64_t max_bytes) {
     throw std::runtime_error(file.string() + ": " + problem);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   return text;
+}
+
+std::string listed_twice(const std::string& first, const std::string& again) {
+  if (first == again) return fmt::format("'{}' is listed twice; it counts once", escaped(again));
+  return fmt::format("'{}' is listed already, as '{}'; it counts once", escaped(again), escaped(first));
 }
 
 std::optional<bool> flag_of(std::string_view text) {

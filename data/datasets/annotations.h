@@ -15,6 +15,7 @@
 
 #include "data/datasets/dataset.h"
 #include "data/datasets/find_image.h"
+#include "data/datasets/walk_folder.h"
 #include "data/images/image.h"
 
 namespace gradlibra {
@@ -117,13 +118,20 @@ struct Reading {
 // std::runtime_error names what was tried and what is there.
 [[nodiscard]] std::filesystem::path split_file(const DatasetConfig& config, Split split);
 
-// Files below `folder` (all folders in it, too) for which `wanted` holds, sorted, as paths relative to it.
-[[nodiscard]] std::vector<std::string> files_below(const std::filesystem::path& folder,
-                                                   const std::function<bool(const std::filesystem::path&)>& wanted);
+// Of what a walk met, that for which `wanted` holds, sorted: files, and links that lead to nothing, which then are
+// entries like others that are missing.
+[[nodiscard]] std::vector<std::string> files_of(const FolderWalk& walk,
+                                                const std::function<bool(const std::filesystem::path&)>& wanted);
+// Names what the walk of `folder` passed over: hidden folders by how many wanted files they hold, links to nothing.
+void note_passed_over(FindingLog& log, const std::filesystem::path& folder, const FolderWalk& walk,
+                      const std::function<bool(const std::filesystem::path&)>& wanted);
 
 // The content of a text file of at most `max_bytes`; std::runtime_error names it and why: not UTF-8, UTF-16. A byte
 // order mark is left out.
 [[nodiscard]] std::string read_text(const std::filesystem::path& file, int64_t max_bytes);
+
+// For an entry of a list that is there already, maybe in another spelling.
+[[nodiscard]] std::string listed_twice(const std::string& first, const std::string& again);
 
 // "1", "true", "yes" and "0", "false", "no", "" in any capitals; empty: something else.
 [[nodiscard]] std::optional<bool> flag_of(std::string_view text);

@@ -78,13 +78,17 @@ std::optional<bool> crowd_flag(const Json& value) {
 // One pass over `images`, one over `annotations`.
 class CocoReader {
  public:
-  CocoReader(Reading& reading, const fs::path& file, const Json& document)
+  CocoReader(Reading& reading, const fs::path& file, const Json& document, const std::vector<RepeatedKey>& repeated)
       : reading_(reading),
         config_(reading.config),
         policy_(bad_image_policy(reading.config, reading.evaluation)),
         file_(file),
         document_(document),
-        log_(reading.log) {}
+        log_(reading.log) {
+    for (const RepeatedKey& key : repeated)
+      if (key.list == "images" || key.key != "id")  // nothing is found by the id of an annotation
+        (key.list == "images" ? twice_in_image_ : twice_)[key.index] += " '" + key.key + "'";
+  }
 
   RawSplit read() {
     categories_ = read_categories(document_, file_, &log_);
@@ -116,6 +120,12 @@ class CocoReader {
     for (size_t i = 0; i < images.size(); ++i) {
       const std::string where = fmt::format("images[{}]", i);
       ++result_.images_listed;
+      if (const auto twice = twice_in_image_.find(i); twice != twice_in_image_.end()) {
+        log_.judge(finding(Kind::bad_annotation, Action::image_dropped, where,
+                           fmt::format("has a key twice:{}; take one away", twice->second)),
+                   "bad_image", policy_);
+        continue;
+      }
       const std::optional<Id> id = id_of(member(images[i], "id"));
       const Json& name = member(images[i], "file_name");
       if (!id || !name.is_string() || trim(name.get_ref<const std::string&>()).empty()) {
@@ -244,7 +254,7 @@ class CocoReader {
         continue;
       }
       without_area += !member(entry, "area").is_number();
-      add_object(entry, category->second, images_[image->second], where + ".bbox");
+      add_object(entry, i, category->second, images_[image->second], where + ".bbox");
     }
     check_corners();
     if (without_area > 0) {
@@ -293,7 +303,7 @@ class CocoReader {
     return text;
   }
 
-  void add_object(const Json& entry, const std::string& class_name, RawImage& image, std::string where) {
+  void add_object(const Json& entry, size_t index, const std::string& class_name, RawImage& image, std::string where) {
     const Json& box = member(entry, "bbox");
     RawObject object;
     object.class_name = class_name;
@@ -307,11 +317,13 @@ class CocoReader {
     }
     object.crowd = flag.value_or(false);
     if (const Json& area = member(entry, "area"); area.is_number()) object.area = area.get<double>();
-    if (!box.is_array() || box.size() != 4) {
+    const auto twice = twice_.find(index);
+    if (twice != twice_.end() || !box.is_array() || box.size() != 4) {
       ++result_.refused_boxes;
-      object.unreadable =
-          judge_unreadable(reading_, finding(Kind::bad_annotation, Action::object_dropped, object.where,
-                                             fmt::format("{} is not [x, y, width, height]", object.spelled)));
+      object.unreadable = judge_unreadable(
+          reading_, finding(Kind::bad_annotation, Action::object_dropped, object.where,
+                            twice != twice_.end() ? fmt::format("has a key twice:{}; take one away", twice->second)
+                                                  : fmt::format("{} is not [x, y, width, height]", object.spelled)));
       if (object.unreadable) image.objects.push_back(std::move(object));
       return;
     }
@@ -343,14 +355,17 @@ class CocoReader {
   std::vector<Id> ids_;  // of images_
   IdTypes image_types_;
   std::unordered_map<std::string, size_t> index_;  // image id to its place in images_
+  // Entries that have a key twice, by their places in `images` and `annotations`: which.
+  std::unordered_map<size_t, std::string> twice_in_image_, twice_;
 };
 
 }  // namespace
 
 RawSplit read_coco(Reading& reading) {
   const fs::path file = split_file(reading.config, reading.split);
-  const Json document = parse(file, /*categories_only=*/false);
-  return CocoReader(reading, file, document).read();
+  std::vector<RepeatedKey> repeated;
+  const Json document = parse(file, /*categories_only=*/false, &repeated);
+  return CocoReader(reading, file, document, repeated).read();
 }
 
 std::vector<std::string> read_coco_classes(const fs::path& file) {

@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
-#include <set>
 #include <stdexcept>
 #include <string_view>
 
@@ -42,23 +42,85 @@ void quote_non_finite(std::string& text) {
   }
 }
 
-}  // namespace
+constexpr std::array<std::string_view, 3> kLists{"images", "annotations", "categories"};
+constexpr std::array<std::string_view, 10> kFields{"id",   "file_name", "width",       "height", "name",
+                                                   "bbox", "image_id",  "category_id", "area",   "iscrowd"};
 
-Json parse(const fs::path& file, bool categories_only) {
-  std::string text = read_text(file, kMaxAnnotationBytes);
-  quote_non_finite(text);
-  static const std::set<std::string> top{"images", "annotations", "categories"};
-  static const std::set<std::string> fields{"id",   "file_name", "width",       "height", "name",
-                                            "bbox", "image_id",  "category_id", "area",   "iscrowd"};
-  const auto keep = [&](int depth, Json::parse_event_t event, Json& value) {
+// What of a file is kept while it is parsed, and which keys are there twice. The parser itself takes the last of two in
+// silence. A list of flags for the object at hand is all that this needs.
+class KeyFilter {
+ public:
+  KeyFilter(const fs::path& file, bool categories_only, std::vector<RepeatedKey>* repeated)
+      : file_(file), categories_only_(categories_only), repeated_(repeated) {}
+
+  bool operator()(int depth, Json::parse_event_t event, const Json& value) {
     constexpr int kMaxDepth = 64;
     if (depth > kMaxDepth)
-      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file.string(), kMaxDepth));
-    if (event != Json::parse_event_t::key) return true;
+      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file_.string(), kMaxDepth));
+    using Event = Json::parse_event_t;
+    if (depth == 2 && (event == Event::object_start || event == Event::array_start || event == Event::value)) {
+      ++entries_;  // of the list; `value` comes for those that are neither objects nor lists
+      seen_fields_ = 0;
+    }
+    if (event != Event::key) return true;
     const auto& key = value.get_ref<const std::string&>();
-    if (depth == 1) return categories_only ? key == "categories" : top.contains(key);
-    return depth != 3 || fields.contains(key);
-  };
+    if (depth == 1) return keep_list(key);
+    return depth != 3 || keep_field(key);
+  }
+
+ private:
+  template <size_t N>
+  static size_t place(const std::array<std::string_view, N>& names, std::string_view name) {
+    return static_cast<size_t>(std::distance(names.begin(), std::find(names.begin(), names.end(), name)));
+  }
+
+  bool keep_list(const std::string& key) {
+    list_ = place(kLists, key);
+    entries_ = 0;
+    if (list_ == kLists.size() || (categories_only_ && key != "categories")) {
+      list_ = kLists.size();
+      return false;
+    }
+    if (seen_lists_ & 1U << list_)
+      throw std::runtime_error(
+          fmt::format("{0}: has the key '{1}' twice: of two lists JSON keeps one, and what is in the other is lost; "
+                      "join them into one list '{1}'",
+                      file_.string(), key));
+    seen_lists_ |= 1U << list_;
+    return true;
+  }
+
+  bool keep_field(const std::string& key) {
+    const size_t field = place(kFields, key);
+    if (field == kFields.size()) return false;
+    if (seen_fields_ & 1U << field && list_ < kLists.size()) report(key);
+    seen_fields_ |= 1U << field;
+    return true;
+  }
+
+  void report(const std::string& key) {
+    RepeatedKey found{std::string(kLists[list_]), entries_ - 1, key};
+    if (!repeated_ || found.list == "categories")
+      throw std::runtime_error(fmt::format("{}: {}[{}] has the key '{}' twice: take one away", file_.string(),
+                                           found.list, found.index, key));
+    repeated_->push_back(std::move(found));
+  }
+
+  const fs::path& file_;
+  const bool categories_only_;
+  std::vector<RepeatedKey>* repeated_;
+  size_t list_ = kLists.size();  // the one that is being read; kLists.size(): none of ours
+  size_t entries_ = 0;           // of it, so far
+  unsigned seen_lists_ = 0, seen_fields_ = 0;
+};
+
+}  // namespace
+
+Json parse(const fs::path& file, bool categories_only, std::vector<RepeatedKey>* repeated) {
+  std::string text = read_text(file, kMaxAnnotationBytes);
+  quote_non_finite(text);
+  KeyFilter filter(file, categories_only, repeated);
+  const auto keep = [&](int depth, Json::parse_event_t event, Json& value) { return filter(depth, event, value); };
   Json document;
   try {
     document = Json::parse(text.begin(), text.end(), keep);

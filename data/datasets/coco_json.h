@@ -9,14 +9,25 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace gradlibra::coco {
 
 using Json = nlohmann::json;
 
+// A field that an entry of a list has twice: which of the two is meant cannot be told.
+struct RepeatedKey {
+  std::string list;  // "annotations"
+  size_t index = 0;
+  std::string key;
+};
+
 // The file with only the fields that are used: polygons and other bulk are dropped while parsing. NaN and Infinity,
-// which are not JSON, become text that spell_box() turns back. std::runtime_error names file, line and column.
-[[nodiscard]] Json parse(const std::filesystem::path& file, bool categories_only);
+// which are not JSON, become text that spell_box() turns back. std::runtime_error names file, line and column. A list
+// that is there twice is an error, too, for a parser keeps the last alone; of entries, `repeated` gets the fields that
+// are, and without it such a field is an error.
+[[nodiscard]] Json parse(const std::filesystem::path& file, bool categories_only,
+                         std::vector<RepeatedKey>* repeated = nullptr);
 
 // A member of an object; null if there is none, or no object.
 [[nodiscard]] const Json& member(const Json& object, const char* key);

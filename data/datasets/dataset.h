@@ -101,6 +101,7 @@ struct Finding {
     id_type,                   // COCO: ids of two types, "1" and 1 (information)
     tag_case,                  // VOC: <Object> for <object>
     not_utf8,                  // a name whose bytes are not UTF-8
+    passed_over,               // hidden folders, links to nothing, pictures of formats that are not read (information)
     missing_class,             // no usable box of a class that the configuration names
     too_large_image,           // larger than the network's input, with loader.resize none
     too_many_boxes,            // more than loader.max_boxes

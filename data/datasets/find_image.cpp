@@ -104,6 +104,11 @@ std::string ImageFinder::suggestion(const fs::path& folder, const std::string& n
     std::string listing;
     if (std::find(found->second.begin(), found->second.end(), whole.filename().string()) != found->second.end())
       return "; it is there, but no file that can be read (a broken link?)";
+    for (const std::string& file : found->second) {
+      const fs::path path = whole.parent_path() / file;
+      if (std::error_code error; fs::is_symlink(path, error) && !fs::exists(path, error))
+        return fmt::format("; there is '{}', a link that leads to nothing", escaped(file));
+    }
     for (const std::string& file : found->second) listing += (listing.empty() ? "'" : ", '") + escaped(file) + "'";
     return "; there is " + listing + ", with another extension or other capitals";
   }

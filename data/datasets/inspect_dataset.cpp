@@ -179,9 +179,9 @@ class Inspection {
     std::set<fs::path> folders;
     for (const SplitResult& result : splits_) folders.insert(image_folder(config_, result.split));
     for (const fs::path& folder : folders) {
-      for (fs::recursive_directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
-        if (format_by_name(entry->path()) && !reported(entry->path())) unused.push_back(entry->path());
-      }
+      if (!fs::is_directory(folder, error)) continue;
+      for (const std::string& file : files_of(walk_folder(folder), is_picture))
+        if (!reported(folder / file)) unused.push_back(folder / file);
     }
     std::sort(unused.begin(), unused.end());
     unused.erase(std::unique(unused.begin(), unused.end()), unused.end());
@@ -220,6 +220,8 @@ class Inspection {
       }
     }
   }
+
+  static bool is_picture(const fs::path& file) { return format_by_name(file).has_value(); }
 
   [[nodiscard]] std::string group_of(const std::string& name) const {
     for (const auto& [group, members] : config_.groups) {

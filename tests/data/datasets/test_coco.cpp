@@ -200,6 +200,46 @@ TEST(Coco, EachDefectHasItsFindingAndPath) {
   }
 }
 
+// A parser keeps the last of two in silence: with a list that is there twice, all truths of the first would be gone.
+TEST(Coco, KeysThatAreThereTwice) {
+  const TemporaryFolder folder;
+  put_images(folder, {"a.png", "b.png"});
+  const std::string head = R"({"info": {"a": 1, "a": 2}, "categories": [{"id": 1, "name": "x"}], )";
+  const std::string images = R"("images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}])";
+  const std::string boxes =
+      R"("annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}])";
+  const auto message = [&](const std::string& json, Split split = Split::train) {
+    DatasetConfig config = coco_config(folder, json);
+    config.val = config.train;
+    std::vector<Finding> findings;
+    return message_of([&] { static_cast<void>(read_dataset(config, split, findings)); });
+  };
+  EXPECT_EQ(message(head + images + ", " + boxes + "}"), "");
+  EXPECT_HAS(message(head + boxes + ", " + images + ", " + boxes + "}"),
+             "instances_train.json: has the key 'annotations' twice");
+  EXPECT_HAS(message(head + images + ", " + images + ", " + boxes + "}"), "'images' twice");
+  EXPECT_HAS(message(R"({"categories": [], )" + head.substr(1) + images + ", " + boxes + "}"), "'categories' twice");
+  EXPECT_HAS(message(R"({"categories": [{"id": 1, "name": "y", "name": "x"}], )" + images + ", " + boxes + "}"),
+             "categories[0] has the key 'name' twice");
+
+  // In an entry: it is left out of training, and stops an evaluation.
+  const std::string odd = head + R"("images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30},
+      {"id": 2, "file_name": "b.png", "file_name": "a.png", "width": 40, "height": 30}], "annotations": [
+      {"id": 1, "id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25}, 17,
+      {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "bbox": [2, 1, 5, 5], "area": 25,
+       "segmentation": {"size": 1, "size": 2}}]})";
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(coco_config(folder, odd), Split::train, findings);
+  EXPECT_EQ(dataset.summary.images, 1);
+  EXPECT_EQ(dataset.summary.boxes, 1);
+  EXPECT_HAS(spelled(of_kind(findings, Kind::bad_annotation)), "| images[1] | has a key twice: 'file_name';");
+  EXPECT_HAS(spelled(of_kind(findings, Kind::bad_annotation)), "| annotations[2].bbox | has a key twice: 'bbox';");
+  const std::string lost = head + images + R"(, "annotations": [
+      {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "bbox": [2, 1, 5, 5], "area": 25}]})";
+  EXPECT_EQ(message(lost), "");
+  EXPECT_HAS(message(lost, Split::val), "annotations[0].bbox: has a key twice: 'bbox'");
+}
+
 TEST(Coco, SizeThatRoundsBeyondTheBorderIsNoFinding) {
   const TemporaryFolder folder;
   put_images(folder, {"a.png"});

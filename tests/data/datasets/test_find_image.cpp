@@ -149,6 +149,39 @@ TEST(FindImage, VocWithoutImageSets) {
   EXPECT_EQ(dataset.images[0].path, folder / "valid/c.png");
 }
 
+// Jupyter keeps copies of what it shows: they are nobody's data.
+TEST(FindImage, HiddenFoldersAreNoData) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"cell", "5", "5", "9", "9"}});
+  put_voc(folder, ".ipynb_checkpoints/a-checkpoint", {{"cell", "5", "5", "9", "9"}});
+  DatasetConfig config = voc_config(folder, {"cell"});
+  config.train = "all";
+  std::vector<Finding> findings;
+  EXPECT_EQ(read_dataset(config, Split::train, findings).images.size(), 1u);
+  ASSERT_EQ(findings.size(), 1u) << spelled(findings);
+  EXPECT_EQ(findings[0].kind, Kind::passed_over);
+  EXPECT_EQ(findings[0].action, Finding::Action::none);
+  EXPECT_EQ(findings[0].file, (folder / "Annotations/.ipynb_checkpoints").string());
+  EXPECT_TRUE(of_kind(inspect_dataset(config).findings, Kind::unused_image).empty());
+  // An annotation that is a link to nothing is an entry like others without one.
+  std::filesystem::create_symlink("/not/there", folder / "Annotations/b.xml");
+  config.bad_image = "error";
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); }),
+             "b.xml, which is a link that leads to nothing");
+}
+
+TEST(FindImage, APictureThatIsALinkToNothing) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"cell", "5", "5", "9", "9"}});
+  std::filesystem::remove(folder / "JPEGImages/a.png");
+  std::filesystem::create_symlink("/not/there", folder / "JPEGImages/a.png");
+  DatasetConfig config = voc_config(folder, {"cell"});
+  config.bad_image = "error";
+  std::vector<Finding> findings;
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); }),
+             "there is 'a.png', a link that leads to nothing");
+}
+
 TEST(FindImage, CocoWithAFolderPerSplit) {
   const TemporaryFolder folder;
   const auto put_split = [&](const std::string& split, const std::string& image, int grey) {
@@ -201,6 +234,11 @@ TEST(ImageFolder, IdsAreUniqueAndNothingIsPassedOverInSilence) {
   for (const FolderImage& image : deep.images) ids.insert(image.id);
   EXPECT_EQ(ids, (std::set<std::string>{"x.png", "x.jpg", "x.jpg.png", "y", "sub/x", "sub/deep/z"}));
   EXPECT_EQ(list_images(folder / "x.jpg.png", false).images[0].id, "x.jpg");
+  put(folder / ".trash/y.png", "x");
+  std::filesystem::create_symlink("nowhere", folder / "link.png");
+  EXPECT_EQ(list_images(folder.path(), true).images.size(), deep.images.size());
+  EXPECT_HAS(list_images(folder.path(), true).left_out(),
+             "left out: 1 picture in hidden folders; 'link.png', a link that leads to nothing; no pictures");
   const TemporaryFolder other;
   put(other / "a.gif", "x");
   EXPECT_HAS(message_of([&] { static_cast<void>(list_images(other.path(), false)); }), "1 .gif");

@@ -105,6 +105,121 @@ TEST(Yolo, DefectsHaveTheirFindings) {
   EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(evaluation, Split::val, findings)); }), "data.bad_truth");
 }
 
+// The same set in many states of disrepair: as training data, and as an evaluation, which never goes on without a truth.
+class YoloTruths : public ::testing::Test {
+ protected:
+  YoloTruths() {
+    for (const char* name : {"a", "b"}) {
+      write_image(folder_ / "images/train" / (std::string(name) + ".png"), plain_image(40, 30));
+      put(folder_ / "labels/train" / (std::string(name) + ".txt"), "0 0.5 0.5 0.25 0.2\n1 0.5 0.5 0.25 0.3\n");
+    }
+    put(folder_ / "labels/train/classes.txt", "cell\nnucleus\n");  // as labelling programs leave behind
+    config_.val = "train";
+  }
+  Dataset train() {
+    findings_.clear();
+    return read_dataset(config_, Split::train, findings_);
+  }
+  std::string refusal() {
+    std::vector<Finding> findings;
+    return message_of([&] { static_cast<void>(read_dataset(config_, Split::val, findings)); });
+  }
+  // The truths of b are left out of training and counted, and an evaluation stops.
+  void expect_lost(const std::string& said, int64_t boxes_lost) {
+    const Dataset dataset = train();
+    EXPECT_EQ(dataset.summary.images, 1) << spelled(findings_);
+    EXPECT_EQ(dataset.summary.boxes, 2);
+    int64_t lost = 0;
+    for (const auto& [reason, count] : dataset.summary.boxes_dropped) lost += count;
+    EXPECT_EQ(lost, boxes_lost) << dataset.summary.text();
+    EXPECT_FALSE(dataset.summary.images_dropped.empty());
+    EXPECT_HAS(spelled(findings_), said);
+    EXPECT_HAS(refusal(), said);
+    EXPECT_HAS(refusal(), "an evaluation never drops images");
+  }
+  static void link(const std::filesystem::path& target, const std::filesystem::path& file) {
+    std::filesystem::remove(file);
+    std::filesystem::create_symlink(target, file);
+  }
+  static void rename(const std::filesystem::path& from, const std::filesystem::path& to) {
+    std::filesystem::create_directories(to.parent_path());
+    std::filesystem::rename(from, to);
+  }
+
+  TemporaryFolder folder_;
+  DatasetConfig config_ = yolo_config(folder_);
+  std::vector<Finding> findings_;
+};
+
+TEST_F(YoloTruths, SoundOnesHaveNoFinding) {
+  EXPECT_EQ(train().summary.boxes, 4);
+  EXPECT_TRUE(findings_.empty()) << spelled(findings_);
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(YoloTruths, LabelsInCapitalsAreRead) {
+  rename(folder_ / "labels/train/b.txt", folder_ / "labels/train/b.TXT");
+  EXPECT_EQ(train().summary.boxes, 4);
+  EXPECT_EQ(of_kind(findings_, Kind::guessed_file_name).size(), 1u) << spelled(findings_);
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(YoloTruths, LinksToNothing) {
+  link("/not/there", folder_ / "labels/train/b.txt");
+  expect_lost("is a link that leads to nothing: whether", 0);
+  put(folder_ / "elsewhere.txt", "0 0.5 0.5 0.25 0.2\n");
+  link(folder_ / "elsewhere.txt", folder_ / "labels/train/b.txt");
+  EXPECT_EQ(train().summary.boxes, 3);
+  link("/not/there", folder_ / "images/train/b.png");
+  expect_lost("is a link that leads to nothing: there is no such picture", 1);
+}
+
+TEST_F(YoloTruths, LabelsWithoutAPicture) {
+  rename(folder_ / "images/train/b.png", folder_ / "images/train/b.gif");
+  expect_lost("has 2 labels, but there is no picture 'b' in", 2);
+  EXPECT_HAS(refusal(), "is it 'b.gif', a format that is not read?");
+  EXPECT_EQ(of_kind(findings_, Kind::passed_over).size(), 1u) << spelled(findings_);
+  rename(folder_ / "images/train/b.gif", folder_ / "images/train/B.png");
+  EXPECT_HAS(refusal(), "is it 'B.png'?");
+  std::filesystem::remove(folder_ / "images/train/B.png");
+  expect_lost("if it is not wanted, take its label away", 2);
+  EXPECT_EQ(train().summary.text(),
+            "1 of 2 images (dropped: 1 missing_image), 2 of 4 boxes (dropped: 2 in_dropped_images)");
+  link("/not/there", folder_ / "labels/train/b.txt");
+  expect_lost("is a link that leads to nothing, but there is no picture 'b'", 0);
+  // A list names the pictures that are wanted.
+  put(folder_ / "some.txt", "images/train/a.png\n./images/train/a.png\n" + (folder_ / "images/train/a.png").string());
+  config_.train = config_.val = "some";
+  EXPECT_EQ(train().summary.boxes, 2);
+  EXPECT_EQ(of_kind(findings_, Kind::duplicate_id).size(), 2u) << spelled(findings_);
+  EXPECT_HAS(findings_[0].message, "'./images/train/a.png' is listed already, as 'images/train/a.png'");
+  EXPECT_EQ(refusal(), "");
+}
+
+TEST_F(YoloTruths, LinkedAndHiddenFolders) {
+  // Pictures through a link have their labels below that name.
+  rename(folder_ / "images/train/b.png", folder_ / "more/b.png");
+  std::filesystem::create_directory_symlink("../../more", folder_ / "images/train/more");
+  EXPECT_EQ(train().summary.images_dropped, (DatasetSummary::Counts{{"missing_image", 1}})) << spelled(findings_);
+  EXPECT_HAS(refusal(), "b.txt: has 2 labels, but there is no picture 'b' in");
+  EXPECT_HAS(refusal(), "is it 'more/b.png'?");
+  rename(folder_ / "labels/train/b.txt", folder_ / "labels/train/more/b.txt");
+  const Dataset dataset = train();
+  EXPECT_EQ(dataset.summary.boxes, 4) << spelled(findings_);
+  EXPECT_EQ(dataset.images[1].id, "more/b");
+  EXPECT_TRUE(findings_.empty()) << spelled(findings_);
+  // Each folder counts once, and a link upwards is no way in.
+  std::filesystem::create_directory_symlink("more", folder_ / "images/train/same");
+  std::filesystem::create_directory_symlink("..", folder_ / "images/train/up");
+  write_image(folder_ / "images/train/.ipynb_checkpoints/a-checkpoint.png", plain_image(40, 30));
+  EXPECT_EQ(train().summary.boxes, 4);
+  EXPECT_EQ(of_kind(findings_, Kind::passed_over).size(), 3u) << spelled(findings_);
+  EXPECT_HAS(spelled(findings_), ".ipynb_checkpoints |  | is a hidden folder: what it holds is passed over (1 file of");
+  EXPECT_HAS(spelled(findings_), "a folder that holds it");
+  EXPECT_HAS(spelled(findings_), "whose files count once");
+  EXPECT_EQ(refusal(), "");
+}
+
 TEST(Yolo, PixelsAndMissingLabelsAreRefused) {
   const TemporaryFolder folder;
   write_image(folder / "images/train/a.png", plain_image(40, 30));
