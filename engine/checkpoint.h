@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "data/loading/loader.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 #include "runtime/base/safetensors.h"
 

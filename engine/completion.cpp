@@ -8,7 +8,7 @@
 #include <sstream>
 #include <vector>
 
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 namespace gradlibra {
 

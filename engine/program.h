@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/checkpoint.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "runtime/device/context.h"
 
 namespace gradlibra {

@@ -16,7 +16,7 @@
 
 #include "engine/builder.h"
 #include "engine/checkpoint.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "engine/progress.h"
 #include "engine/scalar_log.h"
 #include "engine/train_step.h"

@@ -135,7 +135,7 @@ self_test() {
   try training_all accepted runtime/training/a.h '#include "runtime/distributed/communicator.h"'
   try data_base accepted data/loading/a.h '#include "runtime/base/random.h"'
   try engine_all accepted engine/a.cpp '#include "models/detector.h"'
-  try tests_all accepted tests/engine/a.cpp '#include "engine/experiment.h"'
+  try tests_all accepted tests/engine/a.cpp '#include "engine/experiment_config.h"'
   # The README that stands there is not that of the file's folder.
   bare() {
     mkdir -p "$scratch/$1/$(dirname "$3")"

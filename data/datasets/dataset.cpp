@@ -57,8 +57,6 @@ std::vector<Probe> probe_images(const std::vector<RawImage>& images, const ReadO
   return probes;
 }
 
-bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
-
 // The class list of a run. A COCO file of another split might lack a category, which would shift every label: the
 // training file decides.
 std::vector<std::string> class_list(const DatasetConfig& config, Split split, const RawSplit& raw) {

@@ -28,6 +28,8 @@ struct Object {
   bool crowd = false;      // COCO iscrowd
   double area = 0;         // COCO area field; width * height where absent
 };
+// Whether it is one to learn, and to be found.
+[[nodiscard]] inline bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
 
 // The box of a truth that no detection can overlap, whatever the convention: its file gives none that can be used, and
 // it counts as missed all the same.

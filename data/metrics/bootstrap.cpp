@@ -90,7 +90,7 @@ BootstrapResult bootstrap_metrics(const Dataset& dataset, const Detections& dete
     one.truths.resize(images);
     for (size_t image = 0; image < images; ++image)
       for (const Object& object : dataset.images[image].objects)
-        one.truths[image] += object.label == static_cast<int>(label) && !object.difficult && !object.crowd;
+        one.truths[image] += object.label == static_cast<int>(label) && is_target(object);
     one.matches = match_class(static_cast<int>(label), dataset, detections, options);
   }
   std::vector<size_t> all(count);

@@ -203,7 +203,7 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
     one.name = dataset.classes[label];
     for (size_t image = 0; image < dataset.images.size(); ++image) {
       for (const Object& object : dataset.images[image].objects) {
-        one.ground_truths += object.label == static_cast<int>(label) && !object.difficult && !object.crowd;
+        one.ground_truths += object.label == static_cast<int>(label) && is_target(object);
       }
       for (const Detection& detection : detections[image]) one.detections += detection.label == static_cast<int>(label);
     }
