@@ -8,6 +8,7 @@
 #include <pugixml.hpp>
 #include <set>
 #include <string_view>
+#include <unordered_set>
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
@@ -98,11 +99,12 @@ class AnnotationReader {
       why = fmt::format("has no <annotation> element{}", first ? fmt::format(", but <{}>", escaped(first.name())) : "");
       return false;
     }
-    file_name_ = trim(child(root, "filename").child_value());
+    file_name_ = content_of(child(root, "filename"));
     read_size(child(root, "size"));
     int index = 0;
     for (const pugi::xml_node node : root.children())
       if (is(node, "object")) read_object(node, index++);
+    judge_unread_boxes(document);
     if (!other_case_.empty()) {
       log_.note(
           {Kind::tag_case, Action::none, image_.annotation_file, "",
@@ -135,14 +137,21 @@ class AnnotationReader {
       if (is(node, name)) return node;
     return {};
   }
+  // The text of an element without the blanks around it; a comment in its middle divides it, but does not end it.
+  static std::string content_of(const pugi::xml_node node) {
+    std::string text;
+    for (const pugi::xml_node part : node.children())
+      if (part.type() == pugi::node_pcdata || part.type() == pugi::node_cdata) text += part.value();
+    return std::string(trim(text));
+  }
   // A number as text stands in an element; attributes (<bndbox xmin="3" ..>) are what some writers have instead.
-  std::string_view text_of(const pugi::xml_node parent, const char* name) {
-    if (const pugi::xml_node node = child(parent, name)) return trim(node.child_value());
-    return trim(parent.attribute(name).value());
+  std::string text_of(const pugi::xml_node parent, const char* name) {
+    if (const pugi::xml_node node = child(parent, name)) return content_of(node);
+    return std::string(trim(parent.attribute(name).value()));
   }
 
   void read_size(const pugi::xml_node size) {
-    const std::string_view width_text = text_of(size, "width"), height_text = text_of(size, "height");
+    const std::string width_text = text_of(size, "width"), height_text = text_of(size, "height");
     const double width = number(width_text), height = number(height_text);
     if (width >= 1 && height >= 1 && width <= kMaxSide && height <= kMaxSide) {
       image_.width = static_cast<int64_t>(width);
@@ -159,9 +168,10 @@ class AnnotationReader {
   void read_object(const pugi::xml_node node, int index) {
     RawObject object;
     object.where = fmt::format("line {} (object {})", line(node.offset_debug()), index);
-    object.class_name = trim(child(node, "name").child_value());
+    object.class_name = content_of(child(node, "name"));
     object.difficult = read_flag(node, "difficult", object.where);
     const pugi::xml_node box = child(node, "bndbox");
+    read_boxes_.insert(box.internal_object());
     if (!box || object.class_name.empty()) {
       const Finding finding{
           Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
@@ -177,11 +187,11 @@ class AnnotationReader {
     double side[4];
     object.unit = true;
     for (int i = 0; i < 4; ++i) {
-      const std::string_view text = text_of(box, keys[i]);
+      const std::string text = text_of(box, keys[i]);
       object.spelled += fmt::format("{}{}", i ? ", " : "(", text.empty() ? "missing" : escaped(text));
       side[i] = number(text);
       object.unit = object.unit && side[i] >= 0 && side[i] <= 1;
-      if (text.find(',') != std::string_view::npos) object.hint = ": a decimal comma? write 12.5 for 12,5";
+      if (text.find(',') != std::string::npos) object.hint = ": a decimal comma? write 12.5 for 12,5";
     }
     object.spelled += ")";
     if (config_.voc_one_based && !object.unit) {
@@ -203,8 +213,42 @@ class AnnotationReader {
     image_.objects.push_back(std::move(object));
   }
 
+  // Boxes that stand where VOC has none: a second one of an object, objects in a list of their own, elements of another
+  // name, a second <annotation>. Those of an object's parts (heads and hands in VOC's own files) are no objects.
+  void judge_unread_boxes(pugi::xml_document& document) {
+    struct Walker : pugi::xml_tree_walker {
+      std::vector<pugi::xml_node> boxes;
+      bool for_each(pugi::xml_node& node) override {
+        if (node.type() == pugi::node_element && lower_case(node.name()) == "bndbox" &&
+            lower_case(node.parent().name()) != "part")
+          boxes.push_back(node);
+        return true;
+      }
+    } walker;
+    document.traverse(walker);
+    for (const pugi::xml_node box : walker.boxes) {
+      if (read_boxes_.contains(box.internal_object())) continue;
+      const pugi::xml_node holder = box.parent();
+      RawObject object;
+      object.class_name = content_of(child(holder, "name"));
+      object.where = fmt::format("line {}", line(box.offset_debug()));
+      std::string path;
+      for (pugi::xml_node node = holder; node.type() == pugi::node_element && path.size() < 100; node = node.parent())
+        path.insert(0, fmt::format("<{}>", escaped(node.name())));
+      ++refused_;
+      object.unreadable =
+          judge_unreadable(reading_,
+                           {Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
+                            fmt::format("a <bndbox> in {}, which is not read: VOC has one in each <object> of "
+                                        "the one <annotation>",
+                                        path)}) &&
+          !object.class_name.empty();
+      if (object.unreadable) image_.objects.push_back(std::move(object));
+    }
+  }
+
   bool read_flag(const pugi::xml_node node, const char* name, const std::string& where) {
-    const std::string_view text = text_of(node, name);
+    const std::string text = text_of(node, name);
     const std::optional<bool> flag = flag_of(text);
     if (!flag) {
       log_.note({Kind::bad_annotation, Action::none, image_.annotation_file, where,
@@ -221,6 +265,7 @@ class AnnotationReader {
   std::set<std::string>& names_;
   const std::string* text_ = nullptr;
   std::string file_name_;
+  std::unordered_set<const void*> read_boxes_;
   std::string other_case_;  // the first tag that is written in other capitals
   int64_t refused_ = 0;
 };

@@ -193,6 +193,48 @@ TEST(Voc, SplitListsMayHaveWindowsLineEndsAndBlankLines) {
   EXPECT_TRUE(findings.empty());
 }
 
+// Whatever has a <bndbox> and is not read is said, and stops an evaluation.
+TEST(Voc, BoxesInOddPlaces) {
+  const std::string box = "<bndbox><xmin>3</xmin><ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>\n";
+  const std::string object = "<object>\n<name>cell</name>" + box + "</object>\n";
+  const auto check = [&](const std::string& xml, int64_t read, const std::vector<std::string>& said) {
+    const TemporaryFolder folder;
+    put_voc(folder, "a", {});
+    put(folder / "Annotations/a.xml", xml);
+    DatasetConfig config = voc_config(folder, {"cell"});
+    config.val = "train";
+    std::vector<Finding> findings;
+    EXPECT_EQ(read_dataset(config, Split::train, findings).summary.boxes, read) << xml;
+    std::erase_if(findings, [](const Finding& f) { return f.action != Action::object_dropped; });
+    EXPECT_EQ(findings.size(), said.size()) << spelled(findings);
+    for (const std::string& part : said) EXPECT_HAS(spelled(findings), part);
+    const std::string message = message_of([&] { static_cast<void>(read_dataset(config, Split::val, findings)); });
+    EXPECT_EQ(message.empty(), said.empty()) << message;
+    config.bad_truth = "miss";
+    EXPECT_EQ(read_dataset(config, Split::val, findings).summary.boxes, read + static_cast<int64_t>(said.size()));
+  };
+  check("<annotation>\n" + object + "</annotation>", 1, {});
+  check("<annotation>\n<object>\n<name>cell</name>" + box + box + "</object></annotation>", 1,
+        {"a.xml | line 4 | a <bndbox> in <annotation><object>, which is not read"});
+  check("<annotation>\n<objects>\n" + object + object + "</objects></annotation>", 0,
+        {"| line 4 | a <bndbox> in <annotation><objects><object>,", "| line 7 |"});
+  check("<annotation>\n<objekt><name>cell</name>" + box + "</objekt></annotation>", 0, {"in <annotation><objekt>,"});
+  check("<annotation>\n" + object + "</annotation><annotation>" + object + "</annotation>", 1, {"| line 6 |"});
+  // Parts of an object are VOC's own, and no objects.
+  check("<annotation>\n<object>\n<name>cell</name>" + box + "<part><name>head</name>" + box +
+            "</part></object></annotation>",
+        1, {});
+}
+
+TEST(Voc, ACommentDoesNotEndAText) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"ce<!-- - -->ll", "1<!-- was 2 -->1", "6", "<![CDATA[2]]>1", "26"}});
+  std::vector<Finding> findings;
+  const Dataset dataset = read_dataset(voc_config(folder, {"cell"}), Split::train, findings);
+  ASSERT_EQ(dataset.summary.boxes, 1) << spelled(findings);
+  EXPECT_EQ(dataset.images[0].objects[0].box, (Box{10, 5, 20, 25}));
+}
+
 TEST(Voc, APictureThatIsListedInTwoSpellingsCountsOnce) {
   const TemporaryFolder folder;
   put_voc(folder, "sub/a", {{"cell", "5", "5", "8", "9"}});
