@@ -135,6 +135,8 @@ const char* to_string(Finding::Kind kind) {
       return "pixel_format";
     case Kind::several_frames:
       return "several_frames";
+    case Kind::ignore_flag:
+      return "ignore_flag";
     case Kind::id_type:
       return "id_type";
     case Kind::tag_case:

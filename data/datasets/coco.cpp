@@ -75,6 +75,12 @@ std::optional<bool> crowd_flag(const Json& value) {
   return std::nullopt;
 }
 
+// A side of a picture in the ways that ids have, too: 64, 64.0 and "64" are one.
+std::optional<int64_t> size_of(const Json& value) {
+  const std::optional<Id> whole = id_of(value);
+  return whole && whole->numeric ? std::optional(number_of(*whole)) : std::nullopt;
+}
+
 // One pass over `images`, one over `annotations`.
 class CocoReader {
  public:
@@ -165,7 +171,7 @@ class CocoReader {
     image.annotation_file = file_.string();
     image.where = where;
     image.image_name = name;
-    const std::optional<int64_t> width = integer(member(entry, "width")), height = integer(member(entry, "height"));
+    const std::optional<int64_t> width = size_of(member(entry, "width")), height = size_of(member(entry, "height"));
     if (width.value_or(0) >= 1 && height.value_or(0) >= 1) {
       image.width = *width;
       image.height = *height;
@@ -257,6 +263,12 @@ class CocoReader {
       add_object(entry, i, category->second, images_[image->second], where + ".bbox");
     }
     check_corners();
+    if (ignored_ > 0) {
+      log_.note(finding(Kind::ignore_flag, Action::none, fmt::format("annotations[{}].ignore", first_ignored_),
+                        fmt::format("{} annotation{} \"ignore\": {}", ignored_, ignored_ == 1 ? " has" : "s have",
+                                    reading_.evaluation ? "each is a truth all the same, as for pycocotools"
+                                                        : "no target of training, as for MMDetection")));
+    }
     if (without_area > 0) {
       log_.note(finding(Kind::bad_annotation, Action::fixed, "annotations[*].area",
                         fmt::format("{} annotations have no area; width * height of the box is used", without_area)));
@@ -316,6 +328,7 @@ class CocoReader {
                         fmt::format("iscrowd is {}, neither 0 nor 1: taken as 0", spell(crowd))));
     }
     object.crowd = flag.value_or(false);
+    read_ignore(entry, index, object);
     if (const Json& area = member(entry, "area"); area.is_number()) object.area = area.get<double>();
     const auto twice = twice_.find(index);
     if (twice != twice_.end() || !box.is_array() || box.size() != 4) {
@@ -343,6 +356,20 @@ class CocoReader {
     image.objects.push_back(std::move(object));
   }
 
+  // MMDetection takes no such object for a target of training; pycocotools writes iscrowd over the flag, so that in an
+  // evaluation it is a truth like others.
+  void read_ignore(const Json& entry, size_t index, RawObject& object) {
+    const Json& value = member(entry, "ignore");
+    const std::optional<bool> flag = crowd_flag(value);
+    if (!flag) {
+      log_.note(finding(Kind::bad_annotation, Action::none, object.where,
+                        fmt::format("ignore is {}, neither 0 nor 1: taken as 0", spell(value))));
+    }
+    if (!flag.value_or(false)) return;
+    if (ignored_++ == 0) first_ignored_ = index;
+    object.difficult = !reading_.evaluation;
+  }
+
   Reading& reading_;
   const DatasetConfig& config_;
   const std::string policy_;
@@ -355,6 +382,8 @@ class CocoReader {
   std::vector<Id> ids_;  // of images_
   IdTypes image_types_;
   std::unordered_map<std::string, size_t> index_;  // image id to its place in images_
+  int64_t ignored_ = 0;                            // annotations with "ignore", and the place of the first
+  size_t first_ignored_ = 0;
   // Entries that have a key twice, by their places in `images` and `annotations`: which.
   std::unordered_map<size_t, std::string> twice_in_image_, twice_;
 };

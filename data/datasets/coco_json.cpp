@@ -42,9 +42,16 @@ void quote_non_finite(std::string& text) {
   }
 }
 
+// Whether the last thing before the `byte`th character, which is the one that a parser stopped at, is a comma.
+bool comma_before(const std::string& text, size_t byte) {
+  const std::string_view before = std::string_view(text).substr(0, byte > 0 ? std::min(byte - 1, text.size()) : 0);
+  const size_t last = before.find_last_not_of(" \t\r\n");
+  return last != std::string_view::npos && before[last] == ',';
+}
+
 constexpr std::array<std::string_view, 3> kLists{"images", "annotations", "categories"};
-constexpr std::array<std::string_view, 10> kFields{"id",   "file_name", "width",       "height", "name",
-                                                   "bbox", "image_id",  "category_id", "area",   "iscrowd"};
+constexpr std::array<std::string_view, 11> kFields{"id",       "file_name",   "width", "height",  "name",  "bbox",
+                                                   "image_id", "category_id", "area",  "iscrowd", "ignore"};
 
 // What of a file is kept while it is parsed, and which keys are there twice. The parser itself takes the last of two in
 // silence. A list of flags for the object at hand is all that this needs.
@@ -128,9 +135,13 @@ Json parse(const fs::path& file, bool categories_only, std::vector<RepeatedKey>*
     const std::string_view what = error.what();
     const auto* parsed = dynamic_cast<const Json::parse_error*>(&error);
     const bool at_end = parsed && parsed->byte + 1 >= text.size();
-    throw std::runtime_error(fmt::format("{}: is not JSON{}: {}", file.string(),
-                                         at_end ? ", for it ends too early (cut off?)" : "",
-                                         what.substr(std::min(what.find("] ") + 2, what.size()))));
+    // A bracket that closes where a value should stand is no end that came too early.
+    const bool closed =
+        what.find("unexpected '}'") != std::string_view::npos || what.find("unexpected ']'") != std::string_view::npos;
+    throw std::runtime_error(fmt::format(
+        "{}: is not JSON{}: {}{}", file.string(), at_end && !closed ? ", for it ends too early (cut off?)" : "",
+        what.substr(std::min(what.find("] ") + 2, what.size())),
+        closed && comma_before(text, parsed->byte) ? "; a comma too many before it" : ""));
   }
   if (!document.is_object())
     throw std::runtime_error(file.string() + ": is not a COCO file: no JSON object at the top");

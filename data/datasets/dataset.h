@@ -100,6 +100,7 @@ struct Finding {
     file_name_mismatch,        // VOC: <filename> names another picture than the split does
     pixel_format,              // not 8 bits of grey or RGB: 16 bits, CMYK (information)
     several_frames,            // an animation or a TIFF of several pages: the first is used (information)
+    ignore_flag,               // COCO: "ignore": 1, no target of training, a truth of an evaluation (information)
     id_type,                   // COCO: ids of two types, "1" and 1 (information)
     tag_case,                  // VOC: <Object> for <object>
     not_utf8,                  // a name whose bytes are not UTF-8

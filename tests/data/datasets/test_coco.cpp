@@ -240,6 +240,46 @@ TEST(Coco, KeysThatAreThereTwice) {
   EXPECT_HAS(message(lost, Split::val), "annotations[0].bbox: has a key twice: 'bbox'");
 }
 
+// What pycocotools and MMDetection make of "ignore".
+TEST(Coco, IgnoredOnesAreNoTargetsAndStillTruths) {
+  const TemporaryFolder folder;
+  put_images(folder, {"a.png"});
+  DatasetConfig config = coco_config(folder, R"({"categories": [{"id": 1, "name": "x"}],
+    "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 30}], "annotations": [
+    {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "ignore": 0},
+    {"id": 2, "image_id": 1, "category_id": 1, "bbox": [9, 1, 5, 5], "area": 25, "iscrowd": 0, "ignore": 1},
+    {"id": 3, "image_id": 1, "category_id": 1, "bbox": [19, 1, 5, 5], "area": 25, "ignore": true},
+    {"id": 4, "image_id": 1, "category_id": 1, "bbox": [19, 9, 5, 5], "area": 25, "ignore": "perhaps"}]})");
+  config.val = config.train;
+  std::vector<Finding> findings;
+  const Dataset training = read_dataset(config, Split::train, findings);
+  EXPECT_EQ(training.summary.targets(), 2) << spelled(findings);
+  EXPECT_EQ(training.summary.difficult, 2);
+  EXPECT_EQ(of_kind(findings, Kind::bad_annotation).size(), 1u);
+  ASSERT_EQ(of_kind(findings, Kind::ignore_flag).size(), 1u) << spelled(findings);
+  EXPECT_EQ(of_kind(findings, Kind::ignore_flag)[0].where, "annotations[1].ignore");
+  EXPECT_HAS(of_kind(findings, Kind::ignore_flag)[0].message, "2 annotations have");
+  findings.clear();
+  const Dataset evaluation = read_dataset(config, Split::val, findings);
+  EXPECT_EQ(evaluation.summary.targets(), 4);
+  EXPECT_EQ(evaluation.summary.difficult, 0);
+  EXPECT_EQ(of_kind(findings, Kind::ignore_flag).size(), 1u) << spelled(findings);
+}
+
+TEST(Coco, SizesInEverySpellingAreHeldAgainstThePicture) {
+  for (const char* width : {"39", "39.0", "\"39\""}) {
+    const TemporaryFolder folder;
+    put_images(folder, {"a.png"});
+    const DatasetConfig config = coco_config(folder, R"({"categories": [{"id": 1, "name": "x"}], "annotations": [],
+      "images": [{"id": 1, "file_name": "a.png", "width": )" +
+                                                         std::string(width) + R"(, "height": 30.0}]})");
+    std::vector<Finding> findings;
+    EXPECT_TRUE(read_dataset(config, Split::train, findings).images.empty());
+    ASSERT_EQ(findings.size(), 1u) << spelled(findings);
+    EXPECT_EQ(findings[0].kind, Kind::size_mismatch);
+  }
+}
+
 TEST(Coco, SizeThatRoundsBeyondTheBorderIsNoFinding) {
   const TemporaryFolder folder;
   put_images(folder, {"a.png"});
@@ -264,6 +304,11 @@ TEST(Coco, FilesThatAreNoCocoNameTheReason) {
   };
   EXPECT_HAS(message(""), "not JSON");
   EXPECT_HAS(message("{\n\"images\": [,]}"), "line 2");
+  EXPECT_HAS(message("{\"images\": [{\"id\": 1}"), "ends too early (cut off?)");
+  for (const char* text : {"{\"images\": [], }", "{\"images\": [1, \n]}", "{\"images\": [],}\n"}) {
+    EXPECT_HAS(message(text), "a comma too many before it");
+    EXPECT_EQ(message(text).find("cut off"), std::string::npos);
+  }
   EXPECT_HAS(message("[]"), "no JSON object");
   EXPECT_HAS(message("{}"), "no array 'categories'");
   EXPECT_HAS(message(R"({"categories": 5})"), "no array 'categories'");
