@@ -180,6 +180,10 @@ class Checker {
   std::map<std::string, int> labels_;
 };
 
+// Judges, as an error always, that no box at all can be in the units of its format: fractions of the picture where it
+// has pixels, or the other way round.
+void check_units(const Reading& reading, const RawSplit& raw, const std::filesystem::path& file);
+
 // Counts of what a reading kept and left out.
 [[nodiscard]] DatasetSummary summarize(const Dataset& dataset, int64_t in_dropped_images,
                                        std::span<const Finding> findings, bool evaluation);

@@ -124,9 +124,12 @@ void note_unused_classes(const DatasetConfig& config, Split split, const RawSpli
   }
 }
 
-// Fractions of the picture where the format has pixels, or the other way round: not one box would be where it should.
+}  // namespace
+
 void check_units(const Reading& reading, const RawSplit& raw, const fs::path& file) {
   const bool fractions = reading.config.format == "yolo";
+  const std::string extension = lower_case(file.extension().string());
+  const bool table = extension == ".csv" || extension == ".tsv";  // of slides
   int64_t boxes = 0;
   double largest = 0;
   for (const RawImage& image : raw.images) {
@@ -144,11 +147,12 @@ void check_units(const Reading& reading, const RawSplit& raw, const fs::path& fi
           : fmt::format(
                 "all {} boxes lie within 0..1: normalised? {} wants pixels; multiply by the picture's width "
                 "and height",
-                boxes, reading.config.format == "coco" ? "COCO" : "VOC");
+                boxes,
+                table                             ? "a table"
+                : reading.config.format == "coco" ? "COCO"
+                                                  : "VOC");
   reading.log.judge({Kind::normalised_boxes, Action::fatal, file.string(), "", message}, "", kAlwaysError);
 }
-
-}  // namespace
 
 Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, const ReadOptions& options) {
   if (config.format != "voc" && config.format != "coco" && config.format != "yolo") {

@@ -130,7 +130,10 @@ class Inspection {
       FindingLog log(report_.findings, FindingLog::OnError::collect);  // counts its own
       const ReadOptions options{.decode = true, .limits = options_.limits, .progress = {}};
       splits_.push_back({split, file, read_dataset(config_, split, log, options)});
-      if (split == Split::train) check_trainable(splits_.back().dataset);
+      if (split == Split::train)
+        check_trainable(splits_.back().dataset);
+      else
+        check_evaluable(splits_.back(), log);
     } catch (const std::exception& error) {
       fatal(fmt::format("{} split", to_string(split)), error.what());
     }
@@ -142,6 +145,19 @@ class Inspection {
     if (!classes_given_) asked.classes.clear();
     const std::string problem = training_problem(asked, dataset, report_.findings);
     if (!problem.empty()) log_.note({Kind::missing_class, Action::fatal, config_.root, "", problem});
+  }
+
+  // A training stops at a validation split without images, an evaluation at any. Where images are missing for a reason,
+  // that has been said.
+  void check_evaluable(const SplitResult& result, const FindingLog& log) {
+    const auto stops = [](const Finding& finding) { return finding.action == Action::fatal; };
+    const auto found = log.findings();
+    if (!result.dataset.images.empty() || std::any_of(found.begin(), found.end(), stops)) return;
+    const char* key = to_string(result.split);
+    log_.note(
+        {Kind::missing_image, Action::fatal, result.file.string(), "",
+         fmt::format("the {0} split has no images: list some, or set data.{0} to nothing if there is no such split",
+                     key)});
   }
 
   void check_overlaps() {

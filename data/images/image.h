@@ -29,7 +29,7 @@ struct ImageInfo {
   ImageFormat format = ImageFormat::jpeg;  // by content, whatever the file is called
   int bits = 8;                            // per sample; of 16 the upper 8 are used
   int frames = 1;                          // of an animation or a TIFF of several pages; the first is used
-  bool cmyk = false;                       // JPEG in four colours, converted
+  bool cmyk = false;                       // JPEG or TIFF in four colours, converted
 };
 
 inline constexpr int64_t kMaxImageBytes = 512LL << 20;  // encoded

@@ -67,9 +67,12 @@ std::optional<ImageInfo> tiff_info(Bytes bytes) {
   uint16_t bits = 1, orientation = 1;
   TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_BITSPERSAMPLE, &bits);
   TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_ORIENTATION, &orientation);
+  uint16_t colours = PHOTOMETRIC_MINISBLACK;
+  TIFFGetFieldDefaulted(tiff.get(), TIFFTAG_PHOTOMETRIC, &colours);
   ImageInfo info{.width = static_cast<int>(width), .height = static_cast<int>(height)};
   info.format = ImageFormat::tiff;
   info.bits = bits;
+  info.cmyk = colours == PHOTOMETRIC_SEPARATED;
   info.exif_orientation = orientation >= 1 && orientation <= 8 ? orientation : 1;
   constexpr int kManyPages = 1000;
   while (info.frames < kManyPages && TIFFReadDirectory(tiff.get())) ++info.frames;
@@ -95,6 +98,7 @@ std::vector<uint8_t> decode_tiff(Bytes bytes, const ImageInfo& info, std::string
     tiff = open(memory, said);
     if (!tiff) return give_up("libtiff does not open it");
   }
+  ignore_alpha(tiff.get());
   if (!TIFFRGBAImageOK(tiff.get(), why)) return give_up(why);
   const auto width = static_cast<size_t>(info.width), height = static_cast<size_t>(info.height);
   std::vector<uint32_t> rgba(width * height);

@@ -5,11 +5,13 @@
 
 #include <tiffio.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace gradlibra {
 
@@ -39,6 +41,17 @@ struct FreeTiffOptions {
   const auto ignore = [](TIFF*, void*, const char*, const char*, va_list) { return 1; };
   TIFFOpenOptionsSetWarningHandlerExtR(options.get(), ignore, nullptr);
   return options;
+}
+
+// Transparency is ignored, as in other formats: libtiff would multiply colours by it where the file says that this has
+// not been done.
+inline void ignore_alpha(TIFF* tiff) {
+  uint16_t count = 0;
+  uint16_t* kinds = nullptr;
+  if (TIFFGetField(tiff, TIFFTAG_EXTRASAMPLES, &count, &kinds) == 0 || kinds == nullptr) return;
+  std::vector<uint16_t> done(kinds, kinds + count);
+  std::replace(done.begin(), done.end(), uint16_t{EXTRASAMPLE_UNASSALPHA}, uint16_t{EXTRASAMPLE_ASSOCALPHA});
+  TIFFSetField(tiff, TIFFTAG_EXTRASAMPLES, count, done.data());
 }
 
 }  // namespace gradlibra

@@ -57,6 +57,7 @@ RawSplit read_slide_csv(Reading& reading, const std::filesystem::path& file) {
   std::map<std::string, size_t> index;
   std::set<std::string> names;
   std::array<size_t, 6> column{};
+  size_t columns = 0;
   char separator = ',';
   for (const auto& [line, line_number] : lines_of(text)) {
     const std::string where = fmt::format("line {}", line_number);
@@ -73,10 +74,27 @@ RawSplit read_slide_csv(Reading& reading, const std::filesystem::path& file) {
                           "ymin, xmax, ymax; it is '{}'",
                           file.string(), where, kColumns[c], escaped(line.substr(0, 100))));
         column[c] = static_cast<size_t>(found - head.begin());
+        if (std::any_of(found + 1, head.end(), [&](const std::string& h) { return lower_case(h) == kColumns[c]; }))
+          throw std::runtime_error(fmt::format("{}: {}: has two columns '{}': which is meant? Rename the other",
+                                               file.string(), where, kColumns[c]));
       }
+      columns = head.size();
       continue;
     }
     const std::vector<std::string> fields = split(line, separator);
+    // Whatever stands behind the one that is too many has moved, so that no number can be trusted.
+    if (fields.size() > columns && std::any_of(fields.begin() + static_cast<std::ptrdiff_t>(columns), fields.end(),
+                                               [](const std::string& field) { return !field.empty(); })) {
+      ++result.refused_boxes;
+      reading.log.judge(
+          {Kind::bad_annotation, Action::object_dropped, file.string(), where,
+           fmt::format("has {} fields where the first line names {}: a decimal comma, or a '{}' in a name "
+                       "without quotes? '{}'",
+                       fields.size(), columns, separator == '\t' ? "tab" : std::string(1, separator),
+                       escaped(line.substr(0, 100)))},
+          "", kAlwaysError);
+      continue;
+    }
     const auto field = [&](size_t c) { return column[c] < fields.size() ? fields[column[c]] : std::string(); };
     if (field(0).empty()) {
       ++result.refused_boxes;
@@ -105,6 +123,8 @@ RawSplit read_slide_csv(Reading& reading, const std::filesystem::path& file) {
     object.y1 = number(field(3));
     object.x2 = number(field(4));
     object.y2 = number(field(5));
+    object.unit = std::min({object.x1, object.y1, object.x2, object.y2}) >= 0 &&
+                  std::max({object.x1, object.y1, object.x2, object.y2}) <= 1;
     if (!object.class_name.empty()) names.insert(object.class_name);
     image.objects.push_back(std::move(object));
   }

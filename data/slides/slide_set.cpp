@@ -8,6 +8,7 @@
 #include <cctype>
 #include <optional>
 #include <set>
+#include <span>
 #include <stdexcept>
 
 #include "data/datasets/did_you_mean.h"
@@ -206,6 +207,20 @@ std::vector<std::string> class_list(const DatasetConfig& config, const RawSplit&
   return classes;
 }
 
+// As a training, which would stop at such patches.
+void check_boxes(const SlideSet& set, const SlideInput& input, int64_t boxes, std::span<const Finding> findings) {
+  const auto holds_one = [](const AnnotatedSlide& slide) {
+    return std::any_of(slide.objects.begin(), slide.objects.end(),
+                       [](const Object& object) { return !object.difficult && !object.crowd; });
+  };
+  if (std::any_of(set.slides.begin(), set.slides.end(), holds_one)) return;
+  const auto first = std::find_if(findings.begin(), findings.end(),
+                                  [](const Finding& finding) { return finding.action == Action::object_dropped; });
+  throw std::runtime_error(fmt::format("{}: has no usable box: there would be nothing to train on, of {} boxes{}",
+                                       input.annotations.string(), boxes,
+                                       first == findings.end() ? "" : "\n  first: " + describe(*first)));
+}
+
 }  // namespace
 
 std::string slide_name(const std::string& text) {
@@ -224,12 +239,14 @@ SlideSet read_slides(const DatasetConfig& config, const SlideInput& input, int r
   const RawSplit raw = read_annotations(reading, input);
   set.classes = class_list(config, raw, input.annotations);
   set.category_ids = raw.category_ids;
+  check_units(reading, raw, input.annotations);
   matcher.take(raw);
   matcher.take_unannotated();
   int64_t boxes = raw.refused_boxes;
   for (const RawImage& image : raw.images) boxes += static_cast<int64_t>(image.objects.size());
   log.stop_if_fatal(std::max<int64_t>(raw.images_listed, static_cast<int64_t>(matcher.files())), boxes);
   if (set.slides.empty()) throw std::runtime_error(input.slides.string() + ": no slide is left to make patches from");
+  check_boxes(set, input, boxes, log.findings());
   return set;
 }
 

@@ -40,6 +40,7 @@ class Page {
     height = static_cast<int>(rows);
     // Pixels as stored, whatever the tag says.
     TIFFSetField(tiff_.get(), TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+    ignore_alpha(tiff_.get());
   }
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;

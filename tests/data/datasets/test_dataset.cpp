@@ -36,6 +36,22 @@ TEST(Dataset, EveryKindAndActionHasItsName) {
   EXPECT_STREQ(to_string(Action::object_dropped), "object_dropped");
 }
 
+// What train and evaluate stop at is found before.
+TEST(Dataset, InspectionFindsThatASplitIsEmpty) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"cell", "5", "5", "8", "9"}});
+  put(folder / "ImageSets/Main/val.txt", "\n");
+  DatasetConfig config = voc_config(folder, {"cell"});
+  const auto fatal = [&] {
+    std::vector<Finding> findings = inspect_dataset(config).findings;
+    std::erase_if(findings, [](const Finding& finding) { return finding.action != Action::fatal; });
+    return spelled(findings);
+  };
+  EXPECT_EQ(fatal(), "");
+  config.val = "val";
+  EXPECT_HAS(fatal(), "val.txt |  | the val split has no images");
+}
+
 TEST(Dataset, BadImagesAreFoundAndDropped) {
   const TemporaryFolder folder;
   const std::string jpeg = jpeg_bytes(40, 30);

@@ -125,6 +125,24 @@ TEST(Formats, Tiff) {
   }
 }
 
+// Transparency is ignored, as in a PNG, and CMYK is told.
+TEST(Formats, AlphaAndInksOfATiff) {
+  if (!can_decode(ImageFormat::tiff)) GTEST_SKIP() << "built without libtiff";
+  const TemporaryFolder folder;
+  const Image pattern = read_image(put_picture(folder, "a.tif", from_hex(kPlainTif)));
+  for (const int alpha : {0, 64, 255}) {
+    for (const TiffLayout& layout : {TiffLayout{.alpha = alpha}, TiffLayout{.wide = true, .alpha = alpha},
+                                     TiffLayout{.tile_width = 16, .tile_height = 16, .alpha = alpha}}) {
+      const auto file = put_picture(folder, "b.tif", tiff_bytes(pattern, layout));
+      EXPECT_FALSE(read_image_info(file).cmyk);
+      expect_pattern(read_image(file));
+    }
+  }
+  const auto inks = put_picture(folder, "c.tif", tiff_bytes(pattern, {.cmyk = true}));
+  EXPECT_TRUE(read_image_info(inks).cmyk);
+  expect_pattern(read_image(inks));
+}
+
 TEST(Formats, Webp) {
   const TemporaryFolder folder;
   const auto plain = put_picture(folder, "a.webp", from_hex(kAWebp));

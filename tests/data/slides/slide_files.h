@@ -15,13 +15,16 @@ struct TiffLayout {
   int strip_rows = 0;                   // 0: one strip for all
   bool big = false;                     // BigTIFF
   bool wide = false;                    // 16 bits a sample, 257 times the value
+  int alpha = -1;                       // a fourth sample of this value, by which colours are not multiplied; -1: none
+  bool cmyk = false;  // the fourth sample is black, and the others are the inks of 255 minus the value
 };
 
-// An uncompressed RGB TIFF, little endian.
+// An uncompressed TIFF, little endian: RGB, with alpha, or CMYK.
 inline std::string tiff_bytes(const Image& image, const TiffLayout& layout) {
   const bool tiled = layout.tile_width > 0;
   const int part_width = tiled ? layout.tile_width : image.width;
   const int part_height = tiled ? layout.tile_height : layout.strip_rows > 0 ? layout.strip_rows : image.height;
+  const uint64_t samples = layout.alpha >= 0 || layout.cmyk ? 4 : 3;
   std::vector<std::string> parts;
   for (int y = 0; y < image.height; y += part_height) {
     for (int x = 0; x < image.width; x += part_width) {
@@ -29,9 +32,10 @@ inline std::string tiff_bytes(const Image& image, const TiffLayout& layout) {
       const int rows = tiled ? part_height : std::min(part_height, image.height - y);
       for (int j = 0; j < rows; ++j)
         for (int i = 0; i < part_width; ++i)
-          for (int c = 0; c < 3; ++c) {
+          for (uint64_t c = 0; c < samples; ++c) {
             const bool inside = x + i < image.width && y + j < image.height;
-            part.append(layout.wide ? 2 : 1, inside ? static_cast<char>(image.at(x + i, y + j)[c]) : '\x55');
+            const int value = c == 3 ? std::max(layout.alpha, 0) : inside ? image.at(x + i, y + j)[c] : 0x55;
+            part.append(layout.wide ? 2 : 1, static_cast<char>(layout.cmyk && c < 3 ? 255 - value : value));
           }
       parts.push_back(std::move(part));
     }
@@ -57,9 +61,13 @@ inline std::string tiff_bytes(const Image& image, const TiffLayout& layout) {
   };
   const auto w = static_cast<uint64_t>(image.width), h = static_cast<uint64_t>(image.height);
   const uint64_t bits = layout.wide ? 16 : 8;
-  std::vector<Entry> entries{{256, 4, {w}}, {257, 4, {h}}, {258, 3, {bits, bits, bits}}, {259, 3, {1}}, {262, 3, {2}}};
+  std::vector<Entry> entries{{256, 4, {w}},
+                             {257, 4, {h}},
+                             {258, 3, std::vector<uint64_t>(samples, bits)},
+                             {259, 3, {1}},
+                             {262, 3, {layout.cmyk ? 5U : 2U}}};
   if (!tiled) entries.push_back({273, 4, offsets});
-  entries.push_back({277, 3, {3}});
+  entries.push_back({277, 3, {samples}});
   if (!tiled) entries.push_back({278, 4, {static_cast<uint64_t>(part_height)}});
   if (!tiled) entries.push_back({279, 4, counts});
   entries.push_back({284, 3, {1}});
@@ -69,6 +77,7 @@ inline std::string tiff_bytes(const Image& image, const TiffLayout& layout) {
     entries.push_back({324, 4, offsets});
     entries.push_back({325, 4, counts});
   }
+  if (layout.alpha >= 0) entries.push_back({338, 3, {2}});
   std::string directory = number(entries.size(), layout.big ? 8 : 2);
   for (const Entry& entry : entries) {
     std::string values;

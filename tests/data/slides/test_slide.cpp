@@ -104,6 +104,18 @@ TEST_F(SlideTest, TiffGivesItsPixelsInEveryLayout) {
 }
 
 // A strip of more pixels than are made at a time is read row by row.
+// Transparency is ignored on every way that a TIFF is read.
+TEST_F(SlideTest, AlphaOfATiffIsIgnored) {
+  if (!has("libtiff")) GTEST_SKIP() << "built without libtiff";
+  for (const TiffLayout& layout :
+       {TiffLayout{.alpha = 64}, TiffLayout{.strip_rows = 8, .alpha = 0}, TiffLayout{.wide = true, .alpha = 64},
+        TiffLayout{.tile_width = 64, .tile_height = 64, .alpha = 64},
+        TiffLayout{.tile_width = 64, .tile_height = 64, .wide = true, .alpha = 64}}) {
+    put(folder_ / "a.tif", tiff_bytes(image_, layout));
+    expect_regions(*open_slide(folder_ / "a.tif", kMemory), image_);
+  }
+}
+
 TEST_F(SlideTest, OneLargeStripIsReadRowByRow) {
   if (!has("libtiff")) GTEST_SKIP() << "built without libtiff";
   const Image wide = gradient_image(9000, 2000);

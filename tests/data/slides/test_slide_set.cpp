@@ -112,6 +112,23 @@ TEST_F(SlideSetTest, BoxesAreMendedOrDroppedAndCounted) {
   EXPECT_HAS(refusal("a.csv"), "class 'disc' is not in data.classes");
 }
 
+TEST_F(SlideSetTest, TablesThatAreReadWrongAreRefused) {
+  put_slide("a.png");
+  put_csv("a.png,disc,1,2,30,40\na.png,disc,5,5,7,20,24\n");  // 5,5 for 5.5
+  EXPECT_HAS(refusal("a.csv"), "a.csv: line 3: has 7 fields where the first line names 6: a decimal comma");
+  put_csv("a.png,disc,1,2,30,40,\n");  // as spreadsheets end lines
+  EXPECT_EQ(refusal("a.csv"), "");
+  put(folder_ / "a.csv", "image,class,Class,xmin,ymin,xmax,ymax\na.png,disc,bar,1,2,30,40\n");
+  EXPECT_HAS(refusal("a.csv"), "line 1: has two columns 'class'");
+  put_csv("a.png,disc,.1,.1,.4,.5\na.png,disc,0,0.5,1,.75\n");
+  EXPECT_HAS(refusal("a.csv"), "all 2 boxes lie within 0..1: normalised? a table wants pixels");
+  put(folder_ / "xml/a.xml", voc_xml("a.png", 200, 150, {{"disc", "0.1", "0.2", "0.4", "0.5"}}));
+  EXPECT_HAS(refusal("xml"), "normalised? VOC wants pixels");
+  put_csv("a.png,disc,five,7,20,24\n");
+  EXPECT_HAS(refusal("a.csv"), "has no usable box");
+  EXPECT_HAS(refusal("a.csv"), "first: " + (folder_ / "a.csv").string() + ": line 2: 'disc' (five, 7, 20, 24)");
+}
+
 TEST_F(SlideSetTest, SlidesWithoutAnnotationsAndAnnotationsWithoutSlides) {
   put_slide("a.png");
   put_slide("b.png");
