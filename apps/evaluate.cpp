@@ -59,7 +59,7 @@ int main(int argc, char** argv) {
       ->type_name("N");
   app.add_option("--pictures", report.pictures,
                  "also draw the detections on the first so many images into --output/pictures; known truth is dashed")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str()
       ->type_name("N")
       ->needs("--output");
@@ -89,6 +89,8 @@ int main(int argc, char** argv) {
       config.loader.resize = "fit";  // no network here that an image could be too large for
       const Dataset dataset = read_evaluation_split(config, report.split, say);
       const Detections detections = read_coco_results(given, dataset);
+      if (const std::string hint = corners_hint(dataset, detections); leads && !hint.empty())
+        fmt::print(stderr, "{}: {}: {}\n", app.get_name(), given, hint);
       say(fmt::format("{} on {} images of the {} split", given, dataset.images.size(), split_name));
       if (leads) report_evaluation(report, config, dataset, detections);
       return static_cast<int>(kSuccess);

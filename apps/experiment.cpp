@@ -14,7 +14,7 @@ int main(int argc, char** argv) {
       "side, and writes Markdown and JSON (and SVG of figures) in the paper's layout, beside what the paper printed. "
       "What has a result is not run again: the same command goes on after an interruption, and repeats what failed.\n"
       "Exit codes: 0 all results are there, 1 a run failed (the others are in the table), 2 wrong command line or "
-      "configuration, 130 interrupted.",
+      "configuration, 128 + its number stopped by a signal (130: Ctrl-C).",
       "experiment"};
   TableOptions options;
   app.add_option("tables", options.tables, "any of: " + fmt::format("{}", fmt::join(paper_table_names(), ", ")))
@@ -54,14 +54,15 @@ int main(int argc, char** argv) {
       ->type_name("key.path=value");
   app.footer("Example:\n  experiment table1 --scale tiny --seeds 1 --output out/table1");
   return run_program(app, argc, argv, [&] {
-    switch (run_tables(options, catch_signals())) {
+    const std::atomic<int>& signal = catch_signals();
+    switch (run_tables(options, signal)) {
       case TableOutcome::complete:
-        return kSuccess;
+        return static_cast<int>(kSuccess);
       case TableOutcome::incomplete:
-        return kFailure;
+        return static_cast<int>(kFailure);
       case TableOutcome::interrupted:
         break;
     }
-    return kInterrupted;
+    return stopped_by(signal.load());
   });
 }

@@ -24,13 +24,13 @@ int main(int argc, char** argv) {
   data->add_option("--output", data_output, "folder for data.txt and data.json; not given: none are written")
       ->type_name("DIR");
   data->add_option("--pictures", pictures, "also draw the boxes of the first so many training images into --output")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str()
       ->type_name("N");
   int shown = 10;
   data->add_option("--findings", shown, "how many findings of each kind to print; 0: all (data.json always has all)")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
 
   DivideOptions division;

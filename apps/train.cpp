@@ -65,7 +65,7 @@ int main(int argc, char** argv) {
                "resume though the training data are not those of the checkpoint");
   app.add_option("--stop-after-step", options.stop_after_step,
                  "leave with a checkpoint after this many steps in total; not given: at the end")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->type_name("N");
   std::string profile;
   app.add_option("--profile-steps", profile,

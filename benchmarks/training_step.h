@@ -7,7 +7,7 @@
 #include <string>
 
 #include "data/loading/loader.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 
 namespace gradlibra {

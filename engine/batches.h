@@ -28,6 +28,6 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to);
 // A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run
 // it again. std::runtime_error names the file if it is not such a batch.
 [[nodiscard]] SafetensorsFile batch_file(const Batch& batch);
-[[nodiscard]] Batch read_batch(const std::filesystem::path& file);
+[[nodiscard]] Batch read_batch(const std::filesystem::path& path);
 
 }  // namespace gradlibra

@@ -6,7 +6,7 @@
 #include <functional>
 #include <memory>
 
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 #include "runtime/training/optimizer.h"
 #include "runtime/training/weight_average.h"

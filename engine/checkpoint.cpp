@@ -122,6 +122,7 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
                    {"data", json{{"images", mark.images}, {"boxes", mark.boxes}, {"hash", mark.hash}}.dump()},
                    {"instances", json(detector.classes().instances).dump()},
                    {"config", to_yaml(config)}};
+  if (!v.data.empty()) file.metadata["validation_data"] = v.data;
   if (v.best_map) {
     file.metadata["best_map50"] = fmt::format("{}", *v.best_map);  // reads back exactly
     file.metadata["best_step"] = std::to_string(v.best_step);
@@ -152,6 +153,7 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
   v.epochs = number_or<int64_t>(file, name, "validated_epochs", 0);
   v.without_gain = number_or<int64_t>(file, name, "validations_without_gain", 0);
   v.best_step = number_or<int64_t>(file, name, "best_step", 0);
+  if (const auto data = file.metadata.find("validation_data"); data != file.metadata.end()) v.data = data->second;
   if (file.metadata.contains("best_map50")) v.best_map = number<double>(file, name, "best_map50");
   return state;
 }

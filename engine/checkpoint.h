@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "data/loading/loader.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 #include "runtime/base/safetensors.h"
 
@@ -20,6 +20,7 @@ struct Validations {
   std::optional<double> best_map;  // none: no validation yet that had truth
   int64_t best_step = 0;
   int64_t without_gain = 0;  // since the best one
+  std::string data;          // hash of the validation data; empty: of an older program, or no validation
 };
 
 // Where a run stands between two steps.

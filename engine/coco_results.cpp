@@ -3,11 +3,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
+#include <string_view>
 
+#include "data/datasets/coco_json.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 
@@ -16,9 +24,23 @@ namespace {
 constexpr int64_t kMaxResultBytes = int64_t{4} << 30;
 
 using Json = nlohmann::json;
+using coco::spell;
 
-// An id as text, whether it was written as a number or as a string.
-std::string id_of(const Json& id) { return id.is_string() ? id.get<std::string>() : id.dump(); }
+const Json& field(const Json& entry, const char* name) {
+  const auto found = entry.find(name);
+  if (found == entry.end()) throw std::runtime_error(fmt::format("has no {}", name));
+  return *found;
+}
+
+// Finite also as what metrics compute with.
+template <class T>
+T number(const Json& value, const std::string& name) {
+  if (!value.is_number()) throw std::runtime_error(fmt::format("{} is {}, not a number", name, spell(value)));
+  const auto result = value.get<double>();
+  if (!(std::abs(result) <= std::numeric_limits<T>::max()))
+    throw std::runtime_error(fmt::format("{} is {}, which is too large", name, spell(value)));
+  return static_cast<T>(result);
+}
 
 class Reader {
  public:
@@ -29,30 +51,50 @@ class Reader {
       const auto id = dataset.category_ids.find(dataset.classes[c]);
       ids_[id == dataset.category_ids.end() ? static_cast<int64_t>(c) : id->second] = static_cast<int>(c);
     }
+    for (const auto& [id, name] : dataset.category_names)
+      if (const auto known = names_.find(name); known != names_.end()) ids_[id] = known->second;
   }
 
   void add(const Json& entry, Detections& detections) const {
-    const auto image = images_.find(id_of(entry.at("image_id")));
-    if (image == images_.end())
-      throw std::runtime_error("image_id " + entry["image_id"].dump() + " is no image of the split");
+    if (!entry.is_object()) throw std::runtime_error(fmt::format("is {}, not an object", spell(entry)));
     Detection found;
+    const size_t image = image_of(field(entry, "image_id"));
     found.label = label_of(entry);
-    found.score = entry.at("score").get<double>();
-    const auto box = entry.at("bbox").get<std::vector<float>>();
-    if (box.size() != 4) throw std::runtime_error("bbox has " + std::to_string(box.size()) + " numbers, not 4");
+    found.score = number<double>(field(entry, "score"), "score");
+    const Json& sides = field(entry, "bbox");
+    if (!sides.is_array()) throw std::runtime_error(fmt::format("bbox is {}, not [x, y, width, height]", spell(sides)));
+    if (sides.size() != 4) throw std::runtime_error(fmt::format("bbox has {} numbers, not 4", sides.size()));
+    std::array<float, 4> box{};
+    for (size_t i = 0; i < box.size(); ++i) box[i] = number<float>(sides[i], fmt::format("bbox[{}]", i));
     found.box = {box[0], box[1], box[0] + box[2], box[1] + box[3]};
-    detections[image->second].push_back(found);
+    if (!std::isfinite(found.box.x2) || !std::isfinite(found.box.y2))
+      throw std::runtime_error(fmt::format("bbox {} is too large", spell(sides)));
+    detections[image].push_back(found);
   }
 
  private:
+  [[nodiscard]] size_t image_of(const Json& id) const {
+    auto image = id.is_string() ? images_.find(id.get_ref<const std::string&>()) : images_.end();
+    if (image == images_.end())
+      if (const std::optional<coco::Id> read = coco::id_of(id)) image = images_.find(read->text);
+    if (image == images_.end())
+      throw std::runtime_error(fmt::format("image_id {} is no image of the split", spell(id)));
+    return image->second;
+  }
+
   [[nodiscard]] int label_of(const Json& entry) const {
-    if (entry.contains("category")) {
-      const auto name = names_.find(entry["category"].get<std::string>());
-      if (name == names_.end()) throw std::runtime_error("category " + entry["category"].dump() + " is no class");
+    if (const auto category = entry.find("category"); category != entry.end()) {
+      if (!category->is_string()) throw std::runtime_error(fmt::format("category is {}, not text", spell(*category)));
+      const auto name = names_.find(category->get_ref<const std::string&>());
+      if (name == names_.end()) throw std::runtime_error(fmt::format("category {} is no class", spell(*category)));
       return name->second;
     }
-    const auto id = ids_.find(entry.at("category_id").get<int64_t>());
-    if (id == ids_.end()) throw std::runtime_error("category_id " + entry["category_id"].dump() + " is no class");
+    const Json& given = field(entry, "category_id");
+    const std::optional<coco::Id> read = coco::id_of(given);
+    if (!read || !read->numeric)
+      throw std::runtime_error(fmt::format("category_id {} is no whole number", spell(given)));
+    const auto id = ids_.find(coco::number_of(*read));
+    if (id == ids_.end()) throw std::runtime_error(fmt::format("category_id {} is no class", spell(given)));
     return id->second;
   }
 
@@ -61,11 +103,45 @@ class Reader {
   std::map<int64_t, int> ids_;
 };
 
+// The place is counted from the text: that of the parser is of the last byte that it has read.
+[[noreturn]] void refuse(const std::filesystem::path& file, const std::string& text, const Json::parse_error& error) {
+  if (const std::string problem = encoding_problem(text); !problem.empty())
+    throw std::runtime_error(file.string() + ": " + problem);
+  const size_t at = std::min(error.byte > 0 ? error.byte - 1 : 0, text.size());
+  const std::string_view before = std::string_view(text).substr(0, at), rest = std::string_view(text).substr(at);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const size_t column = at - (before.rfind('\n') == std::string_view::npos ? 0 : before.rfind('\n') + 1) + 1;
+  const std::string_view what = error.what();
+  const size_t place = what.find("column"), begin = place == std::string_view::npos ? place : what.find(": ", place);
+  std::string why = escaped(begin == std::string_view::npos ? what : what.substr(begin + 2));
+  for (const char* word : {"NaN", "Infinity"})
+    if (rest.starts_with(word))
+      why = fmt::format("{}, which is no JSON number; leave out such detections, or write null for other values", word);
+  if (what.find("unexpected end of input") != std::string_view::npos) why = "it ends too early (cut off?)";
+  throw std::runtime_error(
+      fmt::format("{}: line {}, column {}: is no JSON list of detections: {}", file.string(), line, column, why));
+}
+
+Json parse(const std::filesystem::path& file) {
+  const std::string text = read_file(file, kMaxResultBytes);
+  try {
+    return Json::parse(text);
+  } catch (const Json::parse_error& error) {
+    refuse(file, text, error);
+  } catch (const Json::exception& error) {  // a number beyond any range
+    const std::string_view what = error.what();
+    throw std::runtime_error(file.string() + ": is no JSON list of detections: " +
+                             escaped(what.substr(std::min(what.find("] ") + 2, what.size()))));
+  }
+}
+
 }  // namespace
 
 Detections read_coco_results(const std::filesystem::path& file, const Dataset& dataset) {
-  const Json entries = Json::parse(read_file(file, kMaxResultBytes), nullptr, /*allow_exceptions=*/false);
-  if (!entries.is_array()) throw std::runtime_error(file.string() + ": is no JSON list of detections");
+  const Json entries = parse(file);
+  if (!entries.is_array())
+    throw std::runtime_error(fmt::format("{}: is no JSON list of detections, but {}", file.string(),
+                                         entries.is_object() ? "an object" : "a single value"));
   const Reader reader(dataset);
   Detections detections(dataset.images.size());
   for (size_t i = 0; i < entries.size(); ++i) {
@@ -76,6 +152,24 @@ Detections read_coco_results(const std::filesystem::path& file, const Dataset& d
     }
   }
   return detections;
+}
+
+std::string corners_hint(const Dataset& dataset, const Detections& detections) {
+  int64_t boxes = 0, leaving = 0, corners = 0;
+  for (size_t i = 0; i < detections.size(); ++i) {
+    const auto width = static_cast<float>(dataset.images[i].width),
+               height = static_cast<float>(dataset.images[i].height);
+    for (const Detection& d : detections[i]) {
+      const float third = d.box.x2 - d.box.x1, fourth = d.box.y2 - d.box.y1;  // as the file has them
+      ++boxes;
+      leaving += d.box.x2 > width || d.box.y2 > height;
+      corners += third > d.box.x1 && fourth > d.box.y1 && third <= width && fourth <= height;
+    }
+  }
+  if (2 * leaving <= boxes || 20 * corners < 19 * boxes) return "";
+  return fmt::format(
+      "{} of {} boxes leave their pictures, and {} fit if they are x1, y1, x2, y2: COCO has x, y, width, height",
+      leaving, boxes, corners);
 }
 
 }  // namespace gradlibra

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "data/metrics/metrics.h"
 
@@ -10,8 +11,12 @@ namespace gradlibra {
 
 // COCO result entries [{image_id, category_id or category, bbox: [x, y, w, h], score}, ..], as coco_results_json()
 // writes them, for the images of the data set. A class is told by its name where the entry has one, else by the
-// annotation file's id, or by its place in the class list where there is no such file. std::runtime_error names the
-// file, and the entry that is of no image or class of the data set, or is none.
+// annotation file's id, or by its place in the class list where there is no such file; ids may be written as 2, 2.0 or
+// "2". std::runtime_error names the file, and where it is no JSON, or the entry that is of no image or class of the
+// data set, or is none.
 [[nodiscard]] Detections read_coco_results(const std::filesystem::path& file, const Dataset& dataset);
+
+// Empty, or what speaks for boxes that were written as corners: most leave their pictures, and as corners they do not.
+[[nodiscard]] std::string corners_hint(const Dataset& dataset, const Detections& detections);
 
 }  // namespace gradlibra

@@ -2,12 +2,13 @@
 #include "engine/completion.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <sstream>
 #include <vector>
 
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 namespace gradlibra {
 
@@ -31,12 +32,6 @@ std::string override_words() {
     words += key + "= ";
   }
   return words;
-}
-
-std::string joined(const std::vector<std::string>& words) {
-  std::string text;
-  for (const std::string& word : words) text += (text.empty() ? "" : " ") + word;
-  return text;
 }
 
 std::vector<std::string> names_of(const CLI::Option& option) {
@@ -80,12 +75,12 @@ std::string of_command(const CLI::App& app) {
     const std::vector<std::string> choices = choices_of(*option);
     // With nothing to offer bash offers files.
     std::string action;
-    if (!choices.empty()) action = fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$cur\")); ", joined(choices));
+    if (!choices.empty()) action = fmt::format("COMPREPLY=($(compgen -W '{}' -- \"$cur\")); ", fmt::join(choices, " "));
     if (option->get_type_name() == "DIR") action = "COMPREPLY=($(compgen -d -- \"$cur\")); ";
     text += fmt::format("        {}) {}return ;;\n", pattern, action);
   }
   for (const CLI::App* command : app.get_subcommands({})) words.push_back(command->get_name());
-  text = fmt::format("      case $prev in\n{}      esac\n      words='{}'\n", text, joined(words));
+  text = fmt::format("      case $prev in\n{}      esac\n      words='{}'\n", text, fmt::join(words, " "));
   return text + fmt::format("      overrides={}\n", overrides ? "yes" : "");
 }
 

@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "data/metrics/metrics.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 #include "runtime/distributed/communicator.h"
 

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "data/images/image.h"
+#include "data/loading/pictures.h"
 
 namespace gradlibra {
 
@@ -38,11 +39,11 @@ struct SinkFailed {
 };
 
 // Takes the images that cannot be decoded out of todo[begin, end) and names them; false if all can.
-bool remove_unreadable(const Dataset& dataset, bool apply_exif, std::vector<size_t>& todo, size_t begin, size_t end,
+bool remove_unreadable(Pictures& pictures, std::vector<size_t>& todo, size_t begin, size_t end,
                        const std::function<void(const std::string&)>& bad) {
   const auto unreadable = [&](size_t image) {
     try {
-      (void)read_image(dataset.images[image].path, apply_exif);
+      (void)pictures.at(static_cast<int64_t>(image));
       return false;
     } catch (const std::exception& e) {
       bad(e.what());
@@ -56,6 +57,21 @@ bool remove_unreadable(const Dataset& dataset, bool apply_exif, std::vector<size
   return any;
 }
 
+// A loader refuses the whole set for one image that is larger than the network's input.
+void remove_too_large(const Dataset& dataset, const Pictures& pictures, std::vector<size_t>& todo,
+                      const std::function<void(const std::string&)>& bad) {
+  std::erase_if(todo, [&](size_t image) {
+    const ImageRecord& record = dataset.images[image];
+    try {
+      pictures.check_fits(record, record.width, record.height);
+      return false;
+    } catch (const std::exception& e) {
+      bad(e.what());
+      return true;
+    }
+  });
+}
+
 }  // namespace
 
 bool detect_readable(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
@@ -63,6 +79,10 @@ bool detect_readable(Detector& detector, const Dataset& dataset, const Experimen
                      const std::function<void(const std::string&)>& bad) {
   std::vector<size_t> todo(dataset.images.size());
   std::iota(todo.begin(), todo.end(), size_t{0});
+  LoaderConfig loader = config.loader;
+  loader.cache_mb = 0;
+  Pictures pictures(dataset, loader, config.data.exif == "apply");
+  remove_too_large(dataset, pictures, todo, bad);
   size_t done = 0;
   while (done < todo.size()) {
     Dataset rest;
@@ -87,7 +107,7 @@ bool detect_readable(Detector& detector, const Dataset& dataset, const Experimen
       // A batch could not be made. It is the one behind what is done, of which some images cannot be read; if all can,
       // the fault is another's.
       const size_t end = std::min(todo.size(), done + static_cast<size_t>(config.loader.batch_size));
-      if (!remove_unreadable(dataset, config.data.exif == "apply", todo, done, end, bad)) throw;
+      if (!remove_unreadable(pictures, todo, done, end, bad)) throw;
     }
   }
   return true;

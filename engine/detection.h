@@ -18,7 +18,8 @@ namespace gradlibra {
 [[nodiscard]] Dataset as_dataset(const ImageFolder& list, const std::vector<std::string>& classes, bool apply_exif,
                                  const std::function<void(const std::string&)>& bad);
 
-// detect_each() over images of which some cannot be read: those are told to bad(message), the others are done. Ends
+// detect_each() over images of which some cannot be read, or are larger than the network's input and must keep their
+// size: those are told to bad(message), the others are done. Ends
 // early, and returns false, once `signal` is not 0.
 bool detect_readable(Detector& detector, const Dataset& dataset, const ExperimentConfig& config,
                      const std::atomic<int>& signal, const DetectionSink& sink,

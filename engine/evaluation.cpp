@@ -10,6 +10,7 @@
 
 #include "data/images/image.h"
 #include "data/loading/loader.h"
+#include "data/metrics/box_overlap.h"
 #include "engine/batches.h"
 #include "engine/next_batch.h"
 
@@ -76,18 +77,6 @@ std::string limit_notes(const Dataset& dataset, const Detections& detections, co
   return text;
 }
 
-namespace {
-
-double box_iou(const Box& a, const Box& b) {
-  const float width = std::min(a.x2, b.x2) - std::max(a.x1, b.x1), height = std::min(a.y2, b.y2) - std::max(a.y1, b.y1);
-  if (!(width > 0 && height > 0)) return 0;
-  const double both = double{width} * double{height};
-  const auto area = [](const Box& x) { return double{x.x2 - x.x1} * double{x.y2 - x.y1}; };
-  return both / (area(a) + area(b) - both);
-}
-
-}  // namespace
-
 std::vector<FoundObject> group_by_object(const std::vector<Detection>& detections, double min_score) {
   std::vector<Detection> sorted;
   for (const Detection& d : detections)
@@ -96,7 +85,7 @@ std::vector<FoundObject> group_by_object(const std::vector<Detection>& detection
   std::vector<FoundObject> objects;
   for (const Detection& d : sorted) {
     const auto same = std::find_if(objects.begin(), objects.end(), [&](const FoundObject& object) {
-      return object.best.label != d.label && box_iou(object.best.box, d.box) >= 0.5;
+      return object.best.label != d.label && box_overlap(object.best.box, d.box) >= 0.5;
     });
     if (same == objects.end())
       objects.push_back({d, {}});

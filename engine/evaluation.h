@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "data/metrics/metrics.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 
 namespace gradlibra {

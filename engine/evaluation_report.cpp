@@ -3,12 +3,15 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "data/metrics/bootstrap.h"
 #include "engine/evaluation.h"
+#include "engine/picture_files.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 
@@ -16,11 +19,9 @@ namespace {
 
 void draw_first(const EvaluationReport& report, bool apply_exif, const Dataset& dataset, const Detections& detections) {
   constexpr double kMinScore = 0.3;
-  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(report.pictures); ++i) {
-    const std::filesystem::path picture = report.output / "pictures" / (dataset.images[i].id + ".png");
-    std::filesystem::create_directories(picture.parent_path());
-    draw_detections(dataset.images[i], detections[i], dataset.classes, kMinScore, apply_exif, picture);
-  }
+  const auto pictures = picture_files(report.output / "pictures", dataset.images, static_cast<size_t>(report.pictures));
+  for (size_t i = 0; i < pictures.size(); ++i)
+    draw_detections(dataset.images[i], detections[i], dataset.classes, kMinScore, apply_exif, pictures[i]);
 }
 
 }  // namespace
@@ -43,20 +44,22 @@ void report_evaluation(const EvaluationReport& report, const ExperimentConfig& c
     resampled = bootstrap_metrics(dataset, detections, report.voc, report.bootstrap);
     table += bootstrap_text(*resampled);
   }
-  fmt::print("{}", table);
+  std::fputs(table.c_str(), stdout);  // no exception where that cannot be: the files are worth having all the same
   if (report.output.empty()) return;
 
   auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
   json["evaluation"] = {{"split", to_string(report.split)},
                         {"images", dataset.images.size()},
-                        {"detector", report.detector},
+                        {"detector", escaped(report.detector)},
                         {"version", GRADLIBRA_VERSION}};
   for (const auto& [name, convention] : voc_conventions())
     if (convention == report.voc.convention && convention != VocConvention::mmdet)
       json["evaluation"]["voc_convention"] = name;
   json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
   if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
-  write_file(report.output / "metrics.json", json.dump(2) + "\n");
+  // Names of files and classes may be of any bytes: what was computed is written all the same.
+  const std::string metrics = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  write_file(report.output / "metrics.json", metrics + "\n");
   write_file(report.output / "metrics.txt", table);
   write_file(report.output / "detections.json", coco_results_json(dataset, detections));
   draw_first(report, config.data.exif == "apply", dataset, detections);

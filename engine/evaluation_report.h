@@ -7,7 +7,7 @@
 #include <string>
 
 #include "data/metrics/metrics.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 namespace gradlibra {
 

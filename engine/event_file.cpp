@@ -12,6 +12,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "runtime/distributed/launch.h"
+
 namespace gradlibra {
 
 namespace {
@@ -57,11 +59,6 @@ std::string bytes_field(int field, const std::string& bytes) {
 
 double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-std::string host_name() {
-  char name[256] = {};
-  return ::gethostname(name, sizeof(name) - 1) == 0 && name[0] != '\0' ? name : "localhost";
 }
 
 // Readers take a folder's files in the order of their names.

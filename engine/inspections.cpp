@@ -3,11 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>
+
 #include "data/images/image.h"
 #include "engine/batches.h"
 #include "engine/builder.h"
 #include "engine/checkpoint.h"
 #include "engine/costs.h"
+#include "engine/picture_files.h"
 #include "engine/scaling.h"
 #include "engine/step_dump.h"
 #include "engine/training_figures.h"
@@ -27,7 +30,8 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
   const Dataset dataset =
       read_dataset(lenient, Split::train, findings, /*decode=*/true);  // leaves out what cannot be drawn
   std::filesystem::create_directories(folder);
-  for (size_t i = 0; i < dataset.images.size() && i < static_cast<size_t>(count); ++i) {
+  const auto pictures = picture_files(folder, dataset.images, static_cast<size_t>(count));
+  for (size_t i = 0; i < pictures.size(); ++i) {
     const ImageRecord& record = dataset.images[i];
     Image image = read_image(record.path, lenient.exif == "apply");
     std::vector<LabelledBox> boxes;
@@ -35,7 +39,7 @@ void draw_truth(const ExperimentConfig& config, const std::filesystem::path& fol
       boxes.push_back({object.box.x1, object.box.y1, object.box.x2, object.box.y2, object.label,
                        dataset.classes[static_cast<size_t>(object.label)], LineStyle::dashed});
     draw_labelled_boxes(image, boxes);
-    write_image(folder / (record.id + ".png"), image);
+    write_image(pictures[i], image);
   }
 }
 
@@ -50,7 +54,7 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
   try_output_folder(output);
   const ExperimentConfig config = read_experiment(common);
   const DatasetReport report = inspect_dataset(config.data, {.limits = input_limits(config.loader), .shown = shown});
-  fmt::print("{}", report.text);
+  std::fputs(report.text.c_str(), stdout);  // no exception where that cannot be: the files are worth having
   if (!output.empty()) {
     write_file(std::filesystem::path(output) / "data.txt", report.text);
     write_file(std::filesystem::path(output) / "data.json", report.json);
@@ -160,16 +164,16 @@ int inspect_training(const std::string& work_dir, const std::string& output) {
 void ScalingChoices::add_to(CLI::App& command) {
   command.add_option("--step-ms", step_ms, "milliseconds of a step on one rank, from `benchmark step`")
       ->required()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->type_name("MS");
   command.add_option("--ranks", ranks, "numbers of ranks, separated by commas")
       ->delimiter(',')
       ->allow_extra_args(false)  // what follows are overrides
       ->capture_default_str()
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->type_name("N,..");
   const auto option = [&](const char* name, auto& value, const char* text, const char* type) {
-    command.add_option(name, value, text)->capture_default_str()->check(CLI::PositiveNumber)->type_name(type);
+    command.add_option(name, value, text)->capture_default_str()->check(above_zero())->type_name(type);
   };
   option("--ranks-per-host", ranks_per_host, "GPUs of a host", "N");
   option("--host-gb-per-s", host_gb_per_s, "bus bandwidth of an all-reduce inside a host (NVLink)", "GB/S");

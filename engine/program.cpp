@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -24,19 +27,27 @@ void open_standard_streams() {
     if (::fcntl(stream, F_GETFD) < 0 && ::open("/dev/null", stream == 0 ? O_RDONLY : O_WRONLY) != stream) return;
 }
 
-}  // namespace
-
-ExitCode exit_code_of(const std::exception& error) {
-  const auto is = [&](auto* type) { return dynamic_cast<decltype(type)>(&error) != nullptr; };
-  if (is(static_cast<const ConfigError*>(nullptr)) || is(static_cast<const std::invalid_argument*>(nullptr)))
-    return kUsage;
-  return is(static_cast<const NonFiniteError*>(nullptr)) ? kNonFinite : kFailure;
+// A pipe or terminal that nobody reads any more: signals tell of that, and a program may well go on without (`| head`).
+bool reader_has_gone() {
+  struct stat info {};
+  if (::fstat(STDOUT_FILENO, &info) != 0) return false;
+  if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode)) return true;
+  return S_ISCHR(info.st_mode) &&
+         (::isatty(STDOUT_FILENO) != 0 || (::write(STDOUT_FILENO, "", 0) < 0 && errno == EIO));  // hung up
 }
 
-int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
-  open_standard_streams();
-  restart_with_short_spins(argv);
-  app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
+// Empty, or why some of what was printed is nowhere. Printing itself is not asked each time: stdout keeps in mind what
+// failed.
+std::string lost_output() {
+  errno = 0;
+  const bool flushed = std::fflush(stdout) == 0;
+  const int error = errno;
+  if ((flushed && std::ferror(stdout) == 0) || reader_has_gone()) return "";
+  return std::string("what was printed could not be written in full") +
+         (flushed ? "" : std::string(": ") + std::strerror(error));
+}
+
+int run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   if (argc == 2 && std::strcmp(argv[1], "--bash-completion") == 0) {  // for the build, not for people
     fmt::print("{}", bash_completion(app));
     return kSuccess;
@@ -52,10 +63,55 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
     return body();
   } catch (const std::exception& error) {
     const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-    fmt::print(stderr, "{}: {}\n", app.get_name(),
-               memory ? "out of memory; use a smaller loader.batch_size or image size" : error.what());
+    const std::string what = memory ? "out of memory; use a smaller loader.batch_size or image size" : error.what();
+    std::fputs((app.get_name() + ": " + what + "\n").c_str(), stderr);  // no exception where stderr is full, too
     return exit_code_of(error);
   }
+}
+
+}  // namespace
+
+ExitCode exit_code_of(const std::exception& error) {
+  const auto is = [&](auto* type) { return dynamic_cast<decltype(type)>(&error) != nullptr; };
+  if (is(static_cast<const ConfigError*>(nullptr)) || is(static_cast<const std::invalid_argument*>(nullptr)))
+    return kUsage;
+  return is(static_cast<const NonFiniteError*>(nullptr)) ? kNonFinite : kFailure;
+}
+
+int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
+  open_standard_streams();
+  restart_with_short_spins(argv);
+  app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
+  const int code = run(app, argc, argv, body);
+  const std::string lost = lost_output();
+  if (lost.empty()) return code;
+  std::fputs((app.get_name() + ": " + lost + "\n").c_str(), stderr);
+  return code == kSuccess ? static_cast<int>(kFailure) : code;
+}
+
+namespace {
+
+CLI::Validator number_that_is(const std::string& what, const std::string& shown, bool (*holds)(double)) {
+  const auto problem = [what, holds](std::string& text) {
+    double value = 0;
+    const bool good = CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value);
+    return good ? std::string() : text + " is not a number " + what;
+  };
+  return {problem, shown};
+}
+
+}  // namespace
+
+CLI::Validator at_least_zero() {
+  return number_that_is("of 0 or more", "NONNEGATIVE", [](double value) { return value >= 0; });
+}
+
+CLI::Validator above_zero() {
+  return number_that_is("above 0", "POSITIVE", [](double value) { return value > 0; });
+}
+
+CLI::Validator from_zero_to_one() {
+  return number_that_is("from 0 to 1", "FLOAT in [0 - 1]", [](double value) { return value >= 0 && value <= 1; });
 }
 
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required) {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "engine/checkpoint.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "runtime/device/context.h"
 
 namespace gradlibra {
@@ -25,11 +25,20 @@ enum ExitCode {
   kInterrupted = 130,
 };
 
+// Of a program that a signal has stopped before it was done: what a shell says of one that died of it. 130 is Ctrl-C.
+[[nodiscard]] constexpr int stopped_by(int signal) { return 128 + signal; }
+
 // The code of an exception that ends a program.
 [[nodiscard]] ExitCode exit_code_of(const std::exception& error);
 
-// Parses and runs: prints errors to stderr as "program: message", never lets an exception out.
+// Parses and runs: prints errors to stderr as "program: message", never lets an exception out. No success, kFailure, if
+// what was printed to stdout could not be written (a full disk); not if its reader has gone (`| head`).
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
+
+// Checks of options. CLI11's own print bounds of 309 digits, and let NaN through.
+[[nodiscard]] CLI::Validator at_least_zero();
+[[nodiscard]] CLI::Validator above_zero();
+[[nodiscard]] CLI::Validator from_zero_to_one();
 
 // --config and the trailing key.path=value overrides, --device, --threads.
 struct CommonOptions {

@@ -62,13 +62,13 @@ void add_rank_options(CLI::App& app, LaunchFlags& flags) {
   app.add_option("--rank", flags.rank,
                  "this process's number among all ranks, from 0; not given: torchrun's, Open MPI's or SLURM's "
                  "environment, else one process")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->type_name("R");
   app.add_option("--world-size", flags.world_size, "how many ranks there are; not given: as --rank")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->type_name("N");
   app.add_option("--local-rank", flags.local_rank, "its number on this host; not given: that of --rank")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->type_name("L");
   app.add_option("--master", flags.master, "where rank 0 can be reached; not given: rank 0 tells its addresses")
       ->type_name("HOST[:PORT]");

@@ -38,6 +38,11 @@ ExperimentConfig config_of_training(const std::filesystem::path& folder, const s
     throw std::invalid_argument(folder.string() + ": no such folder; nothing to resume");
   ExperimentConfig config;
   if (std::filesystem::exists(folder / "config.yaml")) {
+    // A training makes the folder before its first step: it has been taken away.
+    if (!std::filesystem::exists(folder / "checkpoints"))
+      throw std::invalid_argument(
+          folder.string() + ": holds config.yaml but no checkpoints; nothing to resume. train " + "--config " +
+          (folder / "config.yaml").string() + " --work-dir " + folder.string() + " starts it anew");
     ConfigSource(folder / "config.yaml", overrides).read_into(config);
     return config;
   }

@@ -86,7 +86,7 @@ SafetensorsFile dump_step(Detector& detector, const Batch& batch) {
     tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
   file.metadata["format"] = "gradlibra step 1";
   file.metadata["layout"] = "maps N,C,H,W; weights O,I,kh,kw";
-  file.metadata["images"] = nlohmann::json(batch.ids).dump();
+  file.metadata["images"] = nlohmann::json(batch.ids).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   return file;
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "data/loading/loader.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "models/detector.h"
 #include "runtime/base/safetensors.h"
 

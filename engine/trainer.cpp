@@ -2,6 +2,7 @@
 #include "engine/trainer.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -20,16 +21,6 @@
 #include "runtime/training/schedule.h"
 
 namespace gradlibra {
-
-namespace {
-
-std::string joined(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
-  return text;
-}
-
-}  // namespace
 
 StepRange parse_step_range(const std::string& text) {
   StepRange range;
@@ -83,7 +74,7 @@ void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& r
             "started from, model.pixel_mean and model.pixel_std, and at these images with `inspect data`."
           : "Lower schedule.lr, set optimizer.clip_norm, or look at these images with `inspect data`.";
   throw NonFiniteError(fmt::format("{} at step {} (learning rate {:.6g}), images: {}. Nothing was updated. {} {}", what,
-                                   step.number, step.lr, joined(batch.ids), remedy, replay));
+                                   step.number, step.lr, fmt::join(batch.ids, ", "), remedy, replay));
 }
 
 Trainer::Outcome Trainer::run() {

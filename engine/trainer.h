@@ -16,7 +16,7 @@
 
 #include "engine/builder.h"
 #include "engine/checkpoint.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "engine/progress.h"
 #include "engine/scalar_log.h"
 #include "engine/train_step.h"
@@ -91,7 +91,8 @@ class Trainer {
   void require_same_ranks() const;
   // Refuses to go on inside an epoch with batches of another size: images would be shown twice or not at all.
   void require_same_batch(const CheckpointStore::Loaded& newest) const;
-  void note_changed_config(const CheckpointStore::Loaded& newest) const;
+  // Says what differs from the checkpoint's; what cannot be changed any more stays as it was there.
+  void note_changed_config(const CheckpointStore::Loaded& newest);
   void open_files(bool resumed);
 
   void mark_finished() const;

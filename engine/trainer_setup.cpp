@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
+#include <string>
 
 #include "data/datasets/annotations.h"
 #include "engine/rank_check.h"
@@ -23,16 +25,35 @@ int64_t checkpoint_bytes(const ParameterStore& store) {
 }
 
 // Whether train.evaluate_every = -1 means to validate: yes if there is a split of the usual name, or if another is
-// named.
-bool wants_validation(const DatasetConfig& data) {
+// named. `why` says why not.
+bool wants_validation(const DatasetConfig& data, std::string& why) {
+  why = "data.val is empty";
   if (data.val.empty()) return false;
   if (data.val != DatasetConfig{}.val) return true;
   try {
     (void)split_file(data, Split::val);
     return true;
-  } catch (const std::runtime_error&) {
+  } catch (const std::runtime_error& error) {
+    // Somebody has put a list there.
+    const std::filesystem::path root(data.root);
+    for (const char* list : {"ImageSets/Main/val.txt", "annotations/instances_val.json", "val.txt", "val"})
+      if (std::error_code none;
+          std::filesystem::is_symlink(root / list, none) && !std::filesystem::exists(root / list, none))
+        throw std::runtime_error("data.val: " + (root / list).string() + " is a link to nothing");
+    why = error.what();
     return false;
   }
+}
+
+// What a checkpoint has decided for all of its training, whatever the configuration says now.
+void keep_what_is_decided(const TrainConfig& stored, TrainConfig& now, const std::function<void(std::string)>& say) {
+  if (now.seed != stored.seed)
+    say(fmt::format("note: train.seed stays {}: it has drawn the order of the images", stored.seed));
+  if (now.pretrained != stored.pretrained || now.pretrained_scope != stored.pretrained_scope)
+    say("note: train.pretrained is not read: the weights are the checkpoint's");
+  now.seed = stored.seed;
+  now.pretrained = stored.pretrained;
+  now.pretrained_scope = stored.pretrained_scope;
 }
 
 }  // namespace
@@ -71,13 +92,21 @@ void Trainer::read_data() {
                   config_.data.root));
   int& every = evaluate_every_;
   every = config_.train.evaluate_every;
-  if (every < 0 && !wants_validation(config_.data)) every = 0;
+  if (std::string why; every < 0 && !wants_validation(config_.data, why)) {
+    every = 0;
+    say("no validation: " + why);
+  }
   if (every < 0) every = 1;
   if (every > 0) {  // now, not after an epoch, is the time to find that it cannot be read
     ExperimentConfig validation = config_;
     validation.data.classes = dataset_.classes;
     val_ = read_evaluation_split(validation, Split::val, tell);
-    const bool has_truth = mark_of(val_).boxes > 0;
+    const DataMark mark = mark_of(val_);
+    const bool has_truth = mark.boxes > 0;
+    state_.validations.data = mark.hash;
+    if (!has_truth && config_.train.patience > 0)
+      throw std::invalid_argument(
+          "train.patience waits for a better mAP, but no image of the validation split has a box: there is none");
     say(fmt::format(
         "validation: {} images every {} epochs{}", val_.images.size(), every,
         has_truth ? "" : "; warning: none of them has a box, so there will be no mAP and no best checkpoint"));
@@ -118,10 +147,19 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
   state_.loader.seed = static_cast<uint64_t>(config_.train.seed);
   if (newest) {
     for (const std::string& problem : newest->problems) say("checkpoint: " + problem);
+    const std::string validated_on = state_.validations.data;
     state_ = restore_checkpoint(newest->file, newest->path.string(), detector, dataset_, options_.changed_data);
     say(fmt::format("resumed from {} at step {}", newest->path.string(), state_.step));
     require_same_batch(*newest);
     note_changed_config(*newest);
+    Validations& v = state_.validations;
+    if (!v.data.empty() && !validated_on.empty() && v.data != validated_on && v.best_map) {
+      say(fmt::format("note: the validation data have changed; the best mAP@0.5 of {:.4f} of step {} is forgotten",
+                      *v.best_map, v.best_step));
+      v.best_map.reset();
+      v.best_step = v.without_gain = 0;
+    }
+    if (!validated_on.empty()) v.data = validated_on;
   } else if (config_.model.loss.trains_classifier_only() &&
              (config_.train.pretrained.empty() || config_.train.pretrained_scope == "backbone")) {
     throw std::invalid_argument(
@@ -135,6 +173,8 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
   } else {
     say("weights: from scratch");
   }
+  if (options_.resume && !newest)
+    say(fmt::format("note: no checkpoint in {}: starts at step 0", (options_.work_dir / "checkpoints").string()));
 }
 
 // Where files lie may differ from host to host; what is in them may not.
@@ -179,11 +219,13 @@ void Trainer::require_same_batch(const CheckpointStore::Loaded& newest) const {
       ranks_now));
 }
 
-void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) const {
+void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) {
   constexpr size_t kShown = 12;
   std::vector<std::string> differences;
   try {
-    differences = config_differences(values_of(stored_config(newest.file, newest.path.string())), values_of(config_));
+    const ExperimentConfig stored = stored_config(newest.file, newest.path.string());
+    keep_what_is_decided(stored.train, config_.train, [&](const std::string& line) { say(line); });
+    differences = config_differences(values_of(stored), values_of(config_));
   } catch (const ConfigError& error) {
     differences.emplace_back(error.what());  // of an older program
   }
@@ -196,6 +238,7 @@ void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) const {
 
 void Trainer::open_files(bool resumed) {
   write_file(options_.work_dir / "config.yaml", to_yaml(config_, true));
+  std::filesystem::create_directories(options_.work_dir / "checkpoints");
   std::error_code ignored;
   std::filesystem::remove(options_.work_dir / "finished", ignored);
   const std::filesystem::path log = options_.work_dir / "log.jsonl";

@@ -22,10 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void refuse(const fs::path& path, const std::string& why) {
-  throw std::runtime_error(fmt::format("--work-dir {}: {}", path.string(), why));
-}
-
 std::string owner() {
   std::array<char, 256> host{};
   (void)::gethostname(host.data(), host.size() - 1);
@@ -46,15 +42,18 @@ std::string file_in_the_way(const fs::path& path) {
 
 }  // namespace
 
-WorkDir::WorkDir(fs::path path) : path_(std::move(path)) {
-  if (path_.empty()) throw std::runtime_error("--work-dir is empty; name a folder");
+WorkDir::WorkDir(fs::path path, const std::string& option) : path_(std::move(path)) {
+  if (path_.empty()) throw std::runtime_error(option + " is empty; name a folder");
+  const auto refuse = [&](const std::string& why) {
+    throw std::runtime_error(fmt::format("{} {}: {}", option, path_.string(), why));
+  };
   std::error_code error;
   fs::create_directories(path_, error);
-  if (const std::string file = file_in_the_way(path_); !file.empty()) refuse(path_, file + ", not a folder");
-  if (error) refuse(path_, "cannot make the folder: " + error.message());
+  if (const std::string file = file_in_the_way(path_); !file.empty()) refuse(file + ", not a folder");
+  if (error) refuse("cannot make the folder: " + error.message());
   const fs::path file = path_ / "lock";
   lock_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) refuse(path_, fmt::format("cannot write in this folder: {}", std::strerror(errno)));
+  if (lock_ < 0) refuse(fmt::format("cannot write in this folder: {}", std::strerror(errno)));
   int locked = 0;
   do {
     locked = ::flock(lock_, LOCK_EX | LOCK_NB);
@@ -64,11 +63,11 @@ WorkDir::WorkDir(fs::path path) : path_(std::move(path)) {
     const ssize_t got = ::pread(lock_, text.data(), text.size() - 1, 0);
     ::close(lock_);
     lock_ = -1;
-    refuse(path_, fmt::format("in use by {}; wait until it ends, stop it, or choose another folder",
-                              got > 0 ? text.data() : "another process"));
+    refuse(fmt::format("in use by {}; wait until it ends, stop it, or choose another folder",
+                       got > 0 ? text.data() : "another process"));
   }
   if (locked != 0) {
-    warning_ = fmt::format("{}: this file system has no locks ({}): take care that no second training starts here",
+    warning_ = fmt::format("{}: this file system has no locks ({}): take care that no second process writes here",
                            path_.string(), std::strerror(errno));
     return;
   }
@@ -83,10 +82,20 @@ WorkDir::~WorkDir() {
 }
 
 RunLog::RunLog(fs::path file) : file_(std::move(file)) {
+  if (!open()) throw WriteError(file_failure("cannot write", file_, error_));
+}
+
+bool RunLog::open() {
+  if (descriptor_ >= 0) ::close(descriptor_);
   descriptor_ = ::open(file_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   struct stat info {};
-  if (descriptor_ < 0 || ::fstat(descriptor_, &info) != 0) throw WriteError(file_failure("cannot write", file_, errno));
+  if (descriptor_ < 0 || ::fstat(descriptor_, &info) != 0) {
+    error_ = errno;
+    return false;
+  }
   size_ = info.st_size;
+  torn_ = false;
+  return true;
 }
 
 RunLog::~RunLog() {
@@ -116,12 +125,19 @@ std::string RunLog::add(const std::string& line) {
     waiting_.pop_front();
     ++lost_;
   }
+  // Into a file without a name every line would be written, and be lost.
+  struct stat info {};
+  const bool deleted = descriptor_ >= 0 && ::fstat(descriptor_, &info) == 0 && info.st_nlink == 0;
+  if ((deleted || descriptor_ < 0) && !open())
+    return failed_before ? ""
+                         : file_failure("cannot write", file_, error_) + "; lines wait in memory until there is room";
   // A part that could not be taken away becomes a line of its own: broken, but joined to no other.
   if (torn_ && write_whole("\n")) torn_ = false;
   while (!torn_ && !waiting_.empty() && write_whole(waiting_.front())) waiting_.pop_front();
   const bool fails = !waiting_.empty();
   if (fails && !failed_before)
     return file_failure("cannot write", file_, error_) + "; lines wait in memory until there is room";
+  if (!fails && deleted) return file_.string() + ": was deleted, with the lines before; a new one begins";
   if (fails || !failed_before) return "";
   error_ = 0;
   return fmt::format("{}: can be written again, {} lines were lost", file_.string(), lost_);

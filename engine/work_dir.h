@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The folder of a run: one owner at a time, and a log that tells of each step once.
+// The folder of a run, or of what else a program writes: one owner at a time; and a log that tells of each step once.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ namespace gradlibra {
 class WorkDir {
  public:
   // Makes the folder and takes it. std::runtime_error says in plain words why that cannot be: it is a file, may not be
-  // written to, or another process (named) has it.
-  explicit WorkDir(std::filesystem::path path);
+  // written to, or another process (named) has it. `option` is where the path comes from, for the message.
+  explicit WorkDir(std::filesystem::path path, const std::string& option = "--work-dir");
   ~WorkDir();
   WorkDir(const WorkDir&) = delete;
   WorkDir& operator=(const WorkDir&) = delete;
@@ -39,7 +39,8 @@ class RunLog {
   RunLog(const RunLog&) = delete;
   RunLog& operator=(const RunLog&) = delete;
 
-  // Never throws for what the file system does. A sentence when writing has begun to fail or works again, else empty.
+  // Never throws for what the file system does. A sentence when writing has begun to fail or works again, or the file
+  // was deleted; else empty.
   [[nodiscard]] std::string add(const std::string& line);
   // Lines that are not in the file: waiting, or given up because too many were.
   [[nodiscard]] int64_t missing() const { return static_cast<int64_t>(waiting_.size()) + lost_; }
@@ -47,6 +48,8 @@ class RunLog {
  private:
   static constexpr size_t kMostWaiting = 100'000;
   bool write_whole(const std::string& text);
+  // Opens the file, also where it was deleted while open. False: not possible now.
+  bool open();
 
   std::filesystem::path file_;
   int descriptor_ = -1;

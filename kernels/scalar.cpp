@@ -6,7 +6,7 @@
 namespace gradlibra::kernels {
 
 void scaled_maximum(Cpu&, View<const double> x, double factor, double minimum, View<double> y, double plus) {
-  require(x.size() == y.size(), "scaled_maximum", "x and y are of one size");
+  check_scaled_maximum(x, y);
   for (int64_t i = 0; i < x.size(); ++i) {
     const double scaled = factor * x[i];
     y[i] = (scaled > minimum ? scaled : minimum) + plus;
@@ -14,14 +14,13 @@ void scaled_maximum(Cpu&, View<const double> x, double factor, double minimum, V
 }
 
 void add_if_finite(Cpu&, View<const double> x, View<const float> ok, View<double> y) {
-  require(x.size() == y.size(), "add_if_finite", "x and y are of one size");
-  require_shape("add_if_finite", "ok", ok, {1});
+  check_add_if_finite(x, ok, y);
   if (!std::isfinite(ok[0])) return;
   for (int64_t i = 0; i < x.size(); ++i) y[i] += x[i];
 }
 
 void gather(Cpu&, View<const double> x, View<const int32_t> index, View<double> y) {
-  require(index.size() == y.size(), "gather", "index and y are of one size");
+  check_gather(index, y);
   for (int64_t i = 0; i < y.size(); ++i) y[i] = x[index[i]];
 }
 

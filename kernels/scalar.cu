@@ -30,22 +30,21 @@ unsigned threads_for(int64_t size) { return size < kBlock ? static_cast<unsigned
 }  // namespace
 
 void scaled_maximum(Cuda& cuda, View<const double> x, double factor, double minimum, View<double> y, double plus) {
-  require(x.size() == y.size(), "scaled_maximum", "x and y are of one size");
+  check_scaled_maximum(x, y);
   if (x.size() == 0) return;
   launch(scaled_maximum_kernel, dim3(1), dim3(threads_for(x.size())), 0, cuda.stream(), x.data(), x.size(), factor,
          minimum, plus, y.data());
 }
 
 void add_if_finite(Cuda& cuda, View<const double> x, View<const float> ok, View<double> y) {
-  require(x.size() == y.size(), "add_if_finite", "x and y are of one size");
-  require_shape("add_if_finite", "ok", ok, {1});
+  check_add_if_finite(x, ok, y);
   if (x.size() == 0) return;
   launch(add_if_finite_kernel, dim3(1), dim3(threads_for(x.size())), 0, cuda.stream(), x.data(), x.size(), ok.data(),
          y.data());
 }
 
 void gather(Cuda& cuda, View<const double> x, View<const int32_t> index, View<double> y) {
-  require(index.size() == y.size(), "gather", "index and y are of one size");
+  check_gather(index, y);
   if (y.size() == 0) return;
   launch(gather_kernel, dim3(1), dim3(threads_for(y.size())), 0, cuda.stream(), x.data(), index.data(), y.size(),
          y.data());

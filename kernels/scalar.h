@@ -19,4 +19,16 @@ void add_if_finite(Cuda&, View<const double> x, View<const float> ok, View<doubl
 void gather(Cpu&, View<const double> x, View<const int32_t> index, View<double> y);
 void gather(Cuda&, View<const double> x, View<const int32_t> index, View<double> y);
 
+// What both versions check first. Errors name the kernel.
+inline void check_scaled_maximum(View<const double> x, View<double> y) {
+  require(x.size() == y.size(), "scaled_maximum", "x and y are of one size");
+}
+inline void check_add_if_finite(View<const double> x, View<const float> ok, View<double> y) {
+  require(x.size() == y.size(), "add_if_finite", "x and y are of one size");
+  require_shape("add_if_finite", "ok", ok, {1});
+}
+inline void check_gather(View<const int32_t> index, View<double> y) {
+  require(index.size() == y.size(), "gather", "index and y are of one size");
+}
+
 }  // namespace gradlibra::kernels

@@ -6,6 +6,7 @@
 
 #include "models/heads/atss_config.h"
 #include "models/heads/fcos_config.h"
+#include "models/heads/reppoints_config.h"
 #include "models/heads/yolof_config.h"
 #include "models/losses/bags.h"
 #include "models/losses/class_balanced.h"
@@ -36,28 +37,6 @@ struct NeckConfig {
   bool relu_before_extra = false;
   std::string norm = "none";
   int norm_groups = 32;
-  void describe(ConfigVisitor& v);
-};
-
-struct HeadConfig {
-  int feat_channels = 256;
-  int point_channels = 256;
-  int stacked_convs = 3;
-  int num_points = 9;
-  std::string norm = "none";
-  int norm_groups = 32;
-  std::string transform = "moment";
-  bool use_grid_points = false;  // boxes in place of free point sets
-  bool center_init = true;       // free point sets start at the cell's point, else on a grid around it
-  double gradient_mul = 0.1;     // of the classification and refinement branches into the initial points
-  double moment_mul = 0.01;      // of the gradient of the moment transform's exponents
-  double point_base_scale = 4;
-  std::string deform_init = "uniform";
-  double init_loss_weight = 0.5, refine_loss_weight = 1.0;
-  double smooth_l1_beta = 0.11;
-  std::string init_assigner = "point";
-  int init_pos_num = 1;
-  double refine_pos_iou = 0.5, refine_neg_iou = 0.4, refine_min_pos_iou = 1e-6;
   void describe(ConfigVisitor& v);
 };
 
@@ -93,7 +72,7 @@ struct ModelConfig {
   std::string detector = "reppoints";
   BackboneConfig backbone;
   NeckConfig neck;
-  HeadConfig head;
+  RepPointsConfig head;
   FcosConfig fcos;
   AtssConfig atss;
   YolofConfig yolof;

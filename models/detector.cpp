@@ -54,7 +54,7 @@ Detector::Detector(Context& context, const ModelConfig& config, ClassInfo classe
   head_parameters_.first = parameters_->all().size();
   head_ = make_head(*parameters_, neck_->pyramid());
   head_parameters_.last = parameters_->all().size();
-  if (classifier_only) parameters_->train_only([](const Parameter& p) { return is_classifier(p.name); });
+  if (classifier_only) parameters_->train_only([](const Parameter& p) { return p.classifier; });
   parameters_->allocate();
 }
 

@@ -15,7 +15,10 @@ ConvLayer::ConvLayer(ParameterStore& store, std::string layer_name, int in, int 
     : name(std::move(layer_name)), shape(options.shape) {
   weight = &store.add(name + ".weight", {out, options.kernel, options.kernel, in}, options.weight_init,
                       Role::convolution_weight, options.trainable);
-  if (options.bias) bias = &store.add(name + ".bias", {out}, options.bias_init, Role::bias, options.trainable);
+  weight->classifier = options.classifier;
+  if (!options.bias) return;
+  bias = &store.add(name + ".bias", {out}, options.bias_init, Role::bias, options.trainable);
+  bias->classifier = options.classifier;
 }
 
 Var ConvLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {
@@ -28,8 +31,9 @@ void ConvLayer::add_cost(Tape& tape, Var y) const {
   tape.add_cost(name, y.dim(0) * y.dim(1) * y.dim(2) * weight->node.value.size());
 }
 
-Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation, ops::SamplePoints points) const {
-  const Var y = ops::deform_conv2d(tape, x, offsets, var(weight), activation, std::move(points));
+Var ConvLayer::deformable(Tape& tape, Var x, Var offsets, ops::Activation activation,
+                          const ops::SamplePoints& points) const {
+  const Var y = ops::deform_conv2d(tape, x, offsets, var(weight), activation, points);
   const int64_t cells = y.dim(0) * y.dim(1) * y.dim(2), taps = weight->node.value.dim(1) * weight->node.value.dim(2);
   tape.add_cost(name, cells * weight->node.value.size());
   tape.add_cost(name + "#sampling", cells * taps * x.dim(3) * 4);  // four bilinear corners per tap and channel

@@ -21,6 +21,7 @@ struct ConvLayer {
     bool trainable = true;
     Init weight_init;
     Init bias_init;
+    bool classifier = false;  // the last layer of a class branch
   };
   ConvLayer() = default;
   ConvLayer(ParameterStore& store, std::string name, int in, int out, const Options& options);
@@ -28,7 +29,7 @@ struct ConvLayer {
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation = ops::Activation::none) const;
   // The weight as that of a deformable convolution (no bias).
   [[nodiscard]] Var deformable(Tape& tape, Var x, Var offsets, ops::Activation activation,
-                               ops::SamplePoints points = nullptr) const;
+                               const ops::SamplePoints& points = nullptr) const;
   // Weight and bias as those of a modulated deformable convolution, whose offsets and masks are `prediction`.
   [[nodiscard]] Var modulated(Tape& tape, Var x, Var prediction, ops::Activation activation) const;
   // Counts the multiply-adds of an output y.
@@ -71,7 +72,7 @@ struct ScaleLayer {
 // Group norm, `name`.{weight,bias}; eps 1e-5.
 struct GroupNormLayer {
   GroupNormLayer() = default;
-  GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int groups);
+  GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count);
   [[nodiscard]] Var operator()(Tape& tape, Var x, ops::Activation activation) const;
 
   Parameter *weight = nullptr, *bias = nullptr;

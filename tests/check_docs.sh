@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Checks that what the documentation names exists: files, programs and scripts with their subcommands and flags,
-# configuration keys, kernels, identifiers. Read are `spans`, command lines in blocks of code, YAML blocks, and links.
+# configuration keys, kernels, identifiers. Read are `spans`, command lines in blocks of code, YAML blocks, and links;
+# and in comments of sources the names of files.
 set -euo pipefail
 # Ranges such as [a-z] are those of ASCII.
 export LC_ALL=C
@@ -9,7 +10,7 @@ export LC_ALL=C
 usage() {
   cat <<'TEXT'
 usage: tests/check_docs.sh [--root ROOT] BIN   check README.md, CONTRIBUTING.md, SECURITY.md, docs/*.md and each folder's README.md under ROOT
-                                               (default: this checkout); BIN is the folder of the built programs
+                                               (default: this checkout), and the comments of the sources; BIN is the folder of the built programs
        tests/check_docs.sh --self-test         check that wrong names are found
 Exit status: 0 clean, 1 wrong names (listed as file:line), 2 wrong use.
 TEXT
@@ -21,6 +22,7 @@ foreign="
   safetensors.torch python3-torch embedding_bag cudnn.benchmark torch.compile open-mmlab running_mean JPEGImages ImageSets
   voc_eval.py pycocotools mine.yaml resnet50.safetensors resnet50-0676ba61.pth reppoints_moment_r50_fpn_1x_coco.pth reppoints.safetensors .pth
   --cuda-graph-trace --capture-range --nvtx-include
+  jpeglib.h math.h
 "
 
 # --- what there is ---
@@ -214,6 +216,32 @@ check_span() {
   fi
 }
 
+# Lines "file TAB line TAB path" of the files that comments of sources name. What comes behind a mark inside of a string
+# is taken for a comment too: it rarely names a file. Not addresses.
+commented_files() {
+  find . \( -path ./build -o -path ./out -o -path ./.git -o -path ./third_party/.cache \) -prune -o -type f \( -name '*.h' -o -name '*.cpp' \
+    -o -name '*.cu' -o -name '*.cuh' -o -name '*.sh' -o -name '*.py' -o -name '*.yaml' -o -name '*.cmake' -o -name CMakeLists.txt \) \
+    -not -name check_docs.sh -exec awk '
+    FNR == 1 { mark = FILENAME ~ /\.(h|cpp|cuh?)$/ ? "// " : "# " }
+    at = index($0, mark) {
+      text = substr($0, at + length(mark)) " "
+      gsub(/[a-z]+:\/\/[^ ]*/, "", text)
+      while (match(text, /[A-Za-z0-9_.][A-Za-z0-9_.,*}{\/-]*\.(h|cpp|cuh?|sh|py|cmake|md|yaml|[{][a-z,]+[}])[^A-Za-z0-9_]/)) {
+        print substr(FILENAME, 3) "\t" FNR "\t" substr(text, RSTART, RLENGTH - 1)
+        text = substr(text, RSTART + RLENGTH - 1)
+      }
+    }' {} +
+}
+
+# A path from the root or from the folder of the source, or a source's name alone.
+check_comment() {
+  if [[ $3 == */* ]]; then
+    check_path "$1" "$2" "$3"
+  elif [[ $3 =~ \.(h|cpp|cuh?)$ && -z ${file_of[$3]:-}${foreign_word[$3]:-} ]] && ! is_placeholder "$3"; then
+    say "$1" "$2" "there is no file $3"
+  fi
+}
+
 # The kernels in a row of a table that names CUDA sources are defined in one of those.
 check_row() {
   local sources name
@@ -251,6 +279,10 @@ check_tree() {
     done < <(names_in "$file")
   done < <(find . \( -path ./build -o -path ./out -o -path ./.git -o -path ./third_party/.cache \) -prune -o \( -path './docs/*.md' -o -name README.md -o -path ./CONTRIBUTING.md \
     -o -path ./SECURITY.md \) -type f -print | sed 's|^\./||' | sort)
+  while IFS=$'\t' read -r file line text; do
+    read=$((read + 1))
+    check_comment "$file" "$line" "$text"
+  done < <(commented_files)
   if [ "$documents" -eq 0 ]; then echo "no documentation under $root" && return 1; fi
   if [ "$wrong" -gt 0 ]; then return 1; fi
   echo "$documents documents, $read names, links and lines: all there"
@@ -285,10 +317,14 @@ TEXT
     '[a](../kernels/wrong.cu)' '`scripts/wrong.sh`' '`inspect wrong --deep`' '    build/release/bin/inspect look --wrong' '`build/release/bin/wrong`'
     '| `right_kernel` | `kernels/other.cu` |' $'```\nncu build/release/bin/inspect look \\\n  --wrong\n```' $'```sh\nscripts/right.sh model.wrong.key=1\n```'
     $'```yaml\nmodel:\n  wrong: {}\n```' $'a span `inspect\nlook --wrong` over two lines')
-  # try EXPECTED TEXT
+  # Likewise, but sources.
+  local right_comments=('// As kernels/right.cu, right.cu and kernels/x.{h,cpp,cu} do.' 'int n;  // kernels/r*.cu' '// https://example.com/wrong.h'
+    'int n = wrong.cu;' '// annotations/wrong.json')
+  local bad_comments=('// As kernels/wrong.cu.' 'int n;  // wrong.cuh, right.cu' '// kernels/w*.cu' '// kernels/{right,wrong}.cu' '// right/right.cu')
+  # try EXPECTED TEXT [FILE]
   try() {
-    local outcome=accepted
-    printf 'A document.\n\n%s\n' "$2" > "$root/docs/text.md"
+    local outcome=accepted file=$root/${3:-docs/text.md}
+    printf 'A document.\n\n%s\n' "$2" > "$file"
     ("$0" --root "$root" "$bin") > "$scratch/out.txt" 2>&1 || outcome=refused
     if [ "$outcome" != "$1" ]; then
       echo "self-test: '$2' was $outcome, expected $1: $(cat "$scratch/out.txt")"
@@ -297,12 +333,15 @@ TEXT
   }
   for i in "${right[@]}"; do try accepted "$i"; done
   for i in "${bad[@]}"; do try refused "$i"; done
-  rm -r "$root/docs"
+  printf 'A document.\n' > "$root/docs/text.md"
+  for i in "${right_comments[@]}"; do try accepted "$i" kernels/text.h; done
+  for i in "${bad_comments[@]}"; do try refused "$i" kernels/text.h; done
+  rm -r "$root/docs" "$root/kernels/text.h"
   if "$0" --root "$root" "$bin" > /dev/null 2>&1; then
     echo "self-test: a tree without documents was accepted"
     failures=$((failures + 1))
   fi
-  [ "$failures" -eq 0 ] && echo "self-test: ${#bad[@]} wrong names found, ${#right[@]} right ones accepted"
+  [ "$failures" -eq 0 ] && echo "self-test: $((${#bad[@]} + ${#bad_comments[@]})) wrong names found, $((${#right[@]} + ${#right_comments[@]})) right ones accepted"
 }
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

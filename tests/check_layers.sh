@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Checks that includes follow the layers: what a folder may include is written in `allowed` below and nowhere else.
+# Checks that includes follow the layers: what a folder may include is written in `allowed` below and nowhere else. And
+# that every folder of sources has a README.md.
 set -euo pipefail
 
 usage() {
@@ -52,12 +53,21 @@ layer_of() {
 
 # Prints every violation under the given root; fails if there is one, or if there is nothing to check.
 check_tree() {
-  local root=$1 folder file name layer line target head found=0 files=0
+  local root=$1 folder file name home layer line target head found=0 files=0
+  local -A seen=()
   for folder in kernels runtime models data engine benchmarks apps tests; do
     [ -d "$root/$folder" ] || continue
     while IFS= read -r -d '' file; do
       files=$((files + 1))
       name=${file#"$root"/} layer=$(layer_of "$name")
+      # A folder of tests speaks for its rooms, which mirror the tree.
+      home=${name%/*}
+      if [[ $home =~ ^tests/[^/]+ ]]; then home=${BASH_REMATCH[0]}; fi
+      if [ -z "${seen[$home]:-}" ] && [ ! -f "$root/$home/README.md" ]; then
+        echo "$home/ has sources and no README.md"
+        found=$((found + 1))
+      fi
+      seen[$home]=1
       if [ -z "$(allowed "$layer")" ]; then
         echo "$name: stands in no room of $folder/ (rooms: $(tr ' ' '\n' <<< "$layers" | grep "^$folder/" | paste -sd ' '))"
         found=$((found + 1)) && continue
@@ -79,7 +89,7 @@ check_tree() {
     echo "no sources under $root"
     return 1
   fi
-  [ "$found" -eq 0 ] && echo "$files files: includes follow the layers"
+  [ "$found" -eq 0 ] && echo "$files files: includes follow the layers, each folder has a README.md"
 }
 
 scratch=""
@@ -91,6 +101,7 @@ self_test() {
   try() {
     local root=$scratch/$1 outcome=accepted
     mkdir -p "$root/$(dirname "$3")"
+    touch "$root/$(dirname "$3")/README.md" "$root/${3%%/*}/README.md"
     printf '// a file\n%s\n' "$4" > "$root/$3"
     check_tree "$root" > /dev/null || outcome=refused
     if [ "$outcome" != "$2" ]; then
@@ -124,7 +135,21 @@ self_test() {
   try training_all accepted runtime/training/a.h '#include "runtime/distributed/communicator.h"'
   try data_base accepted data/loading/a.h '#include "runtime/base/random.h"'
   try engine_all accepted engine/a.cpp '#include "models/detector.h"'
-  try tests_all accepted tests/engine/a.cpp '#include "engine/experiment.h"'
+  try tests_all accepted tests/engine/a.cpp '#include "engine/experiment_config.h"'
+  # The README that stands there is not that of the file's folder.
+  bare() {
+    mkdir -p "$scratch/$1/$(dirname "$3")"
+    touch "$scratch/$1/$4" "$scratch/$1/$3"
+    local outcome=accepted
+    check_tree "$scratch/$1" > /dev/null || outcome=refused
+    if [ "$outcome" != "$2" ]; then
+      echo "self-test: $3 beside $4 was $outcome, expected $2"
+      failures=$((failures + 1))
+    fi
+  }
+  bare readme_above refused models/heads/a.h models/README.md
+  bare readme_none refused tests/engine/a.cpp tests/README.md
+  bare readme_room accepted tests/engine/plots/a.cpp tests/engine/README.md
   mkdir "$scratch/nothing"
   if check_tree "$scratch/nothing" > /dev/null; then
     echo "self-test: an empty tree was accepted"

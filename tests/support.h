@@ -52,6 +52,14 @@ void expect_near(const std::vector<T>& got, const std::vector<U>& want, double a
   expect_near_or_nan(got, want, atol, rtol);
 }
 
+// The same, with the name of what is compared.
+template <class T, class U>
+void expect_near(const std::string& what, const std::vector<T>& got, const std::vector<U>& want, double atol,
+                 double rtol = 0) {
+  SCOPED_TRACE(what);
+  expect_near(got, want, atol, rtol);
+}
+
 // Equal, NaN to NaN.
 inline void expect_same(const std::vector<float>& got, const std::vector<float>& want) {
   ASSERT_EQ(got.size(), want.size());

@@ -91,9 +91,10 @@ struct RawSplit {
   std::vector<RawImage> images;
   int64_t images_listed = 0;         // with those that did not become one of `images`
   std::vector<std::string> classes;  // COCO: names of the categories in id order. VOC: names that objects have, sorted
-  std::map<std::string, int64_t> category_ids;  // COCO: the file's id of each class
-  bool text_ids = false;                        // COCO: some image id is text and no number
-  int64_t refused_boxes = 0;                    // entries that could not become an object
+  std::map<std::string, int64_t> category_ids;    // COCO: the file's id of each class
+  std::map<int64_t, std::string> category_names;  // COCO: the name of each of its ids
+  bool text_ids = false;                          // COCO: some image id is text and no number
+  int64_t refused_boxes = 0;                      // entries that could not become an object
 };
 
 // A split that is being read: with whose policies, and where its pictures are.

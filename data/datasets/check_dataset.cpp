@@ -140,7 +140,7 @@ void Checker::check_objects(const RawImage& raw, ImageRecord& record) {
       log.note({Kind::duplicate_box, Action::none, raw.annotation_file, object.where,
                 fmt::format("'{}' {} is there already; both are kept", object.class_name, object.spelled)});
     }
-    targets += !out.difficult && !out.crowd;
+    targets += is_target(out);
     record.objects.push_back(out);
   }
   if (limits_.boxes > 0 && targets > limits_.boxes) {

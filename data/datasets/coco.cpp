@@ -106,6 +106,7 @@ class CocoReader {
     for (const size_t i : order) result_.images.push_back(std::move(images_[i]));
     result_.classes = class_names(categories_);
     for (const auto& [id, name] : categories_.names) result_.category_ids.emplace(name, id);  // of two ids the first
+    result_.category_names = {categories_.names.begin(), categories_.names.end()};
     return std::move(result_);
   }
 

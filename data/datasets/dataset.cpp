@@ -57,8 +57,6 @@ std::vector<Probe> probe_images(const std::vector<RawImage>& images, const ReadO
   return probes;
 }
 
-bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
-
 // The class list of a run. A COCO file of another split might lack a category, which would shift every label: the
 // training file decides.
 std::vector<std::string> class_list(const DatasetConfig& config, Split split, const RawSplit& raw) {
@@ -168,6 +166,7 @@ Dataset read_dataset(const DatasetConfig& config, Split split, FindingLog& log, 
   Dataset dataset;
   dataset.classes = class_list(config, split, raw);
   dataset.category_ids = raw.category_ids;
+  dataset.category_names = raw.category_names;
   dataset.text_ids = raw.text_ids;
   dataset.groups = config.groups;
   check_classes(config, dataset.classes);

@@ -28,6 +28,8 @@ struct Object {
   bool crowd = false;      // COCO iscrowd
   double area = 0;         // COCO area field; width * height where absent
 };
+// Whether it is one to learn, and to be found.
+[[nodiscard]] inline bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
 
 // The box of a truth that no detection can overlap, whatever the convention: its file gives none that can be used, and
 // it counts as missed all the same.
@@ -64,7 +66,8 @@ struct Dataset {
   std::map<std::string, std::vector<std::string>> groups;  // "frequent" / "common" / "rare" -> class names
   std::vector<ImageRecord> images;                         // in split order (VOC) or ascending id (COCO)
   std::map<std::string, int64_t> category_ids;             // COCO: the file's id of each class; empty for VOC
-  bool text_ids = false;                                   // COCO: the file's image ids are text, not numbers
+  std::map<int64_t, std::string> category_names;  // COCO: the name of each of its ids, of which some may be one
+  bool text_ids = false;                          // COCO: the file's image ids are text, not numbers
   DatasetSummary summary;
 };
 

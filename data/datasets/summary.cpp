@@ -86,7 +86,7 @@ DatasetSummary summarize(const Dataset& dataset, int64_t in_dropped_images, std:
       ++summary.boxes;
       summary.difficult += object.difficult;
       summary.crowd += object.crowd;
-      if (!object.difficult && !object.crowd) ++summary.class_boxes[static_cast<size_t>(object.label)];
+      if (is_target(object)) ++summary.class_boxes[static_cast<size_t>(object.label)];
     }
   }
   if (in_dropped_images > 0) summary.boxes_dropped["in_dropped_images"] = in_dropped_images;

@@ -84,8 +84,7 @@ struct Loader::Impl {
   }
 
   void check_record(const ImageRecord& record) const {
-    const auto targets = std::count_if(record.objects.begin(), record.objects.end(),
-                                       [](const Object& o) { return !o.difficult && !o.crowd; });
+    const auto targets = std::count_if(record.objects.begin(), record.objects.end(), is_target);
     if (targets > config.max_boxes) {
       throw std::runtime_error(fmt::format("{}: has {} boxes, more than loader.max_boxes = {}", record.path.string(),
                                            targets, config.max_boxes));

@@ -36,11 +36,11 @@ struct LoaderState {
   int64_t batch = 0;  // batches already taken from this epoch
 };
 
-// Training: every epoch shuffles its images (seed, epoch; loading/sampling.h), the last batch is filled by repeating
-// from the epoch's start; random flips, turns, sections and colours per (seed, epoch, position), never depending on
-// worker timing. Where data.bad_image is `drop`, an image that cannot be read gives its place to the next in the order,
-// up to 1 % of the images (at least 5): with more, next() throws. Difficult and crowd
-// objects are not training targets. Turns need height == width or else only 180 degrees are used. Every rank has the
+// Training: every epoch shuffles its images (seed, epoch; data/loading/sampling.h), the last batch is filled by
+// repeating from the epoch's start; random flips, turns, sections and colours per (seed, epoch, position), never
+// depending on worker timing. Where data.bad_image is `drop`, an image that cannot be read gives its place to the next
+// in the order, up to 1 % of the images (at least 5): with more, next() throws. Difficult and crowd objects are not
+// training targets. Turns need height == width or else only 180 degrees are used. Every rank has the
 // same number of batches: rank r takes the r-th slice of each run of batch_size * world_size positions.
 // Evaluation: each image once, in order, no augmentation; the last batch may be short (N smaller, never 0). Ranks are
 // sliced in the same way, so that higher ranks may have one batch less.

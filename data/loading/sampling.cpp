@@ -21,7 +21,7 @@ constexpr uint64_t kRepeatStream = hash_name("repeat_factor", 13), kClassStream 
 std::set<int> classes_of(const ImageRecord& image) {
   std::set<int> classes;
   for (const Object& object : image.objects)
-    if (!object.difficult && !object.crowd) classes.insert(object.label);
+    if (is_target(object)) classes.insert(object.label);
   return classes;
 }
 

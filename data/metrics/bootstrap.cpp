@@ -90,7 +90,7 @@ BootstrapResult bootstrap_metrics(const Dataset& dataset, const Detections& dete
     one.truths.resize(images);
     for (size_t image = 0; image < images; ++image)
       for (const Object& object : dataset.images[image].objects)
-        one.truths[image] += object.label == static_cast<int>(label) && !object.difficult && !object.crowd;
+        one.truths[image] += object.label == static_cast<int>(label) && is_target(object);
     one.matches = match_class(static_cast<int>(label), dataset, detections, options);
   }
   std::vector<size_t> all(count);
@@ -135,7 +135,7 @@ std::string bootstrap_json(const BootstrapResult& result, const std::vector<std:
   nlohmann::ordered_json json{{"samples", result.samples}, {"mAP", json_of(result.map)}};
   for (const auto& [group, spread] : result.group_ap) json["groups"][group] = json_of(spread);
   for (size_t c = 0; c < classes.size(); ++c) json["classes"][classes[c]] = json_of(result.classes[c]);
-  return json.dump();
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 }  // namespace gradlibra

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "data/metrics/box_overlap.h"
 #include "data/metrics/metrics.h"
 #include "data/metrics/metrics_checks.h"
 
@@ -15,17 +16,6 @@ struct Pair {
   size_t truth, detection;
 };
 
-double box_iou(const Box& a, const Box& b) {
-  const auto extent = [](float low, float high) {
-    return std::max(static_cast<double>(high) - static_cast<double>(low), 0.0);
-  };
-  const double intersection =
-      extent(std::max(a.x1, b.x1), std::min(a.x2, b.x2)) * extent(std::max(a.y1, b.y1), std::min(a.y2, b.y2));
-  const double united =
-      extent(a.x1, a.x2) * extent(a.y1, a.y2) + extent(b.x1, b.x2) * extent(b.y1, b.y2) - intersection;
-  return united > 0 ? intersection / united : 0;
-}
-
 // The pairs of one image that overlap enough, the best first.
 std::vector<Pair> pairs_of(const std::vector<Object>& objects, const std::vector<Detection>& detections,
                            const ConfusionOptions& options) {
@@ -33,7 +23,7 @@ std::vector<Pair> pairs_of(const std::vector<Object>& objects, const std::vector
   for (size_t t = 0; t < objects.size(); ++t)
     for (size_t d = 0; d < detections.size(); ++d) {
       if (detections[d].score < options.min_score) continue;
-      const double iou = box_iou(objects[t].box, detections[d].box);
+      const double iou = box_overlap(objects[t].box, detections[d].box);
       if (iou >= options.iou_threshold) pairs.push_back({iou, detections[d].score, t, d});
     }
   std::stable_sort(pairs.begin(), pairs.end(),

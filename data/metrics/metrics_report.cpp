@@ -11,14 +11,6 @@
 namespace gradlibra {
 namespace {
 
-// What the literature calls the groups of a long-tailed set: AP_f, mR_f.
-std::string short_name(const std::string& group) {
-  if (group == "frequent") return "f";
-  if (group == "common") return "c";
-  if (group == "rare") return "r";
-  return group;
-}
-
 // frequent, common, rare, then any others by name.
 std::vector<std::string> group_order(const Dataset& dataset) {
   std::vector<std::string> order;
@@ -73,6 +65,10 @@ nlohmann::ordered_json json_of(const std::optional<double>& value) {
 
 }  // namespace
 
+std::string short_group_name(const std::string& group) {
+  return group == "frequent" || group == "common" || group == "rare" ? group.substr(0, 1) : group;
+}
+
 std::string metrics_table(const Dataset& dataset, const VocResult& voc, const CocoResult& coco) {
   const bool groups = !dataset.groups.empty();
   const auto row = [groups](const std::string& name, const std::string& group, const Row& rest) {
@@ -122,10 +118,10 @@ std::string metrics_table(const Dataset& dataset, const VocResult& voc, const Co
   for (size_t i = 0; i < order.size(); i += 3) {
     std::vector<Pair>& aps = lines.emplace_back();
     for (size_t j = i; j < std::min(i + 3, order.size()); ++j)
-      aps.emplace_back("AP_" + short_name(order[j]), find(voc.group_ap, order[j]));
+      aps.emplace_back("AP_" + short_group_name(order[j]), find(voc.group_ap, order[j]));
     std::vector<Pair>& recalls = lines.emplace_back();
     for (size_t j = i; j < std::min(i + 3, order.size()); ++j)
-      recalls.emplace_back("mR_" + short_name(order[j]), find(voc.group_recall, order[j]));
+      recalls.emplace_back("mR_" + short_group_name(order[j]), find(voc.group_recall, order[j]));
   }
   lines.push_back({{"mAP@0.5", voc.map}, {"11-point", voc.map_11_point}, {"mean recall", voc.mean_recall}});
   lines.push_back({{"COCO AP", if_any(coco.ap)}, {"AP50", if_any(coco.ap50)}, {"AP75", if_any(coco.ap75)}});
@@ -188,8 +184,8 @@ std::string metrics_json(const Dataset& dataset, const VocResult& voc, const Coc
   json["mean_recall"] = json_of(voc.mean_recall);
   json["groups"] = nlohmann::ordered_json::object();
   for (const std::string& group : group_order(dataset)) {
-    json["groups"]["AP_" + short_name(group)] = json_of(find(voc.group_ap, group));
-    json["groups"]["mR_" + short_name(group)] = json_of(find(voc.group_recall, group));
+    json["groups"]["AP_" + short_group_name(group)] = json_of(find(voc.group_ap, group));
+    json["groups"]["mR_" + short_group_name(group)] = json_of(find(voc.group_recall, group));
   }
   json["data"] = nlohmann::ordered_json::parse(dataset.summary.json());
   json["coco"] = {{"AP", json_of(if_any(coco.ap))},

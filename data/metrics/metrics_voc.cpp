@@ -7,22 +7,12 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "data/metrics/box_overlap.h"
 #include "data/metrics/metrics.h"
 #include "data/metrics/metrics_checks.h"
 
 namespace gradlibra {
 namespace {
-
-double box_iou(const Box& a, const Box& b, double extra) {
-  const auto extent = [extra](float low, float high) {
-    return std::max(static_cast<double>(high) - static_cast<double>(low) + extra, 0.0);
-  };
-  const double intersection =
-      extent(std::max(a.x1, b.x1), std::min(a.x2, b.x2)) * extent(std::max(a.y1, b.y1), std::min(a.y2, b.y2));
-  const double area_a = extent(a.x1, a.x2) * extent(a.y1, a.y2), area_b = extent(b.x1, b.x2) * extent(b.y1, b.y2);
-  const double area_union = area_a + area_b - intersection;
-  return area_union > 0 ? intersection / area_union : 0;
-}
 
 // True and false positives so far, after each detection that counts, and its score.
 struct Curve {
@@ -188,7 +178,7 @@ std::vector<VocMatch> match_class(int label, const Dataset& dataset, const Detec
     Target* best = nullptr;  // the largest overlap, ignored and matched ones included: there is no second choice
     double best_iou = -1;
     for (Target& target : targets[ranked.image]) {
-      const double iou = box_iou(box, target.box, plus_one ? 1.0 : 0.0);
+      const double iou = box_overlap(box, target.box, plus_one ? 1.0 : 0.0);
       if (iou > best_iou) {
         best_iou = iou;
         best = &target;
@@ -213,7 +203,7 @@ VocResult voc_metrics(const Dataset& dataset, const Detections& detections, cons
     one.name = dataset.classes[label];
     for (size_t image = 0; image < dataset.images.size(); ++image) {
       for (const Object& object : dataset.images[image].objects) {
-        one.ground_truths += object.label == static_cast<int>(label) && !object.difficult && !object.crowd;
+        one.ground_truths += object.label == static_cast<int>(label) && is_target(object);
       }
       for (const Detection& detection : detections[image]) one.detections += detection.label == static_cast<int>(label);
     }

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -16,11 +15,11 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
-#include <thread>
 #include <unordered_set>
 
 #include "data/slides/slide_readers.h"
 #include "runtime/base/files.h"
+#include "runtime/base/in_parallel.h"
 #include "runtime/base/processors.h"
 #include "runtime/base/random.h"
 
@@ -34,28 +33,6 @@ constexpr const char* kManifest = "patches.json";
 constexpr const char* kLock = "make_patches.lock";
 constexpr const char* kRecords = "records";
 constexpr int64_t kMaxRecordBytes = 64LL << 20;
-
-// Calls work(0) .. work(count - 1) on up to `threads` threads; the first exception is thrown here.
-void in_parallel(size_t count, size_t threads, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next{0};
-  std::exception_ptr error;
-  std::mutex mutex;
-  const auto loop = [&] {
-    try {
-      for (size_t i = next++; i < count; i = next++) work(i);
-    } catch (...) {
-      const std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-      next = count;
-    }
-  };
-  {
-    std::vector<std::jthread> pool;
-    for (size_t t = 1; t < std::min(threads, count); ++t) pool.emplace_back(loop);
-    loop();
-  }
-  if (error) std::rethrow_exception(error);
-}
 
 // The folder that a set grows in: this process's alone, until it gets its name.
 class Workplace {

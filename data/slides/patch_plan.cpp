@@ -20,8 +20,6 @@ namespace {
 
 constexpr std::array<const char*, 3> kNames{"train", "val", "test"};
 
-bool is_target(const Object& object) { return !object.difficult && !object.crowd; }
-
 // Indices of the patches that overlap [from, to); `starts` ascend.
 std::pair<size_t, size_t> touched(const std::vector<int>& starts, int size, double from, double to) {
   const auto first = std::partition_point(starts.begin(), starts.end(), [&](int s) { return s + size <= from; });

@@ -6,17 +6,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <atomic>
-#include <exception>
 #include <fstream>
 #include <iterator>
-#include <mutex>
 #include <stdexcept>
-#include <thread>
 
 #include "data/synthetic/synthetic_cell.h"
 #include "data/synthetic/synthetic_recipe.h"
 #include "runtime/base/files.h"
+#include "runtime/base/in_parallel.h"
 #include "runtime/base/processors.h"
 
 namespace gradlibra {
@@ -161,11 +158,6 @@ std::vector<PlacedCell> place_cells(const std::vector<Card>& cards, const Recipe
   return placed;
 }
 
-int random_count(float mean, Random& random) {
-  const float spread = random.uniform(), rounding = random.uniform();
-  return static_cast<int>(mean * 2 * spread + rounding);
-}
-
 void draw_bystanders(Smear& smear, Random& random) {
   const float field = smear.field(), area = field * field / (512.0F * 512.0F);
   const auto anywhere = [&] { return Vec{random.uniform(0, field), random.uniform(0, field)}; };
@@ -277,31 +269,6 @@ void claim(const SynthesizeConfig& config, const fs::path& root) {
   for (const char* name : {"JPEGImages", "Annotations", "ImageSets/Main"}) fs::create_directories(root / name);
 }
 
-// Calls work(0) .. work(count - 1) on all processors; the first exception is thrown here.
-template <class Work>
-void in_parallel(int count, Work&& work) {
-  std::atomic<int> next{0};
-  std::exception_ptr error;
-  std::mutex mutex;
-  {
-    std::vector<std::jthread> threads;
-    const int workers = std::min(count, usable_processors());
-    threads.reserve(static_cast<size_t>(std::max(0, workers)));
-    for (int w = 0; w < workers; ++w) {
-      threads.emplace_back([&] {
-        try {
-          for (int i = next++; i < count; i = next++) work(i);
-        } catch (...) {
-          const std::lock_guard lock(mutex);
-          if (!error) error = std::current_exception();
-          next = count;
-        }
-      });
-    }
-  }
-  if (error) std::rethrow_exception(error);
-}
-
 }  // namespace
 
 SynthesizedPatch synthesize_patch(const SynthesizeConfig& config, Split split, int index) {
@@ -375,7 +342,7 @@ void synthesize(const SynthesizeConfig& config, const std::filesystem::path& roo
   }
   if (!fs::exists(root / "classes.yaml")) write_file(root / "classes.yaml", classes_text());
 
-  in_parallel(static_cast<int>(missing.size()), [&](int i) {
+  in_parallel(missing.size(), static_cast<size_t>(usable_processors()), [&](size_t i) {
     const auto [split, index] = missing[i];
     const std::string name = patch_name(split, index);
     const SynthesizedPatch patch = synthesize_patch(config, split, index);

@@ -25,7 +25,6 @@ class SyntheticCell {
  public:
   SyntheticCell(CellClass cell, const CellTraits& traits, Random& random);
 
-  [[nodiscard]] CellClass cell_class() const { return class_; }
   [[nodiscard]] const CellTraits& traits() const { return traits_; }
   [[nodiscard]] float reach() const;  // no part of the cell is further from its centre, flagella excepted
   [[nodiscard]] float radius() const { return 0.5F * traits_.diameter; }

@@ -50,11 +50,6 @@ float random_amount(Random& random) {  // mean 1: most slides have little, a few
   return 3 * u * u;
 }
 
-int random_count(float mean, Random& random) {
-  const float spread = random.uniform(), rounding = random.uniform();
-  return static_cast<int>(mean * 2 * spread + rounding);
-}
-
 Density varied(Density d, float spread, float level_spread, Random& random) {
   const float level = random.uniform(1 - level_spread, 1 + level_spread);
   const float r = random.uniform(1 - spread, 1 + spread), g = random.uniform(1 - spread, 1 + spread),
@@ -63,6 +58,11 @@ Density varied(Density d, float spread, float level_spread, Random& random) {
 }
 
 }  // namespace
+
+int random_count(float mean, Random& random) {
+  const float spread = random.uniform(), rounding = random.uniform();
+  return static_cast<int>(mean * 2 * spread + rounding);
+}
 
 const Recipe& find_recipe(const std::string& name) {
   for (const Recipe& recipe : recipes()) {

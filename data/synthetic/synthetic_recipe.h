@@ -35,6 +35,9 @@ struct Recipe {
 [[nodiscard]] const Recipe& find_recipe(const std::string& name);
 [[nodiscard]] std::vector<std::string> recipe_names();
 
+// How many of something that there are `mean` of on average: evenly from none to twice that.
+[[nodiscard]] int random_count(float mean, Random& random);
+
 // What the patches of one slide share. Amounts are relative to the recipe's mean of 1.
 struct SlideStyle {
   Staining staining;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "data/metrics/metrics.h"
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "engine/training_log.h"
 
 namespace gradlibra {

@@ -30,11 +30,6 @@ std::optional<double> named(const std::vector<MetricsFile::Named>& values, const
   return found == values.end() ? std::nullopt : found->second;
 }
 
-// "f" of "frequent", as in AP_f.
-std::string short_name(const std::string& group) {
-  return group == "frequent" || group == "common" || group == "rare" ? group.substr(0, 1) : group;
-}
-
 // The value as a bar and as a number.
 std::string bar(const std::optional<double>& share, int color) {
   return fmt::format(
@@ -64,9 +59,10 @@ std::string class_table(const MetricsFile& metrics) {
       detections += one.result.detections;
     }
     if (body.empty() || group.empty()) continue;
-    body.push_back({.cells = {"mean, " + html::text(group), per_cent(named(metrics.groups, "AP_" + short_name(group))),
-                              "", per_cent(named(metrics.groups, "mR_" + short_name(group))), "", ""},
-                    .classes = "mean"});
+    body.push_back(
+        {.cells = {"mean, " + html::text(group), per_cent(named(metrics.groups, "AP_" + short_group_name(group))), "",
+                   per_cent(named(metrics.groups, "mR_" + short_group_name(group))), "", ""},
+         .classes = "mean"});
   }
   table.bodies.push_back({{.cells = {"mean, all classes", per_cent(metrics.map), per_cent(metrics.map_11_point),
                                      per_cent(metrics.mean_recall), std::to_string(truths), std::to_string(detections)},

@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <stdexcept>
 
 #include "engine/tables/table_figures.h"
 #include "engine/tables/table_report.h"
+#include "engine/work_dir.h"
 #include "runtime/base/files.h"
 
 namespace gradlibra {
@@ -155,7 +157,10 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
   const std::vector<ExperimentRun> runs = all_runs(plan, tables, options.settings);
+  std::optional<WorkDir> owned;  // what only writes tables reads results that do not change
   if (!options.only_tables) {
+    owned.emplace(plan.folder, "--output");
+    if (!owned->warning().empty()) fmt::print(stderr, "experiment: warning: {}\n", owned->warning());
     const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
     if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
   }

@@ -27,7 +27,7 @@ enum class TableOutcome { complete, incomplete, interrupted };
 
 // Prints a line as each run ends, and at the end the tables, which it writes as <table>.md and <table>.json, and fig3
 // and fig4 as <table>.svg too. A run that fails costs no other. Errors before the first run: std::invalid_argument,
-// ConfigError, std::runtime_error.
+// ConfigError, std::runtime_error; the last also where another process has the folder.
 TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal);
 
 }  // namespace gradlibra

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 #include "engine/tables/job_pool.h"
 #include "engine/tables/paper_tables.h"
 

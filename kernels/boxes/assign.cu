@@ -7,35 +7,13 @@
 #include "kernels/block_sum.cuh"
 #include "kernels/boxes/assign.h"
 #include "kernels/boxes/box_iou.h"
+#include "kernels/boxes/nearest_priors.cuh"
+#include "kernels/boxes/padded_boxes.h"
 #include "kernels/boxes/prior_distance.h"
 
 namespace gradlibra::kernels {
 
 namespace {
-
-constexpr int kMaxPosNum = 16;
-
-// Ground truth as it lies in memory; image n has count(n) boxes, the rest is padding.
-struct GroundTruth {
-  const float* boxes;  // (N, M, 4)
-  const int32_t* counts;
-  int64_t N, M;
-  __device__ int64_t count(int64_t n) const {
-    const int64_t c = counts[n];
-    return c < 0 ? 0 : c < M ? c : M;
-  }
-};
-
-__device__ bool is_valid(const uint8_t* valid, int64_t row) { return valid == nullptr || valid[row] != 0; }
-
-// A prior and its squared distance; ordered by distance, at ties by index.
-struct Neighbour {
-  double distance;
-  int32_t prior;
-};
-__device__ bool nearer(const Neighbour& a, const Neighbour& b) {
-  return a.distance < b.distance || (a.distance == b.distance && a.prior < b.prior);
-}
 
 // The stride of the box's level, worked out by the whole block: the largest that the box fills, else the smallest.
 struct Strides {
@@ -54,37 +32,33 @@ __device__ float stride_of_box(const float* __restrict__ priors, int64_t P, cons
   return s.filled > 0 ? s.filled : s.smallest;
 }
 
-// One block per ground truth box. Its k nearest points come one by one: each pass finds the first behind the one found
-// before.
-__global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
+// One block per ground truth box: its k nearest points.
+__global__ void nearest_priors_kernel(const float* __restrict__ priors, int64_t P, const PaddedBoxes gt,
                                       const uint8_t* __restrict__ valid, const PointAssign options,
                                       int32_t* __restrict__ candidates) {
   const int64_t id = blockIdx.x;
   if (id % gt.M >= gt.count(id / gt.M)) return;
   const BoxFrame box = box_frame(gt.boxes + 4 * id);
   const float level_stride = stride_of_box(priors, P, box, options.scale);
-  Neighbour last = {-1, -1};
+  Near found = {-1, -1};
   for (int j = 0; j < options.pos_num; ++j) {
-    Neighbour best = {INFINITY, INT32_MAX};
-    for (int64_t p = threadIdx.x; p < P; p += kBlock) {
-      if (priors[3 * p + 2] != level_stride || !is_valid(valid, id / gt.M * P + p)) continue;
-      const Neighbour here = {squared_distance(box, priors[3 * p], priors[3 * p + 1]), static_cast<int32_t>(p)};
-      if (nearer(last, here) && nearer(here, best)) best = here;
-    }
-    best = block_reduce(best, [](const Neighbour& a, const Neighbour& b) { return nearer(b, a) ? b : a; });
-    if (threadIdx.x == 0) candidates[id * options.pos_num + j] = best.distance < INFINITY ? best.prior : -1;
-    last = best;
+    found = next_nearest(0, P, found, [&](int64_t p) {
+      return priors[3 * p + 2] == level_stride && takes_part(valid, id / gt.M * P + p)
+                 ? squared_distance(box, priors[3 * p], priors[3 * p + 1])
+                 : static_cast<double>(INFINITY);
+    });
+    if (threadIdx.x == 0) candidates[id * options.pos_num + j] = found.distance < INFINITY ? found.prior : -1;
   }
 }
 
 // One thread per prior: the nearest of the boxes that have it as a candidate, the lower box at ties.
-__global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P, const GroundTruth gt,
+__global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P, const PaddedBoxes gt,
                                     const uint8_t* __restrict__ valid, int pos_num,
                                     const int32_t* __restrict__ candidates, int32_t* __restrict__ assigned) {
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (row >= gt.N * P) return;
   const int64_t n = row / P, p = row % P, count = gt.count(n);
-  if (!is_valid(valid, row)) {
+  if (!takes_part(valid, row)) {
     assigned[row] = -1;
     return;
   }
@@ -104,24 +78,24 @@ __global__ void claim_priors_kernel(const float* __restrict__ priors, int64_t P,
 }
 
 // One block per ground truth box: M_g, its largest overlap.
-__global__ void gt_max_iou_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
+__global__ void gt_max_iou_kernel(const float* __restrict__ boxes, int64_t P, const PaddedBoxes gt,
                                   const uint8_t* __restrict__ valid, float* __restrict__ gt_max) {
   const int64_t id = blockIdx.x, n = id / gt.M;
   if (id % gt.M >= gt.count(n)) return;
   float largest = 0;
   for (int64_t p = threadIdx.x; p < P; p += kBlock)
-    if (is_valid(valid, n * P + p)) largest = fmaxf(largest, box_iou(boxes + 4 * (n * P + p), gt.boxes + 4 * id));
+    if (takes_part(valid, n * P + p)) largest = fmaxf(largest, box_iou(boxes + 4 * (n * P + p), gt.boxes + 4 * id));
   largest = block_reduce(largest, [](float a, float b) { return fmaxf(a, b); });
   if (threadIdx.x == 0) gt_max[id] = largest;
 }
 
 // One thread per box.
-__global__ void max_iou_assign_kernel(const float* __restrict__ boxes, int64_t P, const GroundTruth gt,
+__global__ void max_iou_assign_kernel(const float* __restrict__ boxes, int64_t P, const PaddedBoxes gt,
                                       const uint8_t* __restrict__ valid, const MaxIouAssign options,
                                       const float* __restrict__ gt_max, int32_t* __restrict__ assigned) {
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (row >= gt.N * P) return;
-  if (!is_valid(valid, row)) {
+  if (!takes_part(valid, row)) {
     assigned[row] = -1;
     return;
   }
@@ -202,29 +176,14 @@ __global__ void count_assigned_kernel(const int2* __restrict__ images, int64_t N
   }
 }
 
-// Shapes that both assigners share.
-GroundTruth check_ground_truth(const char* op, const View<const float>& gt_boxes, const View<const int32_t>& gt_counts,
-                               const View<int32_t>& assigned) {
-  require(assigned.rank() == 2, op, "assigned must be (N, P), is " + assigned.shape().to_string());
-  require(gt_boxes.rank() == 3, op, "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
-  const int64_t N = assigned.dim(0), M = gt_boxes.dim(1);
-  require_shape(op, "gt_boxes", gt_boxes, {N, M, 4});
-  require_shape(op, "gt_counts", gt_counts, {N});
-  return {gt_boxes.data(), gt_counts.data(), N, M};
-}
-
 }  // namespace
 
 void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                   View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
                   View<float> workspace) {
-  const GroundTruth gt = check_ground_truth("point_assign", gt_boxes, gt_counts, assigned);
+  check_point_assign(priors, gt_boxes, gt_counts, valid, options, assigned, workspace);
+  const PaddedBoxes gt = {gt_boxes.data(), gt_counts.data(), assigned.dim(0), gt_boxes.dim(1)};
   const int64_t P = assigned.dim(1);
-  require_shape("point_assign", "priors", priors, {P, 3});
-  if (valid.data() != nullptr) require_shape("point_assign", "valid", valid, {gt.N, P});
-  require(options.pos_num >= 1 && options.pos_num <= kMaxPosNum, "point_assign",
-          "pos_num must be 1 to 16, is " + std::to_string(options.pos_num));
-  require(workspace.size() >= point_assign_workspace(gt.N, gt.M, options), "point_assign", "workspace is too small");
   if (gt.N * P == 0) return;
   auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
   if (gt.M > 0)
@@ -237,11 +196,9 @@ void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_box
 void max_iou_assign(Cuda& cuda, View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
                     View<const uint8_t> valid, const MaxIouAssign& options, View<int32_t> assigned,
                     View<float> workspace) {
-  const GroundTruth gt = check_ground_truth("max_iou_assign", gt_boxes, gt_counts, assigned);
+  check_max_iou_assign(boxes, gt_boxes, gt_counts, valid, assigned, workspace);
+  const PaddedBoxes gt = {gt_boxes.data(), gt_counts.data(), assigned.dim(0), gt_boxes.dim(1)};
   const int64_t P = assigned.dim(1);
-  require_shape("max_iou_assign", "boxes", boxes, {gt.N, P, 4});
-  if (valid.data() != nullptr) require_shape("max_iou_assign", "valid", valid, {gt.N, P});
-  require(workspace.size() >= max_iou_assign_workspace(gt.N, gt.M), "max_iou_assign", "workspace is too small");
   if (gt.N * P == 0) return;
   if (gt.M > 0)
     launch(gt_max_iou_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), boxes.data(), P, gt,
@@ -253,17 +210,8 @@ void max_iou_assign(Cuda& cuda, View<const float> boxes, View<const float> gt_bo
 void gather_targets(Cuda& cuda, View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
                     int background, View<int32_t> labels, View<float> class_weights, View<float> box_targets,
                     View<float> box_weights) {
-  require(assigned.rank() == 2, "gather_targets", "assigned must be (N, P), is " + assigned.shape().to_string());
-  require(gt_boxes.rank() == 3, "gather_targets", "gt_boxes must be (N, M, 4), are " + gt_boxes.shape().to_string());
+  check_gather_targets(assigned, gt_boxes, gt_labels, labels, class_weights, box_targets, box_weights);
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1);
-  require_shape("gather_targets", "gt_boxes", gt_boxes, {N, M, 4});
-  require_shape("gather_targets", "box_targets", box_targets, {N, P, 4});
-  require_shape("gather_targets", "box_weights", box_weights, {N, P});
-  if (labels.data() != nullptr) {
-    require_shape("gather_targets", "gt_labels", gt_labels, {N, M});
-    require_shape("gather_targets", "labels", labels, {N, P});
-    require_shape("gather_targets", "class_weights", class_weights, {N, P});
-  }
   if (N * P == 0) return;
   const TargetArgs args = {.assigned = assigned.data(),
                            .gt_boxes = gt_boxes.data(),
@@ -280,8 +228,7 @@ void gather_targets(Cuda& cuda, View<const int32_t> assigned, View<const float> 
 }
 
 void count_assigned(Cuda& cuda, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace) {
-  require(assigned.rank() == 2, "count_assigned", "assigned must be (N, P), is " + assigned.shape().to_string());
-  require_shape("count_assigned", "counts", counts, {4});
+  check_count_assigned(assigned, counts);
   const int64_t N = assigned.dim(0);
   require(N == 0 || workspace.size() >= count_assigned_workspace(N), "count_assigned",
           "workspace has " + workspace.shape().to_string() + " int32, needs " +

@@ -72,4 +72,15 @@ constexpr int64_t count_assigned_workspace(int64_t N) { return 2 * N; }
 void count_assigned(Cpu&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);
 void count_assigned(Cuda&, View<const int32_t> assigned, View<double> counts, View<int32_t> workspace);
 
+// What both versions check first.
+void check_point_assign(View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                        View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
+                        View<float> workspace);
+void check_max_iou_assign(View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
+                          View<const uint8_t> valid, View<int32_t> assigned, View<float> workspace);
+void check_gather_targets(View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,
+                          View<int32_t> labels, View<float> class_weights, View<float> box_targets,
+                          View<float> box_weights);
+void check_count_assigned(View<const int32_t> assigned, View<double> counts);
+
 }  // namespace gradlibra::kernels

@@ -9,6 +9,7 @@
 #include "kernels/boxes/atss_threshold.h"
 #include "kernels/boxes/box_iou.h"
 #include "kernels/boxes/nearest_priors.h"
+#include "kernels/boxes/padded_boxes.h"
 #include "kernels/parallel.h"
 
 namespace gradlibra::kernels {
@@ -16,10 +17,6 @@ namespace gradlibra::kernels {
 namespace {
 
 constexpr int32_t kNone = -1;  // a level with fewer anchors than candidates
-
-int64_t real_boxes(const View<const int32_t>& gt_counts, int64_t n, int64_t M) {
-  return std::clamp<int64_t>(gt_counts[n], 0, M);
-}
 
 }  // namespace
 
@@ -52,14 +49,14 @@ void atss_assign(Cpu& cpu, View<const float> anchors, std::span<const int64_t> l
                  View<int32_t> assigned, View<double> workspace) {
   check_atss_assign(anchors, level_rows, gt_boxes, gt_counts, valid, options, assigned, workspace);
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1), k = options.topk;
+  const PaddedBoxes gt{gt_boxes.data(), gt_counts.data(), N, M};
   const auto levels = static_cast<int64_t>(level_rows.size());
   double* thresholds = workspace.data();
   auto* candidates = reinterpret_cast<int32_t*>(workspace.data() + N * M);  // (N, M, levels, k)
-  const auto takes_part = [&](int64_t n, int64_t p) { return valid.data() == nullptr || valid[n * P + p] != 0; };
 
   parallel_for(cpu, N * M, 1, [&](int64_t id) {
     const int64_t n = id / M;
-    if (id % M >= real_boxes(gt_counts, n, M)) return;
+    if (id % M >= gt.count(n)) return;
     const float* object = gt_boxes.data() + 4 * id;
     const CentredBox centre = centred_box(object);
     std::array<float, kMaxAtssLevels * kMaxNearest> overlaps;
@@ -69,8 +66,9 @@ void atss_assign(Cpu& cpu, View<const float> anchors, std::span<const int64_t> l
       int32_t* nearest = candidates + (id * levels + l) * k;
       nearest_priors(first, first + level_rows[static_cast<size_t>(l)], options.topk, kNone, nearest, 1,
                      [&](int64_t p) {
-                       return takes_part(n, p) ? squared_centre_distance(centred_box(anchors.data() + 4 * p), centre)
-                                               : std::numeric_limits<double>::infinity();
+                       return takes_part(valid.data(), n * P + p)
+                                  ? squared_centre_distance(centred_box(anchors.data() + 4 * p), centre)
+                                  : std::numeric_limits<double>::infinity();
                      });
       for (int64_t j = 0; j < k && nearest[j] != kNone; ++j)
         overlaps[static_cast<size_t>(count++)] = box_iou(anchors.data() + 4 * int64_t{nearest[j]}, object);
@@ -83,11 +81,11 @@ void atss_assign(Cpu& cpu, View<const float> anchors, std::span<const int64_t> l
     for (int64_t l = 0; l < levels; first += level_rows[static_cast<size_t>(l++)])
       for (int64_t p = first; p < first + level_rows[static_cast<size_t>(l)]; ++p) {
         int32_t& owner = assigned[n * P + p];
-        owner = takes_part(n, p) ? 0 : -1;
+        owner = takes_part(valid.data(), n * P + p) ? 0 : -1;
         if (owner < 0) continue;
         const float* anchor = anchors.data() + 4 * p;
         float largest = -1;
-        for (int64_t g = 0; g < real_boxes(gt_counts, n, M); ++g) {
+        for (int64_t g = 0; g < gt.count(n); ++g) {
           const float* object = gt_boxes.data() + 4 * (n * M + g);
           if (!centre_inside(anchor, object, kAtssMargin)) continue;
           const float iou = box_iou(anchor, object);

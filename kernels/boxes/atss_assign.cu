@@ -7,6 +7,7 @@
 #include "kernels/boxes/atss_threshold.h"
 #include "kernels/boxes/box_iou.h"
 #include "kernels/boxes/nearest_priors.cuh"
+#include "kernels/boxes/padded_boxes.h"
 
 namespace gradlibra::kernels {
 
@@ -24,7 +25,6 @@ struct Args {
   int64_t ends[kMaxAtssLevels];  // of the levels, in anchors
   double* thresholds;            // (N, M)
   int32_t* candidates;           // (N, M, levels, topk)
-  __device__ bool takes_part(int64_t row) const { return valid == nullptr || valid[row] != 0; }
 };
 
 // One block per object.
@@ -39,8 +39,8 @@ __global__ void find_candidates_kernel(const Args a) {
     Near found = {-1, -1};
     for (int j = 0; j < a.topk; ++j) {
       found = next_nearest(l == 0 ? 0 : a.ends[l - 1], a.ends[l], found, [&](int64_t p) {
-        return a.takes_part(n * a.P + p) ? squared_centre_distance(centred_box(a.anchors + 4 * p), centre)
-                                         : static_cast<double>(INFINITY);
+        return takes_part(a.valid, n * a.P + p) ? squared_centre_distance(centred_box(a.anchors + 4 * p), centre)
+                                                : static_cast<double>(INFINITY);
       });
       const bool any = found.distance < INFINITY;  // the same on every thread
       if (threadIdx.x == 0) {
@@ -57,7 +57,7 @@ __global__ void find_candidates_kernel(const Args a) {
 __global__ void assign_anchors_kernel(const Args a, int32_t* __restrict__ assigned) {
   const int64_t row = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (row >= a.gt.N * a.P) return;
-  if (!a.takes_part(row)) {
+  if (!takes_part(a.valid, row)) {
     assigned[row] = -1;
     return;
   }

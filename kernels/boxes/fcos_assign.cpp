@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "kernels/boxes/padded_boxes.h"
 #include "kernels/parallel.h"
 
 namespace gradlibra::kernels {
@@ -49,11 +50,12 @@ void fcos_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes,
                  const FcosAssign& options, View<int32_t> assigned) {
   check_fcos_assign(priors, gt_boxes, gt_counts, options, assigned);
   const int64_t P = assigned.dim(1), M = gt_boxes.dim(1), runs = (P + kRun - 1) / kRun;
+  const PaddedBoxes gt{gt_boxes.data(), gt_counts.data(), assigned.dim(0), M};
   parallel_for(cpu, assigned.dim(0) * runs, 4, [&](int64_t run) {
     const int64_t n = run / runs, begin = run % runs * kRun, end = std::min(P, begin + kRun);
     const float* boxes = gt_boxes.data() + 4 * n * M;
     std::vector<int64_t> near;
-    near_objects(priors.data() + 3 * begin, end - begin, boxes, std::clamp<int64_t>(gt_counts[n], 0, M), near);
+    near_objects(priors.data() + 3 * begin, end - begin, boxes, gt.count(n), near);
     for (int64_t p = begin; p < end; ++p) {
       const float* prior = priors.data() + 3 * p;
       const int level = fcos_level(options, prior[2]);

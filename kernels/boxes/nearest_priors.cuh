@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Device side: the search of anchors' assigners, and the ground truth they read.
+// Device side: the search of assigners.
 #pragma once
 
 #include "kernels/block_reduce.cuh"
@@ -8,17 +8,6 @@
 namespace gradlibra::kernels {
 
 namespace {
-
-// Ground truth as it lies in memory; image n has count(n) boxes, the rest is padding.
-struct PaddedBoxes {
-  const float* boxes;  // (N, M, 4)
-  const int32_t* counts;
-  int64_t N, M;
-  __device__ int64_t count(int64_t n) const {
-    const int64_t c = counts[n];
-    return c < 0 ? 0 : c < M ? c : M;
-  }
-};
 
 // By the whole block: the nearest prior of [first, last) behind `last_found` in the order of `nearer`; at infinity if
 // there is none left. Called k times it gives the k nearest, nearest first: they come one by one.

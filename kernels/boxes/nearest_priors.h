@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Host side: the search of anchors' assigners.
+// Host side: the search of assigners.
 #pragma once
 
 #include <array>

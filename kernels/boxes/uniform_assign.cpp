@@ -6,17 +6,10 @@
 
 #include "kernels/boxes/box_iou.h"
 #include "kernels/boxes/nearest_priors.h"
+#include "kernels/boxes/padded_boxes.h"
 #include "kernels/parallel.h"
 
 namespace gradlibra::kernels {
-
-namespace {
-
-int64_t real_boxes(const View<const int32_t>& gt_counts, int64_t n, int64_t M) {
-  return std::clamp<int64_t>(gt_counts[n], 0, M);
-}
-
-}  // namespace
 
 void check_uniform_assign(View<const float> anchors, View<const float> boxes, View<const float> gt_boxes,
                           View<const int32_t> gt_counts, View<const uint8_t> valid, const UniformAssign& options,
@@ -39,12 +32,12 @@ void uniform_assign(Cpu& cpu, View<const float> anchors, View<const float> boxes
                     View<int32_t> assigned, View<int32_t> pairs) {
   check_uniform_assign(anchors, boxes, gt_boxes, gt_counts, valid, options, assigned, pairs);
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1), k = options.match_times;
-  const auto takes_part = [&](int64_t n, int64_t p) { return valid.data() == nullptr || valid[n * P + p] != 0; };
+  const PaddedBoxes gt{gt_boxes.data(), gt_counts.data(), N, M};
 
   parallel_for(cpu, N * M, 1, [&](int64_t id) {
     const int64_t n = id / M, g = id % M;
     int32_t* list = pairs.data() + n * 2 * k * M + g;
-    if (g >= real_boxes(gt_counts, n, M)) {
+    if (g >= gt.count(n)) {
       for (int64_t s = 0; s < 2 * k; ++s) list[s * M] = kNoPair;
       return;
     }
@@ -53,8 +46,8 @@ void uniform_assign(Cpu& cpu, View<const float> anchors, View<const float> boxes
     for (const bool by_anchor : {false, true}) {
       const float* candidates = by_anchor ? anchors.data() : boxes.data() + 4 * n * P;
       nearest_priors(0, P, options.match_times, kNoPair, list + (by_anchor ? M : 0), 2 * M, [&](int64_t p) {
-        return takes_part(n, p) ? box_l1_distance(centred_box(candidates + 4 * p), there)
-                                : std::numeric_limits<double>::infinity();
+        return takes_part(valid.data(), n * P + p) ? box_l1_distance(centred_box(candidates + 4 * p), there)
+                                                   : std::numeric_limits<double>::infinity();
       });
     }
     for (int64_t s = 0; s < 2 * k; ++s) {
@@ -64,9 +57,9 @@ void uniform_assign(Cpu& cpu, View<const float> anchors, View<const float> boxes
   });
 
   parallel_for(cpu, N * P, 64, [&](int64_t row) {
-    const int64_t n = row / P, p = row % P, count = real_boxes(gt_counts, n, M);
+    const int64_t n = row / P, p = row % P, count = gt.count(n);
     assigned[row] = -1;
-    if (!takes_part(n, p)) return;
+    if (!takes_part(valid.data(), n * P + p)) return;
     for (int64_t s = 2 * k - 1; s >= 0; --s)
       for (int64_t g = count - 1; g >= 0; --g) {
         const int32_t pair = pairs[(n * 2 * k + s) * M + g];

@@ -4,6 +4,7 @@
 // is a comparison of values that the host computes with the same roundings, so results are the host's exactly.
 #include "kernels/boxes/box_iou.h"
 #include "kernels/boxes/nearest_priors.cuh"
+#include "kernels/boxes/padded_boxes.h"
 #include "kernels/boxes/uniform_assign.h"
 
 namespace gradlibra::kernels {
@@ -17,7 +18,6 @@ struct Args {
   int64_t P;
   PaddedBoxes gt;
   UniformAssign options;
-  __device__ bool takes_part(int64_t row) const { return valid == nullptr || valid[row] != 0; }
 };
 
 // One block per object, padding included.
@@ -36,8 +36,8 @@ __global__ void match_objects_kernel(const Args a, int32_t* __restrict__ pairs) 
     Near found = {-1, -1};
     for (int r = 0; r < k; ++r) {
       found = next_nearest(0, a.P, found, [&](int64_t p) {
-        return a.takes_part(n * a.P + p) ? box_l1_distance(centred_box(candidates + 4 * p), there)
-                                         : static_cast<double>(INFINITY);
+        return takes_part(a.valid, n * a.P + p) ? box_l1_distance(centred_box(candidates + 4 * p), there)
+                                                : static_cast<double>(INFINITY);
       });
       if (threadIdx.x != 0) continue;
       int32_t pair = kNoPair;
@@ -57,7 +57,7 @@ __global__ void assign_priors_kernel(const Args a, const int32_t* __restrict__ p
   const int64_t n = row / a.P, count = a.gt.count(n);
   const int32_t p = static_cast<int32_t>(row % a.P);
   int32_t result = -1;
-  if (a.takes_part(row)) {
+  if (takes_part(a.valid, row)) {
     bool decided = false;
     for (int s = 2 * a.options.match_times - 1; s >= 0 && !decided; --s)
       for (int64_t g = count - 1; g >= 0 && !decided; --g) {

@@ -14,7 +14,7 @@
 // would be what the tensor cores wait for.
 #include "kernels/convolution/deform_conv2d.h"
 
-#include "kernels/convolution/deform_sample.cuh"
+#include "kernels/convolution/sample_position.cuh"
 #include "kernels/convolution/tensor_core.cuh"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"

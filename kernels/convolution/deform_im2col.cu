@@ -7,7 +7,7 @@
 // H100, P3 in bfloat16, 0.29 ms; 0.32 with eight threads a sample).
 //
 // Backward is a gather: a scatter would need atomics on every channel, and floating-point ones add in the order of
-// arrival. A warp per pixel goes through the samples around it, which deform_samples.cuh has sorted, and adds weight *
+// arrival. A warp per pixel goes through the samples around it, which sorted_samples.cuh has sorted, and adds weight *
 // grad_columns in the contract's order. Beside it notes the product of each sample's gradient with the pixel, a number
 // per corner of a sample, and a last kernel makes the slopes of them: columns' gradients, nine times the map, are read
 // by one kernel instead of two, and the sorted samples serve every convolution that samples at these points.
@@ -16,7 +16,7 @@
 
 #include "kernels/block_sum.cuh"
 #include "kernels/convolution/deform_im2col.h"
-#include "kernels/convolution/deform_samples.cuh"
+#include "kernels/convolution/sorted_samples.cuh"
 #include "kernels/launch.h"
 #include "kernels/vector_access.cuh"
 

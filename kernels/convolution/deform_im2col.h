@@ -14,7 +14,8 @@
 //       grad_offsets[sample].x += wy * dx * sum over c of grad_columns[sample, c] * x[p, c]
 // deform_im2col.cpp is these loops, parallel over cells, and over images and channels for grad_x, which is a scatter;
 // it is tested against another sampler in double (tests/kernels/convolution/test_deform_im2col.cpp). deform_im2col.cu
-// and deform_im2col_backward.cu are tested against it; the latter turns the scatter into a gather: its head says how.
+// is tested against it, and turns the scatter into a gather over samples that sorted_samples.cuh sorts: their heads say
+// how.
 #pragma once
 
 #include <cstdint>

@@ -45,6 +45,20 @@ ColumnDims modulate_columns_dims(const char* op, const Shape& columns, const Sha
   return {mask.size(), columns[4]};
 }
 
+ModulationDims split_modulation_backward_dims(const Shape& prediction, const Shape& grad_offsets,
+                                              const Shape& grad_mask, const Shape& grad_prediction) {
+  const char* op = "split_modulation_backward";
+  require_shape(op, "grad_prediction", grad_prediction, prediction);
+  return split_modulation_dims(op, prediction, grad_offsets, grad_mask);
+}
+
+ColumnDims modulate_columns_backward_dims(const Shape& columns, const Shape& mask, const Shape& grad,
+                                          const Shape& grad_mask) {
+  const char* op = "modulate_columns_backward";
+  require_shape(op, "grad_mask", grad_mask, mask);
+  return modulate_columns_dims(op, columns, mask, grad);
+}
+
 template <MapType T>
 void split_modulation(Cpu& cpu, View<const T> prediction, View<float> offsets, View<float> mask) {
   const auto [rows, taps] =
@@ -59,9 +73,8 @@ void split_modulation(Cpu& cpu, View<const T> prediction, View<float> offsets, V
 template <MapType T>
 void split_modulation_backward(Cpu& cpu, In<T> prediction, View<const float> grad_offsets, View<const float> grad_mask,
                                const GradTarget<T>& grad_prediction) {
-  const char* op = "split_modulation_backward";
-  const auto [rows, taps] = split_modulation_dims(op, prediction.shape(), grad_offsets.shape(), grad_mask.shape());
-  require_shape(op, "grad_prediction", grad_prediction.grad, prediction.shape());
+  const auto [rows, taps] = split_modulation_backward_dims(prediction.shape(), grad_offsets.shape(), grad_mask.shape(),
+                                                           grad_prediction.grad.shape());
   const bool add = grad_prediction.adds();
   parallel_for(cpu, rows, kRowsPerTask, [=, taps = taps, &grad_prediction](int64_t row) {
     const T* in = prediction.data() + row * 3 * taps;
@@ -88,9 +101,8 @@ void modulate_columns(Cpu& cpu, In<T> columns, View<const float> mask, View<T> m
 
 template <MapType T>
 void modulate_columns_backward(Cpu& cpu, In<T> columns, View<const float> mask, View<T> grad, View<float> grad_mask) {
-  const char* op = "modulate_columns_backward";
-  const auto [samples, C] = modulate_columns_dims(op, columns.shape(), mask.shape(), grad.shape());
-  require_shape(op, "grad_mask", grad_mask, mask.shape());
+  const auto [samples, C] =
+      modulate_columns_backward_dims(columns.shape(), mask.shape(), grad.shape(), grad_mask.shape());
   parallel_for(cpu, samples, kValuesPerTask / std::max<int64_t>(C, 1) + 1, [=, C = C](int64_t sample) {
     T* g = grad.data() + sample * C;
     grad_mask[sample] = product(g, columns.data() + sample * C, C);

@@ -94,9 +94,8 @@ void split_modulation(Cuda& cuda, View<const T> prediction, View<float> offsets,
 template <MapType T>
 void split_modulation_backward(Cuda& cuda, In<T> prediction, View<const float> grad_offsets,
                                View<const float> grad_mask, const GradTarget<T>& grad_prediction) {
-  const char* op = "split_modulation_backward";
-  const ModulationDims d = split_modulation_dims(op, prediction.shape(), grad_offsets.shape(), grad_mask.shape());
-  require_shape(op, "grad_prediction", grad_prediction.grad, prediction.shape());
+  const ModulationDims d = split_modulation_backward_dims(prediction.shape(), grad_offsets.shape(), grad_mask.shape(),
+                                                          grad_prediction.grad.shape());
   const int64_t size = prediction.size();
   if (size == 0) return;
   launch(split_modulation_backward_kernel<T>, blocks_for(size, kBlock), kBlock, 0, cuda.stream(), prediction.data(),
@@ -115,9 +114,7 @@ void modulate_columns(Cuda& cuda, In<T> columns, View<const float> mask, View<T>
 
 template <MapType T>
 void modulate_columns_backward(Cuda& cuda, In<T> columns, View<const float> mask, View<T> grad, View<float> grad_mask) {
-  const char* op = "modulate_columns_backward";
-  const ColumnDims d = modulate_columns_dims(op, columns.shape(), mask.shape(), grad.shape());
-  require_shape(op, "grad_mask", grad_mask, mask.shape());
+  const ColumnDims d = modulate_columns_backward_dims(columns.shape(), mask.shape(), grad.shape(), grad_mask.shape());
   if (d.samples == 0) return;
   with_pack<T>(d.C, aligned(columns.data(), grad.data()), [&](auto V) {
     const int lanes = lanes_for(d.C, V);

@@ -60,14 +60,18 @@ void modulate_columns_backward(Cpu&, In<T> columns, View<const float> mask, View
 template <MapType T>
 void modulate_columns_backward(Cuda&, In<T> columns, View<const float> mask, View<T> grad, View<float> grad_mask);
 
-// What both versions check first.
+// What both versions check first: a function, or its backward, with the gradient that must be of another's shape.
 struct ModulationDims {
   int64_t rows, taps;  // cells of all images; K*K
 };
 ModulationDims split_modulation_dims(const char* op, const Shape& prediction, const Shape& offsets, const Shape& mask);
+ModulationDims split_modulation_backward_dims(const Shape& prediction, const Shape& grad_offsets,
+                                              const Shape& grad_mask, const Shape& grad_prediction);
 struct ColumnDims {
   int64_t samples, C;
 };
 ColumnDims modulate_columns_dims(const char* op, const Shape& columns, const Shape& mask, const Shape& modulated);
+ColumnDims modulate_columns_backward_dims(const Shape& columns, const Shape& mask, const Shape& grad,
+                                          const Shape& grad_mask);
 
 }  // namespace gradlibra::kernels

@@ -9,9 +9,13 @@
 
 namespace gradlibra::kernels {
 
-void eqlv2_weights(Cpu&, View<const double> ratios, const EqlV2Options& options, View<float> weights) {
+void check_eqlv2_weights(View<const double> ratios, View<float> weights) {
   require(weights.rank() == 2 && weights.dim(0) == 2 && weights.dim(1) >= ratios.size(), "eqlv2_weights",
           "weights must be (2, K), are " + weights.shape().to_string());
+}
+
+void eqlv2_weights(Cpu&, View<const double> ratios, const EqlV2Options& options, View<float> weights) {
+  check_eqlv2_weights(ratios, weights);
   const int64_t K = weights.dim(1);
   for (int64_t c = 0; c < K; ++c) {
     const EqlV2Weights w = c < ratios.size() ? eqlv2_class_weights(ratios[c], options) : EqlV2Weights{1, 1};
@@ -58,21 +62,30 @@ void eqlv2_gradients(Cpu& cpu, View<const float> logits, View<const int32_t> lab
     for (int64_t k = 0; k < 2 * C; ++k) gradients[k] += workspace[chunk * 2 * C + k];
 }
 
-void eqlv2_accumulate(Cpu&, View<const double> gained, View<const float> ok, View<double> sums, View<double> ratios) {
+void check_eqlv2_accumulate(View<const double> gained, View<const float> ok, View<double> sums, View<double> ratios) {
   const int64_t C = ratios.size();
   require_shape("eqlv2_accumulate", "gained", gained, {2, C});
   require_shape("eqlv2_accumulate", "sums", sums, {2, C});
   require_shape("eqlv2_accumulate", "ok", ok, {1});
+}
+
+void eqlv2_accumulate(Cpu&, View<const double> gained, View<const float> ok, View<double> sums, View<double> ratios) {
+  check_eqlv2_accumulate(gained, ok, sums, ratios);
+  const int64_t C = ratios.size();
   if (!std::isfinite(ok[0])) return;
   for (int64_t k = 0; k < 2 * C; ++k) sums[k] += gained[k];
   for (int64_t c = 0; c < C; ++c) ratios[c] = sums[c] / (sums[C + c] + 1e-10);
 }
 
-void eqlv2_scores(Cpu& cpu, View<const float> logits, View<float> scores) {
+void check_eqlv2_scores(View<const float> logits, View<float> scores) {
   require(logits.rank() == 2 && logits.dim(1) >= 1, "eqlv2_scores",
           "logits must be (R, C+1), are " + logits.shape().to_string());
+  require_shape("eqlv2_scores", "scores", scores, {logits.dim(0), logits.dim(1) - 1});
+}
+
+void eqlv2_scores(Cpu& cpu, View<const float> logits, View<float> scores) {
+  check_eqlv2_scores(logits, scores);
   const int64_t R = logits.dim(0), C = logits.dim(1) - 1;
-  require_shape("eqlv2_scores", "scores", scores, {R, C});
   parallel_for(cpu, R, 256, [&](int64_t i) {
     const float* z = logits.data() + i * (C + 1);
     const float foreground = eqlv2_gradient_norm(z[C], true);

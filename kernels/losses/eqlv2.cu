@@ -97,8 +97,7 @@ __global__ void scores_kernel(const float* __restrict__ logits, int64_t size, in
 }  // namespace
 
 void eqlv2_weights(Cuda& cuda, View<const double> ratios, const EqlV2Options& options, View<float> weights) {
-  require(weights.rank() == 2 && weights.dim(0) == 2 && weights.dim(1) >= ratios.size(), "eqlv2_weights",
-          "weights must be (2, K), are " + weights.shape().to_string());
+  check_eqlv2_weights(ratios, weights);
   const int64_t K = weights.dim(1);
   if (K == 0) return;
   launch(weights_kernel, blocks_for(K, kBlock), kBlock, 0, cuda.stream(), ratios.data(),
@@ -129,20 +128,16 @@ void eqlv2_gradients(Cuda& cuda, View<const float> logits, View<const int32_t> l
 
 void eqlv2_accumulate(Cuda& cuda, View<const double> gained, View<const float> ok, View<double> sums,
                       View<double> ratios) {
+  check_eqlv2_accumulate(gained, ok, sums, ratios);
   const int64_t C = ratios.size();
-  require_shape("eqlv2_accumulate", "gained", gained, {2, C});
-  require_shape("eqlv2_accumulate", "sums", sums, {2, C});
-  require_shape("eqlv2_accumulate", "ok", ok, {1});
   if (C == 0) return;
   launch(accumulate_kernel, blocks_for(C, kBlock), kBlock, 0, cuda.stream(), gained.data(), ok.data(),
          static_cast<int>(C), sums.data(), ratios.data());
 }
 
 void eqlv2_scores(Cuda& cuda, View<const float> logits, View<float> scores) {
-  require(logits.rank() == 2 && logits.dim(1) >= 1, "eqlv2_scores",
-          "logits must be (R, C+1), are " + logits.shape().to_string());
+  check_eqlv2_scores(logits, scores);
   const int64_t R = logits.dim(0), C = logits.dim(1) - 1;
-  require_shape("eqlv2_scores", "scores", scores, {R, C});
   if (R * C == 0) return;
   launch(scores_kernel, blocks_for(R * C, kBlock), kBlock, 0, cuda.stream(), logits.data(), R * C, static_cast<int>(C),
          scores.data());

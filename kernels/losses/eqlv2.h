@@ -67,6 +67,9 @@ void eqlv2_scores(Cuda&, View<const float> logits, View<float> scores);
 
 // What both versions share: rows of a partial sum, and checks.
 inline int64_t eqlv2_rows(int64_t R) { return R <= 256 * 64 ? 64 : (R + 255) / 256; }
+void check_eqlv2_weights(View<const double> ratios, View<float> weights);
+void check_eqlv2_accumulate(View<const double> gained, View<const float> ok, View<double> sums, View<double> ratios);
+void check_eqlv2_scores(View<const float> logits, View<float> scores);
 void check_eqlv2_gradients(View<const float> logits, View<const int32_t> labels, View<const float> row_weights,
                            View<const float> weights, View<double> gradients, View<double> workspace);
 // {r, q} of a class.

@@ -20,13 +20,19 @@ void implicit_objectness(Cpu& cpu, View<const float> logits, View<const float> o
   });
 }
 
-void implicit_objectness_backward(Cpu& cpu, View<const float> logits, View<const float> objectness,
-                                  View<const float> grad_z, View<float> grad_logits, Accumulate mode_logits,
-                                  View<float> grad_objectness, Accumulate mode_objectness) {
+void check_implicit_objectness_backward(View<const float> logits, View<const float> objectness,
+                                        View<const float> grad_z, View<float> grad_logits,
+                                        View<float> grad_objectness) {
   const char* op = "implicit_objectness_backward";
   check_implicit_objectness(op, logits, objectness, grad_z.shape());
   require_shape(op, "grad_logits", grad_logits, logits.shape());
   require_shape(op, "grad_objectness", grad_objectness, objectness.shape());
+}
+
+void implicit_objectness_backward(Cpu& cpu, View<const float> logits, View<const float> objectness,
+                                  View<const float> grad_z, View<float> grad_logits, Accumulate mode_logits,
+                                  View<float> grad_objectness, Accumulate mode_objectness) {
+  check_implicit_objectness_backward(logits, objectness, grad_z, grad_logits, grad_objectness);
   const int64_t C = logits.dim(1);
   parallel_for(cpu, logits.dim(0), 256, [&](int64_t r) {
     double sum = 0;

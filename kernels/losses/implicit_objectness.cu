@@ -56,10 +56,7 @@ void implicit_objectness(Cuda& cuda, View<const float> logits, View<const float>
 void implicit_objectness_backward(Cuda& cuda, View<const float> logits, View<const float> objectness,
                                   View<const float> grad_z, View<float> grad_logits, Accumulate mode_logits,
                                   View<float> grad_objectness, Accumulate mode_objectness) {
-  const char* op = "implicit_objectness_backward";
-  check_implicit_objectness(op, logits, objectness, grad_z.shape());
-  require_shape(op, "grad_logits", grad_logits, logits.shape());
-  require_shape(op, "grad_objectness", grad_objectness, objectness.shape());
+  check_implicit_objectness_backward(logits, objectness, grad_z, grad_logits, grad_objectness);
   if (logits.dim(0) == 0) return;
   const BackwardArgs args = {.logits = logits.data(),
                              .objectness = objectness.data(),

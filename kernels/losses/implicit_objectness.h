@@ -46,7 +46,9 @@ void implicit_objectness_backward(Cuda&, View<const float> logits, View<const fl
                                   View<const float> grad_z, View<float> grad_logits, Accumulate mode_logits,
                                   View<float> grad_objectness, Accumulate mode_objectness);
 
-// What all of them check first.
+// What all of them check first, and then the gradients.
 void check_implicit_objectness(const char* op, View<const float> logits, View<const float> objectness, const Shape& z);
+void check_implicit_objectness_backward(View<const float> logits, View<const float> objectness,
+                                        View<const float> grad_z, View<float> grad_logits, View<float> grad_objectness);
 
 }  // namespace gradlibra::kernels

@@ -48,11 +48,4 @@ GRADLIBRA_HOST_DEVICE inline Entry<T> sigmoid_entry(T logit, EntryPlace place, c
   return {psi * ce, positive ? -grad_t : grad_t};
 }
 
-// In double precision: the definition that tests and inspection use. For losses that need no label beyond positive or
-// not.
-template <class Loss>
-Entry<double> sigmoid_loss_entry(double logit, bool positive, const Loss& loss) {
-  return sigmoid_entry(logit, EntryPlace{0, positive ? 0 : 1}, loss.template weight<double>());
-}
-
 }  // namespace gradlibra::kernels

@@ -10,12 +10,13 @@
 //     a = sum weight[c] * g / m         b = sum weight[c] * g * x_hat / m                     over the group
 //     grad_x = rstd * (weight[c] * g - a - x_hat * b)
 //
-// Its rungs; the first tests the second, the second the others:
-//   tests/kernels/norms/norm_oracle.h   the definition in double, element by element; gradients by differences
-//   channel_norm.cpp                    the host: sums per chunk of rows, the chunks joined; what can be read first
-//   channel_norm.cu                     the same in passes over the map; channel_norm.cuh opens with the words for it
-//   group_norm.cu                       small images: all passes in one launch
-// `benchmark kernels --filter norm` times them, but for the first.
+// Its rungs; the first tests the others:
+//   channel_norm.cpp   the host: sums per chunk of rows, the chunks joined; what can be read first
+//   channel_norm.cu    the same in passes over the map; channel_norm.cuh opens with the words for it
+//   group_norm.cu      small images: all passes in one launch
+// What tests the first is the definition in double, element by element, with gradients by differences
+// (tests/kernels/norms/norm_oracle.h). `benchmark kernels --filter norm` times the others on a GPU, and with
+// `--device cpu` the first.
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,39 @@ kernels::BoxTransform parse_transform(const std::string& name) {
 
 }  // namespace
 
-RepPointsHead::RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid,
+void RepPointsConfig::describe(ConfigVisitor& v) {
+  v.field("feat_channels", feat_channels, "channels of the two towers", between(1, 65536));
+  v.field("point_channels", point_channels, "channels of the point branches", between(1, 65536));
+  v.field("stacked_convs", stacked_convs, "3x3 convolutions per tower", between(0, 64));
+  v.field("num_points", num_points, "points per object; an odd square", between(1, 1089));
+  v.choice("norm", norm, {"none", "group"}, "normalisation in the towers");
+  v.field("norm_groups", norm_groups, "groups of group norm; must divide feat_channels", between(1, 65536));
+  v.choice("transform", transform, {"moment", "minmax", "partial_minmax"}, "point set to box");
+  v.field("use_grid_points", use_grid_points,
+          "regress boxes and sample on a regular grid in them, in place of free points; needs transform minmax");
+  v.field("center_init", center_init,
+          "points start at the cell's own; false: on a grid of point_base_scale strides (as use_grid_points does)");
+  v.field("gradient_mul", gradient_mul,
+          "factor on the gradient from the deformable convolutions into the initial points", any_number());
+  v.field("moment_mul", moment_mul, "factor on the gradient of the moment transform's exponents", any_number());
+  v.field("point_base_scale", point_base_scale, "an object of this many strides belongs to a level", above(0));
+  v.choice("deform_init", deform_init, {"uniform", "normal"}, "initialisation of the deformable convolutions");
+  v.field("init_loss_weight", init_loss_weight, "weight of the first stage's box loss", at_least(0));
+  v.field("refine_loss_weight", refine_loss_weight, "weight of the second stage's box loss", at_least(0));
+  v.field("smooth_l1_beta", smooth_l1_beta, "where smooth L1 turns from square to linear, in units of 4 strides",
+          at_least(0));
+  v.choice("init_assigner", init_assigner, {"point", "max_iou"},
+           "first stage: by the nearest points, or by overlap with squares of point_base_scale strides, under the "
+           "second stage's refine_*");
+  v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive", at_least(1));
+  v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive", between(0, 1));
+  v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between",
+          between(0, 1));
+  v.field("refine_min_pos_iou", refine_min_pos_iou,
+          "second stage: smallest overlap at which an object's best box is its own", between(0, 1));
+}
+
+RepPointsHead::RepPointsHead(ParameterStore& store, const RepPointsConfig& config, const Pyramid& pyramid,
                              std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer)
     : config_(config),
       classes_(classes),

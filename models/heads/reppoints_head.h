@@ -12,8 +12,8 @@
 #include "kernels/boxes/points_to_boxes.h"
 #include "models/anchors.h"
 #include "models/assigners/assignment.h"
-#include "models/config.h"
 #include "models/heads/head.h"
+#include "models/heads/reppoints_config.h"
 #include "models/heads/reppoints_ops.h"
 #include "models/layers.h"
 #include "models/losses/classification_loss.h"
@@ -26,7 +26,7 @@ class RepPointsHead final : public Head {
  public:
   // Parameters are named as MMDetection's, "bbox_head." in front. std::invalid_argument names the configuration key
   // that does not fit.
-  RepPointsHead(ParameterStore& store, const HeadConfig& config, const Pyramid& pyramid,
+  RepPointsHead(ParameterStore& store, const RepPointsConfig& config, const Pyramid& pyramid,
                 std::unique_ptr<ClassificationLoss> loss, int classes, Normalizer normalizer);
 
   // loss_cls, loss_pts_init, loss_pts_refine. Notes
@@ -64,7 +64,7 @@ class RepPointsHead final : public Head {
   [[nodiscard]] Tensor box_loss(Tape& tape, Var boxes, const Targets& targets, const Priors& cells, double weight,
                                 const Tensor& divisor) const;
 
-  HeadConfig config_;
+  RepPointsConfig config_;
   int classes_;
   int side_ = 0;  // of the square of points
   kernels::BoxTransform transform_;

@@ -12,6 +12,7 @@ ConvLayer::Options head_convolution(int kernel) {
 
 ConvLayer::Options classifier_convolution(int kernel, const ClassificationLoss& loss, int anchors) {
   ConvLayer::Options options = head_convolution(kernel);
+  options.classifier = true;
   options.bias_init.kind = Init::Kind::values;
   const std::vector<float> bias = loss.bias_init();
   for (int a = 0; a < anchors; ++a)

@@ -31,7 +31,7 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
   pyramid_.channels = out;
   for (int i = 0; i < config.num_outs; ++i) pyramid_.strides.push_back(4 << (config.start_level + i));
   for (int i = 0; i < used; ++i) {
-    const int in = in_channels[static_cast<size_t>(config.start_level + i)];
+    const int in = in_channels[static_cast<size_t>(config.start_level) + static_cast<size_t>(i)];
     lateral_.emplace_back(store, "neck.lateral_convs." + std::to_string(i), in, out, conv_options(in, out, 1, 1),
                           config.norm, config.norm_groups);
   }

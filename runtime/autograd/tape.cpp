@@ -24,7 +24,7 @@ Var Tape::make(Shape shape, bool requires_grad, DType dtype) {
   return Var(&node);
 }
 
-void Tape::on_backward(Var output, std::vector<Var> inputs, std::function<void()> step) {
+void Tape::on_backward(Var output, const std::vector<Var>& inputs, std::function<void()> step) {
   if (!output.requires_grad()) return;
   std::vector<Node*> leaves;
   if (grad_ready_)

@@ -123,7 +123,7 @@ class Tape {
   // `output` does not require one, or if nothing wrote it. When it runs, output.grad is complete. Values that backward
   // reads must be inputs or outputs of recorded ops or be owned by the closure; gradients that it adds to are those of
   // `inputs`.
-  void on_backward(Var output, std::vector<Var> inputs, std::function<void()> step);
+  void on_backward(Var output, const std::vector<Var>& inputs, std::function<void()> step);
 
   // To be set before anything is recorded: backward() calls ready(node) for every node that requires a gradient and was
   // not made on this tape (a parameter), as soon as nothing that is left to do adds to its gradient: a reduction over

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "runtime/base/config_tree.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -100,8 +101,11 @@ ConfigNode::Ptr read_value(const std::string& value, const ConfigPlace& place) {
 
 // "a.b=value" as the tree  a: {b: value}.
 ConfigNode::Ptr read_override(const std::string& text) {
-  const auto origin = std::make_shared<const std::string>("command line '" + text.substr(0, 200) + "'");
+  const auto origin = std::make_shared<const std::string>("command line '" + escaped(text.substr(0, 200)) + "'");
   const ConfigPlace place{origin, 0};
+  // Checkpoints and logs hold the configuration, as text.
+  if (find_invalid_utf8(text) != std::string::npos)
+    config_error(place, "is not UTF-8 (Latin-1?): rename the file or folder, or name it through a link");
   const size_t equals = text.find('=');
   if (equals == std::string::npos) config_error(place, "expected key.path=value, as in schedule.lr=0.01");
   const std::string path = text.substr(0, equals);

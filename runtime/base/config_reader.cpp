@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "runtime/base/config_tree.h"
+#include "runtime/base/numbers.h"
 
 namespace gradlibra {
 namespace {
@@ -70,14 +71,10 @@ std::string join(const std::vector<std::string>& words) {
   return result;
 }
 
-// Whole-text conversions: nothing before or behind the number, no overflow.
 template <class Integer>
 std::optional<Integer> to_integer(std::string_view text) {
   if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
-  Integer value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+  return parse_number<Integer>(text);
 }
 
 std::optional<double> to_double(std::string_view text) {
@@ -90,10 +87,9 @@ std::optional<double> to_double(std::string_view text) {
   if (digits == ".inf" || digits == ".Inf" || digits == ".INF") return sign * std::numeric_limits<double>::infinity();
   if (text == ".nan" || text == ".NaN" || text == ".NAN") return std::numeric_limits<double>::quiet_NaN();
   if (digits.empty() || !((digits[0] >= '0' && digits[0] <= '9') || digits[0] == '.')) return std::nullopt;
-  double value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
-  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
-  return std::copysign(value, sign);
+  const std::optional<double> value = parse_number<double>(digits);
+  if (!value) return std::nullopt;
+  return std::copysign(*value, sign);
 }
 
 class ConfigReader : public ConfigVisitor {
@@ -285,14 +281,26 @@ class ConfigReader : public ConfigVisitor {
     for (const ConfigNode::Entry& entry : node.entries) {
       const std::string path = prefix.empty() ? entry.key : prefix + "." + entry.key;
       const auto found = known_.find(path);
-      if (found == known_.end()) {
+      // Nothing has read a key with a point in it, whatever path it spells.
+      const bool dotted = entry.key.find('.') != std::string::npos;
+      if (found == known_.end() || dotted) {
         if (++count > kMostReported) continue;
         message += (message.empty() ? "" : "\n") + to_string(entry.place) + ": unknown key '" + shortened(path) + "'" +
-                   suggestion(path);
+                   (found != known_.end() ? nested(entry.key) : suggestion(path));
       } else if (found->second && entry.value->kind == Kind::mapping) {
         find_unknown(*entry.value, path, message, count);
       }
     }
+  }
+
+  // How a file spells "schedule.epochs".
+  static std::string nested(const std::string& key) {
+    std::string text = "; a file nests its keys, as in ";
+    size_t begin = 0;
+    for (size_t dot = key.find('.'); dot != std::string::npos; begin = dot + 1, dot = key.find('.', begin))
+      text += key.substr(begin, dot - begin) + ": {";
+    text += key.substr(begin) + ": ..";
+    return text + std::string(static_cast<size_t>(std::count(key.begin(), key.end(), '.')), '}');
   }
 
   // By whole path (a slip in the section) or by last key (the wrong section), whichever is nearer.

@@ -222,15 +222,16 @@ FileTensor make_file_tensor(std::span<const T> values, std::vector<int64_t> shap
   return {kFileDType<T>, std::move(shape), {raw.begin(), raw.end()}};
 }
 
-#define GRADLIBRA_INSTANTIATE(T)                         \
-  template std::vector<T> FileTensor::values<T>() const; \
-  template FileTensor make_file_tensor<T>(std::span<const T> values, std::vector<int64_t> shape);
-GRADLIBRA_INSTANTIATE(float)
-GRADLIBRA_INSTANTIATE(double)
-GRADLIBRA_INSTANTIATE(int64_t)
-GRADLIBRA_INSTANTIATE(int32_t)
-GRADLIBRA_INSTANTIATE(uint8_t)
-#undef GRADLIBRA_INSTANTIATE
+template std::vector<float> FileTensor::values<float>() const;
+template std::vector<double> FileTensor::values<double>() const;
+template std::vector<int64_t> FileTensor::values<int64_t>() const;
+template std::vector<int32_t> FileTensor::values<int32_t>() const;
+template std::vector<uint8_t> FileTensor::values<uint8_t>() const;
+template FileTensor make_file_tensor<float>(std::span<const float> values, std::vector<int64_t> shape);
+template FileTensor make_file_tensor<double>(std::span<const double> values, std::vector<int64_t> shape);
+template FileTensor make_file_tensor<int64_t>(std::span<const int64_t> values, std::vector<int64_t> shape);
+template FileTensor make_file_tensor<int32_t>(std::span<const int32_t> values, std::vector<int64_t> shape);
+template FileTensor make_file_tensor<uint8_t>(std::span<const uint8_t> values, std::vector<int64_t> shape);
 
 SafetensorsFile parse_safetensors(std::span<const std::byte> bytes, std::string_view name) {
   size_t position = 0;

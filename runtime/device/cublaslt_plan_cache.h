@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The cuBLASLt plans of this process, as runtime/cudnn_plan_cache.h keeps cuDNN's.
+// The cuBLASLt plans of this process, as runtime/device/cudnn_plan_cache.h keeps cuDNN's.
 #pragma once
 
 #include <functional>

@@ -10,6 +10,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "runtime/base/numbers.h"
+
 namespace gradlibra {
 
 namespace {
@@ -19,10 +21,8 @@ constexpr size_t kMostHosts = 65536;
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
 
 std::optional<int> whole_number(std::string_view text) {
-  int value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size() || text.empty() || value < 0) return std::nullopt;
-  return value;
+  const std::optional<int> value = parse_number<int>(text);
+  return value && *value >= 0 ? value : std::nullopt;
 }
 
 class Variables {

@@ -9,6 +9,8 @@
 #include <chrono>
 #include <thread>
 
+#include "runtime/base/numbers.h"
+
 namespace gradlibra {
 
 namespace {
@@ -42,12 +44,7 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-int number(const std::string& text) {
-  int value = -1;
-  const char* const last = text.data() + text.size();
-  const std::from_chars_result read = std::from_chars(text.data(), last, value);
-  return read.ec == std::errc() && read.ptr == last ? value : -1;
-}
+int number(const std::string& text) { return parse_number<int>(text).value_or(-1); }
 
 // Texts as one, each behind its length.
 std::string pack(const std::vector<std::string>& texts) {

@@ -6,11 +6,12 @@
 #include <sys/eventfd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <random>
 #include <sstream>
 #include <stdexcept>
+
+#include "runtime/base/numbers.h"
 
 namespace gradlibra {
 
@@ -45,12 +46,7 @@ std::string behind(const std::string& text, int count) {
   return text.substr(at);
 }
 
-int64_t number(const std::string& text) {
-  int64_t value = -1;
-  const char* const last = text.data() + text.size();
-  const std::from_chars_result read = std::from_chars(text.data(), last, value);
-  return read.ec == std::errc() && read.ptr == last ? value : -1;
-}
+int64_t number(const std::string& text) { return parse_number<int64_t>(text).value_or(-1); }
 
 }  // namespace
 

@@ -34,7 +34,7 @@ Parameter& ParameterStore::add(std::string name, Shape shape, Init init, Role ro
 }
 
 Parameter& ParameterStore::add_buffer(std::string name, Shape shape, Init init, Role role) {
-  Parameter& p = add(std::move(name), shape, init, role, false);
+  Parameter& p = add(std::move(name), shape, std::move(init), role, false);
   p.buffer = true;
   return p;
 }
@@ -88,11 +88,11 @@ void ParameterStore::move_gradients(View<float> memory) {
   }
 }
 
-void ParameterStore::share_between_branches(Range range, int branches) {
+void ParameterStore::share_between_branches(Range parameters, int branches) {
   if (values_.empty() || !branch_grads_.empty())
     throw std::logic_error("ParameterStore: share_between_branches is called once, after allocate");
   int64_t begin = grads_.size(), end = 0;
-  for (size_t i = range.first; i < range.last; ++i) {
+  for (size_t i = parameters.first; i < parameters.last; ++i) {
     if (!parameters_[i].trainable) continue;
     begin = std::min(begin, offsets_[i]);
     end = std::max(end, offsets_[i] + padded(parameters_[i].node.value.size()));
@@ -100,7 +100,7 @@ void ParameterStore::share_between_branches(Range range, int branches) {
   if (begin >= end) return;
   shared_begin_ = begin;
   for (int branch = 1; branch < branches; ++branch) branch_grads_.push_back(context_.zeros({end - begin}));
-  for (size_t i = range.first; i < range.last; ++i) {
+  for (size_t i = parameters.first; i < parameters.last; ++i) {
     Parameter& p = parameters_[i];
     if (!p.trainable) continue;
     for (Tensor& block : branch_grads_)

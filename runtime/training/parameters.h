@@ -38,8 +38,9 @@ struct Parameter {
   Tensor velocity;                        // of SGD; empty if not trainable
   FileLayout layout = FileLayout::as_is;  // by its role
   Init init;
-  bool trainable = true;  // false: frozen, or a buffer such as a running mean
-  bool buffer = false;    // running statistics: saved and loaded, not counted as a parameter
+  bool trainable = true;    // false: frozen, or a buffer such as a running mean
+  bool buffer = false;      // running statistics: saved and loaded, not counted as a parameter
+  bool classifier = false;  // of the last layer of a head's class branch
   double lr_factor = 1;
   double decay_factor = 1;
 };

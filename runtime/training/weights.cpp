@@ -139,7 +139,7 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
   std::vector<std::pair<Parameter*, const FileTensor*>> pairs;
   for (Parameter& p : store.all()) {
     if (scope == WeightScope::backbone && p.section != Section::backbone) continue;
-    if (scope == WeightScope::no_classifier && is_classifier(p.name)) {
+    if (scope == WeightScope::no_classifier && p.classifier) {
       report.started.push_back(p.name);
       continue;
     }

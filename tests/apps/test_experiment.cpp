@@ -2,6 +2,7 @@
 // experiment: whole tables at the tiny scale, interrupted, failing, moved, and asked for twice.
 #include <nlohmann/json.hpp>
 
+#include "engine/work_dir.h"
 #include "tests/apps/run_programs.h"
 #include "tests/engine/report/sound_page.h"
 
@@ -90,7 +91,7 @@ TEST_F(ExperimentProgram, AnInterruptionLeavesCheckpointsAndTheSameCommandGoesOn
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   process.send(SIGTERM);
   const Ran stopped = process.wait();
-  EXPECT_EQ(stopped.code, 130) << stopped.out << stopped.err;
+  EXPECT_EQ(stopped.code, 128 + SIGTERM) << stopped.out << stopped.err;
   EXPECT_NE(stopped.out.find("the same command goes on from here"), std::string::npos) << stopped.out;
   EXPECT_NE(get(folder_ / "out/fig3.md").find("seed 1: not run yet"), std::string::npos);
   ASSERT_TRUE(fs::exists(folder_ / "out/runs/cross_entropy/seed_1/train/checkpoints"));
@@ -98,6 +99,16 @@ TEST_F(ExperimentProgram, AnInterruptionLeavesCheckpointsAndTheSameCommandGoesOn
   EXPECT_EQ(run(longer).code, 0);
   EXPECT_NE(get(folder_ / "out/runs/cross_entropy/seed_1/output.txt").find("resum"), std::string::npos)
       << get(folder_ / "out/runs/cross_entropy/seed_1/output.txt");
+}
+
+TEST_F(ExperimentProgram, OneAtATimeWritesToAFolder) {
+  const WorkDir held(folder_ / "out");
+  const Ran second = run(command("fig3"));
+  EXPECT_EQ(second.code, 1);
+  EXPECT_NE(second.err.find("in use by process " + std::to_string(::getpid())), std::string::npos) << second.err;
+  EXPECT_FALSE(fs::exists(folder_ / "out/data"));
+  // Reading what is there disturbs nobody; nothing is there yet.
+  EXPECT_NE(run(command("fig3", {"--only-tables"})).out.find("seed 1: not run yet"), std::string::npos);
 }
 
 TEST_F(ExperimentProgram, NamesWhatIsWrongBeforeItRunsAnything) {

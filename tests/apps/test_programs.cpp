@@ -2,9 +2,14 @@
 // The programs as a user meets them: exit codes, messages, files; and the whole way from data to detections.
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "engine/work_dir.h"
+#include "models/detector.h"
 #include "runtime/base/safetensors.h"
+#include "runtime/training/weights.h"
 #include "tests/apps/run_programs.h"
 
 namespace gradlibra {
@@ -87,6 +92,23 @@ TEST_F(Mistakes, InValuesThatDoNotFit) {
     const std::string key = std::string(override_).substr(0, std::string(override_).find('='));
     EXPECT_HAS(ran.err, key.substr(key.rfind('.') + 1));
   }
+}
+
+TEST_F(Mistakes, InRangesOfOptions) {
+  const auto refused = [&](std::vector<std::string> argv, const std::string& message) {
+    const Ran ran = run(std::move(argv));
+    EXPECT_EQ(ran.code, 2) << ran.err;
+    EXPECT_HAS(ran.err + ran.out, message);
+  };
+  const std::vector<std::string> detect{"detect", "--checkpoint", "none", "--input", "none", "--output", path("out")};
+  for (const char* score : {"50", "nan", "-0.5", "high"}) {
+    std::vector<std::string> argv = detect;
+    argv.insert(argv.end(), {"--min-score", score});
+    refused(argv, std::string("--min-score: ") + score + " is not a number from 0 to 1");
+  }
+  refused({"train", "--work-dir", path("work"), "--stop-after-step", "-1"},
+          "--stop-after-step: -1 is not a number of 0 or more");
+  refused({"inspect", "scaling", "--config", "none", "--step-ms", "0"}, "--step-ms: 0 is not a number above 0");
 }
 
 TEST_F(Mistakes, MissingFilesAreNamed) {
@@ -186,6 +208,123 @@ TEST_F(ProgramTest, FromDataToDetections) {
   ran = run({"evaluate", "--checkpoint", work, "data.root=" + path("elsewhere")});
   EXPECT_EQ(ran.code, 1);
   EXPECT_HAS(ran.err, "elsewhere");
+}
+
+// A full disk under stdout; a pipe that is closed is the reader's wish.
+TEST_F(ProgramTest, WhatCannotBePrintedIsNoSuccess) {
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  put_tiny_set(folder_ / "data", 4);
+  const std::string config = write_config(folder_ / "data"), programs = std::string(GRADLIBRA_PROGRAMS) + "/";
+  const auto shell = [&](const std::string& line) { return run({"/bin/sh", "-c", programs + line}); };
+  const std::vector<std::string> commands{
+      "inspect device --device cpu", "inspect config", "inspect data --config " + config, "train --help",
+      "train --config " + config + " --threads 1 --device cpu --work-dir " + path("work") + " schedule.epochs=1"};
+  for (const std::string& command : commands) {
+    const Ran ran = shell(command + " > /dev/full");
+    EXPECT_NE(ran.code, 0) << command;
+    EXPECT_HAS(ran.err, command.substr(0, command.find(' ')) + ": what was printed could not be written in full");
+  }
+  EXPECT_TRUE(fs::exists(folder_ / "work/finished")) << "the training itself is whole";
+  EXPECT_EQ(shell("inspect device --device cpu > /dev/full 2> /dev/full").code, 1);
+  EXPECT_EQ(shell("inspect device --device cpu").code, 0);
+  const Ran piped = shell("inspect device --device cpu | true");
+  EXPECT_EQ(piped.err.find("could not be written"), std::string::npos) << piped.err;
+}
+
+// Converted weights of no training: what is found does not matter here.
+class DetectProgram : public ProgramTest {
+ protected:
+  DetectProgram() {
+    ExperimentConfig config = tiny_config("");
+    config.model.test.score_threshold = 0;
+    put(folder_ / "tiny.yaml", to_yaml(config));
+    Context context(1);
+    Detector detector(context, config.model, 3);
+    detector.parameters().initialize(1);
+    SafetensorsFile weights;
+    save_weights(detector.parameters(), weights);
+    write_safetensors(folder_ / "weights.safetensors", weights);
+  }
+  void put_image(const std::string& name, int size = 64) {
+    fs::create_directories((folder_ / name).parent_path());
+    write_image(folder_ / name, plain_image(size, size));
+  }
+  [[nodiscard]] std::vector<std::string> detect(std::vector<std::string> more = {}) const {
+    std::vector<std::string> argv{"detect",     "--checkpoint",    path("weights.safetensors"),
+                                  "--config",   path("tiny.yaml"), "--threads",
+                                  "1",          "--device",        "cpu",
+                                  "--input",    path("in"),        "--output",
+                                  path("found")};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return argv;
+  }
+  [[nodiscard]] std::set<std::string> found() const {
+    std::set<std::string> ids;
+    for (const Json& entry : Json::parse(get(folder_ / "found/detections.json")))
+      ids.insert(entry.at("image_id").get<std::string>());
+    return ids;
+  }
+};
+
+TEST_F(DetectProgram, StoppedByASignalItSaysSo) {
+  for (int i = 0; i < 600; ++i) put_image(fmt::format("in/picture_{:03}.png", i));
+  for (const int number : {SIGTERM, SIGUSR1}) {
+    fs::remove_all(folder_ / "found");
+    Process process(folder_, detect());
+    for (int i = 0; i < 6000 && !fs::exists(folder_ / "found/detections.json"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    process.send(number);
+    const Ran stopped = process.wait();
+    EXPECT_EQ(stopped.code, 128 + number) << stopped.out << stopped.err;
+    EXPECT_HAS(stopped.out, "of 600 images");
+  }
+}
+
+TEST_F(DetectProgram, WhatCannotBeDoneIsNamedAndTheOthersAreDone) {
+  const std::string longest(251, 'x');
+  put_image("in/a.png");
+  put_image("in/large.png", 128);
+  put_image("in/x.png");
+  fs::rename(folder_ / "in/x.png", folder_ / ("in/" + longest + ".png"));  // written, it has a longer one for a while
+  put_image("in/z.png");
+  fs::create_symlink("nowhere", folder_ / "in/link.png");
+  const Ran ran = run(detect());
+  EXPECT_EQ(ran.code, 1);
+  for (const char* name : {"large.png: is 128 x 128 pixels", "link.png: is a link that leads nowhere",
+                           "File name too long; its detections are in detections.json"})
+    EXPECT_HAS(ran.err, name);
+  EXPECT_HAS(ran.out, "3 images");
+  EXPECT_EQ(found(), (std::set<std::string>{"a", longest, "z"}));
+  for (const char* name : {"a.png", "z.png"}) EXPECT_TRUE(fs::exists(folder_ / "found" / name)) << name;
+}
+
+TEST_F(DetectProgram, ItsOwnDrawingsAreNoPicturesToLookAt) {
+  put_image("in/a.png");
+  put_image("in/sub/b.png");
+  const std::vector<std::string> inside{"--recursive", "--output", path("in/found")};
+  std::vector<std::string> argv = detect();
+  argv.resize(argv.size() - 2);
+  argv.insert(argv.end(), inside.begin(), inside.end());
+  for (const char* note : {"", "left out: the folder of --output (found)"}) {
+    const Ran ran = run(argv);
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    EXPECT_HAS(ran.out, "2 images");
+    EXPECT_HAS(ran.err, note);
+  }
+  // Pictures of the input's own are none of those, and might be drawn over.
+  argv.back() = path("in/sub");
+  const Ran refused = run(argv);
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_HAS(refused.err, "lies inside --input and holds pictures");
+}
+
+TEST_F(DetectProgram, OneAtATimeWritesToAFolder) {
+  put_image("in/picture.png");
+  const auto owner = std::make_unique<WorkDir>(folder_ / "found");
+  const Ran second = run(detect());
+  EXPECT_EQ(second.code, 1);
+  EXPECT_HAS(second.err, "--output " + path("found") + ": in use by process " + std::to_string(::getpid()));
+  EXPECT_FALSE(fs::exists(folder_ / "found/detections.json"));
 }
 
 TEST_F(ProgramTest, NonFiniteLossHasItsOwnExitCode) {

@@ -170,6 +170,9 @@ TEST_F(Train, ResumeNeedsNothingButTheFolder) {
   refused({"train", "--resume", path("wrok")}, "wrok: no such folder; nothing to resume");
   refused({"train", "--work-dir", path("wrok"), "--resume"}, "wrok: no such folder");
   refused({"train", "--resume", path("data")}, "holds no training");
+  put(path("emptied/config.yaml"), get(fs::path(work) / "config.yaml"));
+  refused({"train", "--resume", path("emptied")}, "emptied: holds config.yaml but no checkpoints; nothing to resume");
+  refused({"train", "--resume", work, "data.root=m\xfcller"}, "data.root=m\\xfcller': is not UTF-8");
   refused({"train", "--resume", work, "--work-dir", path("other")}, "two folders");
   refused({"train", "--resume"}, "--work-dir is required");
   refused({"train", "--work-dir", path("other")}, "--config is required");

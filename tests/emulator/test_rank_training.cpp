@@ -9,6 +9,7 @@
 #include "engine/train_step.h"
 #include "runtime/distributed/nccl_communicator.h"
 #include "tests/emulator/emulated_ranks.h"
+#include "tests/engine/noise_batch.h"
 
 namespace gradlibra::emulator_test {
 namespace {
@@ -31,23 +32,18 @@ ModelConfig tiny_model() {
 // Image i is the same whatever batch it stands in; now and then one has no boxes. A batch always has two positives, far
 // apart: a normaliser is at least one for each rank.
 Batch images(int first, int count) {
-  Batch batch;
-  batch.N = count, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
-  batch.gt_boxes.resize(static_cast<size_t>(count * kMaxBoxes * 4));
-  batch.gt_labels.assign(static_cast<size_t>(count * kMaxBoxes), -1);
-  for (int n = 0; n < count; ++n) {
-    std::mt19937 random(static_cast<uint32_t>(first + n));
-    for (int64_t p = 0; p < kSide * kSide * 3; ++p) batch.images.push_back(static_cast<uint8_t>(random()));
-    batch.orientations.push_back((first + n) % 8);
-    batch.sizes.insert(batch.sizes.end(), {kSide, kSide});
-    batch.gt_counts.push_back((first + n) % 4 == 1 ? 0 : 2 + (first + n) % 2);
-    for (int b = 0; b < batch.gt_counts.back(); ++b) {
-      const auto x = static_cast<float>(b % 2 * 16 + random() % 3), y = static_cast<float>(b / 2 * 16 + random() % 3);
-      const float sides[] = {x, y, x + 9 + static_cast<float>(random() % 4), y + 10};
-      std::copy_n(sides, 4, &batch.gt_boxes[static_cast<size_t>((n * kMaxBoxes + b) * 4)]);
-      batch.gt_labels[static_cast<size_t>(n * kMaxBoxes + b)] = static_cast<int32_t>(random() % 3);
-    }
-  }
+  Batch batch = testing::empty_batch(kSide, kMaxBoxes);
+  for (int i = first; i < first + count; ++i)
+    testing::add_noise_image(batch, static_cast<uint32_t>(i), i % 8, [i](std::mt19937& random) {
+      std::vector<testing::TargetBox> boxes;
+      const int wanted = i % 4 == 1 ? 0 : 2 + i % 2;
+      for (int b = 0; b < wanted; ++b) {
+        const auto x = static_cast<float>(b % 2 * 16 + random() % 3), y = static_cast<float>(b / 2 * 16 + random() % 3);
+        const float right = x + 9 + static_cast<float>(random() % 4);
+        boxes.push_back({{x, y, right, y + 10}, static_cast<int32_t>(random() % 3)});
+      }
+      return boxes;
+    });
   return batch;
 }
 

@@ -117,6 +117,15 @@ TEST_F(DetectReadable, ABadPictureIsNamedAndTheOthersAreDone) {
     EXPECT_HAS(bad_[static_cast<size_t>(message)], name);
 }
 
+TEST_F(DetectReadable, APictureLargerThanTheInputCostsNoOther) {
+  write_image(folder_ / "in/3.png", plain_image(65, 64));
+  EXPECT_EQ(run(), (std::vector<size_t>{0, 1, 2, 4, 5, 6}));
+  ASSERT_EQ(bad_.size(), 1u);
+  EXPECT_HAS(bad_[0], "in/3.png: is 65 x 64 pixels (width x height), larger than the network input 64 x 64");
+  config_.loader.resize = "fit";
+  EXPECT_EQ(run().size(), 7u);
+}
+
 TEST_F(DetectReadable, ASignalEndsItAndAnErrorOfTheSinkPasses) {
   stop_after_ = 3;
   bool finished = true;

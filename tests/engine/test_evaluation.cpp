@@ -10,6 +10,7 @@
 
 #include "engine/batches.h"
 #include "engine/coco_results.h"
+#include "engine/evaluation_report.h"
 #include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
@@ -167,6 +168,23 @@ TEST(CocoResults, KeepTheFilesIds) {
   EXPECT_EQ(Json::parse(coco_results_json(dataset, same)).size(), 2u);
 }
 
+// A checkpoint, as any file, may have a name that is not UTF-8; a class comes from where nobody has checked it.
+TEST(EvaluationReports, AreWrittenWhateverTheNamesAre) {
+  const TemporaryFolder folder;
+  Dataset dataset;
+  dataset.classes = {"a", "Zelle \xe9"};
+  dataset.images.push_back({"12", "x/12.png", 64, 64, {{.box = {1, 1, 20, 20}, .label = 1}}});
+  EvaluationReport report;
+  report.detector = "k\xfc.safetensors (step 4)";
+  report.bootstrap = 2;
+  report.output = folder.path();
+  report_evaluation(report, tiny_config(""), dataset, {{{{1, 1, 20, 20}, 1, 0.5}}});
+  const Json metrics = Json::parse(get(folder / "metrics.json"));
+  EXPECT_EQ(metrics.at("evaluation").at("detector"), "k\\xfc.safetensors (step 4)");
+  EXPECT_EQ(metrics.at("mAP"), 1.0);
+  EXPECT_EQ(Json::parse(get(folder / "detections.json")).size(), 1u);
+}
+
 // Detections that are the ground truth score 1, whatever the categories' ids and the order of the entries in the file.
 TEST(PerfectDetections, ScoreOneForAnyCategoryIds) {
   const std::vector<std::array<int, 3>> id_lists{{0, 1, 2}, {1, 2, 3}, {7, 3, 900}};
@@ -266,7 +284,57 @@ TEST(CocoResults, ReadBack) {
   EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 0, "bbox": [1, 2, 3, 6], "score": 0.5}])"),
              "entry 0: category_id 0 is no class");
   EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3], "score": 0.5}])"), "3 numbers, not 4");
-  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]}])"), "entry 0: ");
+  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4]}])"), "entry 0: has no score");
+  EXPECT_HAS(error("[7]"), "entry 0: is 7, not an object");
+  // Sides, score and category_id of one entry.
+  const auto entry = [&](const std::string& box, const std::string& score, const std::string& category) {
+    return error(fmt::format(R"([{{"image_id": 5.0,
+"category_id": {}, "bbox": [1, 2, {}], "score": {}}}])",
+                             category, box, score));
+  };
+  EXPECT_EQ(entry("3, 4", "0.5", "3.0"), "");
+  EXPECT_HAS(entry("3, 4", "0.5", "2.7"), "d.json: entry 0: category_id 2.7 is no whole number");
+  EXPECT_HAS(entry("3, 4", "\"0.5\"", "3"), "entry 0: score is \"0.5\", not a number");
+  EXPECT_HAS(entry("3, null", "0.5", "3"), "entry 0: bbox[3] is missing or null, not a number");
+  EXPECT_HAS(entry("1e39, 4", "0.5", "3"), "d.json: entry 0: bbox[2] is 1e+39, which is too large");
+  EXPECT_HAS(entry("3, 4", "1e999", "3"), "d.json: is no JSON list of detections");
+  EXPECT_HAS(entry("3, 4", "NaN", "3"), "d.json: line 2, column 50: is no JSON list of detections: NaN, which is no");
+  EXPECT_HAS(error("[{\"image_id\": 5,\n"),
+             "d.json: line 2, column 1: is no JSON list of detections: it ends too early");
+  EXPECT_HAS(error("[{\"image_id\": 5,}]"), "d.json: line 1, column 17: ");
+  for (const char* text : {"[7]", "[{\"a\": NaN}]", "[1e999]", "["})
+    EXPECT_EQ(error(text).find("json.exception"), std::string::npos) << error(text);
+}
+
+// Categories of one name are one class, by each of their ids.
+TEST(CocoResults, OfAnyOfTheFilesIds) {
+  const TemporaryFolder folder;
+  Dataset dataset;
+  dataset.classes = {"a", "b"};
+  dataset.category_ids = {{"a", 7}, {"b", 3}};
+  dataset.category_names = {{3, "b"}, {7, "a"}, {9, "b"}, {11, "left out"}};
+  dataset.images.push_back({"12", "", 64, 64, {}});
+  put(folder / "d.json", R"([{"image_id": 12, "category_id": 9, "bbox": [1, 2, 3, 6], "score": 0.5}])");
+  EXPECT_EQ(read_coco_results(folder / "d.json", dataset)[0].at(0).label, 1);
+  put(folder / "d.json", R"([{"image_id": 12, "category_id": 11, "bbox": [1, 2, 3, 6], "score": 0.5}])");
+  EXPECT_HAS(message_of([&] { (void)read_coco_results(folder / "d.json", dataset); }), "category_id 11 is no class");
+}
+
+TEST(CocoResults, CornersAreHintedAt) {
+  Dataset dataset;
+  dataset.images.push_back({"12", "", 64, 48, {}});
+  const auto hint = [&](const std::vector<Box>& boxes) {
+    Detections detections(1);
+    for (const Box& box : boxes) detections[0].push_back({box, 0, 0.5});
+    return corners_hint(dataset, detections);
+  };
+  EXPECT_EQ(hint({}), "");
+  EXPECT_EQ(hint({{9, 27, 31, 47}}), "");
+  // 9, 27, 31, 40 taken for x, y, width, height.
+  EXPECT_HAS(hint({{9, 27, 40, 67}, {10, 20, 50, 60}, {1, 1, 5, 5}}),
+             "2 of 3 boxes leave their pictures, and 3 fit if they are x1, y1, x2, y2");
+  EXPECT_EQ(hint({{9, 27, 40, 67}, {1, 1, 5, 5}}), "") << "half is not most";
+  EXPECT_EQ(hint({{50, 40, 70, 60}}), "") << "outside either way";
 }
 
 }  // namespace

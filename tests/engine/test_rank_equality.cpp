@@ -8,6 +8,7 @@
 
 #include "engine/train_step.h"
 #include "models/losses/classification_loss.h"
+#include "tests/engine/noise_batch.h"
 #include "tests/engine/thread_ranks.h"
 #include "tests/engine/tiny_experiment.h"
 #include "tests/support.h"
@@ -71,24 +72,19 @@ ModelConfig model_of(const std::string& detector, const std::string& loss) {
 //   alike      those of a step are all the same, so that each part of a batch draws the same rows
 enum class Images { different, some_empty, alike };
 Batch images(int first, int count, Images kind) {
-  Batch batch;
-  batch.N = count, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
-  batch.gt_boxes.resize(static_cast<size_t>(count * kMaxBoxes * 4));
-  batch.gt_labels.assign(static_cast<size_t>(count * kMaxBoxes), -1);
-  for (int n = 0; n < count; ++n) {
-    const int i = kind == Images::alike ? (first + n) / kBatch : first + n;
-    std::mt19937 random(static_cast<uint32_t>(i) + 50);
-    for (int64_t p = 0; p < kSide * kSide * 3; ++p) batch.images.push_back(static_cast<uint8_t>(random()));
-    batch.orientations.push_back(i % 8);
-    batch.sizes.insert(batch.sizes.end(), {kSide, kSide});
-    const int boxes = kind == Images::some_empty && i % 4 == 1 ? 0 : 2 + i % 3;
-    batch.gt_counts.push_back(boxes);
-    for (int b = 0; b < boxes; ++b) {
-      const auto x = static_cast<float>(random() % 30), y = static_cast<float>(random() % 30);
-      const float sides[] = {x, y, x + 20 + static_cast<float>(random() % 14), y + 24 + static_cast<float>(b)};
-      std::copy_n(sides, 4, &batch.gt_boxes[static_cast<size_t>((n * kMaxBoxes + b) * 4)]);
-      batch.gt_labels[static_cast<size_t>(n * kMaxBoxes + b)] = static_cast<int32_t>(random() % 3);
-    }
+  Batch batch = testing::empty_batch(kSide, kMaxBoxes);
+  for (int n = first; n < first + count; ++n) {
+    const int i = kind == Images::alike ? n / kBatch : n;
+    testing::add_noise_image(batch, static_cast<uint32_t>(i) + 50, i % 8, [&](std::mt19937& random) {
+      std::vector<testing::TargetBox> boxes;
+      const int wanted = kind == Images::some_empty && i % 4 == 1 ? 0 : 2 + i % 3;
+      for (int b = 0; b < wanted; ++b) {
+        const auto x = static_cast<float>(random() % 30), y = static_cast<float>(random() % 30);
+        const float right = x + 20 + static_cast<float>(random() % 14);
+        boxes.push_back({{x, y, right, y + 24 + static_cast<float>(b)}, static_cast<int32_t>(random() % 3)});
+      }
+      return boxes;
+    });
   }
   return batch;
 }

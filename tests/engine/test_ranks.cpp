@@ -10,6 +10,7 @@
 
 #include "engine/train_step.h"
 #include "engine/trainer.h"
+#include "tests/engine/noise_batch.h"
 #include "tests/engine/thread_ranks.h"
 #include "tests/engine/tiny_experiment.h"
 #include "tests/support.h"
@@ -35,18 +36,12 @@ ModelConfig tiny_model(const std::string& loss) {
 
 // Image `first` and those behind it, the same whatever batch they stand in.
 Batch images(int first, int count) {
-  Batch batch;
-  batch.N = count, batch.H = kSide, batch.W = kSide, batch.max_boxes = kMaxBoxes;
-  for (int i = first; i < first + count; ++i) {
-    std::mt19937 rng(static_cast<uint32_t>(i));
-    for (int64_t p = 0; p < kSide * kSide * 3; ++p) batch.images.push_back(static_cast<uint8_t>(rng()));
-    batch.orientations.push_back(0);
-    batch.sizes.insert(batch.sizes.end(), {kSide, kSide});
-    const auto x = static_cast<float>(4 + 3 * i);
-    batch.gt_boxes.insert(batch.gt_boxes.end(), {x, 5, x + 12, 20, 0, 0, 0, 0});
-    batch.gt_labels.insert(batch.gt_labels.end(), {i % kClasses, -1});
-    batch.gt_counts.push_back(1);
-  }
+  Batch batch = testing::empty_batch(kSide, kMaxBoxes);
+  for (int i = first; i < first + count; ++i)
+    testing::add_noise_image(batch, static_cast<uint32_t>(i), 0, [i](std::mt19937&) {
+      const auto x = static_cast<float>(4 + 3 * i);
+      return std::vector<testing::TargetBox>{{{x, 5, x + 12, 20}, i % kClasses}};
+    });
   return batch;
 }
 

@@ -70,6 +70,26 @@ TEST_F(TrainerTest, ResumingNamesTheKeysThatDiffer) {
   EXPECT_HAS(said, "the one given now is used\n  schedule.lr: 0.01, now 0.005\n  train.log_every: 20, now 3\n");
 }
 
+// The order of the images and the weights are the checkpoint's: what the configuration says of them now is not so.
+TEST_F(TrainerTest, ResumingKeepsTheSeedAndSaysSo) {
+  static_cast<void>(trainer(config(), "run", false, 2)->run());
+  static_cast<void>(trainer(config(), "same", false, 2)->run());
+  ExperimentConfig c = config();
+  const int64_t seed = c.train.seed;
+  c.train.seed = seed + 8;
+  c.train.pretrained = "not/there.safetensors";
+  Trainer::Options loud = options("run", true, 4);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  static_cast<void>(Trainer(context_, alone_, c, loud).run());
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, fmt::format("note: train.seed stays {}", seed));
+  EXPECT_HAS(said, "note: train.pretrained is not read");
+  EXPECT_EQ(said.find("the one given now is used"), std::string::npos) << said;
+  static_cast<void>(trainer(config(), "same", true, 4)->run());
+  EXPECT_EQ(differences(checkpoint("run", 4), checkpoint("same", 4)), "");
+}
+
 TEST_F(TrainerTest, ResumingWithOtherClassesOrDataIsRefused) {
   static_cast<void>(trainer(config(), "run", false, 6)->run());
   ExperimentConfig swapped = config();

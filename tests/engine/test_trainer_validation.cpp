@@ -57,6 +57,40 @@ TEST_F(TrainerTest, AValidationWithoutTruthLogsNull) {
   EXPECT_HAS(said, "epoch 1: validation mAP@0.5 -\n");
   EXPECT_TRUE(log("run").back().at("val_map50").is_null());
   EXPECT_FALSE(std::filesystem::exists(work("run") / "checkpoints/best"));
+  c.train.patience = 2;
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "patient")); }),
+             "no image of the validation split has a box");
+}
+
+TEST_F(TrainerTest, WithoutAValidationSplitItSaysSo) {
+  Trainer::Options loud = options("run", false, 1);
+  loud.quiet = false;
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  ::testing::internal::CaptureStdout();
+  { const Trainer run(context_, alone_, c, loud); }
+  const std::string said = ::testing::internal::GetCapturedStdout();
+  EXPECT_HAS(said, "no validation: data.val: no file");
+  EXPECT_HAS(said, "val.txt");
+  std::filesystem::create_symlink("gone.txt", folder_ / "data/ImageSets/Main/val.txt");
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(c, "linked")); }), "val.txt is a link to nothing");
+}
+
+// The best figure of other images is none to beat.
+TEST_F(TrainerTest, ResumingWithOtherValidationDataForgetsTheBest) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.schedule.lr = 0;
+  static_cast<void>(trainer(c, "run", false, 8)->run());
+  ASSERT_EQ(checkpoint("run", 8).metadata.at("best_step"), "4");
+  put_tiny_set(folder_ / "data", 3, "val", 20);
+  Trainer::Options loud = options("run", true);
+  loud.quiet = false;
+  ::testing::internal::CaptureStdout();
+  static_cast<void>(Trainer(context_, alone_, c, loud).run());
+  EXPECT_HAS(::testing::internal::GetCapturedStdout(), "note: the validation data have changed; the best mAP@0.5 of");
+  EXPECT_EQ(checkpoint("run", 12).metadata.at("best_step"), "12");
 }
 
 // Validation, the best checkpoint, patience and the moving average go on as if nothing had happened, wherever the run

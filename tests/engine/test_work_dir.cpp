@@ -11,6 +11,7 @@
 
 #include "runtime/base/files.h"
 #include "tests/files.h"
+#include "tests/messages.h"
 
 namespace gradlibra {
 namespace {
@@ -18,12 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string refusal(const fs::path& path) {
-  try {
-    const WorkDir taken(path);
-  } catch (const std::runtime_error& error) {
-    return error.what();
-  }
-  return "";
+  return message_of<std::runtime_error>([&] { const WorkDir taken(path); });
 }
 
 bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
@@ -39,6 +35,15 @@ TEST(WorkDir, HasOneOwnerAtATime) {
     EXPECT_EQ(refusal(folder / "a/other"), "");
   }
   EXPECT_EQ(refusal(folder / "a/run"), "");
+  // Other folders than a training's are told by their option.
+  const WorkDir first(folder / "found", "--output");
+  try {
+    const WorkDir second(folder / "found", "--output");
+    ADD_FAILURE() << "two owners";
+  } catch (const std::runtime_error& error) {
+    EXPECT_EQ(std::string(error.what()).find("--output " + (folder / "found").string() + ": in use by process "), 0u)
+        << error.what();
+  }
 }
 
 // The lock of a process that was killed is free, though its file is there.
@@ -110,6 +115,22 @@ TEST(RunLog, AFullDiskLosesNoLineAndJoinsNoTwo) {
   EXPECT_EQ(get(folder / "log"), "first line\nsecond line\nthird line\nfourth line\n");
   EXPECT_EQ(log.missing(), 0);
   std::signal(SIGXFSZ, old_handler);
+}
+
+TEST(RunLog, BeginsAnewWhereTheFileWasDeleted) {
+  TemporaryFolder folder;
+  fs::create_directories(folder / "run");
+  RunLog log(folder / "run/log");
+  EXPECT_EQ(log.add("one"), "");
+  fs::remove(folder / "run/log");
+  EXPECT_TRUE(has(log.add("two"), "was deleted, with the lines before"));
+  EXPECT_EQ(get(folder / "run/log"), "two\n");
+  fs::remove_all(folder / "run");
+  EXPECT_TRUE(has(log.add("three"), "lines wait in memory"));
+  EXPECT_EQ(log.missing(), 1);
+  fs::create_directories(folder / "run");
+  EXPECT_TRUE(has(log.add("four"), "can be written again, 0 lines were lost"));
+  EXPECT_EQ(get(folder / "run/log"), "three\nfour\n");
 }
 
 // A device that never takes a byte and cannot be cut.

@@ -4,15 +4,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 #include <vector>
+
+#include "tests/support.h"
 
 namespace gradlibra::kernels {
 namespace {
 
+using testing::kInfinity;
+using testing::kNaN;
+
 double scaled_maximum_of(double x, double factor, double minimum) {
   Cpu cpu(1);
-  double y = std::numeric_limits<double>::quiet_NaN();
+  double y = kNaN;
   scaled_maximum(cpu, {&x, {1}}, factor, minimum, {&y, {1}});
   return y;
 }
@@ -45,9 +49,9 @@ TEST(ScaledMaximum, RefusesSizesThatDiffer) {
 
 TEST(AddIfFinite, AddsOrLeavesNoTrace) {
   Cpu cpu(1);
-  const double x[2] = {1, std::numeric_limits<double>::quiet_NaN()};
+  const double x[2] = {1, kNaN};
   double y[2] = {5, 6};
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float bad : {kNaN, kInfinity}) {
     add_if_finite(cpu, {x, {2}}, {&bad, {1}}, {y, {2}});
     EXPECT_EQ(y[0], 5);
     EXPECT_EQ(y[1], 6);

@@ -5,22 +5,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <limits>
 
 #include "models/config.h"
+#include "tests/messages.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
 
-// The message of the error that a configuration gives.
 std::string failure(const LossConfig& config) {
-  try {
+  return message_of<std::invalid_argument>([&] {
     Context context(1);
     (void)make_classification_loss(context, config, unknown_classes(2));
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "no error";
+  });
 }
 
 void expect_names(const LossConfig& config, const std::string& key) {
@@ -28,7 +25,7 @@ void expect_names(const LossConfig& config, const std::string& key) {
 }
 
 TEST(ClassificationLoss, ErrorsNameTheKey) {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double nan = testing::kNaN;
   expect_names({.type = "dice"}, "model.loss.type");
   for (const double prior : {0.0, 1.0, -0.5, 2.0, nan})
     expect_names({.prior_probability = prior}, "model.loss.prior_probability");
@@ -44,12 +41,11 @@ TEST(ClassificationLoss, ErrorsNameTheKey) {
 
 TEST(ClassificationLoss, EndsOfTheRangesAreAllowed) {
   for (const char* alpha : {"0", "1", "0.8", "8e-1", "off"})
-    EXPECT_EQ(failure({.grad_libra = {.alpha_pos = alpha, .alpha_neg = alpha}}), "no error") << alpha;
-  EXPECT_EQ(failure({.type = "focal", .focal = {.gamma = 0, .alpha = 1}}), "no error");
-  EXPECT_EQ(failure({.type = "focal", .focal = {.alpha = -1}}), "no error");
+    EXPECT_EQ(failure({.grad_libra = {.alpha_pos = alpha, .alpha_neg = alpha}}), "") << alpha;
+  EXPECT_EQ(failure({.type = "focal", .focal = {.gamma = 0, .alpha = 1}}), "");
+  EXPECT_EQ(failure({.type = "focal", .focal = {.alpha = -1}}), "");
   // A key of another loss is not looked at.
-  EXPECT_EQ(failure({.type = "cross_entropy", .grad_libra = {.alpha_pos = "nonsense"}, .focal = {.gamma = -3}}),
-            "no error");
+  EXPECT_EQ(failure({.type = "cross_entropy", .grad_libra = {.alpha_pos = "nonsense"}, .focal = {.gamma = -3}}), "");
 }
 
 TEST(ClassificationLoss, BiasStartsAtThePriorProbability) {

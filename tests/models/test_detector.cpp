@@ -11,6 +11,7 @@
 #include "runtime/autograd/ops/loss.h"
 #include "runtime/training/optimizer.h"
 #include "tests/kernels/vectors.h"
+#include "tests/messages.h"
 #include "tests/models/filler.h"
 
 namespace gradlibra {
@@ -288,13 +289,8 @@ TEST(Detector, TakesAnyHead) {
 
 TEST(Detector, ErrorsNameTheKey) {
   Context context(1);
-  const auto failure = [&](ModelConfig config, int classes = 3) -> std::string {
-    try {
-      const Detector detector(context, config, classes);
-    } catch (const std::invalid_argument& error) {
-      return error.what();
-    }
-    return "no error";
+  const auto failure = [&](const ModelConfig& config, int classes = 3) {
+    return message_of<std::invalid_argument>([&] { const Detector detector(context, config, classes); });
   };
   const auto with = [](auto&& change) {
     ModelConfig config = tiny();

@@ -3,6 +3,8 @@
 // sizes. Each runs through oneDNN (where built) and through the plain loops.
 #include <gtest/gtest.h>
 
+#include <utility>
+
 #include "models/necks/fpn.h"
 #include "tests/models/network_examples.h"
 
@@ -130,7 +132,7 @@ const json& fcos_vectors() {
 }
 
 ModelConfig fcos_r50(FcosConfig head, bool caffe = true) {
-  ModelConfig config{.detector = "fcos", .neck = {.extra = "on_output", .relu_before_extra = true}, .fcos = head};
+  ModelConfig config{.detector = "fcos", .neck = {.extra = "on_output", .relu_before_extra = true}, .fcos = std::move(head)};
   config.backbone.norm_trainable = false;
   if (caffe) config.backbone.style = "caffe";
   return config;

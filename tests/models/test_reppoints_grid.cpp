@@ -16,9 +16,9 @@ using GridHeads = HeadTest;
 
 // Over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
 struct SmallRepPoints : SmallHead<RepPointsHead> {
-  explicit SmallRepPoints(Context& c, const HeadConfig& config)
+  explicit SmallRepPoints(Context& c, const RepPointsConfig& config)
       : SmallHead(c, small(config), {8, {8, 16}}, LossConfig{}) {}
-  static HeadConfig small(HeadConfig config) {
+  static RepPointsConfig small(RepPointsConfig config) {
     config.feat_channels = 8;
     config.point_channels = 8;
     config.stacked_convs = 1;
@@ -101,9 +101,9 @@ TEST_F(GridHeads, RefinementDoesNotMoveTheInitialBox) {
 // The first box loss, whose targets do not depend on the boxes, against its differences by what the layer adds to all
 // cells: through concatenation, grid, extent and loss.
 TEST_F(GridHeads, GradientOfTheFirstStage) {
-  for (const HeadConfig& config :
-       {HeadConfig{.transform = "minmax", .use_grid_points = true, .gradient_mul = 0, .refine_loss_weight = 0},
-        HeadConfig{.transform = "moment", .center_init = false, .gradient_mul = 0, .refine_loss_weight = 0}}) {
+  for (const RepPointsConfig& config :
+       {RepPointsConfig{.transform = "minmax", .use_grid_points = true, .gradient_mul = 0, .refine_loss_weight = 0},
+        RepPointsConfig{.transform = "moment", .center_init = false, .gradient_mul = 0, .refine_loss_weight = 0}}) {
     SmallRepPoints head(context, config);
     const GroundTruth boxes = truth({some}, 4);
     const std::string name = std::string(kInit) + ".bias";
@@ -171,7 +171,7 @@ TEST_F(GridHeads, PointsWithoutCenterInitStartOnAGrid) {
 }
 
 TEST_F(GridHeads, ErrorsNameTheKey) {
-  const auto message = [&](const HeadConfig& config) {
+  const auto message = [&](const RepPointsConfig& config) {
     return message_of<std::invalid_argument>([&] { const SmallRepPoints head(context, config); });
   };
   for (const char* transform : {"moment", "partial_minmax"}) {

@@ -15,7 +15,6 @@ namespace {
 
 using testing::Box;
 using testing::CountingLoss;
-using testing::fill_parameters;
 using testing::Floats;
 using testing::Losses;
 using testing::TwoRanks;
@@ -31,9 +30,9 @@ struct Told {
 // A small head over two levels of a 64 x 64 image: 64 cells of stride 8 and 16 of stride 16.
 struct SmallRepPoints : testing::SmallHead<RepPointsHead> {
   template <class Loss = LossConfig>
-  SmallRepPoints(Context& c, const HeadConfig& config, Loss loss = {})
+  SmallRepPoints(Context& c, const RepPointsConfig& config, Loss loss = {})
       : SmallHead(c, small(config), {8, {8, 16}}, std::move(loss)) {}
-  static HeadConfig small(HeadConfig config) {
+  static RepPointsConfig small(RepPointsConfig config) {
     config.feat_channels = 8;
     config.point_channels = 8;
     config.stacked_convs = 1;
@@ -44,7 +43,7 @@ struct SmallRepPoints : testing::SmallHead<RepPointsHead> {
                Communicator* communicator = nullptr) {
     Tape tape(context, Tape::Mode::inspection);
     SingleProcess alone;
-    const Losses losses = train(tape, images, truth, communicator != nullptr ? *communicator : alone);
+    Losses losses = train(tape, images, truth, communicator != nullptr ? *communicator : alone);
     for (const char* level : {"0", "1"}) {
       const Floats of_level =
           context.download<float>(tape.noted(std::string("bbox_head.level") + level + ".cls_out").node().value);

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "runtime/training/weights.h"
 #include "tests/messages.h"
@@ -18,7 +19,7 @@ using testing::filled_nhwc;
 
 // A narrow ResNet-18 on images of 32 x 32.
 struct Network {
-  Network(Context& c, BackboneConfig config) : context(c), store(c), net(store, narrow(config)) {
+  Network(Context& c, BackboneConfig config) : context(c), store(c), net(store, narrow(std::move(config))) {
     store.allocate();
     fill_parameters(store);
   }

@@ -165,7 +165,7 @@ Var conv2d_batch_norm(Tape& tape, ConvBatchNorm layer) {
   return y;
 }
 
-Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation, SamplePoints points) {
+Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation, const SamplePoints& points) {
   const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
                 taps = weight.dim(1) * weight.dim(2);
   const int kernel = static_cast<int>(weight.dim(1));

@@ -20,7 +20,7 @@ namespace gradlibra::ops {
 using SamplePoints = std::shared_ptr<Tensor>;
 [[nodiscard]] inline SamplePoints sample_points() { return std::make_shared<Tensor>(); }
 [[nodiscard]] Var deform_conv2d(Tape&, Var x, Var offsets, Var weight, Activation activation,
-                                SamplePoints points = nullptr);
+                                const SamplePoints& points = nullptr);
 
 // The same with every sample multiplied by a mask, then + bias (O), which may be an empty Var: arXiv:1811.11168, eq. 1.
 // prediction (N, H, W, 3*K*K), of x's type: the offsets as above, then a logit of the mask for each tap.

@@ -4,26 +4,13 @@
 #include "kernels/convolution/deform_im2col.h"
 
 #include "tests/cuda/device_array.h"
+#include "tests/kernels/map_values.h"
 #include "tests/messages.h"
 
 namespace gradlibra::testing {
 namespace {
 
 using namespace kernels;
-
-template <class T>
-std::vector<T> stored(const std::vector<float>& values) {
-  std::vector<T> rounded(values.size());
-  for (size_t i = 0; i < values.size(); ++i) rounded[i] = from_float<T>(values[i]);
-  return rounded;
-}
-
-template <class T>
-std::vector<float> floats(const std::vector<T>& values) {
-  std::vector<float> wide(values.size());
-  for (size_t i = 0; i < values.size(); ++i) wide[i] = to_float(values[i]);
-  return wide;
-}
 
 // Where two sums on either side of a rounding boundary may end up apart: the distance of two neighbours, relative to
 // them.
@@ -56,7 +43,7 @@ struct Problem {
   // Weights that are multiples of 1/16 and gradients of 8 bits: products are exact, so that the sums show their order.
   void make_products_exact() {
     for (float& o : offsets) o = std::round(4 * o) / 4;
-    grad_columns = stored<T>(floats(stored<bfloat16>(floats(grad_columns))));
+    grad_columns = stored<T>(rounded(widened(grad_columns)));
   }
 
   // Of maps as float. What is overwritten is NaN before on the device.
@@ -68,7 +55,7 @@ struct Problem {
     deform_im2col_backward<T>(cpu, {x.data(), x_shape}, {offsets.data(), offsets_shape},
                               {grad_columns.data(), columns_shape}, kernel, {{grad_x.data(), x_shape}, mode},
                               {{grad_offsets.data(), offsets_shape}, mode}, {});
-    return {floats(grad_x), grad_offsets};
+    return {widened(grad_x), grad_offsets};
   }
   Gradients on_device(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x, const std::vector<float>& grad_offsets,
                       DeviceArray<int32_t>& samples, bool sorted) const {
@@ -82,7 +69,7 @@ struct Problem {
     deform_im2col_backward<T>(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), kernel,
                               {dev_grad_x.view(), mode}, {dev_grad_offsets.view(), mode},
                               {samples.view(), products.view(), sorted});
-    return {floats(dev_grad_x.to_host()), dev_grad_offsets.to_host()};
+    return {widened(dev_grad_x.to_host()), dev_grad_offsets.to_host()};
   }
 
   std::vector<float> host_grad_x(Accumulate mode, const std::vector<T>& grad_x) const {
@@ -124,7 +111,7 @@ class DeformIm2ColCuda : public CudaTest {
     DeviceArray<T> dev_columns(p.columns_shape);
     deform_im2col(cuda, dev_x.view(), dev_offsets.view(), kernel, dev_columns.view());
     // Four products of values below 1.
-    expect_near_or_nan(floats(dev_columns.to_host()), floats(columns), 5e-7, kNeighbours<T>);
+    expect_near_or_nan(widened(dev_columns.to_host()), widened(columns), 5e-7, kNeighbours<T>);
 
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add})
       compare_backward(p, mode, stored<T>(random_floats(x_shape.size(), p.rng)));
@@ -199,8 +186,8 @@ TEST_F(DeformIm2ColCuda, UnalignedMaps) {
   std::vector<bfloat16> columns(p.grad_columns.size());
   deform_im2col<bfloat16>(cpu, {p.x.data(), p.x_shape}, {p.offsets.data(), p.offsets_shape}, 3,
                           {columns.data(), p.columns_shape});
-  const std::vector<float> all = floats(dev_columns.to_host());
-  expect_near_or_nan(std::vector<float>(all.begin() + 1, all.end()), floats(columns), 5e-7, kNeighbours<bfloat16>);
+  const std::vector<float> all = widened(dev_columns.to_host());
+  expect_near_or_nan(std::vector<float>(all.begin() + 1, all.end()), widened(columns), 5e-7, kNeighbours<bfloat16>);
 
   DeviceArray<float> dev_grad_offsets(p.offsets_shape), products({deform_im2col_products<bfloat16>(p.x_shape, 3)});
   DeviceArray<int32_t> samples({deform_im2col_workspace(p.x_shape, 3)});

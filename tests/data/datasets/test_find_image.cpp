@@ -4,6 +4,8 @@
 #include "data/datasets/find_image.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <set>
 
@@ -232,15 +234,56 @@ TEST(ImageFolder, IdsAreUniqueAndNothingIsPassedOverInSilence) {
   for (const FolderImage& image : deep.images) ids.insert(image.id);
   EXPECT_EQ(ids, (std::set<std::string>{"x.png", "x.jpg", "x.jpg.png", "y", "sub/x", "sub/deep/z"}));
   EXPECT_EQ(list_images(folder / "x.jpg.png", false).images[0].id, "x.jpg");
-  put(folder / ".trash/y.png", "x");
-  std::filesystem::create_symlink("nowhere", folder / "link.png");
-  EXPECT_EQ(list_images(folder.path(), true).images.size(), deep.images.size());
-  EXPECT_HAS(list_images(folder.path(), true).left_out(),
-             "left out: 1 picture in hidden folders; 'link.png', a link that leads to nothing; no pictures");
   const TemporaryFolder other;
   put(other / "a.gif", "x");
   EXPECT_HAS(message_of([&] { static_cast<void>(list_images(other.path(), false)); }), "1 .gif");
   EXPECT_HAS(message_of([&] { static_cast<void>(list_images(other / "gone", false)); }), "no such file");
+}
+
+TEST(ImageFolder, BytesAndTheirSpellingAreTwoNames) {
+  const TemporaryFolder folder;
+  for (const char* name : {"\xfc.png", "\\xfc.png", "b\\c.png"}) put(folder / name, "x");
+  std::set<std::string> ids;
+  for (const FolderImage& image : list_images(folder.path(), false).images) ids.insert(image.id);
+  EXPECT_EQ(ids, (std::set<std::string>{"\\xfc.png", "\\x5cxfc.png", "b\\c"}));
+}
+
+TEST(ImageFolder, NamesWhatIsNoPlainFileOrFolder) {
+  namespace fs = std::filesystem;
+  const TemporaryFolder folder;
+  for (const char* name : {"in/a.png", "in/sub/b.png", "in/.ipynb_checkpoints/a-checkpoint.png", "in/found/a.png",
+                           "in/sub/.cache/x.png", "real/c.png"})
+    put(folder / name, "x");
+  fs::create_directory_symlink("../real", folder / "in/link");
+  fs::create_directory_symlink("..", folder / "in/sub/up");
+  fs::create_symlink("/not/there.png", folder / "in/d.png");
+  fs::create_symlink("nowhere", folder / "in/sub/folder");
+  ASSERT_EQ(::mkfifo((folder / "in/f.png").c_str(), 0600), 0);
+  const ImageFolder deep = list_images(folder / "in", true, folder / "in/sub/../found");
+  ASSERT_EQ(deep.images.size(), 2u);
+  EXPECT_EQ(deep.images[0].id, "a");
+  EXPECT_EQ(deep.images[1].id, "sub/b");
+  EXPECT_EQ(deep.left_out(),
+            "left out: 2 folders that are links (link, sub/up), which --input can name; 2 hidden folders "
+            "(.ipynb_checkpoints, sub/.cache); 1 pipe or device (f.png); the folder of --output (found)");
+  ASSERT_EQ(deep.broken.size(), 2u);
+  EXPECT_HAS(deep.broken[0], "in/d.png: is a link that leads nowhere");
+  EXPECT_HAS(deep.broken[1], "in/sub/folder: is a link that leads nowhere");
+
+  const ImageFolder flat = list_images(folder / "in", false, folder / "nowhere");
+  EXPECT_EQ(flat.images.size(), 1u);
+  EXPECT_EQ(flat.left_out(),
+            "left out: 2 pictures in subfolders (--recursive takes them); 1 folder that is a link (link), which "
+            "--input can name; 1 hidden folder (.ipynb_checkpoints); 1 pipe or device (f.png)");
+  EXPECT_EQ(flat.broken.size(), 1u);
+  EXPECT_EQ(list_images(folder / "in/link", false).images.size(), 1u) << "a link may be named";
+
+  if (::geteuid() == 0) return;  // may read everything
+  fs::permissions(folder / "in/sub", fs::perms::none);
+  const ImageFolder shut = list_images(folder / "in", true);
+  fs::permissions(folder / "in/sub", fs::perms::owner_all);
+  ASSERT_EQ(shut.broken.size(), 2u);
+  EXPECT_HAS(shut.broken[1], "in/sub: Permission denied");
 }
 
 }  // namespace

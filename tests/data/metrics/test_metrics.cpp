@@ -2,16 +2,18 @@
 // What holds for any detections and metrics, the confusion of classes, the report.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <map>
 #include <numeric>
 
 #include "tests/data/metrics/metric_cases.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
 
 using namespace metric_cases;
+using testing::kInfinity;
+using testing::kNaN;
 
 void expect_same(const CocoResult& a, const CocoResult& b, unsigned seed) {
   for (const auto member :
@@ -109,11 +111,10 @@ TEST(Metrics, BadInputIsRefused) {
     EXPECT_THROW((void)voc_metrics(example.dataset, example.detections), std::invalid_argument);
     EXPECT_THROW((void)coco_metrics(example.dataset, example.detections), std::invalid_argument);
   };
-  const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
-  for (const Detection& bad : {Detection{{0, 0, 1, 1}, 0, nan},
-                               {{0, 0, 1, 1}, 0, inf},
-                               {{0, nan, 1, 1}, 0, 0.5},
-                               {{0, 0, inf, 1}, 0, 0.5},
+  for (const Detection& bad : {Detection{{0, 0, 1, 1}, 0, kNaN},
+                               {{0, 0, 1, 1}, 0, kInfinity},
+                               {{0, kNaN, 1, 1}, 0, 0.5},
+                               {{0, 0, kInfinity, 1}, 0, 0.5},
                                {{0, 0, 1, 1}, -1, 0.5},
                                {{0, 0, 1, 1}, 1, 0.5}}) {
     Case example = empty_case(1, 1);

@@ -74,12 +74,7 @@ class MakePatchesTest : public ::testing::Test {
                         [&](const std::string& line) { said_ += line + "\n"; });
   }
   std::string refusal(const std::string& output) {
-    try {
-      static_cast<void>(make(output));
-    } catch (const std::runtime_error& error) {
-      return error.what();
-    }
-    return "";
+    return message_of<std::runtime_error>([&] { static_cast<void>(make(output)); });
   }
   // Every file below a folder with its bytes.
   std::map<std::string, std::string> tree(const std::string& name) {

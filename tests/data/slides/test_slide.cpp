@@ -56,14 +56,11 @@ void expect_regions(Slide& slide, const Image& want, int tolerance = 0) {
 class SlideTest : public ::testing::Test {
  protected:
   std::string refusal(const fs::path& file, int64_t memory = kMemory) {
-    try {
+    return message_of<std::runtime_error>([&] {
       const auto slide = open_slide(file, memory);
       Image all = plain_image(slide->width(), slide->height());
       slide->read(0, 0, all);
-    } catch (const std::runtime_error& error) {
-      return error.what();
-    }
-    return "";
+    });
   }
   TemporaryFolder folder_;
   Image image_ = gradient_image(301, 217);

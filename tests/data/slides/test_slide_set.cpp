@@ -22,12 +22,7 @@ class SlideSetTest : public ::testing::Test {
     return read_slides(config_, input_, rows_, findings_);
   }
   std::string refusal(const std::string& annotations) {
-    try {
-      static_cast<void>(read(annotations));
-    } catch (const std::runtime_error& error) {
-      return error.what();
-    }
-    return "";
+    return message_of<std::runtime_error>([&] { static_cast<void>(read(annotations)); });
   }
   void put_csv(const std::string& lines) { put(folder_ / "a.csv", kCsvHead + lines); }
 

@@ -13,6 +13,7 @@
 #include "data/synthetic/synthesize.h"
 #include "data/synthetic/synthetic_classes.h"
 #include "tests/files.h"
+#include "tests/messages.h"
 #include "tests/support.h"
 
 namespace gradlibra {
@@ -184,12 +185,7 @@ TEST(SynthesizePatch, RefusesNonsenseAndNamesTheKey) {
   const auto message = [](auto change) {
     SynthesizeConfig config;
     change(config);
-    try {
-      (void)synthesize_patch(config, Split::train, 0);
-    } catch (const std::invalid_argument& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return message_of<std::invalid_argument>([&] { (void)synthesize_patch(config, Split::train, 0); });
   };
   EXPECT_NE(message([](SynthesizeConfig& c) { c.size = 31; }).find("size is 31"), std::string::npos);
   EXPECT_NE(message([](SynthesizeConfig& c) { c.scale = std::nan(""); }).find("scale is nan"), std::string::npos);

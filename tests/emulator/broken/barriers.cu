@@ -17,7 +17,7 @@ __global__ void barrier_in_a_branch_kernel() {
 }
 
 __global__ void two_different_barriers_kernel() {
-  if (threadIdx.x < 32) {
+  if (threadIdx.x < 32) {  // NOLINT(bugprone-branch-clone): what is broken
     __syncthreads();
   } else {
     __syncthreads();
@@ -36,7 +36,7 @@ __global__ void shuffle_after_exit_kernel(int n) {
 }
 
 __global__ void shuffle_in_a_branch_kernel() {
-  if (threadIdx.x % 2 == 0) {
+  if (threadIdx.x % 2 == 0) {  // NOLINT(bugprone-branch-clone): what is broken
     __shfl_xor_sync(kAll, 1, 2);
   } else {
     __shfl_xor_sync(kAll, 1, 2);

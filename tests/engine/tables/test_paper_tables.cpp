@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <set>
 
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 namespace gradlibra {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "tests/kernels/boxes/assign_cases.h"
 #include "tests/kernels/vectors.h"
+#include "tests/messages.h"
 
 namespace gradlibra::kernels {
 namespace {
@@ -138,7 +139,7 @@ Ints by_definition(const std::vector<float>& boxes, const std::vector<float>& sc
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)]; });
   const auto overlap_above = [&](int i, int j) {
-    const float *a = &boxes[static_cast<size_t>(4 * i)], *b = &boxes[static_cast<size_t>(4 * j)];
+    const float *a = &boxes[4 * static_cast<size_t>(i)], *b = &boxes[4 * static_cast<size_t>(j)];
     const double w = std::max(0.0, double{std::min(a[2], b[2])} - double{std::max(a[0], b[0])});
     const double h = std::max(0.0, double{std::min(a[3], b[3])} - double{std::max(a[1], b[1])});
     const double areas = double{(a[2] - a[0]) * (a[3] - a[1])} + double{(b[2] - b[0]) * (b[3] - b[1])};
@@ -174,16 +175,13 @@ TEST(Nms, NamesWhatIsWrong) {
   Cpu cpu(1);
   const auto message = [&](Shape boxes, Shape scores, float threshold, Shape keep, int64_t workspace) {
     const int64_t N = scores[0], K = scores[1];
-    try {
+    return message_of<std::invalid_argument>([&] {
       multiclass_nms(cpu,
                      {View<const float>(nullptr, boxes), View<const float>(nullptr, scores),
                       View<const int32_t>(nullptr, {N, K}), View<const int32_t>(nullptr, {N})},
                      threshold, View<int32_t>(nullptr, keep), View<int32_t>(nullptr, {N}),
                      View<int64_t>(nullptr, {workspace}));
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing");
+    });
   };
   const int64_t big = int64_t{1} << 31;
   EXPECT_EQ(message({1, 3, 4}, {3}, 0.5f, {1, 2}, 2),

@@ -6,6 +6,7 @@
 
 #include "tests/kernels/boxes/candidate_arrays.h"
 #include "tests/kernels/vectors.h"
+#include "tests/messages.h"
 
 namespace gradlibra::kernels {
 namespace {
@@ -128,16 +129,13 @@ TEST(SelectCandidates, NamesWhatIsWrong) {
   const auto message = [&](Shape scores, Shape boxes, const std::vector<int64_t>& level_rows, Shape sizes, int64_t K,
                            CandidateOptions options, int64_t workspace) {
     const int64_t N = scores[0];
-    try {
+    return message_of<std::invalid_argument>([&] {
       select_candidates(cpu, View<const float>(nullptr, scores), {}, View<const float>(nullptr, boxes), level_rows,
                         View<const int32_t>(nullptr, sizes), options,
                         {View<float>(nullptr, {N, K, 4}), View<float>(nullptr, {N, K}), View<int32_t>(nullptr, {N, K}),
                          View<int32_t>(nullptr, {N, K}), View<int32_t>(nullptr, {N})},
                         View<int64_t>(nullptr, {workspace}));
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing");
+    });
   };
   const int64_t big = int64_t{1} << 28;
   EXPECT_EQ(message({2, 6}, {2, 3, 4}, {3}, {2, 2}, 6, {}, 99),

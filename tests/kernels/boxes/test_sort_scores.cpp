@@ -8,6 +8,7 @@
 #include <random>
 
 #include "tests/kernels/vectors.h"
+#include "tests/messages.h"
 
 namespace gradlibra::kernels {
 namespace {
@@ -84,13 +85,10 @@ TEST(SortScores, RandomCasesAreAStableSort) {
 TEST(SortScores, NamesWhatIsWrong) {
   Cpu cpu(1);
   const auto message = [&](Shape scores, const Lengths& lengths, int64_t limit, Shape order, int64_t workspace) {
-    try {
+    return message_of<std::invalid_argument>([&] {
       sort_scores(cpu, View<const float>(nullptr, scores), lengths, limit, 0, View<int32_t>(nullptr, order),
                   View<int64_t>(nullptr, {workspace}));
-    } catch (const std::invalid_argument& e) {
-      return std::string(e.what());
-    }
-    return std::string("nothing");
+    });
   };
   const int64_t big = int64_t{1} << 31;
   EXPECT_EQ(message({2, 3, 1}, {6}, 1, {2, 1}, 6), "sort_scores: scores must be (N, E), are (2, 3, 1)");

@@ -13,6 +13,7 @@
 namespace gradlibra::kernels {
 namespace {
 
+using testing::expect_near;
 using testing::kInfinity;
 using testing::kNaN;
 using testing::random_floats;
@@ -46,11 +47,6 @@ void for_products(const Case& t, Body&& body) {
 
 // Rounding of a float sum of `terms` products of values in [-1, 1].
 double tolerance(int64_t terms) { return 1e-7 * static_cast<double>(terms + 4); }
-
-void expect_close(const std::vector<float>& got, const std::vector<double>& want, double atol, const char* what) {
-  SCOPED_TRACE(what);
-  testing::expect_near(got, want, atol);
-}
 
 class Conv2d : public ::testing::Test {
  protected:
@@ -118,13 +114,13 @@ TEST_F(Conv2d, DefinitionOverManyShapes) {
 
     std::vector<float> y(want_y.size(), kNaN), grad_x(x.size(), kNaN), grad_weight(weight.size(), kNaN);
     conv2d(cpu, {x.data(), t.x()}, {weight.data(), t.weight()}, {bias.data(), {t.K}}, t.shape, {y.data(), t.y()});
-    expect_close(y, want_y, tolerance(t.R * t.S * t.C), "y");
+    expect_near("y", y, want_y, tolerance(t.R * t.S * t.C));
     conv2d_backward_data(cpu, {grad_y.data(), t.y()}, {weight.data(), t.weight()}, t.shape, {grad_x.data(), t.x()},
                          Accumulate::overwrite);
-    expect_close(grad_x, want_x, tolerance(t.R * t.S * t.K), "grad_x");
+    expect_near("grad_x", grad_x, want_x, tolerance(t.R * t.S * t.K));
     conv2d_backward_weight(cpu, {x.data(), t.x()}, {grad_y.data(), t.y()}, t.shape, {grad_weight.data(), t.weight()},
                            Accumulate::overwrite);
-    expect_close(grad_weight, want_weight, tolerance(t.y().size() / std::max<int64_t>(t.K, 1)), "grad_weight");
+    expect_near("grad_weight", grad_weight, want_weight, tolerance(t.y().size() / std::max<int64_t>(t.K, 1)));
 
     // Adding to what is there.
     conv2d_backward_data(cpu, {grad_y.data(), t.y()}, {weight.data(), t.weight()}, t.shape, {grad_x.data(), t.x()},
@@ -133,8 +129,8 @@ TEST_F(Conv2d, DefinitionOverManyShapes) {
                            Accumulate::add);
     for (double& v : want_x) v *= 2;
     for (double& v : want_weight) v *= 2;
-    expect_close(grad_x, want_x, 2 * tolerance(t.R * t.S * t.K), "grad_x, added");
-    expect_close(grad_weight, want_weight, 2 * tolerance(t.y().size() / t.K), "grad_weight, added");
+    expect_near("grad_x, added", grad_x, want_x, 2 * tolerance(t.R * t.S * t.K));
+    expect_near("grad_weight, added", grad_weight, want_weight, 2 * tolerance(t.y().size() / t.K));
   }
 }
 

@@ -16,6 +16,7 @@ namespace gradlibra::kernels {
 namespace {
 
 using nlohmann::json;
+using testing::expect_near;
 using testing::filler;
 using testing::flatten;
 using testing::kInfinity;
@@ -33,12 +34,6 @@ std::vector<float> channels_last(const std::vector<double>& v, size_t channels, 
   for (size_t c = 0; c < channels; ++c)
     for (size_t i = 0; i < cells; ++i) out[i * channels + c] = static_cast<float>(v[c * cells + i]);
   return out;
-}
-
-template <class T>
-void expect_close(const std::vector<float>& got, const std::vector<T>& want, double atol, const char* what) {
-  SCOPED_TRACE(what);
-  testing::expect_near(got, want, atol);
 }
 
 // One problem with its buffers; every run_ function returns the tensor that it computes, filled with NaN before.
@@ -144,7 +139,7 @@ TEST(DeformIm2Col, BorderTable) {
     EXPECT_NEAR(columns[0], row["value"].get<double>(), tol);
     EXPECT_NEAR(grad_offsets[0], row["d_dy"].get<double>(), tol);
     EXPECT_NEAR(grad_offsets[1], row["d_dx"].get<double>(), tol);
-    expect_close(p.run_backward_data(), flatten(row["d_input"]), tol, "d_input");
+    expect_near("d_input", p.run_backward_data(), flatten(row["d_input"]), tol);
     for (size_t i = 1; i < columns.size(); ++i) EXPECT_EQ(columns[i], 0);
     for (size_t i = 2; i < grad_offsets.size(); ++i) EXPECT_EQ(grad_offsets[i], 0);
   }
@@ -181,10 +176,10 @@ TEST(DeformIm2Col, WholeLayer) {
           p.grad_columns[k] += static_cast<float>(w(o, c, t) * grad_y[i * kOut + o]);
           grad_weight[(o * kIn + c) * kTaps + t] += grad_y[i * kOut + o] * columns[k];
         }
-  expect_close(y, flatten(want["y"]), tol, "y");
-  expect_close(grad_weight, flatten(want["grad_weight"]), tol, "grad_weight");
-  expect_close(p.run_backward_data(), flatten(want["grad_x"]), tol, "grad_x");
-  expect_close(p.run_backward_offsets(), flatten(want["grad_offset"]), tol, "grad_offset");
+  expect_near("y", y, flatten(want["y"]), tol);
+  expect_near("grad_weight", grad_weight, flatten(want["grad_weight"]), tol);
+  expect_near("grad_x", p.run_backward_data(), flatten(want["grad_x"]), tol);
+  expect_near("grad_offset", p.run_backward_offsets(), flatten(want["grad_offset"]), tol);
 }
 
 TEST(DeformIm2Col, OracleOverManyShapes) {
@@ -194,7 +189,7 @@ TEST(DeformIm2Col, OracleOverManyShapes) {
     SCOPED_TRACE(shape.to_string() + " kernel " + std::to_string(kernel));
     const Problem p(shape, kernel);
     const std::vector<double> x = to_double(p.x), offsets = to_double(p.offsets);
-    expect_close(p.run_forward(), oracle(p, x, offsets), 1e-6, "columns");
+    expect_near("columns", p.run_forward(), oracle(p, x, offsets), 1e-6);
 
     const auto loss = [&](const std::vector<double>& columns) {
       double sum = 0;
@@ -279,8 +274,8 @@ TEST(DeformIm2Col, AddsToWhatIsThere) {
   std::vector<float> want_x = p.run_backward_data(), want_offsets = p.run_backward_offsets();
   for (float& v : want_x) v += 10;
   for (float& v : want_offsets) v -= 5;
-  expect_close(grad_x, want_x, 2e-5, "grad_x");
-  expect_close(grad_offsets, want_offsets, 1e-5, "grad_offsets");
+  expect_near("grad_x", grad_x, want_x, 2e-5);
+  expect_near("grad_offsets", grad_offsets, want_offsets, 1e-5);
 }
 
 TEST(DeformIm2Col, SameBitsForEveryNumberOfThreads) {
@@ -327,7 +322,7 @@ TEST(DeformIm2Col, Bfloat16RoundsOnce) {
       deform_im2col_backward<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
                                        {grad_columns.data(), p.columns_shape}, 3, {{grad_x.data(), p.shape}, mode},
                                        {{grad_offsets.data(), p.offsets_shape}}, {});
-      expect_close(grad_offsets, p.run_backward_offsets(), 2e-6, "grad_offsets");
+      expect_near("grad_offsets", grad_offsets, p.run_backward_offsets(), 2e-6);
       p.backward_data(2, mode, sums);
       expect_rounded(grad_x, sums);
     }
@@ -351,7 +346,7 @@ TEST(DeformIm2Col, EmptyInput) {
 TEST(DeformIm2Col, AnyBatchAndALargeMap) {
   for (const int64_t batch : {1, 3, 5, 33, 64}) {
     const Problem p({batch, 3, 4, 8}, 3);
-    expect_close(p.run_forward(), oracle(p, to_double(p.x), to_double(p.offsets)), 1e-6, "columns");
+    expect_near("columns", p.run_forward(), oracle(p, to_double(p.x), to_double(p.offsets)), 1e-6);
   }
   constexpr int64_t kSide = 2048;
   Problem p({1, kSide, kSide, 1}, 1);

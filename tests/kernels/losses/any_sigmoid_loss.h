@@ -13,7 +13,11 @@ namespace gradlibra::testing {
 using AnySigmoidLoss = std::variant<kernels::GradLibra, kernels::CrossEntropy, kernels::Focal>;
 
 inline kernels::Entry<double> double_entry(double logit, bool positive, const AnySigmoidLoss& loss) {
-  return std::visit([&](const auto& member) { return kernels::sigmoid_loss_entry(logit, positive, member); }, loss);
+  return std::visit(
+      [&](const auto& member) {
+        return kernels::sigmoid_entry(logit, {0, positive ? 0 : 1}, member.template weight<double>());
+      },
+      loss);
 }
 
 inline kernels::Entry<float> float_entry(float logit, bool positive, const AnySigmoidLoss& loss) {

@@ -122,13 +122,13 @@ TEST(SigmoidLoss, WeightOfGradLibra) {
       read_vectors("sigmoid_loss")["grad_libra_weight"];  // a loop over a part of a temporary would outlive it
   ASSERT_FALSE(rows.empty());
   for (const json& row : rows) {
-    const double alpha = row["alpha"], g = row["g"], F = row["F"], dF = row["dF"];
+    const double alpha = row["alpha"], g = row["g"], F = row["F"], d_F = row["dF"];
     const GradLibra both{.alpha_pos = alpha, .alpha_neg = alpha, .weight_grad = WeightGrad::full};
     const EntryPlace negative{0, 1};
     const float g32 = static_cast<float>(g);
     EXPECT_TRUE(near(both.weight<double>().psi(g, negative), F, 0, 1e-14)) << alpha << " " << g;
     EXPECT_TRUE(near(both.weight<float>().psi(g32, negative), F, 0, 4e-7)) << alpha << " " << g;
-    EXPECT_TRUE(near(both.weight<double>().slope(g, 0, negative), g * dF, 0, 1e-14)) << alpha << " " << g;
+    EXPECT_TRUE(near(both.weight<double>().slope(g, 0, negative), g * d_F, 0, 1e-14)) << alpha << " " << g;
   }
 }
 

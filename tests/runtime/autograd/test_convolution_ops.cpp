@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The convolutions of runtime/autograd/ops.h through every library, against sums in double precision.
+// The convolutions of runtime/autograd/ops/convolution.h through every library, against sums in double precision.
 #include <cmath>
 
 #include "tests/runtime/autograd/gradient_check.h"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Batch and group norm of runtime/autograd/ops.h against the double-precision oracle of the kernels' tests.
+// Batch and group norm of runtime/autograd/ops/norm.h against the double-precision oracle of the kernels' tests.
 #include "tests/kernels/norms/norm_oracle.h"
 #include "tests/runtime/autograd/gradient_check.h"
 
@@ -10,7 +10,6 @@ using ops::Activation;
 using testing::Doubles;
 using testing::GradientCheck;
 using testing::Input;
-using testing::kNaN;
 using testing::Leaves;
 using testing::NormOracle;
 using testing::random_array;

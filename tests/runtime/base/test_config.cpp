@@ -133,6 +133,9 @@ TEST(Config, UnknownKeyNamesFileLineAndNearestKey) {
   expect_mentions(parse_error("one: 1\ntwo: 2\n"),
                   {"test.yaml:1: unknown key 'one'", "test.yaml:2: unknown key 'two'"});
   expect_mentions(parse_error(std::string(900, 'k') + ": 1\n"), {"unknown key"});
+  // As the command line spells it, it would be read by nobody.
+  expect_mentions(parse_error("schedule.lr: 1\n"),
+                  {"test.yaml:1: unknown key 'schedule.lr'", "nests its keys, as in schedule: {lr: ..}"});
 }
 
 TEST(Config, WrongTypesSayWhatWasFoundAndExpected) {

@@ -37,7 +37,7 @@ std::string make(const std::string& json, size_t data_bytes = 0) {
 SafetensorsFile parse(const std::string& file) { return parse_safetensors(bytes_of(file), "test.safetensors"); }
 
 std::string parse_error(const std::string& file) {
-  const std::string message = message_of<SafetensorsError>([&] { (void)parse(file); });
+  std::string message = message_of<SafetensorsError>([&] { (void)parse(file); });
   EXPECT_TRUE(message.empty() || message.rfind("test.safetensors: ", 0) == 0) << message;
   return message;
 }

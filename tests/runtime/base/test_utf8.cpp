@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/base/config.h"
+#include "tests/messages.h"
 
 namespace gradlibra {
 namespace {
@@ -48,22 +49,12 @@ struct OneName {
 
 TEST(Utf8, AConfigurationIsRefusedWithItsLine) {
   OneName config;
-  try {
-    ConfigSource::from_text("# a\nname: Zelle \xe9\n", "my.yaml").read_into(config);
-    FAIL();
-  } catch (const ConfigError& error) {
-    EXPECT_NE(std::string(error.what()).find("my.yaml: line 2: is not UTF-8"), std::string::npos) << error.what();
-  }
-  const auto message = [&](std::string_view yaml) -> std::string {
-    try {
-      ConfigSource::from_text(yaml, "my.yaml").read_into(config);
-    } catch (const ConfigError& error) {
-      return error.what();
-    }
-    return "";
+  const auto message = [&](std::string_view yaml) {
+    return message_of<ConfigError>([&] { ConfigSource::from_text(yaml, "my.yaml").read_into(config); });
   };
-  EXPECT_NE(message(std::string_view("\xff\xfen\0a\0", 6)).find("UTF-16"), std::string::npos);
-  EXPECT_NE(message("a:\n\tname: b\n").find("indented with a tab"), std::string::npos) << message("a:\n\tname: b\n");
+  EXPECT_HAS(message("# a\nname: Zelle \xe9\n"), "my.yaml: line 2: is not UTF-8");
+  EXPECT_HAS(message(std::string_view("\xff\xfen\0a\0", 6)), "UTF-16");
+  EXPECT_HAS(message("a:\n\tname: b\n"), "indented with a tab");
   ConfigSource::from_text("name: Zellk\xc3\xb6rper\n", "my.yaml").read_into(config);
   EXPECT_EQ(config.name, "Zellk\xc3\xb6rper");
 }

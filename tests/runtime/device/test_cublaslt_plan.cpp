@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What cuBLASLt is asked for. Its engines need a GPU: tests/runtime/test_cudnn_convolution.cpp.
+// What cuBLASLt is asked for. Its engines need a GPU: tests/runtime/device/test_cudnn_convolution.cpp.
 #include "runtime/device/cublaslt_plan.h"
 
 #include <gtest/gtest.h>

@@ -11,6 +11,7 @@
 #include "runtime/device/context.h"
 #include "runtime/device/cublaslt_library.h"
 #include "tests/kernels/map_values.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
@@ -26,7 +27,7 @@ struct Precision {
   DType maps;
   FloatMath math;
   MatrixProducts products = MatrixProducts::automatic;
-  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // NOLINT(readability-identifier-naming): GoogleTest's
 };
 
 struct Case {
@@ -74,12 +75,7 @@ class CudnnConvolutionTest : public ::testing::TestWithParam<Precision> {
 
   static CudnnOptions options() { return {.float_math = GetParam().math, .products = GetParam().products}; }
 
-  Floats random(const Shape& shape) {
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    Floats values(static_cast<size_t>(shape.size()));
-    for (float& v : values) v = uniform(rng);
-    return values;
-  }
+  Floats random(const Shape& shape) { return testing::random_floats(shape.size(), rng); }
   // What a map of this precision holds of random values.
   Floats random_map(const Shape& shape) {
     const Floats values = random(shape);

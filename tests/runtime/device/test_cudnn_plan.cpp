@@ -73,7 +73,7 @@ struct Precision {
   const char* name;
   DType maps;
   FloatMath math;
-  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // for the names of tests
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // NOLINT(readability-identifier-naming): GoogleTest's
 };
 
 class CudnnPlans : public ::testing::TestWithParam<Precision> {

@@ -29,12 +29,7 @@ class Tf32Convolutions : public ::testing::TestWithParam<ConvolutionLibrary> {
  protected:
   Tf32Convolutions() { tf32.configure({.precision = "tf32"}); }
 
-  Floats random(const Shape& of) {
-    std::uniform_real_distribution<float> uniform(-1, 1);
-    Floats values(static_cast<size_t>(of.size()));
-    for (float& v : values) v = uniform(rng);
-    return values;
-  }
+  Floats random(const Shape& of) { return testing::random_floats(of.size(), rng); }
   static Floats rounded_all(Floats values) {
     for (float& v : values) v = rounded(v);
     return values;

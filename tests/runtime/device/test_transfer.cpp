@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The host's prefetch and readback; a GPU's run in tests/emulator/test_training.cpp.
+// The host's prefetch and readback; a GPU's run in tests/engine/test_train_step.cpp.
 #include "runtime/device/transfer.h"
 
 #include <gtest/gtest.h>

@@ -22,12 +22,7 @@ Launch launch(const Variables& variables, const LaunchFlags& flags = {}) {
 }
 
 std::string refusal(const Variables& variables, const LaunchFlags& flags = {}) {
-  try {
-    (void)launch(variables, flags);
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
+  return message_of<std::invalid_argument>([&] { (void)launch(variables, flags); });
 }
 
 const Variables kTorchrun{

@@ -12,6 +12,8 @@
 namespace gradlibra {
 namespace {
 
+using testing::expect_near;
+using testing::flatten;
 using testing::near;
 using testing::read_vectors;
 using testing::same_bits;
@@ -46,9 +48,7 @@ class Optimizers : public ::testing::Test {
   void set(Tensor& tensor, const Floats& values) { context.upload<float>(values, tensor); }
   Floats get(const Tensor& tensor) { return context.download<float>(tensor); }
   static void expect_close(const Floats& got, const nlohmann::json& want) {
-    ASSERT_EQ(got.size(), want.size());
-    for (size_t i = 0; i < got.size(); ++i)
-      EXPECT_TRUE(near(got[i], want[i], 2e-6, 2e-6)) << i;  // float32 over 20 steps
+    expect_near(got, flatten(want), 2e-6, 2e-6);  // float32 over 20 steps
   }
 
   static void take_step(Optimizer& optimizer, double lr) {

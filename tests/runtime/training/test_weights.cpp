@@ -5,10 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <limits>
 #include <numeric>
 
 #include "tests/messages.h"
+#include "tests/support.h"
 
 namespace gradlibra {
 namespace {
@@ -290,7 +290,7 @@ TEST_F(Weights, ACheckpointLoadsAsWeights) {
 }
 
 TEST_F(Weights, ValuesThatAreNotFiniteAreNamed) {
-  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+  for (const float bad : {testing::kNaN, testing::kInfinity}) {
     SafetensorsFile file = detector_file();
     file.tensors["backbone.bn1.running_mean"] = make_file_tensor(Floats{0, bad}, {2});
     const std::string message = failure(file, WeightScope::detector);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The whole configuration: every number says what values make sense, and its default is one of them.
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "engine/experiment.h"
+#include "engine/experiment_config.h"
 
 namespace gradlibra {
 

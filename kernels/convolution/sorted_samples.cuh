@@ -9,12 +9,16 @@
 // The sort is by bitmap: a sample sets the bit of its number in a window of kWindow numbers, and bits are read in
 // order. The usual list (36 samples of the cells around, a few rows of the map) lies in one window. A list of any
 // length takes the same path: n samples cost n / 32 steps for every window of their image that is not empty.
+//
+// Words: a sample is a tap of a cell, by its number (kernels/convolution/deform_im2col.h); a slot, 4 * sample + corner,
+// is where something of a sample and one of its corners is kept, not a thread's place as in channel_norm.cuh; a slab,
+// in deform_im2col.cu, is the channels of a pixel that one warp takes: a pack for each lane.
 #pragma once
 
 #include <climits>
 
 #include "kernels/block_sum.cuh"
-#include "kernels/convolution/deform_sample.cuh"
+#include "kernels/convolution/sample_position.cuh"
 
 namespace gradlibra::kernels::deform {
 
@@ -30,9 +34,9 @@ constexpr int kWords = kWindow / 32;
 constexpr int kLaneWords = kWords / kWarp;
 constexpr int kSorted = 64;  // samples of a window that are worked on at a time
 
-// Sorted samples, those of a pixel at sorted_of(pixel, begins, sizes). A slot is 4 * sample + corner, corners in the
-// order (y0, x0), (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1); a weight, the pixel's in the sample, is a float's bits.
-// Samples of weight 0 are there too, because the slope of a sample at a whole position has all four corners.
+// Sorted samples, those of a pixel at sorted_of(pixel, begins, sizes), as slots. Corners are in the order (y0, x0),
+// (y0, x0 + 1), (y0 + 1, x0), (y0 + 1, x0 + 1); a weight, the pixel's in the sample, is a float's bits. Samples of
+// weight 0 are there too, because the slope of a sample at a whole position has all four corners.
 struct SortedSamples {
   const int *begins, *slots, *weights;
 };
