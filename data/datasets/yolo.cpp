@@ -168,7 +168,8 @@ std::vector<std::string> names_in(const YAML::Node& names, const fs::path& file)
   return classes;
 }
 
-// Numbers behind the box in labels of poses: what `kpt_shape: [keypoints, numbers of each]` comes to; 0: there are none.
+// Numbers behind the box in labels of poses: what `kpt_shape: [keypoints, numbers of each]` comes to; 0: there are
+// none.
 size_t keypoint_numbers(const DatasetConfig& config) {
   for (const fs::path& file : descriptions(config)) {
     YAML::Node shape;

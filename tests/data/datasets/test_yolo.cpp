@@ -146,7 +146,8 @@ TEST(Yolo, DefectsHaveTheirFindings) {
   EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(evaluation, Split::val, findings)); }), "data.bad_truth");
 }
 
-// The same set in many states of disrepair: as training data, and as an evaluation, which never goes on without a truth.
+// The same set in many states of disrepair: as training data, and as an evaluation, which never goes on without a
+// truth.
 class YoloTruths : public ::testing::Test {
  protected:
   YoloTruths() {
