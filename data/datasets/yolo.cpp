@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // YOLO: one text file per image, a line per object: class index, centre x, centre y, width, height as fractions of the
-// picture; or class index and the corners of a polygon. A picture without a file is background.
+// picture, and maybe keypoints; or class index and the corners of a polygon. A picture without a file is background.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -120,10 +121,84 @@ double number(std::string_view text) {
   return whole ? value : std::numeric_limits<double>::quiet_NaN();
 }
 
+// The file that describes an export, under the names that it goes by.
+std::vector<fs::path> descriptions(const DatasetConfig& config) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (const char* name : {"data.yaml", "dataset.yaml", "data.yml"})
+    if (fs::exists(fs::path(config.root) / name, error)) files.push_back(fs::path(config.root) / name);
+  return files;
+}
+
+// A key that is there twice has two values, of which YAML's readers take either.
+void check_keys(const YAML::Node& description, const fs::path& file) {
+  std::map<std::string, int> lines;
+  for (const auto& entry : description) {
+    if (!description.IsMap() || !entry.first.IsScalar()) continue;
+    const int line = entry.first.Mark().line + 1;
+    if (const auto [first, fresh] = lines.emplace(entry.first.Scalar(), line); !fresh)
+      throw std::runtime_error(fmt::format("{}:{}: has the key `{}` already in line {}: take one away", file.string(),
+                                           line, escaped(first->first), first->second));
+  }
+}
+
+std::vector<std::string> names_in(const YAML::Node& names, const fs::path& file) {
+  std::vector<std::string> classes;
+  if (!names) return classes;
+  const std::string place = fmt::format("{}:{}: `names`", file.string(), names.Mark().line + 1);
+  if (names.IsScalar() && !names.Scalar().empty())
+    throw std::runtime_error(fmt::format("{} is one text, '{}': write a list, as in names: [cell, nucleus]", place,
+                                         escaped(names.Scalar())));
+  if (names.IsSequence())
+    for (const YAML::Node& entry : names) classes.push_back(entry.as<std::string>());
+  if (!names.IsMap()) return classes;
+  std::map<int64_t, std::string> by_index;
+  for (const auto& entry : names) {
+    const auto index = entry.first.as<int64_t>();
+    const auto [first, fresh] = by_index.emplace(index, entry.second.as<std::string>());
+    if (!fresh)
+      throw std::runtime_error(fmt::format("{} has the index {} twice: '{}' and '{}'", place, index,
+                                           escaped(first->second), escaped(entry.second.as<std::string>())));
+  }
+  for (const auto& [index, text] : by_index) {
+    if (index != static_cast<int64_t>(classes.size()))
+      throw std::runtime_error(fmt::format("{} has no class {}", place, classes.size()));
+    classes.push_back(text);
+  }
+  return classes;
+}
+
+// Numbers behind the box in labels of poses: what `kpt_shape: [keypoints, numbers of each]` comes to; 0: there are
+// none.
+size_t keypoint_numbers(const DatasetConfig& config) {
+  for (const fs::path& file : descriptions(config)) {
+    YAML::Node shape;
+    try {
+      const YAML::Node description = YAML::Load(read_text(file, kMaxYamlBytes));
+      if (description.IsMap() && description["kpt_shape"]) shape.reset(description["kpt_shape"]);
+    } catch (const std::exception&) {  // said where the names are wanted of it
+      continue;
+    }
+    if (!shape.IsDefined() || shape.IsNull()) continue;
+    try {
+      if (shape.IsSequence() && shape.size() == 2) {
+        const auto points = shape[0].as<int64_t>(), numbers = shape[1].as<int64_t>();
+        constexpr int64_t kMostPoints = 10'000;
+        if (points >= 1 && points <= kMostPoints && (numbers == 2 || numbers == 3))
+          return static_cast<size_t>(points * numbers);
+      }
+    } catch (const YAML::Exception&) {
+    }
+    throw std::runtime_error(
+        fmt::format("{}:{}: `kpt_shape` must be [number of keypoints, 2 or 3]", file.string(), shape.Mark().line + 1));
+  }
+  return 0;
+}
+
 class LabelReader {
  public:
-  LabelReader(Reading& reading, const std::vector<std::string>& classes, RawImage& image)
-      : reading_(reading), classes_(classes), image_(image) {}
+  LabelReader(Reading& reading, const std::vector<std::string>& classes, size_t keypoint_numbers, RawImage& image)
+      : reading_(reading), classes_(classes), keypoint_numbers_(keypoint_numbers), image_(image) {}
 
   int64_t refused = 0;
 
@@ -146,10 +221,16 @@ class LabelReader {
     object.spelled += ")";
     if (content.find(',') != std::string_view::npos)
       object.hint = ": numbers are separated by blanks, and have a decimal point";
-    const bool polygon = values.size() >= 6 && values.size() % 2 == 0;
+    // Of a pose the box comes first.
+    if (keypoint_numbers_ > 0 && values.size() == 4 + keypoint_numbers_) values.resize(4);
+    const bool polygon = keypoint_numbers_ == 0 && values.size() >= 6 && values.size() % 2 == 0;
     if (values.size() != 4 && !polygon) {
       ++refused;
-      const char* hint = values.size() == 5 ? "; the last may be a score: is it a file of detections?" : "";
+      const std::string hint =
+          keypoint_numbers_ > 0 ? fmt::format("; by kpt_shape of data.yaml, {} may follow the box", keypoint_numbers_)
+          : values.size() == 5  ? "; the last may be a score: is it a file of detections?"
+          : values.size() > 6   ? "; keypoints? data.yaml then says how many, as kpt_shape"
+                                : "";
       object.unreadable = judge_unreadable(
           reading_, {Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
                      fmt::format("{} values behind the class, not 4 or the corners of a polygon{}{}", values.size(),
@@ -179,6 +260,7 @@ class LabelReader {
 
   Reading& reading_;
   const std::vector<std::string>& classes_;
+  const size_t keypoint_numbers_;
   RawImage& image_;
 };
 
@@ -209,7 +291,8 @@ class YoloReader {
         log_(reading.log),
         policy_(bad_image_policy(config_, reading.evaluation)),
         source_(split_file(config_, reading.split)),
-        classes_(config_.classes.empty() ? read_yolo_classes(config_) : config_.classes) {}
+        classes_(config_.classes.empty() ? read_yolo_classes(config_) : config_.classes),
+        keypoint_numbers_(keypoint_numbers(config_)) {}
 
   RawSplit read() {
     const Pictures pictures = pictures_of(source_);
@@ -280,7 +363,7 @@ class YoloReader {
     try {
       if (fs::is_symlink(label.file, error) && !fs::exists(label.file, error))
         throw std::runtime_error("is a link that leads to nothing: whether the picture is background is not known");
-      LabelReader reader(reading_, classes_, image);
+      LabelReader reader(reading_, classes_, keypoint_numbers_, image);
       reader.read(read_text(label.file, kMaxLabelBytes));
       result_.refused_boxes += reader.refused;
     } catch (const std::runtime_error& problem) {
@@ -344,6 +427,7 @@ class YoloReader {
   const std::string policy_;
   const fs::path source_;
   const std::vector<std::string> classes_;
+  const size_t keypoint_numbers_;
   RawSplit result_;
   std::map<std::string, int> stems_;         // of the listed pictures, and how many have it
   std::map<std::string, std::string> seen_;  // pictures by their places: as they were listed first
@@ -357,30 +441,25 @@ class YoloReader {
 RawSplit read_yolo(Reading& reading) { return YoloReader(reading).read(); }
 
 std::vector<std::string> read_yolo_classes(const DatasetConfig& config) {
-  std::vector<std::string> classes;
   std::error_code error;
-  for (const char* name : {"data.yaml", "dataset.yaml", "data.yml"}) {
-    const fs::path file = fs::path(config.root) / name;
-    if (!fs::exists(file, error)) continue;
+  for (const fs::path& file : descriptions(config)) {
     try {
-      const YAML::Node names = YAML::Load(read_text(file, kMaxYamlBytes))["names"];
-      if (names.IsSequence()) {
-        for (const YAML::Node& entry : names) classes.push_back(entry.as<std::string>());
-      } else if (names.IsMap()) {
-        std::map<int64_t, std::string> by_index;
-        for (const auto& entry : names) by_index[entry.first.as<int64_t>()] = entry.second.as<std::string>();
-        for (const auto& [index, text] : by_index) {
-          if (index != static_cast<int64_t>(classes.size()))
-            throw std::runtime_error(fmt::format("{}: `names` has no class {}", file.string(), classes.size()));
-          classes.push_back(text);
-        }
-      }
+      const YAML::Node description = YAML::Load(read_text(file, kMaxYamlBytes));
+      check_keys(description, file);
+      std::vector<std::string> classes = names_in(description["names"], file);
+      if (classes.empty()) continue;
+      if (const YAML::Node count = description["nc"];
+          count && count.as<int64_t>() != static_cast<int64_t>(classes.size()))
+        throw std::runtime_error(fmt::format("{}:{}: `nc` is {}, but `names` has {} classes: [{}]", file.string(),
+                                             count.Mark().line + 1, count.as<int64_t>(), classes.size(),
+                                             escaped(fmt::format("{}", fmt::join(classes, ", ")))));
+      return classes;
     } catch (const YAML::Exception& problem) {
       throw std::runtime_error(
           fmt::format("{}:{}: not valid YAML: {}", file.string(), problem.mark.line + 1, problem.msg));
     }
-    if (!classes.empty()) return classes;
   }
+  std::vector<std::string> classes;
   const fs::path file = fs::path(config.root) / "classes.txt";
   if (!fs::exists(file, error)) return classes;
   const std::string text = read_text(file, kMaxYamlBytes);

@@ -69,6 +69,47 @@ TEST(Yolo, LayoutsAndClassLists) {
   EXPECT_EQ(of_kind(findings, Kind::missing_image).size(), 1u) << spelled(findings);
 }
 
+TEST(Yolo, ContradictionsOfTheDescriptionAreNamed) {
+  const TemporaryFolder folder;
+  write_image(folder / "images/train/a.png", plain_image(40, 30));
+  put(folder / "labels/train/a.txt", "0 0.5 0.5 0.25 0.2\n");
+  DatasetConfig config = yolo_config(folder);
+  config.classes.clear();
+  const auto message = [&](const std::string& yaml) {
+    put(folder / "data.yaml", yaml);
+    std::vector<Finding> findings;
+    return message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
+  };
+  EXPECT_EQ(message("nc: 2\nnames: [cell, nucleus]\n"), "");
+  EXPECT_HAS(message("nc: 3\nnames: [cell, nucleus]\n"),
+             "data.yaml:1: `nc` is 3, but `names` has 2 classes: [cell, nucl");
+  EXPECT_HAS(message("names: {0: cell, 1: nucleus, 1: other}\n"),
+             "data.yaml:1: `names` has the index 1 twice: 'nucleus' and 'other'");
+  EXPECT_HAS(message("names: [cell]\nnc: 1\nnames: [nucleus]\n"), "data.yaml:3: has the key `names` already in line 1");
+  EXPECT_HAS(message("nc: 2\nnames: cell nucleus\n"), "data.yaml:2: `names` is one text, 'cell nucleus': write a list");
+  EXPECT_HAS(message("nc: two\nnames: [cell]\n"), "data.yaml:1: not valid YAML");
+}
+
+// Labels of poses: the box comes first, and the keypoints are passed over.
+TEST(Yolo, KeypointsAreNoPolygons) {
+  const TemporaryFolder folder;
+  write_image(folder / "images/train/a.png", plain_image(40, 30));
+  put(folder / "labels/train/a.txt", "0 0.5 0.5 0.25 0.2 0.1 0.1 0.9 0.9\n");
+  const DatasetConfig config = yolo_config(folder);  // whether or not it names the classes
+  std::vector<Finding> findings;
+  const auto read = [&](const std::string& yaml) {
+    put(folder / "data.yaml", yaml);
+    findings.clear();
+    return read_dataset(config, Split::train, findings);
+  };
+  EXPECT_EQ(read("nc: 2\n").images[0].objects[0].box, (Box{4, 3, 36, 27}));  // a polygon
+  EXPECT_EQ(read("kpt_shape: [2, 2]\n").images[0].objects[0].box, (Box{15, 12, 25, 18}));
+  EXPECT_TRUE(of_kind(findings, Kind::bad_annotation).empty()) << spelled(findings);
+  EXPECT_TRUE(read("kpt_shape: [2, 3]\n").images[0].objects.empty());
+  EXPECT_HAS(spelled(findings), "by kpt_shape of data.yaml, 6 may follow the box");
+  EXPECT_HAS(message_of([&] { static_cast<void>(read("kpt_shape: 17\n")); }), "data.yaml:1: `kpt_shape` must be");
+}
+
 TEST(Yolo, DefectsHaveTheirFindings) {
   const TemporaryFolder folder;
   for (const char* name : {"a.png", "background.png", "same.png", "same.jpg"})
@@ -105,7 +146,8 @@ TEST(Yolo, DefectsHaveTheirFindings) {
   EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(evaluation, Split::val, findings)); }), "data.bad_truth");
 }
 
-// The same set in many states of disrepair: as training data, and as an evaluation, which never goes on without a truth.
+// The same set in many states of disrepair: as training data, and as an evaluation, which never goes on without a
+// truth.
 class YoloTruths : public ::testing::Test {
  protected:
   YoloTruths() {
