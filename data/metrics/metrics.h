@@ -95,8 +95,8 @@ struct CocoResult {
 struct CocoOptions {
   bool annotated_area = false;  // an object's size is its area field even where that is 0, as in pycocotools
 };
-// What the literature calls the groups of a long-tailed set: f, c and r of frequent, common and rare, as in AP_f; others
-// keep their name.
+// What the literature calls the groups of a long-tailed set: f, c and r of frequent, common and rare, as in AP_f;
+// others keep their name.
 [[nodiscard]] std::string short_group_name(const std::string& group);
 
 // The published COCO evaluation: IoU 0.50:0.95, 101 recall points, 100 detections per image and class, crowd regions.

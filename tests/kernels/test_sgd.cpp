@@ -12,7 +12,8 @@ using namespace kernels;
 
 struct Parameter {
   Floats value, velocity;
-  explicit Parameter(const std::vector<float>& v) : value({static_cast<int64_t>(v.size())}, v), velocity(value.shape, 0.0f) {}
+  explicit Parameter(const std::vector<float>& v)
+      : value({static_cast<int64_t>(v.size())}, v), velocity(value.shape, 0.0f) {}
 
   void step(const std::vector<float>& grad, float lr, float grad_scale, const Sgd& options, int threads = 1) {
     Cpu cpu(threads);

@@ -132,7 +132,8 @@ const json& fcos_vectors() {
 }
 
 ModelConfig fcos_r50(FcosConfig head, bool caffe = true) {
-  ModelConfig config{.detector = "fcos", .neck = {.extra = "on_output", .relu_before_extra = true}, .fcos = std::move(head)};
+  ModelConfig config{
+      .detector = "fcos", .neck = {.extra = "on_output", .relu_before_extra = true}, .fcos = std::move(head)};
   config.backbone.norm_trainable = false;
   if (caffe) config.backbone.style = "caffe";
   return config;

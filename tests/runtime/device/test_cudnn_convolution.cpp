@@ -27,7 +27,8 @@ struct Precision {
   DType maps;
   FloatMath math;
   MatrixProducts products = MatrixProducts::automatic;
-  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // NOLINT(readability-identifier-naming): GoogleTest's
+  // For the names of tests. NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }
 };
 
 struct Case {

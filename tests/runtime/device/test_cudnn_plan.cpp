@@ -73,7 +73,8 @@ struct Precision {
   const char* name;
   DType maps;
   FloatMath math;
-  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }  // NOLINT(readability-identifier-naming): GoogleTest's
+  // For the names of tests. NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's
+  friend void PrintTo(const Precision& p, std::ostream* out) { *out << p.name; }
 };
 
 class CudnnPlans : public ::testing::TestWithParam<Precision> {
