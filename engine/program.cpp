@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -87,31 +86,6 @@ int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>
   if (lost.empty()) return code;
   std::fputs((app.get_name() + ": " + lost + "\n").c_str(), stderr);
   return code == kSuccess ? static_cast<int>(kFailure) : code;
-}
-
-namespace {
-
-CLI::Validator number_that_is(const std::string& what, const std::string& shown, bool (*holds)(double)) {
-  const auto problem = [what, holds](std::string& text) {
-    double value = 0;
-    const bool good = CLI::detail::lexical_cast(text, value) && std::isfinite(value) && holds(value);
-    return good ? std::string() : text + " is not a number " + what;
-  };
-  return {problem, shown};
-}
-
-}  // namespace
-
-CLI::Validator at_least_zero() {
-  return number_that_is("of 0 or more", "NONNEGATIVE", [](double value) { return value >= 0; });
-}
-
-CLI::Validator above_zero() {
-  return number_that_is("above 0", "POSITIVE", [](double value) { return value > 0; });
-}
-
-CLI::Validator from_zero_to_one() {
-  return number_that_is("from 0 to 1", "FLOAT in [0 - 1]", [](double value) { return value >= 0 && value <= 1; });
 }
 
 void add_config_options(CLI::App& app, CommonOptions& options, bool config_required) {

@@ -10,6 +10,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/experiment_config.h"
+#include "engine/option_checks.h"
 #include "runtime/device/context.h"
 
 namespace gradlibra {
@@ -34,11 +35,6 @@ enum ExitCode {
 // Parses and runs: prints errors to stderr as "program: message", never lets an exception out. No success, kFailure, if
 // what was printed to stdout could not be written (a full disk); not if its reader has gone (`| head`).
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body);
-
-// Checks of options. CLI11's own print bounds of 309 digits, and let NaN through.
-[[nodiscard]] CLI::Validator at_least_zero();
-[[nodiscard]] CLI::Validator above_zero();
-[[nodiscard]] CLI::Validator from_zero_to_one();
 
 // --config and the trailing key.path=value overrides, --device, --threads.
 struct CommonOptions {

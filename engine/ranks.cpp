@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "engine/option_checks.h"
 #include "engine/program.h"
 #include "runtime/distributed/mpi_communicator.h"
 #include "runtime/distributed/nccl_communicator.h"
