@@ -11,8 +11,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-bool holds(const fs::path& folder, const fs::path& inside) {
-  return std::mismatch(folder.begin(), folder.end(), inside.begin(), inside.end()).first == folder.end();
+// Whether `path` is `folder` or lies in it; both are canonical.
+bool lies_in(const fs::path& path, const fs::path& folder) {
+  return std::mismatch(folder.begin(), folder.end(), path.begin(), path.end()).first == folder.end();
 }
 
 class Walker {
@@ -82,7 +83,7 @@ class Walker {
     if (error) return pass_over(link, error.message());
     const fs::path holder = fs::canonical((top_ / link).parent_path(), error);
     const fs::path top = fs::canonical(top_, error);
-    if (holds(target, holder) || holds(target, top))
+    if (lies_in(holder, target) || lies_in(top, target))
       return pass_over(link, fmt::format("is a link to {}, a folder that holds it", target.string()));
     go_through(link, /*hidden=*/false);
   }

@@ -142,8 +142,8 @@ TEST(ReluBackwardSumRows, WorkedValues) {
 
 // The two kernels whose work it does, to the bit, for any number of threads; NaN passes where y is positive.
 TEST(ReluBackwardSumRows, IsReluBackwardThenSumRows) {
-  for (const auto& [rows, channels] : {std::pair<int64_t, int64_t>{0, 4}, {5000, 3}, {333, 301}, {70, 2048}}) {
-    const Shape shape{rows, channels};
+  for (const Shape& shape : {Shape{0, 4}, Shape{5000, 3}, Shape{333, 301}, Shape{70, 2048}}) {
+    const int64_t rows = shape[0], channels = shape[1];
     Floats y = random_array(shape, 5), grad_y = random_array(shape, 6);
     if (rows > 0) y[0] = 1, grad_y[0] = kNaN;
     const auto compare = [&]<class T>(T) {
