@@ -81,9 +81,9 @@ class Walker {
     std::error_code error;
     const fs::path target = fs::canonical(top_ / link, error);
     if (error) return pass_over(link, error.message());
-    const fs::path holder = fs::canonical((top_ / link).parent_path(), error);
+    const fs::path parent = fs::canonical((top_ / link).parent_path(), error);
     const fs::path top = fs::canonical(top_, error);
-    if (lies_in(holder, target) || lies_in(top, target))
+    if (lies_in(parent, target) || lies_in(top, target))
       return pass_over(link, fmt::format("is a link to {}, a folder that holds it", target.string()));
     go_through(link, /*hidden=*/false);
   }
