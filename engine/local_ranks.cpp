@@ -32,7 +32,7 @@ namespace {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
-constexpr int kEnding[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
+constexpr int kEnding[] = {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2};
 
 bool on_path(const std::string& program) {
   const char* path = std::getenv("PATH");

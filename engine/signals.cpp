@@ -36,7 +36,8 @@ void on_signal(int number) {
 }  // namespace
 
 const std::atomic<int>& catch_signals() {
-  for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE}) std::signal(number, on_signal);
+  for (const int number : {SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGPIPE})
+    std::signal(number, on_signal);
   if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   return caught_signal;

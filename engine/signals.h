@@ -6,11 +6,11 @@
 
 namespace gradlibra {
 
-// SIGINT, SIGTERM, SIGHUP (the terminal closed; ignored if it was, as under nohup), SIGUSR1, SIGUSR2, SIGXCPU (a limit
-// on CPU time) and SIGPIPE (nobody reads the output any more): the value becomes the first one's number, so that the
-// program can finish its step. A second one ends the program at once, with 128 + its number, unless it comes within a
-// quarter of a second: terminals, shells and `timeout` send the same one twice. SIGPIPE and SIGXCPU, which come again
-// by themselves, never do. SIGXFSZ is ignored: a file over a limit is an error of the write.
+// SIGINT, SIGQUIT (Ctrl-\), SIGTERM, SIGHUP (the terminal closed; ignored if it was, as under nohup), SIGUSR1, SIGUSR2,
+// SIGXCPU (a limit on CPU time) and SIGPIPE (nobody reads the output any more): the value becomes the first one's
+// number, so that the program can finish its step. A second one ends the program at once, with 128 + its number, unless
+// it comes within a quarter of a second: terminals, shells and `timeout` send the same one twice. SIGPIPE and SIGXCPU,
+// which come again by themselves, never do. SIGXFSZ is ignored: a file over a limit is an error of the write.
 const std::atomic<int>& catch_signals();
 
 }  // namespace gradlibra

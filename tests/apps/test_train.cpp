@@ -51,7 +51,7 @@ class Train : public ProgramTest {
 };
 
 TEST_F(Train, EverySignalLeavesACheckpoint) {
-  for (const int number : {SIGHUP, SIGUSR2, SIGXCPU}) {
+  for (const int number : {SIGHUP, SIGQUIT, SIGUSR2, SIGXCPU}) {
     const std::string work = path("work" + std::to_string(number));
     Process train(folder_, endless(work));
     wait_for_a_step(work);
