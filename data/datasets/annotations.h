@@ -140,8 +140,6 @@ void note_passed_over(FindingLog& log, const std::filesystem::path& folder, cons
 [[nodiscard]] RawSplit read_voc(Reading& reading);
 [[nodiscard]] RawSplit read_coco(Reading& reading);
 [[nodiscard]] RawSplit read_yolo(Reading& reading);
-// Class names out of data.yaml or classes.txt of a YOLO data set; empty if it has neither.
-[[nodiscard]] std::vector<std::string> read_yolo_classes(const DatasetConfig& config);
 // Names of the categories of a COCO file in id order.
 [[nodiscard]] std::vector<std::string> read_coco_classes(const std::filesystem::path& file);
 

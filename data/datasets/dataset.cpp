@@ -13,6 +13,7 @@
 
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
+#include "data/datasets/yolo_description.h"
 #include "data/images/image.h"
 #include "runtime/base/processors.h"
 #include "runtime/base/utf8.h"

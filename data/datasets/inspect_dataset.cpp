@@ -11,6 +11,7 @@
 #include <set>
 
 #include "data/datasets/annotations.h"
+#include "data/datasets/yolo_description.h"
 #include "data/images/image.h"
 
 namespace gradlibra {

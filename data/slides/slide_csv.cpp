@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 #include <set>
 #include <stdexcept>
@@ -12,6 +11,7 @@
 #include "data/datasets/did_you_mean.h"
 #include "data/datasets/lines.h"
 #include "data/slides/slide_set.h"
+#include "runtime/base/numbers.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra {
@@ -43,10 +43,7 @@ std::vector<std::string> split(std::string_view line, char separator) {
 }
 
 double number(const std::string& text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc{} || end != text.data() + text.size()) return std::numeric_limits<double>::quiet_NaN();
-  return value;
+  return parse_number<double>(text).value_or(std::numeric_limits<double>::quiet_NaN());
 }
 
 }  // namespace

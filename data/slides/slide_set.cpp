@@ -210,8 +210,7 @@ std::vector<std::string> class_list(const DatasetConfig& config, const RawSplit&
 // As a training, which would stop at such patches.
 void check_boxes(const SlideSet& set, const SlideInput& input, int64_t boxes, std::span<const Finding> findings) {
   const auto holds_one = [](const AnnotatedSlide& slide) {
-    return std::any_of(slide.objects.begin(), slide.objects.end(),
-                       [](const Object& object) { return !object.difficult && !object.crowd; });
+    return std::any_of(slide.objects.begin(), slide.objects.end(), is_target);
   };
   if (std::any_of(set.slides.begin(), set.slides.end(), holds_one)) return;
   const auto first = std::find_if(findings.begin(), findings.end(),
