@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <optional>
@@ -22,11 +23,14 @@ namespace gradlibra::emulator {
 
 namespace {
 
-// In no folder, and gone with its owner.
+// In no folder, and gone with its owner; but in that of GRADLIBRA_EMULATED_NCCL for hosts that are network namespaces,
+// which share disks alone.
 sockaddr_un address_of(const std::string& name) {
+  const char* folder = std::getenv("GRADLIBRA_EMULATED_NCCL");
+  const std::string path = folder == nullptr ? std::string(1, '\0') + name : folder + ("/" + name);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path + 1, name.data(), std::min(name.size(), sizeof address.sun_path - 1));
+  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof address.sun_path - 1));
   return address;
 }
 

@@ -12,34 +12,9 @@ the exit code is 77, with the reason. Delay and loss of packets need the kernel'
 TEXT
 }
 case ${1:-} in -h | --help) usage && exit 0 ;; -*) usage >&2 && exit 2 ;; esac
-tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-bin=$(cd "${1:-$tree/build/release/bin}" && pwd)
-skip() { echo "skipped: $*" && exit 77; }
-[ "$(id -u)" -eq 0 ] || skip "network namespaces need root"
-for program in ip mpirun unshare; do command -v "$program" > /dev/null || skip "no $program on PATH"; done
-
-id=$$ scratch=$(mktemp -d)
-first=gl$id-a second=gl$id-b
-cleanup() {
-  for name in "$first" "$second"; do
-    ip netns pids "$name" 2> /dev/null | xargs -r kill -9 2> /dev/null || true
-    ip netns del "$name" 2> /dev/null || true
-  done
-  rm -rf "$scratch"
-}
-trap cleanup EXIT
-cd "$scratch"
-ip netns add "$first" 2> why.txt || skip "no network namespaces here: $(cat why.txt)"
-ip netns add "$second"
-ip link add "v$id-a" netns "$first" type veth peer name "v$id-b" netns "$second" 2> why.txt ||
-  skip "no pair of virtual interfaces here: $(cat why.txt)"
-address_a=10.213.7.1 address_b=10.213.7.2
-in_a() { ip netns exec "$first" "$@"; }
-in_b() { ip netns exec "$second" "$@"; }
-in_a ip link set lo up && in_b ip link set lo up
-in_a ip address add "$address_a/24" dev "v$id-a" && in_b ip address add "$address_b/24" dev "v$id-b"
-link() { in_a ip link set "v$id-a" "$1"; in_b ip link set "v$id-b" "$1"; }
-link up
+# shellcheck source=tests/faults/two_hosts.sh
+source "$(dirname "${BASH_SOURCE[0]}")/two_hosts.sh"
+for program in mpirun unshare; do command -v "$program" > /dev/null || skip "no $program on PATH"; done
 
 # What mpirun calls in the place of ssh: HOST COMMAND.., to be read by a shell over there.
 cat > agent << END
@@ -56,23 +31,7 @@ on_hosts() {
     --mca btl_tcp_if_include "$address_a/24" --host "$address_a:1,$address_b:1" -np 2 "$@"
 }
 
-small=(synthesize.train=8 synthesize.val=0 synthesize.test=0 synthesize.size=64 synthesize.scale=0.25)
-"$bin/synthesize" --config "$tree/configs/quickstart.yaml" --output data "${small[@]}" > log.txt
-cat > small.yaml << END
-base: $tree/configs/quickstart.yaml
-data: {root: data, missing_class: allow}
-loader: {batch_size: 2, height: 64, width: 64}
-model:
-  backbone: {base_channels: 8}
-  neck: {out_channels: 16, norm_groups: 4}
-  head: {feat_channels: 16, point_channels: 16, stacked_convs: 1, norm_groups: 4}
-schedule: {epochs: 4, warmup_iterations: 5}
-train: {checkpoint_every: 2, log_every: 1000, evaluate_every: 0}
-distributed: {timeout: 4}
-END
 train() { echo "$bin/train" --config small.yaml --work-dir "$1" --device cpu --threads 1 "${@:2}"; }
-weights_of() { sha256sum < "$(find "$1/checkpoints" -maxdepth 1 -name '*.safetensors' | sort -V | tail -n 1)"; }
-failed() { echo "FAILED: $*" && tail -n 20 log.txt && exit 1; }
 
 # shellcheck disable=SC2046  # the words of a command
 mpirun -q --allow-run-as-root --oversubscribe --bind-to none -np 2 $(train together) > log.txt 2>&1 ||
@@ -83,15 +42,6 @@ for host in host-a host-b; do grep -q "on $host: CPU" log.txt || failed "nobody 
 [ "$(weights_of together)" = "$(weights_of apart)" ] || failed "other weights on two hosts than on one"
 echo "two hosts: the weights of one, $(weights_of apart | cut -c 1-16)"
 
-# Ranks that are left on either host.
-ranks_left() {
-  local name pid
-  for name in "$first" "$second"; do
-    for pid in $(ip netns pids "$name"); do
-      if [ "$(readlink "/proc/$pid/exe" || true)" = "$bin/train" ]; then echo "$pid"; fi
-    done
-  done
-}
 : > log.txt
 # shellcheck disable=SC2046
 on_hosts $(train cut schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &

@@ -71,9 +71,21 @@ sbatch=(env SLURM_JOB_ID=77 GRADLIBRA_MOST_LOSSES=2 "$launch/slurm.sbatch" -- --
 equal "0: srun scontrol " "$(calls "75" "${sbatch[@]}")"
 expect "scontrol requeue 77" "$(< "$work/calls")"
 equal "0: srun " "$(calls "0" "${sbatch[@]}")"
-equal "0: srun scontrol " "$(calls "137" env SLURM_RESTART_COUNT=1 "${sbatch[@]}")"
-equal "5: srun " "$(calls "5" env SLURM_RESTART_COUNT=2 "${sbatch[@]}")"
-equal "3: srun " "$(calls "3" "${sbatch[@]}")"
+# Two losses in a row are borne, the third is not; a start that got to its time limit begins the count anew, and a
+# restart that SLURM counts is no loss.
+cd "$work"
+for again in 1 2; do
+  equal "0: srun scontrol " "$(calls "137" env SLURM_RESTART_COUNT=7 "${sbatch[@]}")"
+  equal "0: srun scontrol " "$(calls "5" "${sbatch[@]}")"
+  expect "loss 2 of at most 2 in a row" "$(< "$work/out")"
+  if [ "$again" = 1 ]; then equal "0: srun scontrol " "$(calls "75" "${sbatch[@]}")"; fi
+done
+equal "5: srun " "$(calls "5" "${sbatch[@]}")"
+expect "given up" "$(< "$work/out")"
+equal "0: srun scontrol " "$(calls "5" "${sbatch[@]}")"
+for code in 3 143; do equal "$code: srun " "$(calls "$code" "${sbatch[@]}")"; done
+[ ! -e gradlibra.77.losses ] || fail "the count of losses is left behind"
+cd - > /dev/null
 
 # torchrun's stand-in: one rank fails at once, the other is ended with it.
 cat > "$work/bin/train" << 'TEXT'
