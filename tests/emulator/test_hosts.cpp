@@ -21,7 +21,7 @@ TEST(Hosts, MeetAndSumByNccl) {
   emulator::set_bus(3 + static_cast<unsigned>(rank));
   const auto context = Context::for_device("cuda", 1, launch.local_rank);
   CLI::App app("", "train");
-  Ranks ranks(app, launch, {.timeout = 20, .start_timeout = 20});
+  Ranks ranks(app, launch, {.timeout = 60, .start_timeout = 60});
   EXPECT_EQ(ranks.run([&] {
     const std::string who = ranks.connect(*context);
     EXPECT_HAS(who, ", NCCL 2.19.3, hosts by ");

@@ -74,13 +74,14 @@ two_idle() { [ "$(on host-a sinfo --noheader --Node --states=idle | wc -l)" -eq 
 until_it 30 two_idle || skip "no SLURM comes up here: $(tail -qn 2 control.txt control/log host-a.txt host-b.txt 2> /dev/null | tr '\n' ' ')"
 on host-a srun --mpi=list 2>&1 | grep -q pmix || skip "this SLURM has no mpi/pmix"
 
-export GRADLIBRA_BIN=$bin
+# More ranks than processors must not wait for each other in turns that the kernel ends.
+export GRADLIBRA_BIN=$bin OMPI_MCA_mpi_yield_when_idle=1
 submit() { # work dir, overrides
   on host-a sbatch --parsable --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --time=10 --output=log.txt \
     "$tree/scripts/launch/slurm.sbatch" -- --config small.yaml --work-dir "$1" --device cpu "${@:2}"
 }
 said() { [ "$(grep -c "$1" log.txt)" -ge "$2" ]; }
-is_over() { [ -z "$(on host-a squeue --noheader --jobs="$1" 2> /dev/null)" ]; }
+is_over() { local left && left=$(on host-a squeue --noheader --jobs="$1") && [ -z "$left" ]; }
 # SLURM lets a job wait for two minutes before it starts it again. Without them the step before must be gone first: the
 # next one has its number, and so the name of its socket.
 step_is_gone() { ! compgen -G "host-[ab]/stepd.slurm.pmix.*" && ! compgen -G "host-[ab]/spmix_appdir*"; }
@@ -97,7 +98,7 @@ start_again() {
 }
 trains_beyond() { [ -e "$1/checkpoints/checkpoint_$2.safetensors" ]; }
 
-longer=(schedule.epochs=120 train.checkpoint_every=10 train.keep_checkpoints=1000)
+longer=(schedule.epochs=300 train.checkpoint_every=10 train.keep_checkpoints=1000)
 # shellcheck disable=SC2046  # the words of a command
 mpirun -q --allow-run-as-root --oversubscribe --bind-to none -np 2 "$bin/train" --config small.yaml --work-dir undisturbed \
   --device cpu --threads 1 "${longer[@]}" > log.txt 2>&1 || failed "two ranks on one host"
