@@ -107,8 +107,12 @@ int main(int argc, char** argv) {
       config.data.classes = loaded.classes;
       if (config.data.groups.empty()) config.data.groups = loaded.groups;
       const Dataset dataset = read_evaluation_split(config, report.split, say);
+      ExperimentConfig anywhere = config;  // the data may lie elsewhere on each host
+      anywhere.data.root = "";
       require_same_marks(ranks.communicator(),
-                         {{"evaluation data", mark_of(dataset).hash}, {"weights", hash_of_weights(*loaded.detector)}},
+                         {{"configuration", to_yaml(anywhere)},
+                          {"evaluation data", mark_of(dataset).hash},
+                          {"weights", hash_of_weights(*loaded.detector)}},
                          "at the start");
       const auto images = static_cast<int64_t>(dataset.images.size());
       say(fmt::format("{} on {} images of the {} split", describe(loaded), images, split_name));

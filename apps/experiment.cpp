@@ -2,6 +2,7 @@
 // experiment: a table or figure of the paper, run over seeds and written beside the paper's numbers.
 #include <fmt/format.h>
 
+#include "engine/option_checks.h"
 #include "engine/program.h"
 #include "engine/signals.h"
 #include "engine/tables/experiment.h"
@@ -38,7 +39,9 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", options.seeds, "how many seeds for each row")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  app.add_option("--first-seed", options.first_seed, "the first of them")->capture_default_str();
+  app.add_option("--first-seed", options.first_seed, "the first of them")
+      ->check(at_least_zero())
+      ->capture_default_str();
   app.add_option("--jobs", options.jobs, "runs side by side, each with its share of the processors")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();

@@ -9,6 +9,21 @@
 
 namespace gradlibra {
 
+namespace {
+
+// What a training can go on from is a folder: that of its config.yaml, which those who name a checkpoint may mean.
+void require_folder(const std::filesystem::path& folder) {
+  if (std::filesystem::is_directory(folder)) return;
+  if (!std::filesystem::exists(folder))
+    throw std::invalid_argument(folder.string() + ": no such folder; nothing to resume");
+  const std::filesystem::path training = std::filesystem::absolute(folder).parent_path().parent_path();
+  const std::string hint =
+      std::filesystem::exists(training / "config.yaml") ? "; name that of the training: " + training.string() : "";
+  throw std::invalid_argument(folder.string() + ": is no folder" + hint);
+}
+
+}  // namespace
+
 void keep_overrides_from_resume(int argc, char** argv) {
   for (int i = 1; i + 1 < argc; ++i) {
     if (std::strcmp(argv[i], "--resume") != 0) continue;
@@ -28,14 +43,12 @@ std::filesystem::path training_folder(const ResumeFlags& flags) {
     throw std::invalid_argument("--work-dir is required, or --resume with a folder");
   if (!starts_as_well && !given)
     throw std::invalid_argument("--config is required to start a training (--resume continues one without)");
-  if (!folder.empty() && !std::filesystem::is_directory(folder))
-    throw std::invalid_argument(folder + ": no such folder; nothing to resume");
+  if (!folder.empty()) require_folder(folder);
   return work_dir.empty() ? folder : work_dir;
 }
 
 ExperimentConfig config_of_training(const std::filesystem::path& folder, const std::vector<std::string>& overrides) {
-  if (!std::filesystem::is_directory(folder))
-    throw std::invalid_argument(folder.string() + ": no such folder; nothing to resume");
+  require_folder(folder);
   ExperimentConfig config;
   if (std::filesystem::exists(folder / "config.yaml")) {
     // A training makes the folder before its first step: it has been taken away.

@@ -171,7 +171,8 @@ collect() {
     name=${file%/metrics.json} && name=${name#"$out/runs/"}
     awk -v run="$name" -F '[:,]' '
       /"(mAP|AP_f|AP_c|AP_r|mR_f|mR_c|mR_r)"/ { gsub(/[ "]/, "", $1); value[$1] = $2 + 0 }
-      /"detections":/ { found += $2 }
+      /^  "/ { of_classes = /"classes"/ }  # the bins of "calibration" count detections as well
+      of_classes && /"detections":/ { found += $2 }
       END {
         split(run, part, "[/.]")
         printf "%s %s %s %s %.5f %.5f %.5f %.5f %.5f %.5f %.5f %d\n", part[1], part[2], part[3], part[4], value["mAP"],

@@ -112,6 +112,8 @@ void check_format(const fs::path& file, Bytes bytes) {
 
 void check_limits(const fs::path& file, const ImageInfo& info) {
   if (info.width < 1 || info.height < 1) fail(file, fmt::format("has no pixels ({} x {})", info.width, info.height));
+  if (info.bits > 16)
+    fail(file, fmt::format("has {} bits a sample, which are not decoded: save it with 8 or 16", info.bits));
   const int64_t pixels = static_cast<int64_t>(info.width) * info.height;
   if (info.width > kMaxImageSide || info.height > kMaxImageSide || pixels > kMaxImagePixels) {
     fail(file, fmt::format("is {} x {} pixels, over the limits ({} a side, {} in all)", info.width, info.height,

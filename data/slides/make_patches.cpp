@@ -216,8 +216,8 @@ class Maker {
   }
   [[nodiscard]] bool is_there(const AnnotatedSlide& slide, const Patch& patch) const {
     std::error_code error;
-    return fs::exists(picture(slide, patch), error) &&
-           (set_.options.format == "coco" || fs::exists(annotation(slide, patch), error));
+    const auto has_bytes = [&](const fs::path& file) { return fs::file_size(file, error) > 0 && !error; };
+    return has_bytes(picture(slide, patch)) && (set_.options.format == "coco" || has_bytes(annotation(slide, patch)));
   }
 
   void make(size_t index) {
@@ -229,13 +229,12 @@ class Maker {
     const Progress progress = read_record(record, of);
     std::vector<Patch> patches = plan(index).patches;
     const size_t all = patches.size();
-    if (progress.finished) {
+    if (progress.begun) std::erase_if(patches, [&](const Patch& patch) { return is_there(slide, patch); });
+    if (progress.finished && patches.empty()) {
       note(fmt::format("{} ({}): {} patches, finished before", slide.name, split, all));
       return;
     }
-    if (progress.begun) {
-      std::erase_if(patches, [&](const Patch& patch) { return is_there(slide, patch); });
-    } else {
+    if (!progress.begun) {
       // Patches of other input must not pass for those of this one after another interruption.
       for (const Patch& patch : patches) {
         std::error_code error;

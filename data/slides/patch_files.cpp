@@ -237,6 +237,9 @@ std::string picture_name(const AnnotatedSlide& slide, const Patch& patch, const 
   return patch_name(slide.name, patch.x, patch.y) + "." + options.image;
 }
 
+// Read again (datasets/voc.h, where all four numbers count from 1), a box is the one that was cut: xmax and ymax are
+// one more than the last pixel inside. At the right and lower border, beyond which no number may be, it is a pixel
+// less.
 std::string voc_annotation(const PatchSet& set, const AnnotatedSlide& slide, const Patch& patch) {
   const int size = set.options.size;
   std::string text = fmt::format(
@@ -246,13 +249,14 @@ std::string voc_annotation(const PatchSet& set, const AnnotatedSlide& slide, con
   for (const Object& object : patch.objects) {
     const auto x1 = static_cast<int>(std::floor(object.box.x1)), y1 = static_cast<int>(std::floor(object.box.y1));
     const auto x2 = static_cast<int>(std::ceil(object.box.x2)), y2 = static_cast<int>(std::ceil(object.box.y2));
+    const int xmax = std::min(x2 + 1, size), ymax = std::min(y2 + 1, size);
     text += fmt::format(
         "  <object>\n    <name>{}</name>\n    <pose>Unspecified</pose>\n    <truncated>{}</truncated>\n    "
         "<difficult>{}</difficult>\n"
         "    <bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox>\n  </object>\n",
         xml_text(set.slides.classes[static_cast<size_t>(object.label)]),
-        x1 == 0 || y1 == 0 || x2 == size || y2 == size ? 1 : 0, object.difficult || object.crowd ? 1 : 0, x1 + 1,
-        y1 + 1, x2, y2);
+        x1 == 0 || y1 == 0 || x2 == size || y2 == size ? 1 : 0, object.difficult || object.crowd ? 1 : 0,
+        std::min(x1 + 1, xmax - 1), std::min(y1 + 1, ymax - 1), xmax, ymax);
   }
   return text + "</annotation>\n";
 }

@@ -128,7 +128,7 @@ std::string panels_html(const TableFile& file, const std::vector<RowRecords>& re
   return figures.empty() ? "" : html::figures(figures);
 }
 
-html::Section table_section(const fs::path& folder, const TableFile& file) {
+html::Section table_section(const fs::path& folder, TableFile file) {
   html::Section section{.id = file.table.name,
                         .title = file.table.title,
                         .short_title = file.table.title.substr(0, file.table.title.find(':'))};

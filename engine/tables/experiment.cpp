@@ -7,6 +7,8 @@
 #include <optional>
 #include <stdexcept>
 
+#include "engine/checkpoint.h"
+#include "engine/read_split.h"
 #include "engine/tables/table_figures.h"
 #include "engine/tables/table_report.h"
 #include "engine/work_dir.h"
@@ -73,21 +75,60 @@ std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<Pap
   return runs;
 }
 
+// The result of a run; without one, why it is missing.
+std::optional<Values> result_of(const ExperimentRun& run, std::string& missing) {
+  try {
+    if (auto values = run.result()) return values;
+    missing = run.failure().empty() ? "not run yet" : "failed: " + run.failure();
+  } catch (const std::runtime_error& damaged) {
+    missing = damaged.what();
+  }
+  return {};
+}
+
+// Damaged ones are not done again: it is for the user to say that nothing can be saved of them.
+bool is_to_do(const ExperimentRun& run) {
+  try {
+    return !run.result();
+  } catch (const std::runtime_error&) {
+    return false;
+  }
+}
+
 std::vector<RowResults> results_of(const TablePlan& plan, const PaperTable& table) {
   std::vector<RowResults> rows(table.rows.size());
   for (size_t i = 0; i < rows.size(); ++i)
     for (const int64_t seed : plan.seeds) {
       const ExperimentRun run(plan, table.rows[i].run, seed);
-      if (const auto values = run.result())
+      std::string why;
+      if (const auto values = result_of(run, why))
         rows[i].by_seed[seed] = *values;
       else
-        rows[i].missing[seed] = run.failure().empty() ? "not run yet" : "failed: " + run.failure();
+        rows[i].missing[seed] = why;
     }
   return rows;
 }
 
 bool is_complete(const std::vector<RowResults>& rows) {
   return std::all_of(rows.begin(), rows.end(), [](const RowResults& row) { return row.missing.empty(); });
+}
+
+// A table compares runs on the same data. Noted in the folder with the first of them.
+void require_same_data(const TablePlan& plan, const ExperimentConfig& config) {
+  if (plan.data.empty()) return;  // drawn: run.yaml has the recipe
+  const Say quiet = [](const std::string&) {};
+  const DataMark train = mark_of(read_training_split(config, quiet));
+  const DataMark test = mark_of(read_evaluation_split(config, Split::test, quiet));
+  const std::string is = fmt::format("training split: {} images, {} boxes, {}\ntest split: {} images, {} boxes, {}\n",
+                                     train.images, train.boxes, train.hash, test.images, test.boxes, test.hash);
+  const fs::path file = plan.folder / "data_mark.txt";
+  constexpr int64_t kMost = 1 << 20;
+  if (!fs::exists(file)) return write_file(file, is);
+  if (const std::string was = read_file(file, kMost); was != is)
+    throw std::runtime_error(
+        fmt::format("--data {}: the folder has runs on other data ({}): take another --output.\n"
+                    "There:\n{}Here:\n{}",
+                    plan.data.string(), file.string(), was, is));
 }
 
 // False: one failed or was stopped. What is missing is then said.
@@ -117,7 +158,7 @@ bool prepare(const TablePlan& plan, const std::vector<Slot>& slots, const std::a
 void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& slots, const std::atomic<int>& signal) {
   std::vector<const ExperimentRun*> todo;
   for (const ExperimentRun& run : runs)
-    if (!run.result()) todo.push_back(&run);
+    if (is_to_do(run)) todo.push_back(&run);
   fmt::print("{} of {} runs to do, {} side by side\n", todo.size(), runs.size(), slots.size());
   std::fflush(stdout);
   std::vector<Job> jobs;
@@ -129,10 +170,15 @@ void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& sl
     const ExperimentRun& run = *todo[index];
     run.finish(result);
     const std::string place = fmt::format("[{}/{}] {}", ++ended, todo.size(), run.name());
-    if (result.end == JobResult::End::done)
-      fmt::print("{}: mAP {:.1f} in {:.0f} s\n", place, run.result()->at("mAP"), result.seconds);
-    else
+    if (result.end == JobResult::End::done) {
+      const Values values = run.result().value_or(Values{});
+      const auto map = values.find("mAP");
+      fmt::print("{}: {} in {:.0f} s\n", place,
+                 map == values.end() ? "no mAP, as no test image has a box" : fmt::format("mAP {:.1f}", map->second),
+                 result.seconds);
+    } else {
       fmt::print("{}: failed: {}\n", place, result.why);
+    }
     std::fflush(stdout);
   });
 }
@@ -154,6 +200,8 @@ std::vector<std::string> how(const TableOptions& options) {
 TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   complete(options);
   const TablePlan& plan = options.plan;
+  if (options.only_tables && !fs::is_directory(plan.folder))
+    throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
   const std::vector<ExperimentRun> runs = all_runs(plan, tables, options.settings);
@@ -161,17 +209,19 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   if (!options.only_tables) {
     owned.emplace(plan.folder, "--output");
     if (!owned->warning().empty()) fmt::print(stderr, "experiment: warning: {}\n", owned->warning());
+    require_same_data(plan, runs.front().config());
     const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
     if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
   }
   bool all = true;
   for (const PaperTable& table : tables) {
-    const std::vector<RowResults> rows = results_of(plan, table);
+    std::vector<RowResults> rows = results_of(plan, table);
+    const std::vector<RowRecords> records = read_records(plan.folder, table, rows);
     all = all && is_complete(rows);
     const std::string text = table_markdown(table, rows, how(options));
     write_file(plan.folder / (table.name + ".md"), text);
     write_file(plan.folder / (table.name + ".json"), table_json(table, rows, how(options)));
-    const std::vector<Panel> panels = figure_panels(table, rows, read_records(plan.folder, table, rows));
+    const std::vector<Panel> panels = figure_panels(table, rows, records);
     if (!panels.empty()) write_file(plan.folder / (table.name + ".svg"), figure_svg(table, panels));
     fmt::print("\n{}", text);
   }

@@ -58,9 +58,13 @@ std::string difference(const std::string& was, const std::string& is) {
   return text;
 }
 
-// Moves a file if it is there.
-void move_if_there(const fs::path& from, const fs::path& to) {
-  if (fs::exists(from)) fs::rename(from, to);
+// A second name or a copy of a file that is there. `from` stays: an interrupted finish() begins anew.
+void keep(const fs::path& from, const fs::path& to) {
+  if (!fs::exists(from)) return;
+  fs::remove(to);
+  std::error_code no_links_here;
+  fs::create_hard_link(from, to, no_links_here);
+  if (no_links_here) fs::copy_file(from, to);
 }
 
 std::vector<std::string> program(const TablePlan& plan, const std::string& name, std::vector<std::string> arguments,
@@ -95,6 +99,9 @@ ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t
   overrides.insert(overrides.end(), plan.overrides.begin(), plan.overrides.end());
   config_ = read_config(plan.config, overrides);
   config_.train.seed = seed;
+  // The programs run in the plan's folder; the file's path is the user's.
+  if (!config_.train.pretrained.empty())
+    config_.train.pretrained = fs::absolute(config_.train.pretrained).lexically_normal().string();
   config_.data.root = plan.data.empty() ? "data" : fs::absolute(plan.data).string();
   if (!plan.start.empty()) {
     config_.train.pretrained = kStartFile;
@@ -102,6 +109,9 @@ ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t
   }
 
   const fs::path file = folder() / "run.yaml";
+  if (!fs::exists(file) && fs::exists(folder() / "metrics.json"))
+    throw std::runtime_error(folder().string() + ": has a result, but no run.yaml that tells of which configuration; " +
+                             "remove the folder to have the run repeated");
   if (!fs::exists(file)) return;
   // Read and written again, so that keys that have come to be since have their defaults on both sides.
   ExperimentConfig stored;
@@ -125,11 +135,10 @@ std::optional<Values> ExperimentRun::result() const {
     take("mAP", json.at("mAP"));
     for (const auto& [name, value] : json.at("groups").items()) take(name, value);
     double detections = 0;
-    for (const auto& one : json.at("classes")) {
-      take(one.at("name").get<std::string>(), one.at("AP"));
-      detections += one.at("detections").get<double>();
-    }
+    for (const auto& one : json.at("classes")) detections += one.at("detections").get<double>();
     values["detections"] = detections;
+    for (const auto& one : json.at("classes"))
+      if (const auto name = one.at("name").get<std::string>(); !values.contains(name)) take(name, one.at("AP"));
     return values;
   } catch (const nlohmann::json::exception& error) {
     throw std::runtime_error(file.string() + ": not a result of evaluate (" + error.what() +
@@ -149,7 +158,9 @@ Job ExperimentRun::job() const {
   const std::string at = "runs/" + name_;
   Job job{.name = name_, .folder = plan_->folder, .output = folder() / "output.txt"};
   job.commands = {
-      program(*plan_, "train", {"--config", at + "/run.yaml", "--work-dir", at + "/train", "--resume"}, true),
+      // A training that somebody stopped has no result yet, however well it ended.
+      program(*plan_, "train",
+              {"--config", at + "/run.yaml", "--work-dir", at + "/train", "--resume", "--stopped-code", "75"}, true),
       program(*plan_, "evaluate", {"--checkpoint", at + "/train", "--output", at + "/evaluation"}, true)};
   return job;
 }
@@ -160,11 +171,9 @@ void ExperimentRun::finish(const JobResult& result) const {
     write_file(folder() / "failed.txt", result.why);
     return;
   }
-  move_if_there(folder() / "train/log.jsonl", folder() / "log.jsonl");
-  move_if_there(folder() / "evaluation/detections.json", folder() / "detections.json");
-  if (plan_->keep_checkpoints) {
-    fs::rename(open_checkpoint(folder() / "train").name, folder() / "model.safetensors");
-  }
+  keep(folder() / "train/log.jsonl", folder() / "log.jsonl");
+  keep(folder() / "evaluation/detections.json", folder() / "detections.json");
+  if (plan_->keep_checkpoints) keep(open_checkpoint(folder() / "train").name, folder() / "model.safetensors");
   // The result comes last: with it the run counts as done.
   fs::rename(folder() / "evaluation/metrics.json", folder() / "metrics.json");
   fs::remove_all(folder() / "train");
@@ -189,10 +198,11 @@ std::vector<Job> preparations(const TablePlan& plan) {
   }
   if (!plan.start.empty() && !fs::exists(plan.folder / kStartFile)) {
     const std::string config = fs::absolute(plan.start).string();
-    add("start",
-        {program(plan, "synthesize", {"--config", config, "--output", "start/data"}, false),
-         program(plan, "train", {"--config", config, "--work-dir", "start/train", "--resume", "data.root=start/data"},
-                 true)});
+    add("start", {program(plan, "synthesize", {"--config", config, "--output", "start/data"}, false),
+                  program(plan, "train",
+                          {"--config", config, "--work-dir", "start/train", "--resume", "--stopped-code", "75",
+                           "data.root=start/data"},
+                          true)});
   }
   return jobs;
 }

@@ -40,7 +40,9 @@ class ExperimentRun {
 
   [[nodiscard]] const std::string& name() const { return name_; }  // "cross_entropy/seed_1", its folder under runs/
   [[nodiscard]] int64_t seed() const { return seed_; }
-  // In per cent, by the names of PaperTable::columns, and "detections"; a class without ground truth is not there.
+  [[nodiscard]] const ExperimentConfig& config() const { return config_; }
+  // In per cent, by the names of PaperTable::columns, and "detections"; what has no ground truth is not there, nor is a
+  // class that has the name of a mean.
   // Nothing: the run is not done. std::runtime_error for a result that cannot be read.
   [[nodiscard]] std::optional<Values> result() const;
   // Of the last attempt; empty: there was none, or it was interrupted.

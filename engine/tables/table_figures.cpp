@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <stdexcept>
 
 namespace gradlibra {
 namespace fs = std::filesystem;
@@ -114,19 +115,27 @@ Panel class_panel(const PaperTable& table, const std::vector<RowRecords>& record
 
 }  // namespace
 
-std::vector<RowRecords> read_records(const fs::path& folder, const PaperTable& table,
-                                     const std::vector<RowResults>& rows) {
+std::vector<RowRecords> read_records(const fs::path& folder, const PaperTable& table, std::vector<RowResults>& rows) {
   std::vector<RowRecords> records(rows.size());
   if (table.name != "fig3") return records;
   for (size_t i = 0; i < rows.size(); ++i)
-    for (const auto& [seed, unused] : rows[i].by_seed) {
+    std::erase_if(rows[i].by_seed, [&](const auto& entry) {
+      const int64_t seed = entry.first;
       const fs::path log = folder / "runs" / table.rows[i].run.name / fmt::format("seed_{}", seed) / "log.jsonl";
-      if (!fs::exists(log)) continue;
-      const TrainingLog read = read_training_log(log);
-      ClassRecord ratio = last_record(read, "gradient_ratio"), norm = last_record(read, "weight_norm");
-      if (!ratio.values.empty()) records[i].ratio[seed] = std::move(ratio);
-      if (!norm.values.empty()) records[i].norm[seed] = std::move(norm);
-    }
+      try {
+        if (!fs::exists(log)) throw std::runtime_error(log.string() + ": is not there");
+        const TrainingLog read = read_training_log(log);
+        ClassRecord ratio = last_record(read, "gradient_ratio"), norm = last_record(read, "weight_norm");
+        if (ratio.values.empty() && norm.values.empty())
+          throw std::runtime_error(log.string() + ": holds nothing of the classes (train.class_gradients)");
+        if (!ratio.values.empty()) records[i].ratio[seed] = std::move(ratio);
+        if (!norm.values.empty()) records[i].norm[seed] = std::move(norm);
+        return false;
+      } catch (const std::runtime_error& error) {
+        rows[i].missing[seed] = error.what();
+        return true;
+      }
+    });
   return records;
 }
 

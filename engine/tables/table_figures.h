@@ -18,9 +18,10 @@ struct RowRecords {
   std::map<int64_t, ClassRecord> ratio, norm;
 };
 // From the logs of the runs under an experiment's folder, in the order of the table's rows; only fig3 needs them, of
-// other tables nothing is read. A run without a log, or whose log holds nothing of the classes, is left out.
+// other tables nothing is read. A run whose log is not there, is damaged or holds nothing of the classes becomes one of
+// the missing ones of its row, with the reason.
 [[nodiscard]] std::vector<RowRecords> read_records(const std::filesystem::path& folder, const PaperTable& table,
-                                                   const std::vector<RowResults>& rows);
+                                                   std::vector<RowResults>& rows);
 
 struct Panel {
   Axes axes;

@@ -80,6 +80,25 @@ class TemporaryFile {
   int file_ = -1;
 };
 
+// Into a device or a pipe, which nothing replaces.
+void write_through(const fs::path& file, const std::function<void(const ByteSink&)>& produce, const FileCalls& calls) {
+  const int target = retry([&] { return ::open(file.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY); });
+  if (target < 0) throw WriteError(file_failure("cannot open", file, errno));
+  try {
+    produce([&](std::span<const std::byte> bytes) {
+      while (!bytes.empty()) {
+        const ssize_t written = retry([&] { return calls.write(target, bytes.data(), bytes.size()); });
+        if (written <= 0) throw WriteError(file_failure("cannot write", file, written < 0 ? errno : ENOSPC));
+        bytes = bytes.subspan(static_cast<size_t>(written));
+      }
+    });
+  } catch (...) {
+    (void)calls.close(target);
+    throw;
+  }
+  if (calls.close(target) != 0) throw WriteError(file_failure("cannot close", file, errno));
+}
+
 // The folder's entry of a new name.
 void flush_folder(const fs::path& path, const FileCalls& calls) {
   const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -139,14 +158,18 @@ void write_file(const fs::path& file, std::span<const char> bytes, const WriteOp
       file, [&](const ByteSink& sink) { sink(std::as_bytes(bytes)); }, options);
 }
 
-void write_file(const fs::path& file, const std::function<void(const ByteSink&)>& produce,
+void write_file(const fs::path& name, const std::function<void(const ByteSink&)>& produce,
                 const WriteOptions& options) {
   std::error_code error;
+  const fs::file_status there = fs::status(name, error);
+  // A link stays one.
+  const fs::path file = fs::is_regular_file(there) && fs::is_symlink(name) ? fs::canonical(name) : name;
   const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
   fs::create_directories(folder, error);
   if (error) throw WriteError(file.string() + ": cannot make its folder: " + error.message());
   const FileCalls real;
   const FileCalls& calls = options.calls != nullptr ? *options.calls : real;
+  if (fs::is_character_file(there) || fs::is_fifo(there)) return write_through(file, produce, calls);
   const size_t thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
   TemporaryFile temporary(options.temporary.empty()
                               ? fs::path(file.string() + fmt::format(".tmp.{}.{:x}", ::getpid(), thread))

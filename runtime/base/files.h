@@ -51,6 +51,7 @@ struct WriteOptions {
 
 // Writes beside `file` and renames over it, so that no reader sees half a file. Missing folders are made. Several
 // threads may write at a time, also the same file: the last one wins. After a WriteError what was there is still there.
+// A link to a file stays one; a device or a pipe is written to.
 void write_file(const std::filesystem::path& file, std::span<const char> bytes, const WriteOptions& options = {});
 
 // The same for content that is made piece by piece: `produce` calls its argument with each.

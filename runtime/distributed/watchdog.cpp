@@ -179,8 +179,12 @@ void Watchdog::watch() {
       if (look_at_own()) return;
       next_beat = lived_ + interval_;
     }
+    // All that is said comes first: a rank that was stopped itself finds its name there, and connections that ended
+    // for its sake.
     for (size_t i = 0; i < peers_.size(); ++i)
-      if (!peers_[i].left && look_at(peers_[i], polls[i].revents != 0)) return;
+      if (!peers_[i].left && polls[i].revents != 0 && listen_to(peers_[i])) return;
+    for (const Peer& peer : peers_)
+      if (!peer.left && look_at(peer)) return;
   }
 }
 
@@ -209,18 +213,16 @@ bool Watchdog::look_at_own() {
   return true;
 }
 
-bool Watchdog::look_at(Peer& peer, bool readable) {
-  bool open = true;
-  if (readable) {
-    std::vector<std::string> lines;
-    open = peer.channel.receive(lines);
-    for (const std::string& line : lines)
-      if (hear(peer, line)) return true;
-  }
-  if (peer.left) return false;
+bool Watchdog::listen_to(Peer& peer) {
+  std::vector<std::string> lines;
+  peer.open = peer.channel.receive(lines);
+  return std::any_of(lines.begin(), lines.end(), [&](const std::string& line) { return hear(peer, line); });
+}
+
+bool Watchdog::look_at(const Peer& peer) {
   // Its last beat may be older than the step at which this rank waits for it.
   LostRank lost{peer.rank, hosts_[static_cast<size_t>(peer.rank)], std::max(peer.step, step()), ""};
-  if (!open)
+  if (!peer.open)
     lost.why = kGone;
   else if (lived_ - peer.heard > silence_)
     lost.why = fmt::format("no sign of life for {:.3g} s: it was stopped, or its machine or network is down", silence_);
@@ -244,12 +246,16 @@ bool Watchdog::hear(Peer& peer, const std::string& line) {
   return true;
 }
 
-// The others hear it from rank 0. Its process ends next, and a connection that is closed on both sides before they have
-// read would take the line with it: so the end of theirs is awaited, shortly.
+// The others hear it from rank 0, and rank 0 from another if it is the lost one and wakes again. Its process ends next,
+// and a connection that is closed on both sides before they have read would take the line with it: so the end of theirs
+// is awaited, shortly.
 void Watchdog::lose(LostRank lost) {
   if (rank_ == 0) {
     std::erase_if(peers_, [&](const Peer& peer) { return peer.rank == lost.rank; });
     end_with(fmt::format("lost {} {} {} {}", lost.rank, lost.step, lost.exit_code, lost.why));
+  } else if (lost.rank == 0) {
+    for (Peer& first : peers_)
+      (void)first.channel.send(fmt::format("lost 0 {} {} {}", lost.step, lost.exit_code, lost.why));
   }
   if (on_loss_) on_loss_(lost);
 }

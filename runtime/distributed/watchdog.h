@@ -70,6 +70,7 @@ class Watchdog {
     double heard = 0;  // on lived_
     int64_t step = 0;
     bool left = false;  // in order
+    bool open = true;   // its connection
   };
   void meet(HostGroup& group, const Options& options);
   void accept_all(const std::string& password);
@@ -79,8 +80,10 @@ class Watchdog {
   void stop();
   void beat();
   bool look_at_own();  // true: this rank is lost, and the watch is over
-  // Lines and ends of connections that have come, and silence; true: a rank was lost, and the watch is over.
-  bool look_at(Peer& peer, bool readable);
+  // What has come of a peer, and then what follows from the end of its connection or its silence; true: a rank was
+  // lost, and the watch is over.
+  bool listen_to(Peer& peer);
+  bool look_at(const Peer& peer);
   bool hear(Peer& peer, const std::string& line);
   void lose(LostRank lost);
 

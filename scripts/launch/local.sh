@@ -21,9 +21,9 @@ TEXT
 ranks=2 restarts=0 bin="" dry_run=false
 while [ $# -gt 0 ]; do
   case "$1" in
-    --ranks) ranks=${2:?--ranks needs a number} && shift 2 ;;
-    --restarts) restarts=${2:?--restarts needs a number} && shift 2 ;;
-    --bin) bin=${2:?--bin needs a folder} && shift 2 ;;
+    --ranks) need_value "$@" && ranks=$2 && shift 2 ;;
+    --restarts) need_value "$@" && restarts=$2 && shift 2 ;;
+    --bin) need_value "$@" && bin=$2 && shift 2 ;;
     --dry-run) dry_run=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -31,7 +31,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ $# -gt 0 ] || { usage >&2 && exit 2; }
+need_number --ranks "$ranks" 1 && need_number --restarts "$restarts" 0
 bin=$(folder_of_train "$bin")
+$dry_run || need_train "$bin"
 
 command=("$bin/train" "$@" --resume --ranks "$ranks")
 if $dry_run; then

@@ -21,10 +21,10 @@ TEXT
 ranks="" hosts="" threads="" bin="" dry_run=false
 while [ $# -gt 0 ]; do
   case "$1" in
-    --ranks) ranks=${2:?--ranks needs a number} && shift 2 ;;
-    --hosts) hosts=${2:?--hosts needs a list} && shift 2 ;;
-    --threads) threads=${2:?--threads needs a number} && shift 2 ;;
-    --bin) bin=${2:?--bin needs a folder} && shift 2 ;;
+    --ranks) need_value "$@" && ranks=$2 && shift 2 ;;
+    --hosts) need_value "$@" && hosts=$2 && shift 2 ;;
+    --threads) need_value "$@" && threads=$2 && shift 2 ;;
+    --bin) need_value "$@" && bin=$2 && shift 2 ;;
     --dry-run) dry_run=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
@@ -32,7 +32,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 if [ $# -eq 0 ] || [ -z "$ranks" ]; then usage >&2 && exit 2; fi
+need_number --ranks "$ranks" 1 && need_number --threads "${threads:-0}" 0
 bin=$(folder_of_train "$bin")
+$dry_run || [ -n "$hosts" ] || need_train "$bin" # elsewhere it is mpirun that finds it or not
 
 # -q: without a page about the first rank that ends. The ranks' threads are not bound to one processor.
 command=(mpirun -q --bind-to none -np "$ranks")

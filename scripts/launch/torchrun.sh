@@ -25,19 +25,21 @@ TEXT
 local_ranks=1 nodes=1 node=0 master=127.0.0.1:29500 bin="" dry_run=false
 while [ $# -gt 0 ]; do
   case "$1" in
-    --nproc-per-node) local_ranks=${2:?--nproc-per-node needs a number} && shift 2 ;;
-    --nnodes) nodes=${2:?--nnodes needs a number} && shift 2 ;;
-    --node-rank) node=${2:?--node-rank needs a number} && shift 2 ;;
-    --master) master=${2:?--master needs HOST:PORT} && shift 2 ;;
-    --bin) bin=${2:?--bin needs a folder} && shift 2 ;;
+    --nproc-per-node) need_value "$@" && local_ranks=$2 && shift 2 ;;
+    --nnodes) need_value "$@" && nodes=$2 && shift 2 ;;
+    --node-rank) need_value "$@" && node=$2 && shift 2 ;;
+    --master) need_value "$@" && master=$2 && shift 2 ;;
+    --bin) need_value "$@" && bin=$2 && shift 2 ;;
     --dry-run) dry_run=true && shift ;;
     -h | --help) usage && exit 0 ;;
     --) shift && break ;;
     *) usage >&2 && exit 2 ;;
   esac
 done
+need_number --nproc-per-node "$local_ranks" 1 && need_number --nnodes "$nodes" 1 && need_number --node-rank "$node" 0
 if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usage >&2 && exit 2; fi
 bin=$(folder_of_train "$bin")
+$dry_run || need_train "$bin"
 
 children=() signalled=false
 send() { [ ${#children[@]} -eq 0 ] || kill "-$1" "${children[@]}" 2> /dev/null || true; }

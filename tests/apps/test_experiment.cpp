@@ -5,6 +5,7 @@
 #include "engine/work_dir.h"
 #include "tests/apps/run_programs.h"
 #include "tests/engine/report/sound_page.h"
+#include "tests/messages.h"
 
 namespace gradlibra {
 namespace {
@@ -73,9 +74,7 @@ TEST_F(ExperimentProgram, ARunThatFailsCostsNoOtherAndIsTriedAgain) {
   EXPECT_EQ(rows[0]["seeds"].size(), 1U);
   ASSERT_EQ(rows[1]["missing"].size(), 1U);
   EXPECT_NE(rows[1]["missing"][0]["why"].get<std::string>().find("missing.safetensors"), std::string::npos) << rows[1];
-  EXPECT_NE(get(folder_ / "out/fig3.md").find("- Grad-Libra, seed 1: failed: exit code 1: train: missing.safetensors"),
-            std::string::npos)
-      << get(folder_ / "out/fig3.md");
+  EXPECT_HAS(get(folder_ / "out/fig3.md"), "- Grad-Libra, seed 1: failed: exit code 1: train: /");
 
   // The cause mended: the settings file names weights that are there by now.
   fs::remove_all(folder_ / "out/runs/grad_libra");
@@ -99,6 +98,67 @@ TEST_F(ExperimentProgram, AnInterruptionLeavesCheckpointsAndTheSameCommandGoesOn
   EXPECT_EQ(run(longer).code, 0);
   EXPECT_NE(get(folder_ / "out/runs/cross_entropy/seed_1/output.txt").find("resum"), std::string::npos)
       << get(folder_ / "out/runs/cross_entropy/seed_1/output.txt");
+}
+
+// By whoever sends the signal: a time limit, say.
+TEST_F(ExperimentProgram, ATrainingThatWasStoppedIsNoResult) {
+  const auto longer = command("fig3", {"--set", "schedule.epochs=8"});
+  Process process(folder_, longer);
+  const fs::path log = folder_ / "out/runs/cross_entropy/seed_1/train/log.jsonl";
+  for (int i = 0; i < 6000 && !(fs::exists(log) && fs::file_size(log) > 0); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string arguments = get(entry.path() / "cmdline");
+    std::error_code error;
+    if (arguments.find("runs/cross_entropy/seed_1/train") != std::string::npos &&
+        fs::equivalent(entry.path() / "cwd", folder_ / "out", error))
+      ::kill(std::stoi(entry.path().filename().string()), SIGTERM);
+  }
+  EXPECT_EQ(process.wait().code, 1);
+  const auto rows = table("fig3")["rows"];
+  EXPECT_TRUE(rows[0]["seeds"].empty());
+  EXPECT_EQ(rows[1]["seeds"].size(), 1U);
+  EXPECT_HAS(rows[0]["missing"][0]["why"].get<std::string>(), "failed: exit code 75: stopped after step");
+  EXPECT_EQ(run(longer).code, 0);
+  EXPECT_EQ(table("fig3")["rows"][0]["seeds"].size(), 1U);
+}
+
+TEST_F(ExperimentProgram, OtherDataInTheSameFolderAreRefused) {
+  ASSERT_EQ(run(command("fig3")).code, 0);
+  const auto on_data = [&](const std::string& data) {
+    auto argv = command("fig3", {"--data", data});
+    argv[11] = path("given");
+    return run(argv);
+  };
+  fs::copy(folder_ / "out/data", folder_ / "moved", fs::copy_options::recursive);
+  ASSERT_EQ(on_data(path("out/data")).code, 0);
+  EXPECT_HAS(on_data(path("moved")).out, "0 of 2 runs to do");
+  std::string first;
+  for (const auto& entry : fs::directory_iterator(folder_ / "moved/Annotations"))
+    if (const std::string name = entry.path().filename().string();
+        name.starts_with("test") && get(entry.path()).find("<object>") != std::string::npos)
+      first = name;
+  const std::string text = get(folder_ / "moved/Annotations" / first);
+  const size_t begin = text.find("  <object>"), end = text.find("</object>") + 10;
+  put(folder_ / "moved/Annotations" / first, std::string(text).erase(begin, end - begin));
+  const Ran other = on_data(path("moved"));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_HAS(other.err, "the folder has runs on other data");
+}
+
+TEST_F(ExperimentProgram, DamagedResultsAreNamedAndCostNoOther) {
+  ASSERT_EQ(run(command("fig3")).code, 0);
+  const fs::path damaged = folder_ / "out/runs/cross_entropy/seed_1";
+  const std::string metrics = get(damaged / "metrics.json");
+  put(damaged / "metrics.json", metrics.substr(0, 100));
+  EXPECT_EQ(run(command("fig3")).code, 1);
+  const auto rows = table("fig3")["rows"];
+  EXPECT_HAS(rows[0]["missing"][0]["why"].get<std::string>(), "metrics.json: not a result of evaluate");
+  EXPECT_EQ(rows[1]["seeds"].size(), 1U);
+  put(damaged / "metrics.json", metrics);
+  EXPECT_EQ(run(command("fig3")).code, 0);
+  fs::remove(damaged / "run.yaml");
+  EXPECT_HAS(run(command("fig3")).err, "seed_1: has a result, but no run.yaml");
 }
 
 TEST_F(ExperimentProgram, OneAtATimeWritesToAFolder) {

@@ -169,6 +169,8 @@ TEST_F(Train, ResumeNeedsNothingButTheFolder) {
   };
   refused({"train", "--resume", path("wrok")}, "wrok: no such folder; nothing to resume");
   refused({"train", "--work-dir", path("wrok"), "--resume"}, "wrok: no such folder");
+  refused({"train", "--resume", (fs::path(work) / "checkpoints/latest").string()},
+          "latest: is no folder; name that of the training: " + work);
   refused({"train", "--resume", path("data")}, "holds no training");
   put(path("emptied/config.yaml"), get(fs::path(work) / "config.yaml"));
   refused({"train", "--resume", path("emptied")}, "emptied: holds config.yaml but no checkpoints; nothing to resume");

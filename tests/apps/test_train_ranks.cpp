@@ -140,19 +140,14 @@ TEST_F(RanksTest, EvaluationGivesTheSameBytesOnAnyNumberOfRanks) {
   const std::string work = path("work");
   ASSERT_EQ(run(join(train(work), {"schedule.epochs=2"})).code, 0);
   std::string want[2];
+  const auto evaluate = [&](const std::string& to, const Command& more) {
+    const Command common = {"evaluate", "--checkpoint", work,        "--output", to,
+                            "--device", "cpu",          "--threads", "1",        "data.test=test"};
+    return join(common, more);
+  };
   for (int count = 1; count <= 4; ++count) {
     const std::string to = path("evaluated" + std::to_string(count));
-    const Command command = {"evaluate",
-                             "--checkpoint",
-                             work,
-                             "--output",
-                             to,
-                             "--device",
-                             "cpu",
-                             "--threads",
-                             "1",
-                             "data.test=test",
-                             "model.test.score_threshold=0"};
+    const Command command = evaluate(to, {"model.test.score_threshold=0"});
     const Ran ran = Process(folder_, count == 1 ? command : mpirun(count, command)).wait(seconds(60));
     ASSERT_EQ(ran.code, 0) << ran.err;
     const std::string got[2] = {get(to + "/metrics.json"), get(to + "/detections.json")};
@@ -164,6 +159,13 @@ TEST_F(RanksTest, EvaluationGivesTheSameBytesOnAnyNumberOfRanks) {
       EXPECT_HAS(ran.out, "ranks: " + std::to_string(count) + " by Open MPI");
     }
   }
+  Command other = evaluate(path("differ"), {"model.test.nms_iou=0.1"});
+  other[0] = program("evaluate");
+  const Command both = join(mpirun(1, evaluate(path("differ"), {})), join({":", "-np", "1"}, other));
+  const Ran ran = Process(folder_, both).wait(seconds(60));
+  EXPECT_EQ(ran.code, 1) << ran.err;
+  EXPECT_HAS(ran.err, "differ at the start in the configuration");
+  EXPECT_FALSE(fs::exists(path("differ") + "/metrics.json"));
 }
 
 // They meet over TCP, as ranks on GPUs do, and find that nothing can carry their sums.

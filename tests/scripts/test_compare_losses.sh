@@ -26,6 +26,8 @@ grep -q '^| grad_libra - cross_entropy | | ' "$work/out.txt" || fail "no differe
 [ "$(wc -l < "$work/out/results.txt")" -eq 6 ] || fail "runs: $(cat "$work/out/results.txt")"
 cmp -s <(sed 's/train.seed.*//' "$work/out/runs/final/grad_libra.1.11/config.yaml" | grep -c 'type: grad_libra') <(echo 1) ||
   fail "the run's configuration has another loss"
+found=$(grep -o '"category_id"' "$work/out/runs/final/grad_libra.1.11/detections.json" | wc -l)
+[ "$found" = "$(sed -n 's/^final grad_libra 1 11 .* //p' "$work/out/results.txt")" ] || fail "not $found detections: $(cat "$work/out/results.txt")"
 before=$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)
 compare search choose final || fail "again: $(cat "$work/out.txt")"
 [ "$before" = "$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)" ] || fail "runs were done again"

@@ -23,6 +23,15 @@ for script in local.sh mpirun.sh torchrun.sh slurm.sbatch; do
   equal 2 "$(code_of "$launch/$script")"
 done
 
+for wrong in "local.sh --ranks" "local.sh --ranks 0" "local.sh --restarts x" "mpirun.sh --ranks 1.5" "torchrun.sh --nproc-per-node 0" \
+  "torchrun.sh --nproc-per-node x" "local.sh --bin /nowhere" "mpirun.sh --ranks 2 --bin /nowhere" "torchrun.sh --bin /nowhere"; do
+  read -r -a words <<< "$wrong"
+  more=(-- --work-dir out)
+  [ "${#words[@]}" -gt 2 ] || more=()
+  equal 2 "$(code_of "$launch/${words[0]}" "${words[@]:1}" "${more[@]}")"
+  expect "${words[0]}: " "$(< "$work/err")"
+done
+
 arguments=(--config 'a b.yaml' --work-dir out schedule.lr=0.1)
 text=$("$launch/local.sh" --ranks 4 --bin /x --dry-run -- "${arguments[@]}")
 equal '/x/train --config a\ b.yaml --work-dir out schedule.lr=0.1 --resume --ranks 4 ' "$text"

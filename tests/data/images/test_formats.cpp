@@ -102,6 +102,12 @@ TEST(Formats, Tiff) {
   const auto deep = put_picture(folder, "d.tif", from_hex(kDeepTif));
   EXPECT_EQ(read_image_info(deep).bits, 16);
   EXPECT_NEAR(read_image(deep).at(4, 2)[0], 48000 >> 8, 1);
+  std::string deeper = from_hex(kDeepTif);
+  deeper[34 + 8] = 32;  // BitsPerSample
+  const auto floats = put_picture(folder, "d.tif", deeper);
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_image_info(floats)); }),
+             "has 32 bits a sample, which are not decoded");
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_image(floats)); }), "save it with 8 or 16");
   // Uncompressed tiles, which libtiff reads in another way; cut short anywhere and with offsets beyond the end.
   const Image pattern = read_image(plain);
   std::string tiled = tiff_bytes(pattern, {.tile_width = 16, .tile_height = 16});

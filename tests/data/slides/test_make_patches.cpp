@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -326,6 +327,20 @@ TEST_F(MakePatchesTest, TheSameInputGivesTheSameBytes) {
   for (const auto& [name, boxes] : manifest["splits"]["test"]["boxes"].items())
     targets += boxes["whole"].get<int64_t>() + boxes["cut"].get<int64_t>();
   EXPECT_EQ(test.summary.targets(), targets);
+  // Each box is a cell's to the pixel, cut at the border of its patch, a pixel before the right and the lower one.
+  ASSERT_FALSE(test.images.empty());
+  for (const ImageRecord& image : test.images) {
+    const auto place = patch_place(image.path.filename().string());
+    ASSERT_TRUE(place.has_value());
+    for (const Object& object : image.objects) {
+      const auto is_of = [&](const Cell& cell) {
+        return object.box.x1 == std::max(cell.x1 - place->x, 0) && object.box.y1 == std::max(cell.y1 - place->y, 0) &&
+               object.box.x2 == std::min(cell.x2 - place->x, 63) && object.box.y2 == std::min(cell.y2 - place->y, 63);
+      };
+      const std::vector<Cell>& cells = cells_.at(std::string(place->slide));
+      EXPECT_TRUE(std::any_of(cells.begin(), cells.end(), is_of)) << image.id;
+    }
+  }
 }
 
 TEST_F(MakePatchesTest, AnInterruptedRunGoesOn) {
@@ -357,6 +372,9 @@ TEST_F(MakePatchesTest, AnInterruptedRunGoesOn) {
     if (entry.path().filename().string().starts_with("p0_b")) removed = entry.path();
   ASSERT_FALSE(removed.empty());
   fs::remove(removed);
+  // And what a power cut may leave of a finished one.
+  for (const auto& entry : fs::directory_iterator(folder_ / "out.part/images"))
+    if (entry.path().filename().string().starts_with("p0_a")) put(entry.path(), "");
   make("out");
   EXPECT_HAS(said_, "p0_a (");
   EXPECT_HAS(said_, "finished before");

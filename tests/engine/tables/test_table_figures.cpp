@@ -59,7 +59,13 @@ TEST(TableFigures, Figure3TakesTheLastRecordOfEachRun) {
     }
   }
   rows[0].by_seed[3] = {{"mAP", 40}};  // whose log is gone
+  rows[0].by_seed[4] = {{"mAP", 40}};  // whose log is damaged
+  put(folder / ("runs/" + table.rows[0].run.name + "/seed_4/log.jsonl"), "");
   const std::vector<RowRecords> records = read_records(folder.path(), table, rows);
+  EXPECT_EQ(rows[0].by_seed.size(), 2U);
+  EXPECT_HAS(rows[0].missing.at(3), "seed_3/log.jsonl: is not there");
+  EXPECT_HAS(rows[0].missing.at(4), "seed_4/log.jsonl");
+  EXPECT_TRUE(rows[1].missing.empty());
   const std::vector<Panel> panels = figure_panels(table, rows, records);
   ASSERT_EQ(panels.size(), 2U);
   EXPECT_EQ(panels[0].axes.x_names, (std::vector<std::string>{"a", "b & <c>"}));
