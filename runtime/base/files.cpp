@@ -158,23 +158,23 @@ void write_file(const fs::path& file, std::span<const char> bytes, const WriteOp
       file, [&](const ByteSink& sink) { sink(std::as_bytes(bytes)); }, options);
 }
 
-void write_file(const fs::path& name, const std::function<void(const ByteSink&)>& produce,
+void write_file(const fs::path& file, const std::function<void(const ByteSink&)>& produce,
                 const WriteOptions& options) {
   std::error_code error;
-  const fs::file_status there = fs::status(name, error);
+  const fs::file_status there = fs::status(file, error);
   // A link stays one.
-  const fs::path file = fs::is_regular_file(there) && fs::is_symlink(name) ? fs::canonical(name) : name;
-  const fs::path folder = file.has_parent_path() ? file.parent_path() : fs::path(".");
+  const fs::path target = fs::is_regular_file(there) && fs::is_symlink(file) ? fs::canonical(file) : file;
+  const fs::path folder = target.has_parent_path() ? target.parent_path() : fs::path(".");
   fs::create_directories(folder, error);
   if (error) throw WriteError(file.string() + ": cannot make its folder: " + error.message());
   const FileCalls real;
   const FileCalls& calls = options.calls != nullptr ? *options.calls : real;
-  if (fs::is_character_file(there) || fs::is_fifo(there)) return write_through(file, produce, calls);
+  if (fs::is_character_file(there) || fs::is_fifo(there)) return write_through(target, produce, calls);
   const size_t thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
   TemporaryFile temporary(options.temporary.empty()
-                              ? fs::path(file.string() + fmt::format(".tmp.{}.{:x}", ::getpid(), thread))
+                              ? fs::path(target.string() + fmt::format(".tmp.{}.{:x}", ::getpid(), thread))
                               : options.temporary,
-                          file, calls);
+                          target, calls);
   produce([&](std::span<const std::byte> bytes) { temporary.write(bytes); });
   if (options.durable) temporary.flush();
   temporary.take_final_name();

@@ -162,13 +162,14 @@ TEST_F(MakePatchesTest, EveryCellIsFoundAgainOnItsSlide) {
         EXPECT_EQ(found, cells_.at(slide).size()) << slide;
       }
       // What is not a whole cell is most of one.
-      for (const auto& [name, x1, y1, x2, y2] : boxes) {
+      for (const PlacedBox& box : boxes) {
         const bool known = std::any_of(cells_.at(slide).begin(), cells_.at(slide).end(), [&](const Cell& c) {
+          const auto& [name, x1, y1, x2, y2] = box;
           const int area = (c.x2 - c.x1) * (c.y2 - c.y1);
           return c.name == name && c.x1 <= x1 && c.y1 <= y1 && c.x2 >= x2 && c.y2 >= y2 &&
                  2 * (x2 - x1) * (y2 - y1) >= area;
         });
-        EXPECT_TRUE(known) << slide << " " << name << " " << x1 << " " << y1;
+        EXPECT_TRUE(known) << slide << " " << std::get<0>(box) << " " << std::get<1>(box) << " " << std::get<2>(box);
       }
     }
   }
