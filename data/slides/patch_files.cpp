@@ -237,8 +237,8 @@ std::string picture_name(const AnnotatedSlide& slide, const Patch& patch, const 
   return patch_name(slide.name, patch.x, patch.y) + "." + options.image;
 }
 
-// Read again (datasets/voc.h, where all four numbers count from 1), a box is the one that was cut: xmax and ymax are
-// one more than the last pixel inside. At the right and lower border, beyond which no number may be, it is a pixel
+// Read again (data/datasets/voc.cpp, where all four numbers count from 1), a box is the one that was cut: xmax and ymax
+// are one more than the last pixel inside. At the right and lower border, beyond which no number may be, it is a pixel
 // less.
 std::string voc_annotation(const PatchSet& set, const AnnotatedSlide& slide, const Patch& patch) {
   const int size = set.options.size;
