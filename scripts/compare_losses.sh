@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bin=${BIN:-build/release/bin} out=${OUT_DIR:-out/compare_losses} device=${DEVICE:-auto} jobs=${JOBS:-2} threads=${THREADS:-1}
 seconds=0 precision=${PRECISION:-fp32} chula="" bccd=""
 losses=(cross_entropy focal grad_libra)
-number_of_settings=8 search_seeds=(1 2) final_seeds=(11 12 13 14 15)
+number_of_settings=8 search_seeds=(1 2) final_seeds=(11 12 13 14 15) only_seeds=()
 
 usage() {
   cat <<TEXT
@@ -20,7 +20,7 @@ Stages, each going on where it stopped:
   choose   names the best setting of every loss (mean mAP of the two seeds)
   final    trains the chosen settings with five more seeds; evaluates on the test split
   scratch  the same from random weights
-  longer   the same with 2 and 4 times the epochs, three seeds
+  longer   the same with 2 and 4 times the epochs, three seeds; longer2 and longer4: one of the two
   real     Chula RBC-12 and BCCD (--chula DIR, --bccd DIR) with the chosen settings, from random weights, three seeds
   table    prints means, spreads and paired differences
 Options (in the environment: BIN, OUT_DIR, DEVICE, JOBS, THREADS, PRECISION)
@@ -28,6 +28,7 @@ Options (in the environment: BIN, OUT_DIR, DEVICE, JOBS, THREADS, PRECISION)
   --seconds N   begin no run after so long
   --losses "A B"   of: cross_entropy focal grad_libra
   --settings N --search-seeds N --seeds N   fewer than eight, two and five, for a smaller trial
+  --only-seeds "A B"   these of 11 to 15 alone (final, scratch, longer, real), to share runs among machines or days
   --set K=V     override of the configuration for every run (repeatable), for a smaller trial
 TEXT
 }
@@ -53,13 +54,19 @@ while [ $# -gt 0 ]; do
     --settings) number_of_settings=${2:?--settings needs a number} && shift 2 ;;
     --search-seeds) search_seeds=("${search_seeds[@]:0:${2:?--search-seeds needs a number}}") && shift 2 ;;
     --seeds) final_seeds=("${final_seeds[@]:0:${2:?--seeds needs a number}}") && shift 2 ;;
+    --only-seeds) read -r -a only_seeds <<< "${2:?--only-seeds needs numbers}" && shift 2 ;;
     --set) sets+=("${2:?--set needs KEY=VALUE}") && shift 2 ;;
     -h | --help) usage && exit 0 ;;
-    data | start | search | choose | final | scratch | longer | real | table) stages+=("$1") && shift ;;
+    data | start | search | choose | final | scratch | longer | longer2 | longer4 | real | table) stages+=("$1") && shift ;;
     *) usage >&2 && exit 2 ;;
   esac
 done
 [ ${#stages[@]} -gt 0 ] || { usage >&2 && exit 2; }
+for seed in ${only_seeds[@]+"${only_seeds[@]}"}; do
+  if [[ " ${final_seeds[*]} " != *" $seed "* ]]; then
+    echo "--only-seeds: there is no seed $seed: there are ${final_seeds[*]}" >&2 && exit 2
+  fi
+done
 began=$SECONDS
 mkdir -p "$out/runs"
 common=(--device "$device" --threads "$threads")
@@ -159,6 +166,7 @@ list_chosen() {  # phase, number of seeds, overrides
   local phase=$1 count=$2 seed loss
   shift 2
   for seed in "${final_seeds[@]:0:$count}"; do
+    if [ ${#only_seeds[@]} -gt 0 ] && [[ " ${only_seeds[*]} " != *" $seed "* ]]; then continue; fi
     for loss in "${losses[@]}"; do echo "$phase $loss $(chosen "$loss") $seed $*"; done
   done
 }
@@ -210,10 +218,10 @@ for stage in "${stages[@]}"; do
       need_chosen
       list_chosen scratch 5 train.pretrained= model.backbone.norm_eval=false model.backbone.frozen_stages=-1 | run_all
       ;;
-    longer)
+    longer | longer2 | longer4)
       need_chosen
-      list_chosen longer2 3 schedule.epochs=16 'schedule.steps=[12,14]' | run_all
-      list_chosen longer4 3 schedule.epochs=32 'schedule.steps=[24,28]' | run_all
+      if [ "$stage" != longer4 ]; then list_chosen longer2 3 schedule.epochs=16 'schedule.steps=[12,14]' | run_all; fi
+      if [ "$stage" != longer2 ]; then list_chosen longer4 3 schedule.epochs=32 'schedule.steps=[24,28]' | run_all; fi
       ;;
     real)
       need_chosen

@@ -140,7 +140,13 @@ GalleryData read_gallery(const RunFiles& run, const std::string& split_name) {
   config.data.classes = run.classes();
   config.data.check_images = "header";  // the few that are shown are decoded then
   const Split split = split_named(split_name);
-  data.dataset = read_evaluation_split(config, split, [](const std::string&) {});
+  try {
+    data.dataset = read_evaluation_split(config, split, [](const std::string&) {});
+  } catch (const std::exception& error) {  // one picture that is gone takes nothing from the rest of the page
+    data.missing =
+        html::missing(html::text(fmt::format("The {} split cannot be read: {}", split_name, error.what()), true), "");
+    return data;
+  }
   try {
     data.detections = read_coco_results(found, data.dataset);
   } catch (const std::exception& error) {
@@ -186,9 +192,14 @@ html::Section pictures_section(const RunFiles& run, const std::string& split, in
     if (images.empty()) section.html += html::paragraph(none, "note");
     std::vector<std::string> figures;
     figures.reserve(images.size());
-    for (const size_t image : images)
-      figures.push_back(picture_figure(data.dataset, image, data.detections[image], options,
-                                       run.config->data.exif == "apply", fmt::format("picture{}", ++number)));
+    for (const size_t image : images) {
+      try {
+        figures.push_back(picture_figure(data.dataset, image, data.detections[image], options,
+                                         run.config->data.exif == "apply", fmt::format("picture{}", ++number)));
+      } catch (const std::runtime_error& damaged) {
+        section.html += html::missing(html::text(damaged.what(), true), "");
+      }
+    }
     if (!figures.empty()) section.html += html::figures(figures, "pictures");
   };
   add("The best", choice.best, "On no picture was anything right.");

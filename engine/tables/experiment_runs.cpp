@@ -86,6 +86,18 @@ struct SettingsFile {
 std::map<std::string, std::vector<std::string>> read_settings(const fs::path& file) {
   SettingsFile read;
   ConfigSource(file, {}).read_into(read);
+  // Each by itself first: among a run's other overrides an error would be said to be of the command line.
+  for (const auto& [name, overrides] : read.settings)
+    for (const std::string& text : overrides) {
+      try {
+        (void)read_config({}, {text});
+      } catch (const ConfigError& error) {
+        std::string_view message = error.what();
+        constexpr std::string_view kPlace = "command line ";
+        if (message.starts_with(kPlace)) message.remove_prefix(kPlace.size());
+        throw ConfigError(file.string() + ": settings." + name + ": " + std::string(message));
+      }
+    }
   return read.settings;
 }
 

@@ -29,7 +29,7 @@ struct TablePlan {
   bool keep_checkpoints = false;
 };
 
-// A file of settings: `settings: {cross_entropy: [schedule.lr=0.02], ..}`.
+// A file of settings: `settings: {cross_entropy: [schedule.lr=0.02], ..}`. ConfigError names file, run and override.
 [[nodiscard]] std::map<std::string, std::vector<std::string>> read_settings(const std::filesystem::path& file);
 
 class ExperimentRun {

@@ -64,6 +64,10 @@ TEST_F(ExperimentProgram, AnotherConfigurationInTheSameFolderIsRefusedByItsKeys)
   const Ran typing_error = run(command("fig3", {"--set", "schedule.lrr=0.02"}));
   EXPECT_EQ(typing_error.code, 2);
   EXPECT_NE(typing_error.err.find("schedule.lr"), std::string::npos) << typing_error.err;
+  put(folder_ / "settings.yaml", "settings: {grad_libra: [model.loss.weight=3, schedule.lr=fast]}\n");
+  const Ran settings = run(command("fig3", {"--settings", path("settings.yaml")}));
+  EXPECT_EQ(settings.code, 2);
+  EXPECT_HAS(settings.err, "settings.yaml: settings.grad_libra: 'schedule.lr=fast'");
 }
 
 TEST_F(ExperimentProgram, ARunThatFailsCostsNoOtherAndIsTriedAgain) {

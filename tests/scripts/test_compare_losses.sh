@@ -29,6 +29,12 @@ cmp -s <(sed 's/train.seed.*//' "$work/out/runs/final/grad_libra.1.11/config.yam
 found=$(grep -o '"category_id"' "$work/out/runs/final/grad_libra.1.11/detections.json" | wc -l)
 [ "$found" = "$(sed -n 's/^final grad_libra 1 11 .* //p' "$work/out/results.txt")" ] || fail "not $found detections: $(cat "$work/out/results.txt")"
 before=$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)
+compare --only-seeds 12 longer2 || fail "one seed, twice the epochs: $(cat "$work/out.txt")"
+runs=$(cd "$work/out/runs" && echo longer*/*)
+[ "$runs" = "longer2/cross_entropy.1.12 longer2/grad_libra.1.12" ] || fail "not the two of seed 12: $runs"
+rm -r "$work/out/runs/longer2"
+compare --only-seeds "12 15" longer2 && fail "seed 15 of two was taken"
+grep -q "no seed 15: there are 11 12" "$work/out.txt" || fail "seed 15: $(cat "$work/out.txt")"
 compare search choose final || fail "again: $(cat "$work/out.txt")"
 [ "$before" = "$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)" ] || fail "runs were done again"
 

@@ -181,8 +181,22 @@ TEST_F(RunReport, SaysWhatToRunForWhatIsMissing) {
   put_evaluation();
   fs::rename(folder_ / "data", folder_ / "elsewhere");
   EXPECT_HAS(section_text(page(), "pictures"), "data.root=PATH");
-  fs::remove(folder_ / "run/test/detections.json");
   fs::rename(folder_ / "elsewhere", folder_ / "data");
+  // A picture whose pixels are damaged, then one that is gone.
+  const fs::path picture = folder_ / "data/JPEGImages/tiny_000.png";
+  const std::string whole = get(picture);
+  put(picture, whole.substr(0, whole.size() / 2));
+  html = page(100);
+  expect_sound_page(html);
+  EXPECT_HAS(section_text(html, "pictures"), "tiny_000.png");
+  EXPECT_HAS(section_text(html, "pictures"), "tiny_002");
+  fs::remove(picture);
+  html = page();
+  expect_sound_page(html);
+  EXPECT_HAS(section_text(html, "pictures"), "The test split cannot be read: ");
+  EXPECT_HAS(section_text(html, "pictures"), "no image for id 'tiny_000'");
+  put(picture, whole);
+  fs::remove(folder_ / "run/test/detections.json");
   EXPECT_HAS(section_text(page(), "pictures"), "no detections.json");
   // metrics.json of an older version stays readable.
   Json old = Json::parse(get(folder_ / "run/test/metrics.json"));
