@@ -9,6 +9,7 @@
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 
 #include "runtime/device/cuda_handles.h"
 #include "runtime/distributed/launch.h"
@@ -51,8 +52,11 @@ class NcclCommunicator final : public Communicator {
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
   ~NcclCommunicator() override {
-    const std::lock_guard lock(mutex_);
-    abort();
+    {
+      const std::lock_guard lock(mutex_);
+      abort();
+    }
+    if (aborting_.joinable()) aborting_.join();
     for (const Buffer& buffer : buffers_) nccl_->ncclMemFree(buffer.memory);
   }
 
@@ -242,9 +246,11 @@ class NcclCommunicator final : public Communicator {
     if (buffer.handle != nullptr) nccl_->ncclCommDeregister(comm_, buffer.handle);
     buffer.handle = nullptr;
   }
+  // Ends what runs on the device, then waits until no recorded graph has calls of the communicator any more: on a
+  // thread of its own, since whoever has such a graph may be among those that this one is about to return to.
   void abort() {
-    if (comm_ != nullptr) nccl_->ncclCommAbort(comm_);
-    comm_ = nullptr;
+    if (comm_ == nullptr) return;
+    aborting_ = std::jthread([nccl = nccl_, comm = std::exchange(comm_, nullptr)] { nccl->ncclCommAbort(comm); });
   }
 
   Context& context_;
@@ -258,6 +264,7 @@ class NcclCommunicator final : public Communicator {
   bool failed_ = false;
   Stream stream_ = make_urgent_stream();
   Event fork_ = make_event(), join_ = make_event();
+  std::jthread aborting_;
   bool begun_ = false;  // something that the context's stream does not wait for yet
   std::vector<Buffer> buffers_;
 };

@@ -24,8 +24,9 @@ namespace gradlibra {
 //
 // `timeout_seconds` is what NCCL has to connect the ranks, at the start and at later calls. std::runtime_error names
 // rank, host, NCCL's call, and what NCCL says, or the time-out (PeerLost: after one nothing works any more, and what
-// was enqueued has been aborted); if this build has no NCCL or it cannot be loaded, what to do. One that is destroyed
-// without finish() aborts what still runs.
+// was enqueued is aborted); if this build has no NCCL or it cannot be loaded, what to do. One that is destroyed without
+// finish() aborts what still runs. NCCL waits for graphs that have recorded its calls: they must be gone before
+// finish() or the end of the communicator.
 [[nodiscard]] std::unique_ptr<Communicator> make_nccl_communicator(Context& context, HostGroup& hosts,
                                                                    double timeout_seconds);
 

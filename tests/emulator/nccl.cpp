@@ -6,10 +6,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,11 +33,13 @@ struct ncclComm {
   ncclResult_t error = ncclSuccess;
   std::string why;
   std::map<char*, size_t> registered;
+  std::shared_ptr<char> recorded = std::make_shared<char>();  // graphs have a copy for each of its calls
 };
 
 namespace {
 
 struct Process {
+  std::mutex mutex;  // of `communicators`: one is aborted on a thread of its own
   std::set<ncclComm*> communicators;
   std::map<void*, size_t> memory;  // of ncclMemAlloc
   int group_depth = 0;
@@ -57,9 +63,20 @@ ncclResult_t fail(ncclResult_t status, const std::string& why) {
   throw LaunchError(what + " (seed " + std::to_string(gradlibra::emulator::seed()) + ")");
 }
 
+bool is_known(ncclComm* comm) {
+  const std::lock_guard lock(process().mutex);
+  return process().communicators.contains(comm);
+}
+
+// NCCL waits until no graph has calls of the communicator any more.
+long calls_in_graphs(const ncclComm* comm) { return comm->recorded.use_count() - 1; }
+[[noreturn]] void refuse_to_wait(const std::string& call, const ncclComm* comm) {
+  refuse(call + ": graphs still have " + std::to_string(calls_in_graphs(comm)) +
+         " recorded calls of the communicator, and it would wait until they are destroyed");
+}
+
 void require_usable(ncclComm* comm, const std::string& call) {
-  if (!process().communicators.contains(comm))
-    refuse(call + " on a communicator that was never made, or is destroyed or aborted");
+  if (!is_known(comm)) refuse(call + " on a communicator that was never made, or is destroyed or aborted");
   if (!comm->ready) refuse(call + " on a communicator whose ncclCommInitRankConfig is still in progress");
   if (comm->polls_until_done > 0) refuse(call + " while an earlier call on the communicator is in progress");
   if (comm->finalized) refuse(call + " on a communicator that is finalized");
@@ -105,8 +122,7 @@ bool make(ncclComm* comm, Call call, std::vector<char>& bytes) {
 
 // When the stream comes to it.
 void run(ncclComm* comm, const Call& call, const void* from, void* to) {
-  if (!process().communicators.contains(comm))
-    refuse("a graph with " + to_string(call) + " was launched after its communicator was destroyed or aborted");
+  if (!is_known(comm)) refuse("a graph with " + to_string(call) + " was launched after its communicator was aborted");
   if (comm->error != ncclSuccess) return;
   std::vector<char> bytes(bytes_of(call));
   const bool brings = call.kind == Call::Kind::all_reduce || call.root == comm->rank;
@@ -126,7 +142,8 @@ ncclResult_t start(ncclComm* comm, Call call, const void* from, void* to, cudaSt
   for (const auto& [memory, bytes] : comm->registered)
     if (from >= memory && static_cast<const char*>(from) + bytes_of(call) <= memory + bytes) call.registered = true;
   const auto work = [=] { run(comm, call, from, to); };
-  if (!gradlibra::emulator::record(stream, work)) work();
+  const auto recorded = [work, in_graph = comm->recorded] { work(); };
+  if (!gradlibra::emulator::record(stream, recorded)) work();
   return done(comm);
 }
 
@@ -145,9 +162,12 @@ ncclResult_t enqueue(ncclComm* comm, const Call& call, const void* from, void* t
   return ncclSuccess;
 }
 
+void forget(ncclComm* comm) {
+  const std::lock_guard lock(process().mutex);
+  process().communicators.erase(comm);
+}
 void close(ncclComm* comm) {
   ::close(comm->socket);
-  process().communicators.erase(comm);
   delete comm;
 }
 
@@ -175,7 +195,7 @@ const char* ncclGetErrorString(ncclResult_t status) {
   return "unknown result code";
 }
 const char* ncclGetLastError(ncclComm_t comm) {
-  if (process().communicators.contains(comm) && comm->error != ncclSuccess) return comm->why.c_str();
+  if (is_known(comm) && comm->error != ncclSuccess) return comm->why.c_str();
   return process().last_error.c_str();
 }
 ncclResult_t ncclGetVersion(int* version) {
@@ -202,7 +222,10 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
   const int socket = gradlibra::emulator::connect_to_meeting(name);
   if (socket < 0) return fail(ncclSystemError, "ncclCommInitRankConfig: nobody meets at this id");
   auto* made = new ncclComm{.socket = socket, .rank = rank, .ranks = ranks};
-  process().communicators.insert(made);
+  {
+    const std::lock_guard lock(process().mutex);
+    process().communicators.insert(made);
+  }
   *comm = made;
   const Call hello{.kind = Call::Kind::hello, .rank = rank, .ranks = ranks};
   (void)gradlibra::emulator::send_bytes(socket, &hello, sizeof hello);
@@ -216,7 +239,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* status) {
   require_no_group("ncclCommGetAsyncError");
-  if (!process().communicators.contains(comm))
+  if (!is_known(comm))
     refuse("ncclCommGetAsyncError on a communicator that was never made, or is destroyed or aborted");
   *status = ncclInProgress;
   if (!comm->ready) {
@@ -236,6 +259,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   require_no_group("ncclCommFinalize");
   require_usable(comm, "ncclCommFinalize");
   if (!comm->registered.empty()) refuse("ncclCommFinalize: memory is still registered");
+  if (calls_in_graphs(comm) > 0) refuse_to_wait("ncclCommFinalize", comm);
   std::vector<char> nothing;
   if (comm->error != ncclSuccess || !make(comm, {.kind = Call::Kind::finalize}, nothing)) return comm->error;
   comm->finalized = true;
@@ -244,8 +268,7 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   require_no_group("ncclCommDestroy");
-  if (!process().communicators.contains(comm))
-    refuse("ncclCommDestroy on a communicator that was never made, or is destroyed or aborted");
+  if (!is_known(comm)) refuse("ncclCommDestroy on a communicator that was never made, or is destroyed or aborted");
   if (!comm->finalized && comm->ready) {
     const bool blocking = std::exchange(comm->blocking, true);
     if (const ncclResult_t status = ncclCommFinalize(comm); status != ncclSuccess) {
@@ -253,15 +276,22 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
       return status;
     }
   }
+  if (calls_in_graphs(comm) > 0) refuse_to_wait("ncclCommDestroy", comm);
+  forget(comm);
   close(comm);
   return ncclSuccess;
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-  if (!process().communicators.contains(comm))
-    refuse("ncclCommAbort on a communicator that was never made, or is destroyed or aborted");
+  if (!is_known(comm)) refuse("ncclCommAbort on a communicator that was never made, or is destroyed or aborted");
   const Call abort{.kind = Call::Kind::abort, .rank = comm->rank, .ranks = comm->ranks};
   (void)gradlibra::emulator::send_bytes(comm->socket, &abort, sizeof abort);
+  forget(comm);
+  const auto until = std::chrono::steady_clock::now() + std::chrono::duration<double>(process().timeout);
+  while (calls_in_graphs(comm) > 0) {
+    if (std::chrono::steady_clock::now() > until) refuse_to_wait("ncclCommAbort", comm);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   close(comm);
   return ncclSuccess;
 }
@@ -295,6 +325,7 @@ ncclResult_t ncclMemAlloc(void** pointer, size_t bytes) {
 }
 ncclResult_t ncclMemFree(void* pointer) {
   if (process().memory.erase(pointer) == 0) refuse("ncclMemFree of what ncclMemAlloc has not given");
+  const std::lock_guard lock(process().mutex);
   for (const ncclComm* comm : process().communicators)
     if (comm->registered.contains(static_cast<char*>(pointer))) refuse("ncclMemFree of memory that is registered");
   return cudaFree(pointer) == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
@@ -318,6 +349,7 @@ namespace gradlibra::emulator {
 
 void set_collective_timeout(double seconds) { process().timeout = seconds; }
 void fail_collectives(ncclResult_t status, const std::string& why) {
+  const std::lock_guard lock(process().mutex);
   for (ncclComm* comm : process().communicators) comm->error = status, comm->why = why;
 }
 void allow_registration(bool allowed) { process().registration = allowed; }

@@ -336,15 +336,24 @@ INSTANTIATE_TEST_SUITE_P(
                   (void)own.sum(a, 4);
                 },
                 {"destroyed or aborted"}, {}},
-        Mistake{"launched_after_its_end",
+        Mistake{"ended_before_its_graph",
                 [](const Rank& own, const Array<float>& a) {
                   launch_recorded(own, 1, [&] {
                     (void)own.sum(a, 4);
                     own.end();
                   });
                 },
-                {"a graph with call 0, ncclAllReduce of 4 float32 was launched after its communicator was destroyed"},
-                {"a graph with call 0, ncclAllReduce of 4 float32 was launched after its communicator was destroyed"}},
+                {"ncclCommFinalize: graphs still have 1 recorded calls of the communicator, and it would wait"},
+                {"ncclCommFinalize: graphs still have 1 recorded calls of the communicator, and it would wait"}},
+        Mistake{"aborted_before_its_graph",
+                [](const Rank& own, const Array<float>& a) {
+                  launch_recorded(own, 1, [&] {
+                    (void)own.sum(a, 4);
+                    (void)ncclCommAbort(own.comm);
+                  });
+                },
+                {"ncclCommAbort: graphs still have 1 recorded calls of the communicator, and it would wait"},
+                {"ncclCommAbort: graphs still have 1 recorded calls of the communicator, and it would wait"}},
         Mistake{"no_end_of_a_group",
                 [](const Rank& own, const Array<float>& a) {
                   (void)ncclGroupStart();

@@ -257,6 +257,49 @@ TEST(NcclErrors, AnErrorOnTheWayIsToldLater) {
   EXPECT_EQ(results, Texts(2, "told"));
 }
 
+// What throws has a recorded step above it on the stack, which NCCL waits for: the abort must not wait in its place.
+TEST(NcclErrors, AnErrorIsToldWhileARecordedStepIsThere) {
+  const Texts results = run_gpu_ranks(2, [](HostGroup& hosts) -> std::string {
+    const auto context = Context::for_device("cuda");
+    const auto ranks = make_nccl_communicator(*context, hosts, 20);
+    emulator::set_collective_timeout(5);  // of the abort that nothing lets go on
+    Tensor values = upload(*context, Floats{1});
+    std::string message;
+    try {
+      const auto graph = context->capture([&] { ranks->sum(values.view()); });
+      graph->launch();
+      emulator::fail_collectives(ncclRemoteError, "socket closed");
+      ranks->barrier();
+    } catch (const PeerLost& error) {
+      message = error.what();
+    }
+    EXPECT_EQ(ranks->failure(), message);
+    hosts.barrier();
+    return message;
+  });
+  for (const std::string& message : results) EXPECT_HAS(message, "a collective that was enqueued: remote process");
+}
+
+// The same while the step is being recorded.
+TEST(NcclErrors, AnErrorIsToldWhileAStepIsRecorded) {
+  const Texts results = run_gpu_ranks(2, [](HostGroup& hosts) -> std::string {
+    const auto context = Context::for_device("cuda");
+    const auto ranks = make_nccl_communicator(*context, hosts, 20);
+    emulator::set_collective_timeout(5);
+    Tensor values = upload(*context, Floats{1});
+    std::string message = message_of<PeerLost>([&] {
+      (void)context->capture([&] {
+        ranks->begin_sum(values.view());
+        ranks->broadcast(values.view(), 7);
+      });
+    });
+    context->synchronize();
+    hosts.barrier();
+    return message;
+  });
+  for (const std::string& message : results) EXPECT_HAS(message, "ncclBroadcast: invalid argument");
+}
+
 // Killed, or gone with an exception, in front of a recorded step that the others launch.
 TEST(NcclErrors, ALostRankIsToldLater) {
   for (const bool killed : {true, false}) {
@@ -264,11 +307,12 @@ TEST(NcclErrors, ALostRankIsToldLater) {
       const auto context = Context::for_device("cuda");
       auto ranks = make_nccl_communicator(*context, hosts, 20);
       Tensor values = upload(*context, Floats{1, 2});
-      const auto graph = context->capture([&] { ranks->sum(values.view()); });
+      auto graph = context->capture([&] { ranks->sum(values.view()); });
       graph->launch();
       EXPECT_EQ(context->download<float>(values), (Floats{2, 4}));
       if (ranks->rank() == 1) {
         if (killed) ::raise(SIGKILL);
+        graph = nullptr;
         ranks = nullptr;
         hosts.barrier();
         return "left";
