@@ -229,41 +229,50 @@ class MapCases {
   void deform(const Shape& map) {
     static constexpr int kKernel = 3, kTaps = kKernel * kKernel;
     struct Shapes {
-      Shape offsets, columns;
+      Shape offsets, columns, mask;
     };
     const auto shapes = [](const Shape& s) {
-      return Shapes{{s[0], s[1], s[2], 2 * kTaps}, {s[0], s[1], s[2], kTaps, s[3]}};
+      return Shapes{{s[0], s[1], s[2], 2 * kTaps}, {s[0], s[1], s[2], kTaps, s[3]}, {s[0], s[1], s[2], kTaps}};
     };
-    add("deform_im2col", map, [shapes](CaseMemory& m, const Shape& s) {
-      const View<T> x = m.random<T>(s), columns = m.output<T>(shapes(s).columns);
-      const View<float> offsets = m.random(shapes(s).offsets);
-      // Four corners per value.
-      return m.work({bytes_of(x, columns) + bytes_of(offsets), 8.0 * static_cast<double>(columns.size())},
-                    [=](auto& device) { kernels::deform_im2col<T>(device, x, offsets, kKernel, columns); });
-    });
-    // As the first and as a further convolution at the same points.
-    for (const auto& [sorted, variant] : {std::pair(false, ""), std::pair(true, " sorted")})
-      add("deform_im2col_backward", map, variant, [shapes, sorted = sorted](CaseMemory& m, const Shape& s) {
-        const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
-        const View<float> offsets = m.random(shapes(s).offsets), grad_offsets = m.output(shapes(s).offsets),
-                          products = m.output({kernels::deform_im2col_products<T>(s, kKernel)});
-        const View<int32_t> samples = m.output<int32_t>({kernels::deform_im2col_workspace(s, kKernel)});
-        const auto run = [=](auto& device, bool known) {
-          kernels::deform_im2col_backward<T>(device, x, offsets, grad_columns, kKernel, {grad_x}, {grad_offsets},
-                                             {samples, products, known});
-        };
-        m.context().run([&](auto& device) { run(device, false); });
-        return m.work({bytes_of(x, grad_columns, grad_x) + bytes_of(offsets, grad_offsets),
-                       24.0 * static_cast<double>(grad_columns.size())},
-                      [=](auto& device) { run(device, sorted); });
+    for (const auto& [masked, variant] : {std::pair(false, ""), std::pair(true, " masked")})
+      add("deform_im2col", map, variant, [shapes, masked = masked](CaseMemory& m, const Shape& s) {
+        const View<T> x = m.random<T>(s), columns = m.output<T>(shapes(s).columns);
+        const View<float> offsets = m.random(shapes(s).offsets),
+                          mask = masked ? m.random(shapes(s).mask, 0, 1) : View<float>();
+        // Four corners per value.
+        return m.work({bytes_of(x, columns) + bytes_of(offsets, mask), 8.0 * static_cast<double>(columns.size())},
+                      [=](auto& device) { kernels::deform_im2col<T>(device, x, offsets, kKernel, columns, mask); });
       });
+    // As the first and as a further convolution at the same points, and as a modulated one.
+    struct Backward {
+      bool sorted, masked;
+      const char* variant;
+    };
+    for (const auto& [sorted, masked, variant] :
+         {Backward{false, false, ""}, Backward{true, false, " sorted"}, Backward{false, true, " masked"}})
+      add("deform_im2col_backward", map, variant,
+          [shapes, sorted = sorted, masked = masked](CaseMemory& m, const Shape& s) {
+            const View<T> x = m.random<T>(s), grad_columns = m.random<T>(shapes(s).columns), grad_x = m.output<T>(s);
+            const View<float> offsets = m.random(shapes(s).offsets), grad_offsets = m.output(shapes(s).offsets),
+                              products = m.output({kernels::deform_im2col_products<T>(s, kKernel)});
+            const View<int32_t> samples = m.output<int32_t>({kernels::deform_im2col_workspace(s, kKernel)});
+            const View<float> mask = masked ? m.random(shapes(s).mask, 0, 1) : View<float>(),
+                              grad_mask = masked ? m.output(shapes(s).mask) : View<float>();
+            const auto run = [=](auto& device, bool known) {
+              kernels::deform_im2col_backward<T>(device, x, offsets, grad_columns, kKernel, {grad_x}, {grad_offsets},
+                                                 {samples, products, known}, {mask, grad_mask});
+            };
+            m.context().run([&](auto& device) { run(device, false); });
+            return m.work({bytes_of(x, grad_columns, grad_x) + bytes_of(offsets, grad_offsets, mask, grad_mask),
+                           24.0 * static_cast<double>(grad_columns.size())},
+                          [=](auto& device) { run(device, sorted); });
+          });
   }
 
-  // What a modulated deformable convolution has beside: offsets and masks out of one map, masks on the columns.
+  // What a modulated deformable convolution has beside: offsets and masks out of one map.
   void modulation(const Shape& map) {
     static constexpr int64_t kTaps = 9;
     const auto channels = [](const Shape& s, int64_t count) { return Shape{s[0], s[1], s[2], count}; };
-    const auto columns_of = [](const Shape& s) { return Shape{s[0], s[1], s[2], kTaps, s[3]}; };
     add("split_modulation", map, [channels](CaseMemory& m, const Shape& s) {
       const View<const T> prediction = m.random<T>(channels(s, 3 * kTaps));
       const View<float> offsets = m.output(channels(s, 2 * kTaps)), mask = m.output(channels(s, kTaps));
@@ -275,20 +284,6 @@ class MapCases {
       const View<float> grad_offsets = m.random(channels(s, 2 * kTaps)), grad_mask = m.random(channels(s, kTaps));
       return m.work({bytes_of(prediction, grad) + bytes_of(grad_offsets, grad_mask)}, [=](auto& device) {
         kernels::split_modulation_backward<T>(device, prediction, grad_offsets, grad_mask, {grad});
-      });
-    });
-    add("modulate_columns", map, [=](CaseMemory& m, const Shape& s) {
-      const View<T> columns = m.random<T>(columns_of(s)), modulated = m.output<T>(columns_of(s));
-      const View<float> mask = m.random(channels(s, kTaps), 0, 1);
-      return m.work({bytes_of(columns, modulated) + bytes_of(mask)},
-                    [=](auto& device) { kernels::modulate_columns<T>(device, columns, mask, modulated); });
-    });
-    add("modulate_columns_backward", map, [=](CaseMemory& m, const Shape& s) {
-      const View<T> columns = m.random<T>(columns_of(s)), grad = m.random<T>(columns_of(s));
-      // Masks of 1: repeated in place, others would wear the gradient down to denormal numbers.
-      const View<float> mask = m.random(channels(s, kTaps), 1, 1), grad_mask = m.output(channels(s, kTaps));
-      return m.work({bytes_of(columns, grad, grad) + bytes_of(mask, grad_mask)}, [=](auto& device) {
-        kernels::modulate_columns_backward<T>(device, columns, mask, grad, grad_mask);
       });
     });
   }

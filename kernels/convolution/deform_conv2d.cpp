@@ -26,7 +26,7 @@ DeformDims deform_conv2d_dims(const Shape& x, const Shape& offsets, const Shape&
   const char* op = "deform_conv2d";
   require(x.rank() == 4, op, "x has shape " + x.to_string() + ", expected (N, H, W, C)");
   require(x[3] % 8 == 0, op, "x has " + std::to_string(x[3]) + " channels, expected a multiple of 8");
-  const DeformDims d = deform_dims(op, x, offsets, {x[0], x[1], x[2], int64_t{kernel} * kernel, x[3]}, kernel);
+  const DeformDims d = deform_dims(op, x, offsets, {x[0], x[1], x[2], int64_t{kernel} * kernel, x[3]}, kernel, {});
   require(weight.rank() == 4 && weight == Shape{weight[0], kernel, kernel, d.C} && weight[0] < INT32_MAX, op,
           "weight has shape " + weight.to_string() + ", expected (O, " + std::to_string(kernel) + ", " +
               std::to_string(kernel) + ", " + std::to_string(d.C) + ")");

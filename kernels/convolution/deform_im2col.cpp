@@ -17,9 +17,9 @@ namespace {
 // outside.
 struct Tap {
   bool inside = false;  // else the sample and all its derivatives are 0
-  float ly = 0, lx = 0;
+  float ly = 0, lx = 0, mask = 1;
   int64_t corner[4] = {-1, -1, -1, -1};
-  float weight[4] = {0, 0, 0, 0};
+  float weight[4] = {0, 0, 0, 0};  // before the mask
   [[nodiscard]] bool all_corners() const { return std::min({corner[0], corner[1], corner[2], corner[3]}) >= 0; }
 };
 
@@ -44,14 +44,16 @@ Tap tap_at(float py, float px, int64_t image, const DeformDims& d) {
 
 // Calls body(sample, tap) for every tap of cell = (n*H + row)*W + col; sample = cell * K*K + t.
 template <class Body>
-void for_taps(const float* offsets, int64_t cell, const DeformDims& d, Body&& body) {
+void for_taps(const float* offsets, const float* mask, int64_t cell, const DeformDims& d, Body&& body) {
   const int64_t col = cell % d.W, row = cell / d.W % d.H, image = cell / (d.H * d.W);
   for (int kr = 0; kr < d.K; ++kr)
     for (int kc = 0; kc < d.K; ++kc) {
       const int64_t sample = (cell * d.K + kr) * d.K + kc;
       const float py = static_cast<float>(row - d.padding + kr) + offsets[2 * sample];
       const float px = static_cast<float>(col - d.padding + kc) + offsets[2 * sample + 1];
-      body(sample, tap_at(py, px, image, d));
+      Tap tap = tap_at(py, px, image, d);
+      if (mask != nullptr) tap.mask = mask[sample];
+      body(sample, tap);
     }
 }
 
@@ -64,7 +66,7 @@ void interpolate(const Tap& tap, const T* x, int64_t C, T* __restrict__ out) {
   for (int k = 0; k < 4; ++k) {
     if (tap.corner[k] < 0) continue;
     v[corners] = x + tap.corner[k] * C;
-    w[corners++] = tap.weight[k];
+    w[corners++] = tap.mask * tap.weight[k];
   }
   const T* __restrict__ v0 = v[0], * __restrict__ v1 = v[1], * __restrict__ v2 = v[2], * __restrict__ v3 = v[3];
   if (corners == 4)
@@ -81,10 +83,12 @@ void interpolate(const Tap& tap, const T* x, int64_t C, T* __restrict__ out) {
 
 // The sample is v00 + ly (v10 - v00) + lx (v01 - v00) + ly lx (v11 - v01 - v10 + v00), so its derivatives are
 //   d py = (v10 - v00) + lx (v11 - v01 - v10 + v00)        d px = (v01 - v00) + ly (v11 - v01 - v10 + v00).
-// Three sums over channels, each in eight interleaved parts: vectorises, and the order is fixed.
-struct OffsetSums {
+// Three sums over channels, and that of v00 where the sample itself is wanted, the slope by its mask: each in eight
+// interleaved parts, which vectorises, and the order is fixed.
+template <bool kMasked>
+struct SlopeSums {
   static constexpr int kLanes = 8;
-  float y[kLanes] = {}, x[kLanes] = {}, both[kLanes] = {};
+  float y[kLanes] = {}, x[kLanes] = {}, both[kLanes] = {}, corner[kLanes] = {};
 
   // Adds kLanes channels that begin at grad[0] and v[corner][0].
   template <MapType T>
@@ -95,6 +99,7 @@ struct OffsetSums {
       y[l] += g * dy;
       x[l] += g * (to_float(v01[l]) - to_float(v00[l]));
       both[l] += g * ((to_float(v11[l]) - to_float(v01[l])) - dy);
+      if constexpr (kMasked) corner[l] += g * to_float(v00[l]);
     }
   }
 };
@@ -103,20 +108,21 @@ float total(const float* parts) {
   return ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
 }
 
-struct OffsetGradient {
-  float y, x;
+struct Slopes {
+  float y, x, mask;
 };
 
-template <MapType T>
-OffsetGradient offset_gradient(const Tap& tap, const T* x, const T* grad, int64_t C) {
-  constexpr int kLanes = OffsetSums::kLanes;
-  if (!tap.inside) return {0, 0};
-  OffsetSums sums;
+template <bool kMasked, MapType T>
+Slopes slopes_of(const Tap& tap, const T* x, const T* grad, int64_t C) {
+  using Sums = SlopeSums<kMasked>;
+  constexpr int kLanes = Sums::kLanes;
+  if (!tap.inside) return {0, 0, 0};
+  Sums sums;
   int64_t c = 0;
   if (tap.all_corners()) {
     const T *v00 = x + tap.corner[0] * C, *v01 = x + tap.corner[1] * C;
     const T *v10 = x + tap.corner[2] * C, *v11 = x + tap.corner[3] * C;
-    OffsetSums fast;  // its address never leaves this block, so that it lives in registers
+    Sums fast;  // its address never leaves this block, so that it lives in registers
     for (; c + kLanes <= C; c += kLanes) fast.add(grad + c, v00 + c, v01 + c, v10 + c, v11 + c);
     sums = fast;
   }
@@ -129,28 +135,35 @@ OffsetGradient offset_gradient(const Tap& tap, const T* x, const T* grad, int64_
       if (tap.corner[k] >= 0) std::copy_n(x + tap.corner[k] * C + c, count, v[k]);
     sums.add(g, v[0], v[1], v[2], v[3]);
   }
-  const float both = total(sums.both);
-  return {total(sums.y) + tap.lx * both, total(sums.x) + tap.ly * both};
+  const float y = total(sums.y), along_x = total(sums.x), both = total(sums.both);
+  Slopes slopes{y + tap.lx * both, along_x + tap.ly * both, 0};
+  if constexpr (kMasked) {
+    slopes.mask = total(sums.corner) + tap.ly * y + tap.lx * along_x + tap.ly * tap.lx * both;
+    slopes.y *= tap.mask;
+    slopes.x *= tap.mask;
+  }
+  return slopes;
 }
 
 constexpr int64_t kCellsPerTask = 64;
 
-template <MapType T>
-void backward_offsets(Cpu& cpu, const DeformDims& d, View<const T> x, View<const float> offsets,
-                      View<const T> grad_columns, const GradTarget<>& grad_offsets) {
+template <bool kMasked, MapType T>
+void backward_points(Cpu& cpu, const DeformDims& d, View<const T> x, View<const float> offsets,
+                     View<const T> grad_columns, const GradTarget<>& grad_offsets, const DeformMask& mask) {
   parallel_for(cpu, d.N * d.H * d.W, kCellsPerTask, [&](int64_t cell) {
-    for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
-      const OffsetGradient g = offset_gradient(tap, x.data(), grad_columns.data() + sample * d.C, d.C);
+    for_taps(offsets.data(), mask.values.data(), cell, d, [&](int64_t sample, const Tap& tap) {
+      const Slopes g = slopes_of<kMasked>(tap, x.data(), grad_columns.data() + sample * d.C, d.C);
       float* out = grad_offsets.grad.data() + 2 * sample;
       out[0] = grad_offsets.adds() ? out[0] + g.y : g.y;
       out[1] = grad_offsets.adds() ? out[1] + g.x : g.x;
+      if constexpr (kMasked) mask.grad[sample] = g.mask;
     });
   });
 }
 
 template <MapType T>
-void backward_data(Cpu& cpu, const DeformDims& d, View<const float> offsets, View<const T> grad_columns,
-                   const GradTarget<T>& grad_x) {
+void backward_data(Cpu& cpu, const DeformDims& d, View<const float> offsets, View<const float> mask,
+                   View<const T> grad_columns, const GradTarget<T>& grad_x) {
   if (grad_x.grad.size() == 0) return;
   // A task owns one image and a block of channels, and walks the cells in order: each sum has one order, whatever the
   // blocks are, so they may be as few as give every thread work.
@@ -181,10 +194,10 @@ void backward_data(Cpu& cpu, const DeformDims& d, View<const float> offsets, Vie
     if (!grad_x.adds())
       for (int64_t p = 0; p < cells; ++p) std::fill_n(sums + p * stride, channels, 0.0f);
     for (int64_t cell = begin; cell < begin + cells; ++cell)
-      for_taps(offsets.data(), cell, d, [&](int64_t sample, const Tap& tap) {
+      for_taps(offsets.data(), mask.data(), cell, d, [&](int64_t sample, const Tap& tap) {
         const T* __restrict__ grad = grad_columns.data() + sample * d.C + first;
         for (int k = 0; k < 4; ++k) {
-          const float w = tap.weight[k];
+          const float w = tap.mask * tap.weight[k];
           if (tap.corner[k] < 0 || w == 0) continue;
           float* __restrict__ sum = sums + (tap.corner[k] - begin) * stride;
           for (int64_t c = 0; c < channels; ++c) sum[c] += w * to_float(grad[c]);
@@ -198,7 +211,8 @@ void backward_data(Cpu& cpu, const DeformDims& d, View<const float> offsets, Vie
 
 }  // namespace
 
-DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, const Shape& columns, int kernel) {
+DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, const Shape& columns, int kernel,
+                       View<const float> mask) {
   require(kernel >= 1 && kernel % 2 == 1, op, "kernel is " + std::to_string(kernel) + ", expected an odd number");
   require(x.rank() == 4 && std::ranges::all_of(x.dims(), [](int64_t size) { return size >= 0 && size < INT32_MAX; }),
           op, "x has shape " + x.to_string() + ", expected (N, H, W, C), each below 2^31");
@@ -208,14 +222,15 @@ DeformDims deform_dims(const char* op, const Shape& x, const Shape& offsets, con
           "offsets have shape " + offsets.to_string() + ", expected " + expected_offsets.to_string());
   require(columns == expected_columns, op,
           "columns have shape " + columns.to_string() + ", expected " + expected_columns.to_string());
+  if (mask.data() != nullptr) require_shape(op, "mask", mask, {x[0], x[1], x[2], taps});
   return {x[0], x[1], x[2], x[3], kernel, (kernel - 1) / 2};
 }
 
 template <MapType T>
-void deform_im2col(Cpu& cpu, In<T> x, View<const float> offsets, int kernel, View<T> columns) {
-  const DeformDims d = deform_dims("deform_im2col", x.shape(), offsets.shape(), columns.shape(), kernel);
+void deform_im2col(Cpu& cpu, In<T> x, View<const float> offsets, int kernel, View<T> columns, View<const float> mask) {
+  const DeformDims d = deform_dims("deform_im2col", x.shape(), offsets.shape(), columns.shape(), kernel, mask);
   parallel_for(cpu, d.N * d.H * d.W, kCellsPerTask, [&](int64_t cell) {
-    for_taps(offsets.data(), cell, d,
+    for_taps(offsets.data(), mask.data(), cell, d,
              [&](int64_t sample, const Tap& tap) { interpolate(tap, x.data(), d.C, columns.data() + sample * d.C); });
   });
 }
@@ -226,18 +241,24 @@ int64_t deform_im2col_workspace(const Shape& x, int kernel) {
 
 template <MapType T>
 void deform_im2col_backward(Cpu& cpu, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
-                            const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets, const DeformWorkspace&) {
-  const DeformDims d = deform_backward_dims<T>(x, offsets, grad_columns, kernel, grad_x, grad_offsets);
-  backward_offsets<T>(cpu, d, x, offsets, grad_columns, grad_offsets);
-  backward_data<T>(cpu, d, offsets, grad_columns, grad_x);
+                            const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets, const DeformWorkspace&,
+                            const DeformMask& mask) {
+  const DeformDims d = deform_backward_dims<T>(x, offsets, grad_columns, kernel, grad_x, grad_offsets, mask);
+  if (mask.values.data() == nullptr)
+    backward_points<false, T>(cpu, d, x, offsets, grad_columns, grad_offsets, mask);
+  else
+    backward_points<true, T>(cpu, d, x, offsets, grad_columns, grad_offsets, mask);
+  backward_data<T>(cpu, d, offsets, mask.values, grad_columns, grad_x);
 }
 
-template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>);
+template void deform_im2col(Cpu&, View<const float>, View<const float>, int, View<float>, View<const float>);
 template void deform_im2col_backward(Cpu&, View<const float>, View<const float>, View<const float>, int,
-                                     const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&);
+                                     const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&,
+                                     const DeformMask&);
 
-template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
+template void deform_im2col(Cpu&, View<const bfloat16>, View<const float>, int, View<bfloat16>, View<const float>);
 template void deform_im2col_backward(Cpu&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
-                                     const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&);
+                                     const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&,
+                                     const DeformMask&);
 
 }  // namespace gradlibra::kernels

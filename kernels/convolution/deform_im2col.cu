@@ -10,7 +10,8 @@
 // arrival. A warp per pixel goes through the samples around it, which sorted_samples.cuh has sorted, and adds weight *
 // grad_columns in the contract's order. Beside it notes the product of each sample's gradient with the pixel, a number
 // per corner of a sample, and a last kernel makes the slopes of them: columns' gradients, nine times the map, are read
-// by one kernel instead of two, and the sorted samples serve every convolution that samples at these points.
+// by one kernel instead of two, and the sorted samples serve every convolution that samples at these points. A mask is
+// part of the samples' weights, and costs no pass over columns.
 #include <algorithm>
 #include <cmath>
 
@@ -38,17 +39,20 @@ struct Tap {
   float weight[4];
 };
 
-// Fills taps[i] for samples first + i of this block and returns their number. All threads must call.
-__device__ int fill_taps(const float* __restrict__ offsets, int64_t first, const Sizes& s, Tap* taps) {
+// Fills taps[i] for samples first + i of this block and returns their number. All threads must call. `mask` may be
+// null.
+__device__ int fill_taps(const float* __restrict__ offsets, const float* __restrict__ mask, int64_t first,
+                         const Sizes& s, Tap* taps) {
   const int count = static_cast<int>(min(int64_t{kRun}, s.samples - first));
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kBlock) {
     const Position p = position_of(offsets, first + i, s);
+    const float m = mask == nullptr || !p.inside ? 1 : mask[first + i];  // 0 times a NaN is none
     Tap& tap = taps[i];
     for (int k = 0; k < 4; ++k) {
       const int a = k / 2, b = k % 2, y = p.y0 + a, x = p.x0 + b;
       const bool there = p.inside && y >= 0 && y < s.H && x >= 0 && x < s.W;
       tap.corner[k] = there ? ((p.n * s.H + y) * s.W + x) * s.C : -1;
-      tap.weight[k] = p.weight(a, b);
+      tap.weight[k] = m * p.weight(a, b);
     }
   }
   __syncthreads();
@@ -68,11 +72,11 @@ struct Corners {
 // The groups of a block: `lanes`, a power of two, threads each.
 template <class T, int V>
 __global__ void __launch_bounds__(kBlock)
-    deform_im2col_kernel(const T* __restrict__ x, const float* __restrict__ offsets, T* __restrict__ columns, int lanes,
-                         const Sizes s) {
+    deform_im2col_kernel(const T* __restrict__ x, const float* __restrict__ offsets, const float* __restrict__ mask,
+                         T* __restrict__ columns, int lanes, const Sizes s) {
   __shared__ Tap taps[kRun];
   const int64_t first = int64_t{blockIdx.x} * kRun;
-  const int count = fill_taps(offsets, first, s, taps);
+  const int count = fill_taps(offsets, mask, first, s, taps);
   const int thread = static_cast<int>(threadIdx.x), lane = thread & (lanes - 1);
   for (int i = thread / lanes; i < count; i += kBlock / lanes)
 #pragma unroll 2
@@ -191,14 +195,16 @@ __global__ void __launch_bounds__(kBlock, kGatherBlocks)
   }
   if (owner) store<V>(grad_x + index * s.C + c, sum);
 }
-// The offsets' gradient from the products, which pixels outside the map have none of.
+// The gradients of the offsets and of the mask, if there is one, from the products, which pixels outside the map have
+// none of.
 __global__ void __launch_bounds__(kBlock)
-    offsets_from_products_kernel(const float* __restrict__ offsets, const float* __restrict__ products, int slabs,
-                                 float* __restrict__ grad_offsets, bool add, const Sizes s) {
+    slopes_from_products_kernel(const float* __restrict__ offsets, const float* __restrict__ mask,
+                                const float* __restrict__ products, int slabs, float* __restrict__ grad_offsets,
+                                bool add, float* __restrict__ grad_mask, const Sizes s) {
   const int64_t sample = int64_t{blockIdx.x} * kBlock + threadIdx.x;
   if (sample >= s.samples) return;
   const Position p = position_of(offsets, static_cast<int>(sample), s);
-  float along_y = 0, along_x = 0;
+  float along_y = 0, along_x = 0, by_mask = 0;
   if (p.inside) {
     Pack<4> sums{};
     for (int slab = 0; slab < slabs; ++slab) {
@@ -210,7 +216,13 @@ __global__ void __launch_bounds__(kBlock)
     }
     along_y = (1 - p.lx) * (sums[2] - sums[0]) + p.lx * (sums[3] - sums[1]);
     along_x = (1 - p.ly) * (sums[1] - sums[0]) + p.ly * (sums[3] - sums[2]);
+    for (int k = 0; k < 4; ++k) by_mask += p.weight(k / 2, k % 2) * sums[k];
+    if (mask != nullptr) {
+      along_y *= mask[sample];
+      along_x *= mask[sample];
+    }
   }
+  if (mask != nullptr) grad_mask[sample] = by_mask;
   float* out = grad_offsets + 2 * sample;
   out[0] = add ? out[0] + along_y : along_y;
   out[1] = add ? out[1] + along_x : along_x;
@@ -239,20 +251,21 @@ void check_backward(const DeformDims& d, int pack, const Shape& x, const DeformW
 }  // namespace
 
 template <MapType T>
-void deform_im2col(Cuda& cuda, In<T> x, View<const float> offsets, int kernel, View<T> columns) {
-  const Sizes s = sizes(deform_dims("deform_im2col", x.shape(), offsets.shape(), columns.shape(), kernel));
+void deform_im2col(Cuda& cuda, In<T> x, View<const float> offsets, int kernel, View<T> columns,
+                   View<const float> mask) {
+  const Sizes s = sizes(deform_dims("deform_im2col", x.shape(), offsets.shape(), columns.shape(), kernel, mask));
   if (columns.size() == 0) return;
   with_pack<T>(s.C, aligned(x.data(), columns.data()), [&](auto V) {
     launch(deform_im2col_kernel<T, V>, blocks_for(s.samples, kRun), kBlock, 0, cuda.stream(), x.data(), offsets.data(),
-           columns.data(), lanes_for(s.C, V), s);
+           mask.data(), columns.data(), lanes_for(s.C, V), s);
   });
 }
 
 template <MapType T>
 void deform_im2col_backward(Cuda& cuda, In<T> x, View<const float> offsets, View<const T> grad_columns, int kernel,
                             const GradTarget<T>& grad_x, const GradTarget<>& grad_offsets,
-                            const DeformWorkspace& workspace) {
-  const DeformDims d = deform_backward_dims<T>(x, offsets, grad_columns, kernel, grad_x, grad_offsets);
+                            const DeformWorkspace& workspace, const DeformMask& mask) {
+  const DeformDims d = deform_backward_dims<T>(x, offsets, grad_columns, kernel, grad_x, grad_offsets, mask);
   const Sizes s = sizes(d);
   // The workspace is sized by C alone, so the addresses have no say in what a pack is.
   with_pack<T>(d.C, true, [&](auto V) {
@@ -261,24 +274,26 @@ void deform_im2col_backward(Cuda& cuda, In<T> x, View<const float> offsets, View
     require(aligned(products) && (V == 1 || aligned(x.data(), grad_columns.data(), grad_x.grad.data())),
             "deform_im2col_backward", "maps and products must lie on 16 bytes");
     if (s.samples == 0) return;
-    const SortedSamples samples = sort_samples(cuda, d, offsets, workspace.samples, workspace.sorted);
+    const SortedSamples samples = sort_samples(cuda, d, offsets, mask.values, workspace.samples, workspace.sorted);
     const int64_t pixels = d.N * d.H * d.W;
     const int slabs = slabs_of(d.C, V);
     if (slabs > 0)
       launch(gather_kernel<T, V>, blocks_for(pixels * slabs, kWarps), kBlock, 0, cuda.stream(), grad_columns.data(),
              samples.begins, samples.slots, samples.weights, grad_x.grad.data(), pixels, slabs, grad_x.adds(),
              Products<T>{x.data(), products}, s);
-    launch(offsets_from_products_kernel, blocks_for(s.samples, kBlock), kBlock, 0, cuda.stream(), offsets.data(),
-           products, slabs, grad_offsets.grad.data(), grad_offsets.adds(), s);
+    launch(slopes_from_products_kernel, blocks_for(s.samples, kBlock), kBlock, 0, cuda.stream(), offsets.data(),
+           mask.values.data(), products, slabs, grad_offsets.grad.data(), grad_offsets.adds(), mask.grad.data(), s);
   });
 }
 
-template void deform_im2col(Cuda&, View<const float>, View<const float>, int, View<float>);
+template void deform_im2col(Cuda&, View<const float>, View<const float>, int, View<float>, View<const float>);
 template void deform_im2col_backward(Cuda&, View<const float>, View<const float>, View<const float>, int,
-                                     const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&);
+                                     const GradTarget<float>&, const GradTarget<>&, const DeformWorkspace&,
+                                     const DeformMask&);
 
-template void deform_im2col(Cuda&, View<const bfloat16>, View<const float>, int, View<bfloat16>);
+template void deform_im2col(Cuda&, View<const bfloat16>, View<const float>, int, View<bfloat16>, View<const float>);
 template void deform_im2col_backward(Cuda&, View<const bfloat16>, View<const float>, View<const bfloat16>, int,
-                                     const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&);
+                                     const GradTarget<bfloat16>&, const GradTarget<>&, const DeformWorkspace&,
+                                     const DeformMask&);
 
 }  // namespace gradlibra::kernels

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What modulation adds to a deformable convolution (Deformable ConvNets v2, arXiv:1811.11168, eq. 1): every sample is
-// multiplied by a mask in (0, 1), and one convolution predicts offsets and masks together. The samples themselves are
-// those of deform_im2col.
+// What a modulated deformable convolution has beside its samples (Deformable ConvNets v2, arXiv:1811.11168, eq. 1): one
+// convolution predicts offsets and masks in (0, 1) together. deform_im2col takes both.
 #pragma once
 
 #include <cmath>
@@ -44,22 +43,6 @@ template <MapType T>
 void split_modulation_backward(Cuda&, In<T> prediction, View<const float> grad_offsets, View<const float> grad_mask,
                                const GradTarget<T>& grad_prediction);
 
-// modulated[sample, c] = mask[sample] * columns[sample, c]. columns and modulated (N, H, W, T, C), mask (N, H, W, T).
-// modulated may be columns, never an overlapping other array.
-template <MapType T>
-void modulate_columns(Cpu&, In<T> columns, View<const float> mask, View<T> modulated);
-template <MapType T>
-void modulate_columns(Cuda&, In<T> columns, View<const float> mask, View<T> modulated);
-
-// grad, the gradient of the modulated columns, becomes that of the columns, and grad_mask is overwritten:
-//   grad_mask[sample] = sum over c of grad[sample, c] * columns[sample, c]        channels in a fixed order
-//   grad[sample, c]   = mask[sample] * grad[sample, c]
-// The order of the sum is each version's own.
-template <MapType T>
-void modulate_columns_backward(Cpu&, In<T> columns, View<const float> mask, View<T> grad, View<float> grad_mask);
-template <MapType T>
-void modulate_columns_backward(Cuda&, In<T> columns, View<const float> mask, View<T> grad, View<float> grad_mask);
-
 // What both versions check first: a function, or its backward, with the gradient that must be of another's shape.
 struct ModulationDims {
   int64_t rows, taps;  // cells of all images; K*K
@@ -67,11 +50,5 @@ struct ModulationDims {
 ModulationDims split_modulation_dims(const char* op, const Shape& prediction, const Shape& offsets, const Shape& mask);
 ModulationDims split_modulation_backward_dims(const Shape& prediction, const Shape& grad_offsets,
                                               const Shape& grad_mask, const Shape& grad_prediction);
-struct ColumnDims {
-  int64_t samples, C;
-};
-ColumnDims modulate_columns_dims(const char* op, const Shape& columns, const Shape& mask, const Shape& modulated);
-ColumnDims modulate_columns_backward_dims(const Shape& columns, const Shape& mask, const Shape& grad,
-                                          const Shape& grad_mask);
 
 }  // namespace gradlibra::kernels

@@ -180,15 +180,17 @@ struct Reader {
   }
 };
 
-// A sample's weight at a pixel, and which of its corners the pixel is.
+// A sample's weight at a pixel, its mask (may be null) included, and which of its corners the pixel is.
 struct Touch {
   float weight = 0;
   int corner = 0;
 };
-__device__ Touch touch(const float* __restrict__ offsets, const Pixel& pixel, int sample, const Sizes& s) {
+__device__ Touch touch(const float* __restrict__ offsets, const float* __restrict__ mask, const Pixel& pixel,
+                       int sample, const Sizes& s) {
   const Position p = position_of(offsets, sample, s);
   const int a = pixel.y - p.y0, b = pixel.x - p.x0;
-  return {p.weight(a, b), 2 * a + b};
+  const float m = mask == nullptr ? 1 : mask[sample];
+  return {m * p.weight(a, b), 2 * a + b};
 }
 
 // Calls use(size) with the samples around a pixel in ascending order, in `size` > 0 of sorter.samples at a time. All
@@ -238,8 +240,9 @@ __device__ void for_sorted(const Neighbours& around, Sorter& sorter, Use use) {
 
 // A warp sorts and weighs the samples of a pixel.
 __global__ void __launch_bounds__(kBlock)
-    sort_kernel(const float* __restrict__ offsets, const int* __restrict__ begins, const int* __restrict__ lists,
-                int* __restrict__ slots, int* __restrict__ weights, int64_t pixels, const Sizes s) {
+    sort_kernel(const float* __restrict__ offsets, const float* __restrict__ mask, const int* __restrict__ begins,
+                const int* __restrict__ lists, int* __restrict__ slots, int* __restrict__ weights, int64_t pixels,
+                const Sizes s) {
   __shared__ Sorter sorters[kWarps];
   const int lane = threadIdx.x % kWarp, warp = static_cast<int>(threadIdx.x) / kWarp;
   const int64_t index = int64_t{blockIdx.x} * kWarps + warp;
@@ -251,7 +254,7 @@ __global__ void __launch_bounds__(kBlock)
   for_sorted(around, sorter, [&](int size) {
     for (int i = lane; i < size; i += kWarp) {
       const int sample = sorter.samples[i];
-      const Touch t = touch(offsets, pixel, sample, s);
+      const Touch t = touch(offsets, mask, pixel, sample, s);
       slots[to + i] = 4 * sample + t.corner;
       weights[to + i] = __float_as_int(t.weight);
     }
@@ -259,10 +262,10 @@ __global__ void __launch_bounds__(kBlock)
   });
 }
 
-// Sorts into `workspace`, deform_im2col_workspace values, or says where an earlier call with the same offsets and sizes
-// has put what is `sorted` already.
-SortedSamples sort_samples(Cuda& cuda, const DeformDims& d, View<const float> offsets, View<int32_t> workspace,
-                           bool sorted) {
+// Sorts into `workspace`, deform_im2col_workspace values, or says where an earlier call with the same offsets, mask and
+// sizes has put what is `sorted` already.
+SortedSamples sort_samples(Cuda& cuda, const DeformDims& d, View<const float> offsets, View<const float> mask,
+                           View<int32_t> workspace, bool sorted) {
   const Sizes s = sizes(d);
   const int64_t bins = d.N * (d.H + 1) * (d.W + 1), pixels = d.N * d.H * d.W;
   int* begins = workspace.data();
@@ -279,8 +282,8 @@ SortedSamples sort_samples(Cuda& cuda, const DeformDims& d, View<const float> of
   launch(tile_sums_kernel, tiles, kBlock, 0, cuda.stream(), begins + 1, bins, tile_sums);
   launch(scan_kernel, tiles, kBlock, 0, cuda.stream(), begins + 1, bins, tile_sums);
   launch(enter_kernel, sample_blocks, kBlock, 0, cuda.stream(), offsets.data(), begins + 1, lists, s);
-  launch(sort_kernel, blocks_for(pixels, kWarps), kBlock, 0, cuda.stream(), offsets.data(), begins, lists, slots,
-         weights, pixels, s);
+  launch(sort_kernel, blocks_for(pixels, kWarps), kBlock, 0, cuda.stream(), offsets.data(), mask.data(), begins, lists,
+         slots, weights, pixels, s);
   return {begins, slots, weights};
 }
 

@@ -26,11 +26,16 @@ struct Problem {
         taps(int64_t{kernel} * kernel),
         offsets_shape{x_shape[0], x_shape[1], x_shape[2], 2 * taps},
         columns_shape{x_shape[0], x_shape[1], x_shape[2], taps, x_shape[3]},
+        mask_shape{x_shape[0], x_shape[1], x_shape[2], taps},
         rng(seed),
         x(stored<T>(random_floats(x_shape.size(), rng))),
         offsets(random_floats(offsets_shape.size(), rng, -2.5f, 2.5f)),
         grad_columns(stored<T>(random_floats(columns_shape.size(), rng))) {}
 
+  void modulate() { mask = random_floats(mask_shape.size(), rng, 0, 1); }
+  [[nodiscard]] View<const float> mask_view(const float* data) const {
+    return mask.empty() ? View<const float>() : View<const float>(data, mask_shape);
+  }
   // Moves every tap of every cell to one position of its image.
   void all_to(float y, float x_) {
     const int64_t W = x_shape[2], cells = x_shape[1] * W;
@@ -40,22 +45,26 @@ struct Problem {
       offsets[static_cast<size_t>(2 * sample + 1)] = x_ - static_cast<float>(cell % W - pad + t % kernel);
     }
   }
-  // Weights that are multiples of 1/16 and gradients of 8 bits: products are exact, so that the sums show their order.
+  // Weights that are multiples of 1/16, masks of 1/4, and gradients of 8 bits: products are exact, so that the sums
+  // show their order.
   void make_products_exact() {
     for (float& o : offsets) o = std::round(4 * o) / 4;
+    for (float& m : mask) m = std::round(4 * m) / 4;
     grad_columns = stored<T>(rounded(widened(grad_columns)));
   }
 
   // Of maps as float. What is overwritten is NaN before on the device.
   struct Gradients {
-    std::vector<float> x, offsets;
+    std::vector<float> x, offsets, mask;
   };
   Gradients on_host(Accumulate mode, std::vector<T> grad_x, std::vector<float> grad_offsets) const {
     Cpu cpu(1);
+    std::vector<float> grad_mask(mask.size());
     deform_im2col_backward<T>(cpu, {x.data(), x_shape}, {offsets.data(), offsets_shape},
                               {grad_columns.data(), columns_shape}, kernel, {{grad_x.data(), x_shape}, mode},
-                              {{grad_offsets.data(), offsets_shape}, mode}, {});
-    return {widened(grad_x), grad_offsets};
+                              {{grad_offsets.data(), offsets_shape}, mode}, {},
+                              {mask_view(mask.data()), {grad_mask.data(), mask_shape}});
+    return {widened(grad_x), grad_offsets, grad_mask};
   }
   Gradients on_device(Cuda& cuda, Accumulate mode, const std::vector<T>& grad_x, const std::vector<float>& grad_offsets,
                       DeviceArray<int32_t>& samples, bool sorted) const {
@@ -66,10 +75,14 @@ struct Problem {
     DeviceArray<float> dev_grad_offsets =
         add ? DeviceArray<float>(offsets_shape, grad_offsets) : DeviceArray<float>(offsets_shape);
     DeviceArray<float> products({deform_im2col_products<T>(x_shape, kernel)});
+    const Shape of_mask = mask.empty() ? Shape{0} : mask_shape;
+    const DeviceArray<float> dev_mask(of_mask, mask);
+    DeviceArray<float> dev_grad_mask(of_mask);
     deform_im2col_backward<T>(cuda, dev_x.view(), dev_offsets.view(), dev_grad.view(), kernel,
                               {dev_grad_x.view(), mode}, {dev_grad_offsets.view(), mode},
-                              {samples.view(), products.view(), sorted});
-    return {widened(dev_grad_x.to_host()), dev_grad_offsets.to_host()};
+                              {samples.view(), products.view(), sorted},
+                              {mask_view(dev_mask.view().data()), dev_grad_mask.view()});
+    return {widened(dev_grad_x.to_host()), dev_grad_offsets.to_host(), dev_grad_mask.to_host()};
   }
 
   std::vector<float> host_grad_x(Accumulate mode, const std::vector<T>& grad_x) const {
@@ -83,20 +96,31 @@ struct Problem {
   Shape x_shape;
   int kernel;
   int64_t taps;
-  Shape offsets_shape, columns_shape;
+  Shape offsets_shape, columns_shape, mask_shape;
   std::mt19937 rng;
   std::vector<T> x;
-  std::vector<float> offsets;
+  std::vector<float> offsets, mask;  // no mask: empty
   std::vector<T> grad_columns;
 };
 
 class DeformIm2ColCuda : public CudaTest {
  protected:
-  // Forward and backward on both sides.
+  // Forward and backward on both sides, without a mask and with one.
   template <class T>
   void compare(const Shape& x_shape, int kernel) {
-    SCOPED_TRACE(x_shape.to_string() + " kernel " + std::to_string(kernel) + " bytes " + std::to_string(sizeof(T)));
     Problem<T> p(x_shape, kernel, 21);
+    compare(p);
+    p.modulate();
+    for (size_t i = 13; i < p.mask.size(); i += 41) p.mask[i] = i % 2 == 0 ? 0 : kNaN;
+    compare(p);
+  }
+
+  template <class T>
+  void compare(Problem<T> p) {
+    const Shape& x_shape = p.x_shape;
+    const int kernel = p.kernel;
+    SCOPED_TRACE(x_shape.to_string() + " kernel " + std::to_string(kernel) + " bytes " + std::to_string(sizeof(T)) +
+                 (p.mask.empty() ? "" : " masked"));
     // Whole cells, NaN and far away between the ordinary ones.
     for (size_t i = 0; i < p.offsets.size(); i += 7) p.offsets[i] = std::floor(p.offsets[i]);
     for (size_t i = 3; i < p.offsets.size(); i += 31) p.offsets[i] = kNaN;
@@ -107,9 +131,11 @@ class DeformIm2ColCuda : public CudaTest {
 
     std::vector<T> columns(p.grad_columns.size());
     deform_im2col<T>(cpu, {p.x.data(), x_shape}, {p.offsets.data(), p.offsets_shape}, kernel,
-                     {columns.data(), p.columns_shape});
+                     {columns.data(), p.columns_shape}, p.mask_view(p.mask.data()));
     DeviceArray<T> dev_columns(p.columns_shape);
-    deform_im2col(cuda, dev_x.view(), dev_offsets.view(), kernel, dev_columns.view());
+    const DeviceArray<float> dev_mask(p.mask.empty() ? Shape{0} : p.mask_shape, p.mask);
+    deform_im2col(cuda, dev_x.view(), dev_offsets.view(), kernel, dev_columns.view(),
+                  p.mask_view(dev_mask.view().data()));
     // Four products of values below 1.
     expect_near_or_nan(widened(dev_columns.to_host()), widened(columns), 5e-7, kNeighbours<T>);
 
@@ -128,9 +154,11 @@ class DeformIm2ColCuda : public CudaTest {
     expect_near_or_nan(got.x, want.x, 4e-7 * static_cast<double>(p.taps + 4), kNeighbours<T>);
     // Four sums of C products below 4.
     expect_near_or_nan(got.offsets, want.offsets, 4e-7 * static_cast<double>(p.x_shape[3] + 4), 0);
+    expect_near_or_nan(got.mask, want.mask, 4e-7 * static_cast<double>(p.x_shape[3] + 4), 0);
     const auto again = p.on_device(cuda, mode, grad_x, grad_offsets, samples, true);
     expect_near_or_nan(again.x, got.x, 0, 0);
     expect_near_or_nan(again.offsets, got.offsets, 0, 0);
+    expect_near_or_nan(again.mask, got.mask, 0, 0);
   }
 
   // grad_x bit by bit, several times: the emulator runs the threads in another order at each launch.
@@ -202,7 +230,13 @@ TEST_F(DeformIm2ColCuda, AddsInTheHostsOrder) {
     Problem<float> p(shape, 3, 8);
     p.make_products_exact();
     expect_same_bits(p);
+    p.modulate();
+    p.make_products_exact();
+    expect_same_bits(p);
     Problem<bfloat16> q(shape, 3, 9);
+    q.make_products_exact();
+    expect_same_bits(q);
+    q.modulate();
     q.make_products_exact();
     expect_same_bits(q);
   }
@@ -300,9 +334,13 @@ TEST_F(DeformIm2ColCuda, EmptyInputReturnsAfterTheShapeChecks) {
     DeviceArray<float> columns(columns_shape), grad_x(x_shape), grad_offsets(offsets_shape), wrong(wrong_shape);
     DeviceArray<float> products({deform_im2col_products<float>(x_shape, 3)});
     DeviceArray<int32_t> samples({deform_im2col_workspace(x_shape, 3)});
-    deform_im2col(cuda, x.view(), offsets.view(), 3, columns.view());
+    const Shape mask_shape{x_shape[0], x_shape[1], x_shape[2], 9};
+    const DeviceArray<float> mask(mask_shape);
+    DeviceArray<float> grad_mask(mask_shape);
+    deform_im2col(cuda, x.view(), offsets.view(), 3, columns.view(), mask.view());
     deform_im2col_backward<float>(cuda, x.view(), offsets.view(), grad_columns.view(), 3, {grad_x.view()},
-                                  {grad_offsets.view()}, {samples.view(), products.view()});
+                                  {grad_offsets.view()}, {samples.view(), products.view()},
+                                  {mask.view(), grad_mask.view()});
     EXPECT_THROW(deform_im2col(cuda, x.view(), offsets.view(), 3, wrong.view()), std::invalid_argument);
     EXPECT_THROW(deform_im2col_backward<float>(cuda, x.view(), offsets.view(), wrong.view(), 3, {grad_x.view()},
                                                {grad_offsets.view()}, {samples.view(), products.view()}),
@@ -312,11 +350,13 @@ TEST_F(DeformIm2ColCuda, EmptyInputReturnsAfterTheShapeChecks) {
 
 TEST_F(DeformIm2ColCuda, NoChannelsHaveNoSlope) {
   const DeviceArray<float> none({1, 2, 2, 0}), offsets({1, 2, 2, 18}), no_columns({1, 2, 2, 9, 0});
-  DeviceArray<float> grad_x({1, 2, 2, 0}), grad_offsets({1, 2, 2, 18});
+  const DeviceArray<float> mask({1, 2, 2, 9});
+  DeviceArray<float> grad_x({1, 2, 2, 0}), grad_offsets({1, 2, 2, 18}), grad_mask({1, 2, 2, 9});
   DeviceArray<int32_t> samples({deform_im2col_workspace({1, 2, 2, 0}, 3)});
   deform_im2col_backward<float>(cuda, none.view(), offsets.view(), no_columns.view(), 3, {grad_x.view()},
-                                {grad_offsets.view()}, {samples.view(), {}});
+                                {grad_offsets.view()}, {samples.view(), {}}, {mask.view(), grad_mask.view()});
   EXPECT_EQ(grad_offsets.to_host(), std::vector<float>(72, 0.0f));
+  EXPECT_EQ(grad_mask.to_host(), std::vector<float>(36, 0.0f));
 }
 
 // Nothing is allocated: sizes are refused before memory is looked at.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Masks of deformable columns: CUDA against the host.
+// Offsets and masks out of one prediction: CUDA against the host.
 #include "kernels/convolution/deform_modulation.h"
 
 #include "tests/cuda/device_array.h"
@@ -42,28 +42,6 @@ class DeformModulationCuda : public CudaTest {
     expect_near_or_nan(widened(grad.device()), widened(grad.host()), 1e-6, kNeighbours<T>);
   }
 
-  // skip: elements before the arrays, so that they are not aligned.
-  template <class T>
-  void compare_columns(const Shape& cells, int64_t taps, int64_t C, int64_t skip) {
-    SCOPED_TRACE(cells.to_string() + ", taps " + std::to_string(taps) + ", channels " + std::to_string(C) + ", skip " +
-                 std::to_string(skip));
-    const Shape all{cells[0], cells[1], cells[2], taps, C}, one{cells[0], cells[1], cells[2], taps};
-    const int64_t size = all.size() + skip;
-    Both<T> columns({size}, stored<T>(values(size, 1))), grad({size}, stored<T>(values(size, 1)));
-    Both<T> modulated = unwritten<T>({size}), in_place({size}, columns.host());
-    Both<float> mask(one, random_floats(one.size(), rng, 0, 1)), grad_mask = unwritten<float>(one);
-    on_both([&](auto& device) {
-      const auto at = [&](Both<T>& array) { return View<T>(array.on(device).data() + skip, all); };
-      modulate_columns<T>(device, at(columns), mask.on(device), at(modulated));
-      modulate_columns<T>(device, at(in_place), mask.on(device), at(in_place));
-      modulate_columns_backward<T>(device, at(columns), mask.on(device), at(grad), grad_mask.on(device));
-    });
-    for (Both<T>* exact : {&modulated, &in_place, &grad})  // one product, rounded once
-      expect_near_or_nan(widened(exact->device()), widened(exact->host()), 0);
-    // C products, of values up to 200 now and then.
-    expect_near_or_nan(grad_mask.device(), grad_mask.host(), 2e-5 * static_cast<double>(C + 4), 1e-6);
-  }
-
   std::mt19937 rng{5};
 };
 
@@ -78,16 +56,6 @@ TEST_F(DeformModulationCuda, SplitEqualsHost) {
       compare_split<float>(cells, taps, mode);
       compare_split<bfloat16>(cells, taps, mode);
     }
-}
-
-TEST_F(DeformModulationCuda, ColumnsEqualHost) {
-  for (const int64_t skip : {0, 1})
-    for (const int64_t C : {0, 1, 3, 8, 12, 16, 40, 256, 263})
-      for (const auto& [cells, taps] :
-           {std::pair(Shape{1, 1, 1}, 1), {Shape{1, 3, 5}, 9}, {Shape{2, 3, 2}, 9}, {Shape{0, 4, 4}, 9}}) {
-        compare_columns<float>(cells, taps, C, skip);
-        compare_columns<bfloat16>(cells, taps, C, skip);
-      }
 }
 
 }  // namespace

@@ -43,14 +43,27 @@ struct Problem {
         kernel(size),
         offsets_shape{x_shape[0], x_shape[1], x_shape[2], 2 * int64_t{size} * size},
         columns_shape{x_shape[0], x_shape[1], x_shape[2], int64_t{size} * size, x_shape[3]},
+        mask_shape{x_shape[0], x_shape[1], x_shape[2], int64_t{size} * size},
         x(random_floats(x_shape.size(), 1)),
         offsets(random_floats(offsets_shape.size(), 2, -2.5f, 2.5f)),
         grad_columns(random_floats(columns_shape.size(), 3)) {}
+  // The same, modulated.
+  [[nodiscard]] Problem masked() const {
+    Problem p = *this;
+    p.mask = random_floats(mask_shape.size(), 4, 0, 1);
+    return p;
+  }
 
   std::vector<float> run_forward(int threads = 2) const {
     Cpu cpu(threads);
     std::vector<float> out(static_cast<size_t>(columns_shape.size()), kNaN);
-    deform_im2col<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape}, kernel, {out.data(), columns_shape});
+    deform_im2col<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape}, kernel, {out.data(), columns_shape},
+                         mask_view());
+    return out;
+  }
+  std::vector<float> run_backward_mask(int threads = 2) const {
+    std::vector<float> grad_x(x.size()), grad_offsets(offsets.size()), out(mask.size(), kNaN);
+    backward(threads, {{grad_x.data(), shape}}, {{grad_offsets.data(), offsets_shape}}, &out);
     return out;
   }
   std::vector<float> run_backward_offsets(int threads = 2) const {
@@ -71,16 +84,23 @@ struct Problem {
     std::vector<float> grad_offsets(offsets.size());
     backward(threads, {{out.data(), shape}, mode}, {{grad_offsets.data(), offsets_shape}});
   }
-  void backward(int threads, const GradTarget<>& grad_x, const GradTarget<>& grad_offsets) const {
+  void backward(int threads, const GradTarget<>& grad_x, const GradTarget<>& grad_offsets,
+                std::vector<float>* grad_mask = nullptr) const {
     Cpu cpu(threads);
+    std::vector<float> unwanted(mask.size());
     deform_im2col_backward<float>(cpu, {x.data(), shape}, {offsets.data(), offsets_shape},
-                                  {grad_columns.data(), columns_shape}, kernel, grad_x, grad_offsets, {});
+                                  {grad_columns.data(), columns_shape}, kernel, grad_x, grad_offsets, {},
+                                  {mask_view(), {(grad_mask != nullptr ? *grad_mask : unwanted).data(), mask_shape}});
+  }
+  [[nodiscard]] View<const float> mask_view() const {
+    return mask.empty() ? View<const float>() : View<const float>(mask.data(), mask_shape);
   }
 
   Shape shape;
   int kernel;
-  Shape offsets_shape, columns_shape;
+  Shape offsets_shape, columns_shape, mask_shape;
   std::vector<float> x, offsets, grad_columns;
+  std::vector<float> mask;  // empty: none
 };
 
 // x at a real position by the hat function: sum over all cells of max(0, 1-|y-h|) max(0, 1-|x-w|) x[h, w].
@@ -94,8 +114,9 @@ double sample(const std::vector<double>& x, const Shape& s, int64_t n, double py
   return sum;
 }
 
-// The columns in double precision; `offsets` and `x` as double so that differences can be small.
-std::vector<double> oracle(const Problem& p, const std::vector<double>& x, const std::vector<double>& offsets) {
+// The columns in double precision; `offsets` and `x` as double so that differences can be small. Without a mask: 1.
+std::vector<double> oracle(const Problem& p, const std::vector<double>& x, const std::vector<double>& offsets,
+                           const std::vector<double>& mask = {}) {
   std::vector<double> columns;
   const int pad = (p.kernel - 1) / 2;
   size_t o = 0;
@@ -104,7 +125,8 @@ std::vector<double> oracle(const Problem& p, const std::vector<double>& x, const
       for (int64_t col = 0; col < p.shape[2]; ++col)
         for (int t = 0; t < p.kernel * p.kernel; ++t, o += 2)
           for (int64_t c = 0; c < p.shape[3]; ++c)
-            columns.push_back(sample(x, p.shape, n, static_cast<double>(row - pad + t / p.kernel) + offsets[o],
+            columns.push_back((mask.empty() ? 1 : mask[o / 2]) *
+                              sample(x, p.shape, n, static_cast<double>(row - pad + t / p.kernel) + offsets[o],
                                      static_cast<double>(col - pad + t % p.kernel) + offsets[o + 1], c));
   return columns;
 }
@@ -182,44 +204,60 @@ TEST(DeformIm2Col, WholeLayer) {
   expect_near("grad_offset", p.run_backward_offsets(), flatten(want["grad_offset"]), tol);
 }
 
+// Columns and gradients against double precision and its differences.
+void expect_as_oracle(const Problem& p) {
+  const std::vector<double> x = to_double(p.x), offsets = to_double(p.offsets), mask = to_double(p.mask);
+  expect_near("columns", p.run_forward(), oracle(p, x, offsets, mask), 1e-6);
+
+  const auto loss = [&](const std::vector<double>& columns) {
+    double sum = 0;
+    for (size_t i = 0; i < columns.size(); ++i) sum += p.grad_columns[i] * columns[i];
+    return sum;
+  };
+  // Linear in x: any step is exact. Piecewise bilinear in the offsets: exact unless the step crosses an integer.
+  const std::vector<float> grad_x = p.run_backward_data(), grad_offsets = p.run_backward_offsets();
+  std::vector<double> moved = x;
+  for (size_t k = 0; k < x.size(); k += 1 + x.size() / 40) {
+    moved[k] = x[k] + 0.5;
+    const double above = loss(oracle(p, moved, offsets, mask));
+    moved[k] = x[k] - 0.5;
+    const double below = loss(oracle(p, moved, offsets, mask));
+    moved[k] = x[k];
+    ASSERT_TRUE(std::abs(above - below - grad_x[k]) <= 1e-5) << k << ": " << above - below << " " << grad_x[k];
+  }
+  moved = offsets;
+  constexpr double kStep = 1e-5;
+  for (size_t k = 0; k < offsets.size(); k += 1 + offsets.size() / 40) {
+    if (std::abs(offsets[k] - std::round(offsets[k])) < 2 * kStep) continue;
+    moved[k] = offsets[k] + kStep;
+    const double above = loss(oracle(p, x, moved, mask));
+    moved[k] = offsets[k] - kStep;
+    const double below = loss(oracle(p, x, moved, mask));
+    moved[k] = offsets[k];
+    const double slope = (above - below) / (2 * kStep);
+    ASSERT_TRUE(std::abs(slope - grad_offsets[k]) <= 2e-5) << k << ": " << slope << " " << grad_offsets[k];
+  }
+  const std::vector<float> grad_mask = p.run_backward_mask();
+  moved = mask;
+  for (size_t k = 0; k < mask.size(); k += 1 + mask.size() / 40) {  // linear as well
+    moved[k] = mask[k] + 0.5;
+    const double above = loss(oracle(p, x, offsets, moved));
+    moved[k] = mask[k] - 0.5;
+    const double below = loss(oracle(p, x, offsets, moved));
+    moved[k] = mask[k];
+    ASSERT_TRUE(std::abs(above - below - grad_mask[k]) <= 1e-5) << k << ": " << above - below << " " << grad_mask[k];
+  }
+}
+
 TEST(DeformIm2Col, OracleOverManyShapes) {
   const std::pair<Shape, int> cases[] = {{{1, 1, 1, 1}, 1},  {{1, 1, 1, 3}, 3},  {{2, 5, 4, 8}, 3},  {{3, 2, 3, 5}, 5},
                                          {{1, 7, 6, 17}, 3}, {{2, 3, 9, 33}, 1}, {{1, 1, 12, 16}, 3}};
-  for (const auto& [shape, kernel] : cases) {
-    SCOPED_TRACE(shape.to_string() + " kernel " + std::to_string(kernel));
-    const Problem p(shape, kernel);
-    const std::vector<double> x = to_double(p.x), offsets = to_double(p.offsets);
-    expect_near("columns", p.run_forward(), oracle(p, x, offsets), 1e-6);
-
-    const auto loss = [&](const std::vector<double>& columns) {
-      double sum = 0;
-      for (size_t i = 0; i < columns.size(); ++i) sum += p.grad_columns[i] * columns[i];
-      return sum;
-    };
-    // Linear in x: any step is exact. Piecewise bilinear in the offsets: exact unless the step crosses an integer.
-    const std::vector<float> grad_x = p.run_backward_data(), grad_offsets = p.run_backward_offsets();
-    std::vector<double> moved = x;
-    for (size_t i = 0; i < x.size(); i += 1 + x.size() / 40) {
-      moved[i] = x[i] + 0.5;
-      const double above = loss(oracle(p, moved, offsets));
-      moved[i] = x[i] - 0.5;
-      const double below = loss(oracle(p, moved, offsets));
-      moved[i] = x[i];
-      ASSERT_TRUE(std::abs(above - below - grad_x[i]) <= 1e-5) << i << ": " << above - below << " " << grad_x[i];
+  for (const auto& [shape, kernel] : cases)
+    for (const bool masked : {false, true}) {
+      SCOPED_TRACE(shape.to_string() + " kernel " + std::to_string(kernel) + (masked ? " masked" : ""));
+      const Problem p(shape, kernel);
+      expect_as_oracle(masked ? p.masked() : p);
     }
-    moved = offsets;
-    constexpr double kStep = 1e-5;
-    for (size_t i = 0; i < offsets.size(); i += 1 + offsets.size() / 40) {
-      if (std::abs(offsets[i] - std::round(offsets[i])) < 2 * kStep) continue;
-      moved[i] = offsets[i] + kStep;
-      const double above = loss(oracle(p, x, moved));
-      moved[i] = offsets[i] - kStep;
-      const double below = loss(oracle(p, x, moved));
-      moved[i] = offsets[i];
-      const double slope = (above - below) / (2 * kStep);
-      ASSERT_TRUE(std::abs(slope - grad_offsets[i]) <= 2e-5) << i << ": " << slope << " " << grad_offsets[i];
-    }
-  }
 }
 
 TEST(DeformIm2Col, ZeroOffsetsAreAPlainIm2Col) {
@@ -266,6 +304,31 @@ TEST(DeformIm2Col, NaNGradientsStayWhereTheyLand) {
   for (size_t i = 0; i < grad_x.size(); ++i) EXPECT_EQ(std::isfinite(grad_x[i]), i != 4 * 2 + 1 && i != 8 * 2) << i;
 }
 
+// A mask of 1 changes nothing; 0 takes a sample away, and leaves the slope by the mask; NaN shows.
+TEST(DeformIm2Col, SpecialMasks) {
+  const Problem plain({2, 4, 3, 9}, 3);
+  Problem p = plain;
+  p.mask.assign(static_cast<size_t>(p.mask_shape.size()), 1.0f);
+  EXPECT_EQ(p.run_forward(), plain.run_forward());
+  EXPECT_EQ(p.run_backward_data(), plain.run_backward_data());
+  EXPECT_EQ(p.run_backward_offsets(), plain.run_backward_offsets());
+  const std::vector<float> slopes = p.run_backward_mask();
+  p.mask.assign(p.mask.size(), 0.0f);
+  for (const float v : p.run_forward()) ASSERT_EQ(v, 0);
+  for (const float v : p.run_backward_data()) ASSERT_EQ(v, 0);
+  for (const float v : p.run_backward_offsets()) ASSERT_EQ(v, 0);
+  EXPECT_EQ(p.run_backward_mask(), slopes);
+  p = Problem({1, 3, 3, 2}, 3);
+  std::fill(p.offsets.begin(), p.offsets.end(), 0.25f);
+  p.mask.assign(81, 0.5f);
+  p.mask[4 * 9 + 4] = kNaN;  // the middle tap of the middle cell
+  const std::vector<float> columns = p.run_forward(), offsets = p.run_backward_offsets();
+  for (size_t i = 0; i < columns.size(); ++i) ASSERT_EQ(std::isnan(columns[i]), i / 2 == 4 * 9 + 4) << i;
+  for (size_t i = 0; i < offsets.size(); ++i) ASSERT_EQ(std::isnan(offsets[i]), i / 2 == 4 * 9 + 4) << i;
+  EXPECT_TRUE(std::isnan(p.run_backward_data()[static_cast<size_t>(4 * 2)]));
+  for (const float v : p.run_backward_mask()) ASSERT_TRUE(std::isfinite(v));
+}
+
 TEST(DeformIm2Col, AddsToWhatIsThere) {
   const Problem p({2, 4, 3, 6}, 3);
   std::vector<float> grad_x(p.x.size(), 10.0f), grad_offsets(p.offsets.size(), -5.0f);
@@ -280,19 +343,26 @@ TEST(DeformIm2Col, AddsToWhatIsThere) {
 
 TEST(DeformIm2Col, SameBitsForEveryNumberOfThreads) {
   for (const Shape& shape : {Shape{1, 9, 7, 40}, Shape{3, 9, 7, 72}}) {
-    const Problem p(shape, 3);
-    for (const int threads : {2, 3, 8}) {
-      EXPECT_EQ(p.run_forward(1), p.run_forward(threads));
-      EXPECT_EQ(p.run_backward_offsets(1), p.run_backward_offsets(threads));
-      EXPECT_EQ(p.run_backward_data(1), p.run_backward_data(threads));
-    }
+    const Problem plain(shape, 3);
+    for (const Problem& p : {plain, plain.masked()})
+      for (const int threads : {2, 3, 8}) {
+        EXPECT_EQ(p.run_forward(1), p.run_forward(threads));
+        EXPECT_EQ(p.run_backward_offsets(1), p.run_backward_offsets(threads));
+        EXPECT_EQ(p.run_backward_data(1), p.run_backward_data(threads));
+        EXPECT_EQ(p.run_backward_mask(1), p.run_backward_mask(threads));
+      }
   }
 }
 
 // Against the float version on the same (rounded) values: one rounding of the result, none on the way.
 TEST(DeformIm2Col, Bfloat16RoundsOnce) {
-  for (const Shape& shape : {Shape{2, 4, 3, 6}, Shape{1, 5, 4, 70}, Shape{1, 1, 1, 1}}) {
+  for (const auto& [shape, masked] : {std::pair(Shape{2, 4, 3, 6}, false),
+                                      {Shape{1, 5, 4, 70}, false},
+                                      {Shape{1, 1, 1, 1}, false},
+                                      {Shape{2, 4, 3, 6}, true},
+                                      {Shape{1, 5, 4, 70}, true}}) {
     Problem p(shape, 3);
+    if (masked) p = p.masked();
     const auto narrow = [](std::vector<float>& wide) {
       std::vector<bfloat16> values(wide.size());
       for (size_t i = 0; i < wide.size(); ++i) {
@@ -311,18 +381,20 @@ TEST(DeformIm2Col, Bfloat16RoundsOnce) {
     Cpu cpu(2);
     std::vector<bfloat16> columns(grad_columns.size());
     deform_im2col<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape}, 3,
-                            {columns.data(), p.columns_shape});
+                            {columns.data(), p.columns_shape}, p.mask_view());
     expect_rounded(columns, p.run_forward());
 
     std::vector<float> want(p.x.size(), 0.7f);
     const std::vector<bfloat16> before = narrow(want);
     for (const Accumulate mode : {Accumulate::overwrite, Accumulate::add}) {
       std::vector<bfloat16> grad_x = before;
-      std::vector<float> sums = want, grad_offsets(p.offsets.size());
+      std::vector<float> sums = want, grad_offsets(p.offsets.size()), grad_mask(p.mask.size());
       deform_im2col_backward<bfloat16>(cpu, {x.data(), p.shape}, {p.offsets.data(), p.offsets_shape},
                                        {grad_columns.data(), p.columns_shape}, 3, {{grad_x.data(), p.shape}, mode},
-                                       {{grad_offsets.data(), p.offsets_shape}}, {});
+                                       {{grad_offsets.data(), p.offsets_shape}}, {},
+                                       {p.mask_view(), {grad_mask.data(), p.mask_shape}});
       expect_near("grad_offsets", grad_offsets, p.run_backward_offsets(), 2e-6);
+      expect_near("grad_mask", grad_mask, p.run_backward_mask(), 2e-6);
       p.backward_data(2, mode, sums);
       expect_rounded(grad_x, sums);
     }
@@ -331,14 +403,15 @@ TEST(DeformIm2Col, Bfloat16RoundsOnce) {
 
 TEST(DeformIm2Col, EmptyInput) {
   for (const Shape& shape : {Shape{0, 4, 4, 8}, Shape{2, 0, 4, 8}, Shape{2, 4, 0, 8}}) {
-    const Problem p(shape, 3);
+    const Problem p = Problem(shape, 3).masked();
     EXPECT_TRUE(p.run_forward().empty());
     EXPECT_TRUE(p.run_backward_offsets().empty());
     EXPECT_TRUE(p.run_backward_data().empty());
   }
   // No channels: nothing to sample, and no slope.
-  const Problem none({1, 2, 2, 0}, 3);
+  const Problem none = Problem({1, 2, 2, 0}, 3).masked();
   for (const float v : none.run_backward_offsets()) EXPECT_EQ(v, 0);
+  for (const float v : none.run_backward_mask()) EXPECT_EQ(v, 0);
 }
 
 // Batches that are no multiple of anything (implementations that step through the batch have refused them), and a map
@@ -363,8 +436,8 @@ TEST(DeformIm2Col, AnyBatchAndALargeMap) {
 TEST(DeformIm2Col, WrongShapesThrowWithTheNumbers) {
   Cpu cpu(1);
   std::vector<float> a(100), b(1000), c(1000);
-  const auto run = [&](const Shape& offsets, const Shape& columns, int kernel) {
-    deform_im2col<float>(cpu, {a.data(), {1, 2, 3, 4}}, {b.data(), offsets}, kernel, {c.data(), columns});
+  const auto run = [&](const Shape& offsets, const Shape& columns, int kernel, View<const float> mask = {}) {
+    deform_im2col<float>(cpu, {a.data(), {1, 2, 3, 4}}, {b.data(), offsets}, kernel, {c.data(), columns}, mask);
   };
   EXPECT_NO_THROW(run({1, 2, 3, 18}, {1, 2, 3, 9, 4}, 3));
   EXPECT_THROW(run({1, 2, 3, 9}, {1, 2, 3, 9, 4}, 3), std::invalid_argument);
@@ -374,6 +447,10 @@ TEST(DeformIm2Col, WrongShapesThrowWithTheNumbers) {
               run({1, 3, 2, 18}, {1, 2, 3, 9, 4}, 3);
             }),
             "deform_im2col: offsets have shape (1, 3, 2, 18), expected (1, 2, 3, 18)");
+  EXPECT_EQ(message_of<std::invalid_argument>([&] {
+              run({1, 2, 3, 18}, {1, 2, 3, 9, 4}, 3, {a.data(), {1, 2, 3, 18}});
+            }),
+            "deform_im2col: mask has shape (1, 2, 3, 18), expected (1, 2, 3, 9)");
 }
 
 }  // namespace

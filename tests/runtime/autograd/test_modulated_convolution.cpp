@@ -167,8 +167,7 @@ TEST_P(ModulatedConvolution, KeptColumnsGiveTheSameBits) {
   EXPECT_EQ(results(true), results(false));
 }
 
-// Maps in bfloat16: what float gives on the rounded values, but for the columns, which are rounded as they are taken
-// and once more behind the mask.
+// Maps in bfloat16: what float gives on the rounded values, but for the columns, which are rounded.
 TEST_P(ModulatedConvolution, BFloat16FollowsFloat) {
   const std::vector<float> x = testing::rounded(random_input({2, 5, 4, 8}, 1).values),
                            prediction = testing::rounded(random_input({2, 5, 4, 27}, 2, -1.7f, 1.7f).values),
