@@ -182,8 +182,8 @@ void ScalingChoices::add_to(CLI::App& command) {
   command
       .add_option(
           "--replay", replay,
-          "buckets as a step was seen to begin their sums, as `benchmark comm` prints them; not given: those of "
-          "the model")
+          "buckets as a step was seen to begin their sums, MiB each, as `benchmark comm` prints them; not given: "
+          "those of the model")
       ->type_name("MB@PERCENT,..");
   option("--jitter-percent", jitter_percent, "standard deviation of a rank's step time", "PERCENT");
 }

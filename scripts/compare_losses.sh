@@ -225,6 +225,7 @@ for stage in "${stages[@]}"; do
       ;;
     real)
       need_chosen
+      [ -n "$chula$bccd" ] || { echo "real: needs --chula DIR or --bccd DIR" >&2 && exit 2; }
       if [ -n "$chula" ]; then list_chosen chula 3 | run_all; fi
       if [ -n "$bccd" ]; then list_chosen bccd 3 | run_all; fi
       ;;

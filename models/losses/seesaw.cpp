@@ -33,6 +33,8 @@ class SeesawLoss final : public ClassificationLoss {
 
   [[nodiscard]] int channels() const override { return classes_ + 1; }
   [[nodiscard]] bool has_objectness() const override { return true; }
+  // Background rows say nothing about a class.
+  [[nodiscard]] ClassLogits class_logits() const override { return {.every_row = false}; }
 
   // The classes start alike; that there is an object at all starts at the prior probability.
   [[nodiscard]] std::vector<float> bias_init() const override {

@@ -10,6 +10,7 @@
 #include "models/config.h"
 #include "models/detector.h"
 #include "models/heads/make_head.h"
+#include "models/losses/seesaw.h"
 #include "runtime/autograd/ops/loss.h"
 
 namespace gradlibra {
@@ -78,6 +79,25 @@ TEST(RecordedLoss, SplitsWhatBelongsToTheLossFromTheRecord) {
     loss->commit(context, increments.view<double>(), View<const float>(&ok, {1}));
   EXPECT_EQ(context.download<double>(*state[0].values), (Doubles{10, 14}));
   EXPECT_EQ(context.download<double>(*state[1].values), (Doubles{0.5, 0, 0.5, 1, 40, 0, 40, 800, 2, 0, 0, 0, 0}));
+}
+
+// Of a row of class 0 and a background row, all logits 0: the class's row alone pushes the other class down.
+TEST(RecordedLoss, BackgroundRowsSayNothingOfSeesawsClasses) {
+  Context context(1);
+  const auto loss = record_gradients(make_seesaw(context, {}, ClassInfo{{"a", "b"}, {5, 5}}), context, 2, 1);
+  Node node;
+  node.value = context.zeros({1, 2, 3});
+  node.requires_grad = true;
+  Tape tape(context);
+  const Tensor labels = context.upload<int32_t>(std::vector<int32_t>{0, 2}, {1, 2}),
+               weights = context.upload<float>(std::vector<float>{1, 1}, {1, 2}),
+               normalizer = context.upload<double>(Doubles{1}, {1});
+  const Rows rows{Var(&node), labels, weights};
+  const Tensor before = loss->before(tape, rows);
+  (void)loss->loss(tape, rows, normalizer, {before});
+  const Doubles increments = context.download<double>(loss->increments());
+  ASSERT_EQ(increments.size(), 13u);
+  EXPECT_EQ(Doubles(increments.begin(), increments.begin() + 4), (Doubles{0.5, 0, 0, 0.5}));
 }
 
 TEST(RecordedLoss, ALossMustGiveEachClassALogit) {
