@@ -14,6 +14,7 @@
 #include "engine/signals.h"
 #include "engine/trainer.h"
 #include "runtime/base/processors.h"
+#include "runtime/training/checkpoint_writer.h"
 
 using namespace gradlibra;
 
@@ -99,19 +100,27 @@ int main(int argc, char** argv) {
     const ExperimentConfig config =
         common.config.empty() ? config_of_training(options.work_dir, common.overrides) : read_experiment(common);
     if (!profile.empty()) options.profile_steps = parse_step_range(profile);
-    if (local_ranks > 1 && launch.world_size == 1)
+    if (local_ranks > 1 && launch.world_size > 1)
+      throw std::invalid_argument(fmt::format(
+          "--ranks {} starts its own processes, but {} has started this one as rank {} of {}: leave --ranks "
+          "out, or start one process without a launcher",
+          local_ranks, launch.source, launch.rank, launch.world_size));
+    if (local_ranks > 1)
       return run_local_ranks(local_ranks, common.device != "cpu", launch_flags.share_gpus,
                              arguments_of_a_rank(argc, argv, local_ranks, common.threads));
     if (!launch.note.empty()) fmt::print(stderr, "{}: {}\n", app.get_name(), launch.note);
-    options.signal = &catch_signals();
+    // Ranks that wait for each other have nothing to save, and end at once.
+    if (launch.world_size == 1) options.signal = &catch_signals();
     std::unique_ptr<Context> context;  // outlives what connects it with others
-    Ranks ranks(app, launch, config.distributed);
+    constexpr double kPatience = 10;   // a whole checkpoint is in memory, and its file half written
+    Ranks ranks(app, launch, config.distributed, [] { await_checkpoints(kPatience); });
     options.watchdog = ranks.watchdog();
     return ranks.run([&]() -> int {
       context = open_device(common, /*quiet=*/!ranks.leads(), launch.local_rank);
       if (const std::string who = ranks.connect(*context); ranks.leads() && !who.empty()) std::puts(who.c_str());
+      options.signal = &catch_signals();
       Trainer trainer(*context, ranks.communicator(), config, options);
-      const Trainer::Outcome outcome = trainer.run();
+      const Trainer::Outcome outcome = ranks.watched([&] { return trainer.run(); });
       if (outcome == Trainer::Outcome::finished && ranks.leads())
         std::puts(
             fmt::format("finished: {} steps, checkpoints in {}/checkpoints", trainer.step(), options.work_dir.string())

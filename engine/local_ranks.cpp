@@ -228,7 +228,7 @@ int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::ve
       when = Clock::now();
       children.kill(SIGUSR1);  // mpirun passes this one on, where SIGTERM would end the ranks within a second
     } else if (Clock::now() - when >= std::chrono::milliseconds(250)) {
-      children.kill(SIGTERM);
+      children.kill(on_gpus ? SIGINT : SIGTERM);  // which ranks and mpirun take for the second request
     }
   }
   ::sigprocmask(SIG_SETMASK, &before, nullptr);

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "engine/ranks.h"
 
+#include <elf.h>
 #include <fmt/format.h>
+#include <link.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <thread>
 
@@ -21,7 +25,7 @@ namespace gradlibra {
 namespace {
 
 // On the watchdog's thread, while another waits for the lost rank: there is no other way out of a collective.
-void leave_at_once(const std::string& program, const LostRank& lost) {
+[[noreturn]] void leave_at_once(const std::string& program, const LostRank& lost) {
   const std::string text = program + ": " + to_string(lost) + "\n";
   if (::write(STDERR_FILENO, text.data(), text.size()) < 0) {
     // There is nobody to tell.
@@ -57,6 +61,38 @@ void pretend_own_host(int rank) {
   ::setenv("NCCL_SHM_DISABLE", "1", 0);
 }
 
+// Of this program's file, as the linker has noted it: another for each build; empty where it has not.
+std::string build_id() {
+  std::string id;
+  const auto note = [](dl_phdr_info* object, size_t, void* to) {
+    for (int i = 0; i < object->dlpi_phnum; ++i) {
+      const auto& header = object->dlpi_phdr[i];
+      if (header.p_type != PT_NOTE) continue;
+      const auto padded = [](size_t size) { return (size + 3) / 4 * 4; };
+      const auto* at = reinterpret_cast<const unsigned char*>(object->dlpi_addr + header.p_vaddr);
+      for (const auto* end = at + header.p_memsz; at + sizeof(ElfW(Nhdr)) <= end;) {
+        ElfW(Nhdr) one;
+        std::memcpy(&one, at, sizeof one);
+        const unsigned char *name = at + sizeof one, *value = name + padded(one.n_namesz);
+        if (one.n_type == NT_GNU_BUILD_ID && one.n_namesz == 4 && std::memcmp(name, "GNU", 4) == 0)
+          for (size_t b = 0; b < one.n_descsz; ++b) *static_cast<std::string*>(to) += fmt::format("{:02x}", value[b]);
+        at = value + padded(one.n_descsz);
+      }
+    }
+    return 1;  // the first object is the program; no other is asked for
+  };
+  dl_iterate_phdr(note, &id);
+  return id;
+}
+
+// Rank 0 has two connections to each other rank.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 void add_rank_options(CLI::App& app, LaunchFlags& flags) {
@@ -79,20 +115,31 @@ void add_rank_options(CLI::App& app, LaunchFlags& flags) {
 
 double bus_bandwidth(double bytes, int ranks, double seconds) { return 2.0 * (ranks - 1) / ranks * bytes / seconds; }
 
-Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config)
-    : app_(app), program_(app.get_name()), launch_(launch), start_timeout_(config.start_timeout) {
+Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config,
+             const std::function<void()>& before_leaving)
+    : app_(app),
+      program_(app.get_name()),
+      launch_(launch),
+      start_timeout_(config.start_timeout),
+      timeout_(config.timeout) {
   if (alone()) {
     communicator_ = &single_;
     return;
   }
   app_.name(fmt::format("{}: rank {} on {}", program_, launch_.rank, host_name()));
+  raise_descriptor_limit();
   if (launch_.by_mpi && has_mpi())
     mpi_ = make_mpi_communicator(launch_);
   else
     tcp_ = make_tcp_group(launch_, start_timeout_);
   hosts_ = mpi_ ? mpi_.get() : tcp_.get();
-  Watchdog::Options options{.timeout_seconds = config.timeout, .master_address = launch_.master_address};
-  options.on_loss = [who = app_.get_name()](const LostRank& lost) { leave_at_once(who, lost); };
+  Watchdog::Options options{.timeout_seconds = config.timeout,
+                            .stall_seconds = config.stall_timeout,
+                            .master_address = launch_.master_address};
+  options.on_loss = [who = app_.get_name(), before_leaving](const LostRank& lost) {
+    if (before_leaving) before_leaving();
+    leave_at_once(who, lost);
+  };
   watchdog_ = std::make_unique<Watchdog>(*hosts_, std::move(options));
 }
 
@@ -121,16 +168,39 @@ int Ranks::run(const std::function<int()>& body) {
     throw;
   } catch (const std::exception& error) {
     named();
-    // A rank that was lost ends this one before it can speak of what that has done to it.
-    if (dynamic_cast<const PeerLost*>(&error) != nullptr) std::this_thread::sleep_for(std::chrono::seconds(2));
-    if (watchdog_) watchdog_->fail(error.what(), exit_code_of(error));
+    tell(error);
     throw;
   }
 }
 
+void Ranks::tell(const std::exception& error) {
+  if (!watchdog_ || dynamic_cast<const AgreedError*>(&error) != nullptr) return;
+  if (dynamic_cast<const PeerLost*>(&error) != nullptr) {
+    // The watchdog finds out who is at fault, a rank that is gone or this one, and ends the process.
+    watchdog_->report(error.what());
+    std::this_thread::sleep_for(std::chrono::duration<double>(2 * timeout_));
+    leave_at_once(app_.get_name(), {launch_.rank, host_name(), watchdog_->step(), error.what()});
+  }
+  const ExitCode code = exit_code_of(error);
+  watchdog_->fail(error.what(), code);
+  std::thread([code, text = fmt::format("{}: {}\n", app_.get_name(), error.what())] {
+    std::this_thread::sleep_for(std::chrono::seconds(30));
+    if (::write(STDERR_FILENO, text.data(), text.size()) < 0) {
+      // There is nobody to tell.
+    }
+    ::_exit(code);
+  }).detach();
+}
+
 void Ranks::require_one_version() {
-  const std::vector<std::string> versions = hosts_->gather(GRADLIBRA_VERSION);
+  const std::vector<std::string> versions = hosts_->gather(GRADLIBRA_VERSION), builds = hosts_->gather(build_id());
   const std::vector<std::string>& names = watchdog_->hosts();
+  for (size_t r = 1; r < builds.size(); ++r)
+    if (versions[r] == versions[0] && builds[r] != builds[0])
+      throw AgreedError(fmt::format(
+          "rank 0 on {} and rank {} on {} run different builds of gradlibra {} ({:.8}, {:.8}): all must be the "
+          "same program",
+          names[0], r, names[r], versions[0], builds[0], builds[r]));
   for (size_t r = 1; r < versions.size(); ++r)
     if (versions[r] != versions[0])
       throw AgreedError(fmt::format("rank 0 on {} is gradlibra {}, rank {} on {} is {}: all must be the same program",

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -26,9 +27,11 @@ void add_rank_options(CLI::App& app, LaunchFlags& flags);
 class Ranks {
  public:
   // Lets the hosts of a launch of several meet, by MPI where it started them and this build has it, else over TCP, and
-  // starts the watchdog; one process needs neither. Messages of `app` name the rank from then on. An error is
-  // std::runtime_error or, of the command line and environment, std::invalid_argument.
-  Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config);
+  // starts the watchdog; one process needs neither. Messages of `app` name the rank from then on. before_leaving is
+  // called on the watchdog's thread when another rank is lost, before this process ends in the middle of its work. An
+  // error is std::runtime_error or, of the command line and environment, std::invalid_argument.
+  Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& config,
+        const std::function<void()>& before_leaving = {});
   ~Ranks();
 
   [[nodiscard]] Watchdog* watchdog() { return watchdog_.get(); }  // nullptr: one process
@@ -44,11 +47,24 @@ class Ranks {
   [[nodiscard]] Communicator& communicator() { return *communicator_; }  // after connect()
 
   // body(), then the end of all ranks together. An exception of this rank alone is told to the others, which end as
-  // well; one that all ranks agree on (AgreedError) closes in order. Either goes on to the caller.
+  // well; one that all ranks agree on (AgreedError) closes in order. Either goes on to the caller. PeerLost does not:
+  // once it is known whose fault it was this process ends with kLostRank, as the others.
   int run(const std::function<int()>& body);
+  // Within it, for the work that fails: its exception is told before what it leaves behind is torn down, which may hang
+  // on a broken device. Half a minute later at most this process has ended.
+  template <class Work>
+  auto watched(Work&& work) {
+    try {
+      return work();
+    } catch (const std::exception& error) {
+      tell(error);
+      throw;
+    }
+  }
 
  private:
   void finish();
+  void tell(const std::exception& error);
   void require_one_version();
   // Each rank's device by name.
   std::vector<std::string> require_one_kind(const Context& context);
@@ -56,7 +72,7 @@ class Ranks {
   CLI::App& app_;
   const std::string program_;
   Launch launch_;
-  const double start_timeout_;
+  const double start_timeout_, timeout_;
   std::unique_ptr<HostGroup> tcp_;  // where no MPI started the ranks
   std::unique_ptr<Communicator> mpi_;
   HostGroup* hosts_ = nullptr;  // one of the two; none: one process

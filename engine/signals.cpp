@@ -28,9 +28,12 @@ void on_signal(int number) {
   const int64_t now = now_ms();
   if (caught_signal.compare_exchange_strong(none, number)) {
     caught_ms.store(now);
-  } else if (number != SIGPIPE && number != SIGXCPU && now - caught_ms.load() >= kSameEventMs) {
-    std::_Exit(128 + number);
+    return;
   }
+  const int first = caught_signal.load();
+  const bool noticed = number == SIGTERM && (first == SIGUSR1 || first == SIGUSR2);
+  if (number != SIGPIPE && number != SIGXCPU && !noticed && now - caught_ms.load() >= kSameEventMs)
+    std::_Exit(128 + number);
 }
 
 }  // namespace
@@ -41,6 +44,10 @@ const std::atomic<int>& catch_signals() {
   if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);
   return caught_signal;
+}
+
+void leave_only_to_who_insists() {
+  for (const int number : {SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(number, SIG_IGN);
 }
 
 }  // namespace gradlibra

@@ -16,6 +16,7 @@
 #include "engine/gather_results.h"
 #include "engine/next_batch.h"
 #include "engine/rank_check.h"
+#include "engine/signals.h"
 #include "runtime/base/files.h"
 #include "runtime/device/profiling.h"
 #include "runtime/training/schedule.h"
@@ -140,6 +141,7 @@ Trainer::Outcome Trainer::train_steps(Loader& loader, int64_t total_steps) {
       return Outcome::finished;
     }
     if (stops() || (options_.stop_after_step >= 0 && state_.step >= options_.stop_after_step)) {
+      if (communicator_.world_size() > 1) leave_only_to_who_insists();
       finish_steps(0);
       save_checkpoint(true);
       say(fmt::format("stopped after step {}; continue with --resume", state_.step));

@@ -50,7 +50,7 @@ class Trainer {
     const std::atomic<int>* signal = nullptr;  // set to a signal's number by its handler: leave with a checkpoint
     bool quiet = false;
     StepRange profile_steps;       // for a profiler, runtime/device/profiling.h
-    Watchdog* watchdog = nullptr;  // is told of each step
+    Watchdog* watchdog = nullptr;  // is told of each step, and of each batch of a validation
   };
   enum class Outcome { finished, stopped };
 

@@ -31,6 +31,7 @@ void Trainer::evaluate(int64_t epoch) {
   };
   try {
     detections = detect_on_ranks(*training_.detector, val_, config_, communicator_, [&](int64_t, int64_t) {
+      if (options_.watchdog != nullptr) options_.watchdog->moved();
       if (signalled()) throw BrokenOff{options_.signal->load()};
     });
     back();

@@ -155,7 +155,7 @@ fi
 # --- scripts ---
 
 if [ -s "$work/scripts" ] && has shellcheck; then
-  xargs -d '\n' shellcheck --format=gcc < "$work/scripts" > "$work/shell.txt" || true
+  xargs -d '\n' shellcheck --external-sources --format=gcc < "$work/scripts" > "$work/shell.txt" || true
   finding "shellcheck" "$work/shell.txt"
 fi
 

@@ -7,6 +7,10 @@ void DistributedConfig::describe(ConfigVisitor& v) {
   v.field("timeout", timeout,
           "seconds within which all ranks have ended when one is killed, hangs or loses its network",
           between(0.1, 86400));
+  v.field("stall_timeout", stall_timeout,
+          "seconds without a step, or a batch of a validation, after which all ranks end: a sum, a kernel or a disk "
+          "hangs; 0: never",
+          between(0, 1e7));
   v.field("start_timeout", start_timeout,
           "seconds that ranks wait for each other at the start, where no MPI connects them, and for NCCL's connections",
           between(0.1, 86400));

@@ -7,6 +7,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <initializer_list>
 #include <limits>
 #include <stdexcept>
 
@@ -67,6 +68,8 @@ void set_master(Launch& launch, const std::string& text, const char* what) {
 
 void set_master(Launch& launch, const Variables& variables) {
   if (variables.has("MASTER_ADDR")) launch.master_address = variables.text("MASTER_ADDR");
+  std::string& address = launch.master_address;
+  if (address.starts_with('[') && address.ends_with(']')) address = address.substr(1, address.size() - 2);
   if (const auto port = variables.number("MASTER_PORT")) {
     if (*port < 1 || *port > 65535) refuse(fmt::format("MASTER_PORT is {}, not 1 to 65535", *port));
     launch.master_port = *port;
@@ -196,7 +199,7 @@ Launch find_ranks(const LaunchFlags& flags, const Variables& variables) {
   if (variables.has(kTorchrun.rank) || variables.has(kTorchrun.world_size)) {
     Launch launch = from_variables(variables, kTorchrun, "torchrun's environment");
     check_agrees(variables, kTorchrun, launch, kOpenMpi);
-    launch.job = variables.text("TORCHELASTIC_RUN_ID");
+    launch.job = variables.text(variables.has("TORCHELASTIC_RUN_ID") ? "TORCHELASTIC_RUN_ID" : "SLURM_JOB_ID");
     if (launch.master_port > 0 && variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True") ++launch.master_port;
     return launch;
   }
@@ -216,13 +219,28 @@ Launch find_ranks(const LaunchFlags& flags, const Variables& variables) {
   return {};
 }
 
+// Whether an MPI has started just these ranks. Below one that has started something else, a launcher for each host say,
+// its variables stand in every process, and say nothing of it.
+bool started_by_mpi(const Variables& variables, const Launch& launch) {
+  const auto agrees = [&](const char* rank, std::initializer_list<const char*> sizes) {
+    if (variables.number(rank) != launch.rank) return false;
+    for (const char* size : sizes)
+      if (const auto found = variables.number(size)) return *found == launch.world_size;
+    return true;
+  };
+  if (variables.has(kOpenMpi.rank)) return agrees(kOpenMpi.rank, {kOpenMpi.world_size});
+  for (const char* rank : {"PMIX_RANK", "PMI_RANK"})
+    if (variables.has(rank)) return agrees(rank, {"PMI_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"});
+  return false;
+}
+
 }  // namespace
 
 Launch find_launch(const LaunchFlags& flags, const ReadVariable& variable) {
   const Variables variables(variable);
   Launch launch = find_ranks(flags, variables);
   launch.share_gpus = flags.share_gpus;
-  launch.by_mpi = variables.has(kOpenMpi.rank) || variables.has("PMIX_RANK") || variables.has("PMI_RANK");
+  launch.by_mpi = started_by_mpi(variables, launch);
   return launch;
 }
 

@@ -178,22 +178,27 @@ Listener::Listener(int port) : socket_(open_socket(AF_INET6)) {
 
 std::optional<Descriptor> Listener::accept() const {
   const int accepted = ::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (accepted < 0) return std::nullopt;
-  return Descriptor(accepted);
+  if (accepted >= 0) return Descriptor(accepted);
+  if (errno == EMFILE || errno == ENFILE)
+    throw std::runtime_error(fmt::format("no more ranks can be let in: {} (ulimit -n)", std::strerror(errno)));
+  return std::nullopt;
 }
 
 Descriptor connect_to(const std::string& address, int port, std::chrono::milliseconds limit) {
-  const auto end = std::chrono::steady_clock::now() + limit;
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   const int status = ::getaddrinfo(address.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (status != 0) throw std::runtime_error(fmt::format("{} port {}: {}", address, port, ::gai_strerror(status)));
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all(found, &::freeaddrinfo);
-  int error = EADDRNOTAVAIL;
-  for (const addrinfo* to = found; to != nullptr; to = to->ai_next) {
+  int error = EADDRNOTAVAIL, left = 0;
+  for (const addrinfo* to = found; to != nullptr; to = to->ai_next) ++left;
+  const auto end = std::chrono::steady_clock::now() + limit;
+  for (const addrinfo* to = found; to != nullptr; to = to->ai_next, --left) {
     Descriptor socket = open_socket(to->ai_family);
-    error = socket.get() < 0 ? errno : connect_in_time(socket.get(), *to, end);
+    // One from which nothing comes back leaves the others their share of the time.
+    const auto now = std::chrono::steady_clock::now();
+    error = socket.get() < 0 ? errno : connect_in_time(socket.get(), *to, now + (end - now) / left);
     if (error == 0) return socket;
   }
   throw std::runtime_error(fmt::format("{} port {}: {}", address, port, std::strerror(error)));

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <random>
 #include <sstream>
 #include <stdexcept>
@@ -61,7 +62,8 @@ Watchdog::Watchdog(HostGroup& group, Options options)
       world_size_(group.world_size()),
       interval_(std::clamp(options.timeout_seconds / 10, 0.005, 5.0)),
       silence_(0.8 * options.timeout_seconds),
-      on_loss_(std::move(options.on_loss)) {
+      on_loss_(std::move(options.on_loss)),
+      stall_(options.stall_seconds) {
   if (world_size_ == 1) return;
   meet(group, options);
   wake_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -176,7 +178,7 @@ void Watchdog::watch() {
     last = now;
     if (lived_ >= next_beat) {
       beat();
-      if (look_at_own()) return;
+      look_at_own();
       next_beat = lived_ + interval_;
     }
     // All that is said comes first: a rank that was stopped itself finds its name there, and connections that ended
@@ -185,6 +187,7 @@ void Watchdog::watch() {
       if (!peers_[i].left && polls[i].revents != 0 && listen_to(peers_[i])) return;
     for (const Peer& peer : peers_)
       if (!peer.left && look_at(peer)) return;
+    if (rank_ == 0 && blame()) return;
   }
 }
 
@@ -199,16 +202,48 @@ void Watchdog::also_watch(std::function<std::string()> failure) {
   failure_ = std::move(failure);
 }
 
-bool Watchdog::look_at_own() {
-  std::string why;
+void Watchdog::report(const std::string& why) {
+  const std::lock_guard lock(failure_mutex_);
+  reported_ = why;
+}
+
+void Watchdog::look_at_own() {
+  if (!trouble_.empty()) return;
+  std::string why, reported;
   {
     const std::lock_guard lock(failure_mutex_);
     if (failure_) why = failure_();
+    reported = reported_;
   }
   failed_beats_ = why.empty() ? 0 : failed_beats_ + 1;
-  if (failed_beats_ < 3) return false;
-  const LostRank lost{rank_, hosts_[static_cast<size_t>(rank_)], step(), why};
-  end_with(fmt::format("lost {} {} 0 {}", rank_, lost.step, why));
+  if (failed_beats_ < 3) why = reported;
+  if (const int64_t moves = moves_.load(); moves != seen_moves_) {
+    seen_moves_ = moves;
+    moved_ = lived_;
+  } else if (why.empty() && stall_ > 0 && moves > 0 && lived_ - moved_ > stall_) {
+    why = fmt::format("nothing has moved for {:.4g} s: a sum over ranks, a kernel or a disk hangs", stall_);
+  }
+  if (why.empty()) return;
+  trouble_ = why, troubled_ = lived_;
+  if (rank_ == 0) return;
+  for (Peer& first : peers_) (void)first.channel.send(fmt::format("trouble {} {}", step(), why));
+}
+
+bool Watchdog::blame() {
+  LostRank lost;
+  double since = std::numeric_limits<double>::infinity();
+  const auto take = [&](int rank, int64_t at, const std::string& why, double troubled) {
+    if (why.empty() || troubled >= since) return;
+    lost = {rank, hosts_[static_cast<size_t>(rank)], at, why};
+    since = troubled;
+  };
+  take(0, step(), trouble_, troubled_);
+  for (const Peer& peer : peers_) take(peer.rank, peer.step, peer.trouble, peer.troubled);
+  if (lost.rank < 0) return false;
+  for (const Peer& peer : peers_)
+    if (peer.rank != lost.rank && !peer.left && peer.heard < since + 2 * interval_) return false;
+  if (lived_ < since + 2 * interval_) return false;
+  end_with(fmt::format("lost {} {} 0 {}", lost.rank, lost.step, lost.why));
   if (on_loss_) on_loss_(lost);
   return true;
 }
@@ -238,6 +273,11 @@ bool Watchdog::hear(Peer& peer, const std::string& line) {
   if (parts.empty()) return false;
   if (parts[0] == "beat" && parts.size() == 2) peer.step = number(parts[1]);
   if (parts[0] == "bye") peer.left = true;
+  if (parts[0] == "trouble" && parts.size() >= 3 && peer.trouble.empty()) {
+    peer.step = number(parts[1]);
+    peer.trouble = behind(line, 2);
+    peer.troubled = lived_;
+  }
   if (parts[0] != "lost" || parts.size() < 4) return false;
   const auto rank = static_cast<int>(number(parts[1]));
   if (rank < 0 || rank >= world_size_) return false;

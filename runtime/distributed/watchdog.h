@@ -36,6 +36,7 @@ class Watchdog {
  public:
   struct Options {
     double timeout_seconds = 60;
+    double stall_seconds = 0;    // 0: never; see moved()
     std::string master_address;  // where rank 0 can be met; empty: it says so itself
     // Called once, on the watchdog's thread, on every rank but the lost one. It is to end the process: nothing that
     // waits for the lost rank will return.
@@ -48,12 +49,20 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   // Where this rank stands, for messages.
-  void set_step(int64_t step) { step_.store(step); }
+  void set_step(int64_t step) {
+    step_.store(step);
+    moved();
+  }
   [[nodiscard]] int64_t step() const { return step_.load(); }
+  // The work goes on. This rank is in trouble if it has been said once and then not for `stall_seconds`.
+  void moved() { moves_.fetch_add(1); }
 
-  // failure() is asked at every beat, on the watchdog's thread, until the end. This rank is lost when it has told the
-  // same trouble for two beats, within which whoever caused it would have been named. Once.
+  // failure() is asked at every beat, on the watchdog's thread, until the end. This rank is in trouble when it has told
+  // of it for three beats. Trouble is mostly another's fault: a rank that has it is lost only once all others have been
+  // heard of since; a silent one comes first.
   void also_watch(std::function<std::string()> failure);
+  // The same, told by the rank itself: something that another one may have caused. on_loss() follows.
+  void report(const std::string& why);
 
   // This rank gives up and will end with `exit_code`: the others hear it, and why. Returns when they have been told.
   void fail(const std::string& why, int exit_code);
@@ -71,6 +80,8 @@ class Watchdog {
     int64_t step = 0;
     bool left = false;  // in order
     bool open = true;   // its connection
+    std::string trouble = {};
+    double troubled = 0;  // since when, on lived_
   };
   void meet(HostGroup& group, const Options& options);
   void accept_all(const std::string& password);
@@ -79,7 +90,8 @@ class Watchdog {
   void watch();
   void stop();
   void beat();
-  bool look_at_own();  // true: this rank is lost, and the watch is over
+  void look_at_own();
+  bool blame();  // of rank 0: a rank in trouble that no silent one explains; true: one was lost, and the watch is over
   // What has come of a peer, and then what follows from the end of its connection or its silence; true: a rank was
   // lost, and the watch is over.
   bool listen_to(Peer& peer);
@@ -96,7 +108,14 @@ class Watchdog {
   std::atomic<int64_t> step_{0};
   std::mutex failure_mutex_;
   std::function<std::string()> failure_;
+  std::string reported_;
   int failed_beats_ = 0;
+  const double stall_;
+  std::atomic<int64_t> moves_{0};
+  int64_t seen_moves_ = 0;
+  double moved_ = 0;     // when the last of them was seen, on lived_
+  std::string trouble_;  // this rank's own
+  double troubled_ = 0;
   double lived_ = 0;  // seconds that the watching thread has run
   bool over_ = false;
   Descriptor wake_;  // readable: the watching thread is to end

@@ -1,13 +1,34 @@
 // SPDX-License-Identifier: MIT
 #include "runtime/training/checkpoint_writer.h"
 
+#include <atomic>
 #include <cassert>
 #include <chrono>
 #include <memory>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace gradlibra {
+
+namespace {
+
+std::atomic<int> under_way{0};
+
+struct UnderWay {
+  UnderWay() { under_way.fetch_add(1); }
+  ~UnderWay() { under_way.fetch_sub(1); }
+  UnderWay(const UnderWay&) = delete;
+  UnderWay& operator=(const UnderWay&) = delete;
+};
+
+}  // namespace
+
+void await_checkpoints(double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  while (under_way.load() > 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
 
 CheckpointWriter::~CheckpointWriter() {
   if (write_.valid()) write_.wait();
@@ -16,6 +37,7 @@ CheckpointWriter::~CheckpointWriter() {
 void CheckpointWriter::start(CheckpointStore& store, SafetensorsFile file, int64_t step) {
   assert(!write_.valid());
   const auto write = [&store, step, copy = std::make_shared<SafetensorsFile>(std::move(file))] {
+    const UnderWay counted;
     Written written{&store, step, store.save(*copy, step)};
     *copy = {};  // the memory is free as soon as the file is written
     return written;

@@ -39,4 +39,8 @@ class CheckpointWriter {
   std::future<Written> write_;
 };
 
+// For a process that is about to end whatever it does: waits until no checkpoint of this process is being written, but
+// not longer than that. Any thread.
+void await_checkpoints(double seconds);
+
 }  // namespace gradlibra

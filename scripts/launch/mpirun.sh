@@ -13,6 +13,7 @@ usage: scripts/launch/mpirun.sh --ranks N [--hosts LIST] [--threads N] [--bin DI
   --threads N    CPU threads of a rank; default: what train chooses
   --bin DIR      where train is, on every host; default: build/release/bin of this checkout, or the one on PATH
   --dry-run      print the command instead of running it
+LD_LIBRARY_PATH and what is set of NCCL_*, OMP_*, GOMP_*, CUDNN_* and GRADLIBRA_* goes along to every host.
 For an orderly end with a checkpoint send SIGUSR1 to mpirun, which passes it on. Ctrl-C and SIGTERM leave the ranks one
 second. Exit status: that of the first rank that did not end with 0; 2 for wrong use.
 TEXT
@@ -41,6 +42,10 @@ command=(mpirun -q --bind-to none -np "$ranks")
 [ -z "$hosts" ] || command+=(--host "$hosts")
 [ -n "$hosts" ] || command+=(--oversubscribe)
 [ "$(id -u)" -ne 0 ] || command+=(--allow-run-as-root)
+# What the environment says of libraries, over ssh as well.
+while read -r name; do
+  case "$name" in LD_LIBRARY_PATH | NCCL_* | OMP_* | GOMP_* | CUDNN_* | GRADLIBRA_*) command+=(-x "$name") ;; esac
+done < <(compgen -e)
 command+=("$bin/train" "$@" --resume)
 [ -z "$threads" ] || command+=(--threads "$threads")
 if $dry_run; then

@@ -7,12 +7,13 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() {
   cat <<'TEXT'
-usage: scripts/launch/torchrun.sh [--nproc-per-node N] [--nnodes N --node-rank R --master HOST:PORT] [--bin DIR] [--dry-run]
-                                  -- ARGUMENTS OF train
+usage: scripts/launch/torchrun.sh [--nproc-per-node N] [--nnodes N --node-rank R --master HOST:PORT] [--job NAME]
+                                  [--bin DIR] [--dry-run] -- ARGUMENTS OF train
   --nproc-per-node N   ranks on this machine; default 1
   --nnodes N           machines; each runs this script; default 1
   --node-rank R        which of them this one is, from 0; default 0
-  --master HOST:PORT   where rank 0 can be reached; default 127.0.0.1:29500
+  --master HOST:PORT   where rank 0 can be reached; required for several machines, else 127.0.0.1:29500
+  --job NAME           the same on all machines: ranks of another job that come to the same port are refused
   --bin DIR            where train is; default: build/release/bin of this checkout, or the one on PATH
   --dry-run            print the commands instead of running them
 Sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each rank, as existing job scripts
@@ -22,13 +23,14 @@ When one rank ends with an error, the others here are ended. Exit status: the fi
 TEXT
 }
 
-local_ranks=1 nodes=1 node=0 master=127.0.0.1:29500 bin="" dry_run=false
+local_ranks=1 nodes=1 node=0 master="" job="" bin="" dry_run=false
 while [ $# -gt 0 ]; do
   case "$1" in
     --nproc-per-node) need_value "$@" && local_ranks=$2 && shift 2 ;;
     --nnodes) need_value "$@" && nodes=$2 && shift 2 ;;
     --node-rank) need_value "$@" && node=$2 && shift 2 ;;
     --master) need_value "$@" && master=$2 && shift 2 ;;
+    --job) need_value "$@" && job=$2 && shift 2 ;;
     --bin) need_value "$@" && bin=$2 && shift 2 ;;
     --dry-run) dry_run=true && shift ;;
     -h | --help) usage && exit 0 ;;
@@ -37,6 +39,10 @@ while [ $# -gt 0 ]; do
   esac
 done
 need_number --nproc-per-node "$local_ranks" 1 && need_number --nnodes "$nodes" 1 && need_number --node-rank "$node" 0
+if [ -z "$master" ] && [ "$nodes" -gt 1 ]; then
+  echo "torchrun.sh: --nnodes $nodes needs --master HOST:PORT, the same on all of them" >&2 && exit 2
+fi
+master=${master:-127.0.0.1:29500}
 if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usage >&2 && exit 2; fi
 bin=$(folder_of_train "$bin")
 $dry_run || need_train "$bin"
@@ -53,7 +59,7 @@ for signal in INT TERM HUP USR1 USR2; do
   trap "pass_on $signal" "$signal"
 done
 for ((i = 0; i < local_ranks; ++i)); do
-  command=(env RANK=$((node * local_ranks + i)) WORLD_SIZE=$((nodes * local_ranks)) LOCAL_RANK="$i"
+  command=(env ${job:+"TORCHELASTIC_RUN_ID=$job"} RANK=$((node * local_ranks + i)) WORLD_SIZE=$((nodes * local_ranks)) LOCAL_RANK="$i"
     LOCAL_WORLD_SIZE="$local_ranks" MASTER_ADDR="${master%:*}" MASTER_PORT="${master##*:}" "$bin/train" "$@" --resume)
   if $dry_run; then
     printf '%q ' "${command[@]}" && echo

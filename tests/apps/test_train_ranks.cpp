@@ -192,6 +192,7 @@ TEST_F(RanksTest, RanksOnCpusThatMpiDidNotStartAreRefused) {
 TEST_F(RanksTest, ALauncherThatStartedNoRanksIsNamed) {
   setenv("RANK", "0", 1), setenv("WORLD_SIZE", "2", 1), setenv("LOCAL_RANK", "0", 1);
   const Ran ran = run(train(path("work")));
+  const Ran twice = run(train(path("work"), {"--ranks", "2"}));
   unsetenv("LOCAL_RANK");
   const Ran half = run(train(path("work")));
   unsetenv("RANK"), unsetenv("WORLD_SIZE");
@@ -199,6 +200,9 @@ TEST_F(RanksTest, ALauncherThatStartedNoRanksIsNamed) {
   EXPECT_HAS(ran.err,
              "rank 0 of 2 by torchrun's environment: where rank 0 can be met is not known: set MASTER_ADDR and "
              "MASTER_PORT, or give --master HOST:PORT; on CPUs start the ranks with mpirun");
+  EXPECT_EQ(twice.code, 2);
+  EXPECT_HAS(twice.err,
+             "--ranks 2 starts its own processes, but torchrun's environment has started this one as rank 0");
   EXPECT_EQ(half.code, 2);
   EXPECT_HAS(half.err, "RANK is set but LOCAL_RANK is not");
 }

@@ -42,8 +42,15 @@ text=$("$launch/torchrun.sh" --nproc-per-node 2 --nnodes 2 --node-rank 1 --maste
 equal 2 "$(wc -l <<< "$text")"
 expect 'env RANK=2 WORLD_SIZE=4 LOCAL_RANK=0 LOCAL_WORLD_SIZE=2 MASTER_ADDR=n1 MASTER_PORT=4444 /x/train ' "$text"
 expect 'env RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 ' "$text"
+text=$("$launch/torchrun.sh" --job mine --bin /x --dry-run -- "${arguments[@]}")
+expect 'env TORCHELASTIC_RUN_ID=mine RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 LOCAL_WORLD_SIZE=1 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 ' "$text"
+text=$("$launch/torchrun.sh" --nnodes 2 --bin /x --dry-run -- "${arguments[@]}" 2>&1) && fail "two machines without a master"
+expect '--nnodes 2 needs --master HOST:PORT' "$text"
+text=$(NCCL_DEBUG=INFO OMP_NUM_THREADS=2 "$launch/mpirun.sh" --ranks 2 --bin /x --dry-run -- "${arguments[@]}")
+expect '-x NCCL_DEBUG ' "$text"
+expect '-x OMP_NUM_THREADS ' "$text"
 text=$(GRADLIBRA_BIN=/x SLURM_CPUS_PER_TASK=8 "$launch/slurm.sbatch" --dry-run -- "${arguments[@]}")
-expect 'srun --mpi=pmix --kill-on-bad-exit=1 /x/train --config a\ b.yaml' "$text"
+expect 'srun --mpi=pmix --kill-on-bad-exit=1 --cpus-per-task=8 /x/train --config a\ b.yaml' "$text"
 expect '--resume --stopped-code 75 --threads 8' "$text"
 expect 'exit code 75: scontrol requeue' "$text"
 # What sbatch reads must stand in front of the first command.

@@ -77,6 +77,7 @@ TEST(Launch, KnowsItsJobAndItsPort) {
   EXPECT_EQ(launch(with(job, {{"SLURM_JOB_ID", "2147483647"}})).master_port, 20000 + (2147483647LL * 8 + 2) % 10000);
   EXPECT_EQ(launch(with(job, {{"MASTER_PORT", "1234"}})).master_port, 1234);
   EXPECT_EQ(launch(kTorchrun).job, "");
+  EXPECT_EQ(launch(with(kTorchrun, {{"SLURM_JOB_ID", "4711"}})).job, "4711");
   const Variables elastic = with(kTorchrun, {{"TORCHELASTIC_RUN_ID", "mine"}});
   EXPECT_EQ(launch(elastic).job, "mine");
   EXPECT_EQ(launch(with(elastic, {{"TORCHELASTIC_USE_AGENT_STORE", "True"}})).master_port, 29501);
@@ -89,6 +90,15 @@ TEST(Launch, KnowsWhetherAnMpiStartedIt) {
   EXPECT_FALSE(launch(kSlurm).by_mpi);
   EXPECT_TRUE(launch(with(kSlurm, {{"PMIX_RANK", "3"}})).by_mpi);
   EXPECT_TRUE(launch(with(kSlurm, {{"PMI_RANK", "3"}})).by_mpi);
+  // Of a launcher on each host, which an MPI has started: whatever its number is, that of the host says nothing.
+  for (const char* host : {"0", "5"}) {
+    const Variables below = with(kTorchrun, {{"PMIX_RANK", host}, {"SLURM_NTASKS", "2"}});
+    EXPECT_FALSE(launch(below).by_mpi) << host;
+    EXPECT_FALSE(launch(with(kTorchrun, {{"PMI_RANK", host}, {"PMI_SIZE", "2"}})).by_mpi) << host;
+  }
+  EXPECT_TRUE(launch(with(kTorchrun, {{"PMIX_RANK", "5"}, {"SLURM_NTASKS", "8"}})).by_mpi);
+  EXPECT_FALSE(launch(kOpenMpi, {.rank = 2, .world_size = 16}).by_mpi);
+  EXPECT_TRUE(launch(kOpenMpi, {.rank = 2, .world_size = 4}).by_mpi);
 }
 
 TEST(Launch, FlagsComeFirstAndSlurmLast) {
@@ -109,6 +119,7 @@ TEST(Launch, MasterOfTheFlags) {
   EXPECT_EQ(master("fe80::1"), "fe80::1 0");
   EXPECT_EQ(master("[fe80::1]:80"), "fe80::1 80");
   EXPECT_EQ(master("[fe80::1]"), "fe80::1 0");
+  EXPECT_EQ(launch(with(kTorchrun, {{"MASTER_ADDR", "[fe80::1]"}})).master_address, "fe80::1");
   for (const char* bad : {"node1:", "node1:0", "node1:70000", "node1:x", ":80"})
     EXPECT_HAS(refusal({}, {.rank = 0, .world_size = 2, .master = bad}), "--master is '" + std::string(bad) + "'");
 }

@@ -112,6 +112,56 @@ TEST(Watchdog, ARankThatCannotGoOnIsLost) {
   });
 }
 
+// A host that has lost its power breaks connections of others, who see that before it has been silent for long.
+TEST(Watchdog, TroubleIsAskedOfTheSilentFirst) {
+  constexpr int kSilent = 2;
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    const bool is_silent = ranks.rank() == kSilent;
+    Watchdog watchdog(ranks, {.timeout_seconds = is_silent ? 3600. : 1, .on_loss = losses.of(ranks.rank())});
+    if (ranks.rank() == 1) watchdog.report("a connection broke");
+    if (!is_silent) {
+      const std::optional<LostRank> lost = losses.wait(ranks.rank());
+      EXPECT_EQ(lost ? lost->rank : -1, kSilent);
+      EXPECT_HAS(lost ? lost->why : "", "no sign of life for 0.8 s");
+    }
+    ranks.barrier();
+  });
+}
+
+TEST_P(WatchdogOf, TroubleOfOneWhileAllOthersLiveIsItsOwn) {
+  const int troubled = GetParam();
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    Watchdog watchdog(ranks, {.timeout_seconds = 1, .on_loss = losses.of(ranks.rank())});
+    watchdog.set_step(9);
+    ranks.barrier();
+    if (ranks.rank() == troubled) watchdog.report("a connection broke");
+    const std::optional<LostRank> lost = losses.wait(ranks.rank());  // the troubled one hears it, too
+    EXPECT_EQ(to_string(lost.value_or(LostRank{})),
+              "lost rank " + std::to_string(troubled) + " on " + host_name() + " at step 9: a connection broke");
+    ranks.barrier();
+  });
+}
+
+// Beats go on while the work does not.
+TEST(Watchdog, WorkThatStandsStillEndsAll) {
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    Watchdog watchdog(ranks, {.timeout_seconds = 1, .stall_seconds = 0.3, .on_loss = losses.of(ranks.rank())});
+    std::this_thread::sleep_for(std::chrono::milliseconds(600));  // what comes before the first step may take long
+    watchdog.set_step(7);
+    for (int i = 0; i < 6; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      watchdog.moved();
+    }
+    const std::optional<LostRank> lost = losses.wait(ranks.rank());
+    EXPECT_HAS(to_string(lost.value_or(LostRank{})),
+               "at step 7: nothing has moved for 0.3 s: a sum over ranks, a kernel or a disk hangs");
+    ranks.barrier();
+  });
+}
+
 TEST(Watchdog, OneProcessNeedsNone) {
   SingleProcess alone;
   Watchdog watchdog(alone, {});
