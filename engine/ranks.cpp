@@ -88,8 +88,9 @@ std::string build_id() {
 // Rank 0 has two connections to each other rank.
 void raise_descriptor_limit() {
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
+  constexpr rlim_t kEnough = 65536;
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kEnough) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kEnough);
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
@@ -174,7 +175,8 @@ int Ranks::run(const std::function<int()>& body) {
 }
 
 void Ranks::tell(const std::exception& error) {
-  if (!watchdog_ || dynamic_cast<const AgreedError*>(&error) != nullptr) return;
+  if (!watchdog_ || told_ || dynamic_cast<const AgreedError*>(&error) != nullptr) return;
+  told_ = true;
   if (dynamic_cast<const PeerLost*>(&error) != nullptr) {
     // The watchdog finds out who is at fault, a rank that is gone or this one, and ends the process.
     watchdog_->report(error.what());

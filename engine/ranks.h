@@ -73,6 +73,7 @@ class Ranks {
   const std::string program_;
   Launch launch_;
   const double start_timeout_, timeout_;
+  bool told_ = false;
   std::unique_ptr<HostGroup> tcp_;  // where no MPI started the ranks
   std::unique_ptr<Communicator> mpi_;
   HostGroup* hosts_ = nullptr;  // one of the two; none: one process
