@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <utility>
@@ -191,21 +192,31 @@ bool Trainer::read_batch_of(Loader& loader, Batch& batch) {
   return true;
 }
 
-bool Trainer::read_batch_together(Loader& loader, Batch& batch) {
+bool Trainer::read_batch_together(Loader& loader, Batch& batch, PendingStep& step) {
   bool got = false;
-  // The signal, and what was skipped, which the first rank tells.
+  Clock::time_point ready;
+  // The signal, how long this rank has waited for the others in front of the last step, and what was skipped, which the
+  // first rank tells.
   const std::vector<std::string> all = gather_results(communicator_, [&] {
     got = read_batch_of(loader, batch);
-    std::string text = std::to_string(signalled() ? options_.signal->load() : 0);
+    std::string text = fmt::format("{} {}", signalled() ? options_.signal->load() : 0, waited_for_ranks_);
     for (size_t i = 0; got && i < batch.skipped.size(); ++i) text += "\n" + batch.skipped[i];
+    ready = Clock::now();
     return text;
   });
   if (communicator_.world_size() == 1) return got;
+  waited_for_ranks_ = seconds_since(ready);
+  double least = std::numeric_limits<double>::infinity();
   for (size_t r = 0; r < all.size(); ++r) {
     std::istringstream lines(all[r]);
+    int signal = 0;
+    double waited = 0;
     std::string line;
+    lines >> signal >> waited;
     std::getline(lines, line);
-    agreed_signal_ = std::max(agreed_signal_, std::stoi(line));
+    agreed_signal_ = std::max(agreed_signal_, signal);
+    step.rank_wait = std::max(step.rank_wait, waited);
+    if (waited < least) least = waited, step.slowest_rank = static_cast<int>(r);
     while (leads() && r > 0 && std::getline(lines, line)) batch.skipped.push_back(line);
   }
   return agreed_signal_ == 0;
@@ -219,7 +230,7 @@ void Trainer::take_step(Loader& loader) {
   if (step.number == options_.profile_steps.first) profiler_start(context_);
   if (options_.watchdog != nullptr) options_.watchdog->set_step(step.number);
   const double waited = loader.seconds_waited();
-  if (!profiled("data", [&] { return read_batch_together(loader, batches_[step.batch]); })) return;
+  if (!profiled("data", [&] { return read_batch_together(loader, batches_[step.batch], step); })) return;
   step.data_wait = loader.seconds_waited() - waited;
   for (const std::string& skipped : batches_[step.batch].skipped)
     say(fmt::format("warning: left out from now on (data.bad_image is 'drop'): {}", skipped));
@@ -278,6 +289,10 @@ void Trainer::log(const PendingStep& step, const TrainStep::Result& result, doub
   line["grad_norm"] = result.grad_norm;
   line["step_seconds"] = step_seconds;
   line["data_wait"] = step.data_wait;
+  if (communicator_.world_size() > 1) {
+    line["rank_wait"] = step.rank_wait;
+    line["slowest_rank"] = step.slowest_rank;
+  }
   line["memory_mb"] = static_cast<double>(context_.memory().bytes_reserved()) / 1048576.0;
   const int64_t total_steps = steps_per_epoch_ * config_.schedule.epochs;
   const int every = std::max(1, config_.train.log_every);

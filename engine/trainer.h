@@ -83,6 +83,8 @@ class Trainer {
     size_t batch = 0;               // index into batches_
     Clock::time_point start;
     double data_wait = 0, lr = 0;
+    double rank_wait = 0;  // the longest that a rank has waited for the others in front of the step before this one
+    int slowest_rank = 0;  // for whom: the one that waited least
   };
   void read_data();
   // Takes the folder and looks at its checkpoints; what there is to continue from.
@@ -100,8 +102,9 @@ class Trainer {
   // None if a signal came while it waited for images, or to another rank.
   void take_step(Loader& loader);
   bool read_batch_of(Loader& loader, Batch& batch);
-  // read_batch_of() on every rank, after which all agree: true only if none failed and none has had a signal.
-  bool read_batch_together(Loader& loader, Batch& batch);
+  // read_batch_of() on every rank, after which all agree: true only if none failed and none has had a signal. Notes in
+  // the step who waits for whom.
+  bool read_batch_together(Loader& loader, Batch& batch, PendingStep& step);
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
   void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
@@ -146,6 +149,7 @@ class Trainer {
   int evaluate_every_ = 0;  // epochs between validations; 0: none
   int non_finite_in_a_row_ = 0;
   int agreed_signal_ = 0;                  // of several ranks, the one they stop for
+  double waited_for_ranks_ = 0;            // seconds, in front of the last step
   int64_t saved_step_ = -1, updates_ = 0;  // since this process began
   std::unique_ptr<TrainStep> train_step_;
   std::array<Batch, 2> batches_;  // in turn: one that may be needed for a message, and the one being read

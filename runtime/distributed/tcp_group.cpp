@@ -22,6 +22,7 @@ constexpr uint64_t kLongestHello = 4096;
 constexpr uint64_t kLongestText = uint64_t{1} << 50;  // all ranks' together
 constexpr const char* kGreeting = "gradlibra rank 1";
 constexpr const char* kWelcome = "welcome";
+constexpr const char* kLoss = "!";  // in place of what was gathered: why it was not
 
 Clock::time_point after(double seconds) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
@@ -91,6 +92,7 @@ class TcpGroup final : public HostGroup {
     } catch (const std::runtime_error& error) {
       throw PeerLost(fmt::format("rank {} on {}: rank 0 at {}: {}", rank(), host_name(), place(), error.what()));
     }
+    if (packed.starts_with(kLoss)) throw PeerLost(packed.substr(std::string_view(kLoss).size()));
     return unpack(packed);
   }
 
@@ -239,7 +241,11 @@ class TcpGroup final : public HostGroup {
     try {
       return body(others_[r].channel);
     } catch (const std::runtime_error& error) {
-      throw PeerLost(fmt::format("rank 0 on {}: rank {} on {}: {}", host_name(), r, others_[r].host, error.what()));
+      const std::string text =
+          fmt::format("rank 0 on {}: rank {} on {}: {}", host_name(), r, others_[r].host, error.what());
+      for (size_t other = 1; other < others_.size(); ++other)
+        if (other != r) tell(others_[other].channel, kLoss + text);  // who would else name rank 0, which goes next
+      throw PeerLost(text);
     }
   }
 

@@ -29,6 +29,13 @@ TEST_F(RanksTest, TwoProcessesTrainAsOne) {
   ASSERT_EQ(want.size(), 4u);
   for (size_t i = 0; i < want.size(); ++i)
     EXPECT_NEAR(got[i]["loss"].get<double>(), want[i]["loss"].get<double>(), 1e-4 * want[i]["loss"].get<double>()) << i;
+  // Who waits for whom; of the first step nothing is known yet.
+  EXPECT_FALSE(want[1].contains("rank_wait"));
+  EXPECT_EQ(got[0]["rank_wait"].get<double>(), 0);
+  for (size_t i = 1; i < got.size(); ++i) {
+    EXPECT_GT(got[i]["rank_wait"].get<double>(), 0) << i;
+    EXPECT_LT(got[i]["slowest_rank"].get<int>(), 2) << i;
+  }
   const auto weights = [&](const std::string& work) {
     return read_safetensors(path(work) + "/checkpoints/checkpoint_4.safetensors").tensors;
   };

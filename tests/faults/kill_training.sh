@@ -63,7 +63,7 @@ processes_of() {
 # A checkpoint's hash; the configuration in it is the same for all.
 hash_of() { sha256sum < "$(find "$1" -maxdepth 1 -name '*.safetensors' | sort -V | tail -n 1)" | cut -c 1-16; }
 # Steps, rates, losses and validations, without times and memory.
-log_of() { sed -E 's/,"(step_seconds|data_wait|memory_mb)":[^,}]*//g' "$1/log.jsonl" | sha256sum | cut -c 1-16; }
+log_of() { sed -E 's/,"(step_seconds|data_wait|rank_wait|slowest_rank|memory_mb)":[^,}]*//g' "$1/log.jsonl" | sha256sum | cut -c 1-16; }
 result() { echo "$(hash_of "$1/checkpoints") $(hash_of "$1/checkpoints/best") $(log_of "$1")"; }
 # half_written FOLDER PID..: whether one of these processes is writing a checkpoint, or was when it was killed.
 half_written() {
