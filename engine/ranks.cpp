@@ -69,6 +69,7 @@ std::string build_id() {
       const auto& header = object->dlpi_phdr[i];
       if (header.p_type != PT_NOTE) continue;
       const auto padded = [](size_t size) { return (size + 3) / 4 * 4; };
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): the loader tells addresses as numbers
       const auto* at = reinterpret_cast<const unsigned char*>(object->dlpi_addr + header.p_vaddr);
       for (const auto* end = at + header.p_memsz; at + sizeof(ElfW(Nhdr)) <= end;) {
         ElfW(Nhdr) one;

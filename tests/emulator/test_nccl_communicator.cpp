@@ -208,9 +208,9 @@ TEST(NcclErrors, AllNameWhoHasNoNcclOrAnother) {
        {std::pair<std::string, std::string>("21803 ",
                                             "rank 0 has NCCL 2.19.3, rank 1 has 2.18.3: all must load the same"),
         {"!rank 1 on other: ranks on GPUs need NCCL: no file", "rank 1 on other: ranks on GPUs need NCCL: no file"}}) {
-    const Texts results = run_gpu_ranks(2, [&](HostGroup& hosts) -> std::string {
+    const Texts results = run_gpu_ranks(2, [&own = other](HostGroup& hosts) -> std::string {
       const auto context = Context::for_device("cuda");
-      if (hosts.rank() == 1) return (void)hosts.gather(other), "";
+      if (hosts.rank() == 1) return (void)hosts.gather(own), "";
       return message_of<AgreedError>([&] { (void)make_nccl_communicator(*context, hosts, 1); });
     });
     EXPECT_EQ(results[0], want);
