@@ -214,39 +214,32 @@ void expect_as_oracle(const Problem& p) {
     for (size_t i = 0; i < columns.size(); ++i) sum += p.grad_columns[i] * columns[i];
     return sum;
   };
-  // Linear in x: any step is exact. Piecewise bilinear in the offsets: exact unless the step crosses an integer.
-  const std::vector<float> grad_x = p.run_backward_data(), grad_offsets = p.run_backward_offsets();
-  std::vector<double> moved = x;
-  for (size_t k = 0; k < x.size(); k += 1 + x.size() / 40) {
-    moved[k] = x[k] + 0.5;
-    const double above = loss(oracle(p, moved, offsets, mask));
-    moved[k] = x[k] - 0.5;
-    const double below = loss(oracle(p, moved, offsets, mask));
-    moved[k] = x[k];
-    ASSERT_TRUE(std::abs(above - below - grad_x[k]) <= 1e-5) << k << ": " << above - below << " " << grad_x[k];
-  }
-  moved = offsets;
+  // Of loss_at(values) along one of some forty of the values, against the gradient.
+  const auto expect_slopes = [](std::vector<double> values, const std::vector<float>& grad, double step,
+                                double tolerance, const auto& loss_at, const auto& skip) {
+    for (size_t k = 0; k < values.size(); k += 1 + values.size() / 40) {
+      const double here = values[k];
+      if (skip(here)) continue;
+      values[k] = here + step;
+      const double above = loss_at(values);
+      values[k] = here - step;
+      const double slope = (above - loss_at(values)) / (2 * step);
+      values[k] = here;
+      ASSERT_TRUE(std::abs(slope - grad[k]) <= tolerance) << k << ": " << slope << " " << grad[k];
+    }
+  };
+  const auto none = [](double) { return false; };
+  // Linear in x and in the mask: any step is exact. Piecewise bilinear in the offsets: exact unless the step crosses an
+  // integer.
   constexpr double kStep = 1e-5;
-  for (size_t k = 0; k < offsets.size(); k += 1 + offsets.size() / 40) {
-    if (std::abs(offsets[k] - std::round(offsets[k])) < 2 * kStep) continue;
-    moved[k] = offsets[k] + kStep;
-    const double above = loss(oracle(p, x, moved, mask));
-    moved[k] = offsets[k] - kStep;
-    const double below = loss(oracle(p, x, moved, mask));
-    moved[k] = offsets[k];
-    const double slope = (above - below) / (2 * kStep);
-    ASSERT_TRUE(std::abs(slope - grad_offsets[k]) <= 2e-5) << k << ": " << slope << " " << grad_offsets[k];
-  }
-  const std::vector<float> grad_mask = p.run_backward_mask();
-  moved = mask;
-  for (size_t k = 0; k < mask.size(); k += 1 + mask.size() / 40) {  // linear as well
-    moved[k] = mask[k] + 0.5;
-    const double above = loss(oracle(p, x, offsets, moved));
-    moved[k] = mask[k] - 0.5;
-    const double below = loss(oracle(p, x, offsets, moved));
-    moved[k] = mask[k];
-    ASSERT_TRUE(std::abs(above - below - grad_mask[k]) <= 1e-5) << k << ": " << above - below << " " << grad_mask[k];
-  }
+  const auto crosses = [](double offset) { return std::abs(offset - std::round(offset)) < 2 * kStep; };
+  expect_slopes(
+      x, p.run_backward_data(), 0.5, 1e-5, [&](const auto& v) { return loss(oracle(p, v, offsets, mask)); }, none);
+  expect_slopes(
+      offsets, p.run_backward_offsets(), kStep, 2e-5, [&](const auto& v) { return loss(oracle(p, x, v, mask)); },
+      crosses);
+  expect_slopes(
+      mask, p.run_backward_mask(), 0.5, 1e-5, [&](const auto& v) { return loss(oracle(p, x, offsets, v)); }, none);
 }
 
 TEST(DeformIm2Col, OracleOverManyShapes) {
