@@ -67,6 +67,9 @@ for seed in ${only_seeds[@]+"${only_seeds[@]}"}; do
     echo "--only-seeds: there is no seed $seed: there are ${final_seeds[*]}" >&2 && exit 2
   fi
 done
+if [[ " ${stages[*]} " == *" real "* ]] && [ -z "$chula$bccd" ]; then  # now, and not after hours of other stages
+  echo "stage real: needs --chula DIR or --bccd DIR" >&2 && exit 2
+fi
 began=$SECONDS
 mkdir -p "$out/runs"
 common=(--device "$device" --threads "$threads")
@@ -225,7 +228,6 @@ for stage in "${stages[@]}"; do
       ;;
     real)
       need_chosen
-      [ -n "$chula$bccd" ] || { echo "real: needs --chula DIR or --bccd DIR" >&2 && exit 2; }
       if [ -n "$chula" ]; then list_chosen chula 3 | run_all; fi
       if [ -n "$bccd" ]; then list_chosen bccd 3 | run_all; fi
       ;;

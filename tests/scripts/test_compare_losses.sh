@@ -20,6 +20,9 @@ compare() {
 
 compare final && fail "final without chosen settings"
 grep -q "run the stages search and choose first" "$work/out.txt" || fail "no word of what is missing: $(cat "$work/out.txt")"
+compare data real && fail "real cells without a folder"
+grep -q "stage real: needs --chula DIR or --bccd DIR" "$work/out.txt" || fail "no word of the folders: $(cat "$work/out.txt")"
+[ ! -e "$work/out/data" ] || fail "a stage was done before the command line was refused"
 compare data start search choose final table || fail "$(cat "$work/out.txt")"
 grep -q '^| grad_libra | 2 | ' "$work/out.txt" || fail "no row: $(cat "$work/out.txt")"
 grep -q '^| grad_libra - cross_entropy | | ' "$work/out.txt" || fail "no difference: $(cat "$work/out.txt")"
