@@ -50,6 +50,7 @@ cmake -G Ninja -B "$build" -S . -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITEC
   -DGRADLIBRA_STATIC_DEPS=ON -DGRADLIBRA_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3 \
   -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON '-DCMAKE_INSTALL_RPATH=$ORIGIN/../lib'
 grep -q '^CMAKE_CUDA_COMPILER:[^=]*=/' "$build/CMakeCache.txt" || fail "no CUDA compiler was found: there would be nothing for a GPU"
+grep -q '^GRADLIBRA_NCCL_INCLUDE_DIR:[^=]*=/' "$build/CMakeCache.txt" || fail "NCCL's header was not found: nothing could run on several ranks"
 cmake --build "$build" -j "$jobs" --target "${programs[@]}" "${tests[@]}"
 
 rm -rf "$bundle"
@@ -69,7 +70,7 @@ else
 fi
 cp -r configs LICENSE "$bundle/"
 mkdir "$bundle/scripts"
-cp scripts/gpu_check.sh scripts/compare_losses.sh scripts/compare_losses.awk "$bundle/scripts/"
+cp scripts/library_path.sh scripts/gpu_check.sh scripts/compare_losses.sh scripts/compare_losses.awk "$bundle/scripts/"
 if [ -d scripts/compare ]; then cp -r scripts/compare "$bundle/scripts/"; fi
 find "$bundle/scripts" -name __pycache__ -prune -exec rm -r {} +
 # Where scripts look for programs in a checkout.
@@ -79,14 +80,15 @@ version=$("$bundle/bin/benchmark" --version)
 cat > "$bundle/README.txt" <<TEXT
 $version for NVIDIA GPUs (CUDA architectures $arch), prebuilt.
 
+    . scripts/library_path.sh            in a shell, before programs are called by hand: finds cuDNN, cuBLAS, NCCL
     scripts/gpu_check.sh                 tests, benchmarks and a short training; report in out/gpu_check/report.md
     bin/benchmark step --help            how fast a training step is
     bin/train --help                     training
 
 lib/cpu/libcudnn.so.9 is NVIDIA's, under the licence of cuDNN; it serves --device cpu alone.
 
-Needs an NVIDIA driver. cuDNN, cuBLAS and NCCL are looked up through LD_LIBRARY_PATH; scripts/gpu_check.sh finds those of an installed
-PyTorch by itself and prints where they are.
+Needs an NVIDIA driver. cuDNN, cuBLAS and NCCL are looked up through LD_LIBRARY_PATH; scripts/library_path.sh, which the other scripts
+read, adds those of an installed PyTorch.
 TEXT
 
 # Only what every such machine has, and what README.txt names. The driver (libcuda) and NCCL are opened at run time.

@@ -4,6 +4,7 @@
 # chosen on the validation split, then seeds on a test split that nothing was chosen on. What is done is not done again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+if [ ! -f CMakeLists.txt ]; then . scripts/library_path.sh; fi # a bundle of programs (scripts/bundle.sh)
 
 bin=${BIN:-build/release/bin} out=${OUT_DIR:-out/compare_losses} device=${DEVICE:-auto} jobs=${JOBS:-2} threads=${THREADS:-1}
 seconds=0 precision=${PRECISION:-fp32} chula="" bccd=""
@@ -119,7 +120,7 @@ run_one() {
   read -r -a setting <<< "$setting"
   lr=$(awk -v rate="$rate" '$1 == "lr:" { print $2 * rate; exit }' "$config")
   mkdir -p "$folder"
-  if "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume "${data[@]}" "schedule.lr=$lr" \
+  if "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume --stopped-code 75 "${data[@]}" "schedule.lr=$lr" \
     "model.loss.type=$loss" "${setting[@]}" "train.seed=$seed" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
     > "$folder/train.txt" 2>&1 &&
     "$bin/evaluate" --checkpoint "$folder/train" "${common[@]}" --split "$split" --output "$folder/evaluation" \
@@ -200,7 +201,7 @@ for stage in "${stages[@]}"; do
       ;;
     start)
       if [ ! -e "$out/backbone.safetensors" ]; then
-        "$bin/train" --config configs/head_classes.yaml "${common[@]}" --work-dir "$out/start" --resume \
+        "$bin/train" --config configs/head_classes.yaml "${common[@]}" --work-dir "$out/start" --resume --stopped-code 75 \
           "data.root=$out/head_classes" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} > "$out/start.txt" 2>&1 ||
           { tail -n 3 "$out/start.txt" >&2 && exit 1; }
         "$bin/evaluate" --checkpoint "$out/start" "${common[@]}" > "$out/start_metrics.txt"

@@ -9,7 +9,7 @@ set -uo pipefail
 stages=(smoke tests network memcheck racecheck train warm step pytorch again kernels ncu)
 more_stages=(failed eager serial tuned batches turns ranks)  # what a second run does with --after; `ranks` by name alone
 declare -A limit=([smoke]=60 [tests]=125 [network]=125 [memcheck]=125 [racecheck]=125 [train]=125 [warm]=125 [step]=100 [pytorch]=130
-  [again]=15 [kernels]=60 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [ranks]=180)
+  [again]=15 [kernels]=90 [ncu]=80 [failed]=80 [eager]=40 [serial]=40 [tuned]=70 [batches]=40 [turns]=60 [ranks]=240)
 together=" tests network memcheck racecheck train warm "
 declare -A what=(
   [smoke]="a few recorded steps; if they fail, the same with less, to see what it is"
@@ -171,9 +171,10 @@ stage_network() {
   if [ "$device" = cpu ]; then many 1 <<< 'test_runtime Tape*'; return; fi
   {
     echo 'test_training TrainStepOnDevice.*:Branches.*'
+    echo 'test_training Losses/*'
     for p in fp32 bf16; do echo "test_training *TrainStepOnDevice.*/$p"; done
     for p in fp32 tf32 bf16; do echo "test_cudnn *CudnnConvolutionTest.*/$p*:*CudnnStep.*/$p*"; done
-  } | many 3
+  } | many 4
 }
 
 # Sets `sanitizer`, or `why` there is none. Some sandboxes refuse it: then it is no error of ours.
@@ -199,12 +200,12 @@ stage_racecheck() {
   find_sanitizer
   if [ -z "$sanitizer" ]; then skip "$why"; fi
   local tool suites=(ReduceCuda BatchNormCuda BatchNormFoldCuda GroupNormCuda NmsCuda SigmoidLossCuda SmoothL1Cuda DeformIm2ColCuda
-    DeformConv2dCuda TensorCoreCuda SortScoresCuda AssignCuda AtssAssignCuda FcosAssignCuda UniformAssignCuda SelectCandidatesCuda PointsToBoxesCuda
-    ScalarCuda ScaledActivationCuda BagsCuda BagsSampleCuda BinaryCrossEntropyCuda CenternessCuda ClassGradientsCuda CountLabelsCuda EqlV2Cuda
-    ImplicitObjectnessCuda IouLossCuda SeesawCuda) status=0
+    DeformConv2dCuda TensorCoreCuda SortScoresCuda AssignCuda AtssAssignCuda UniformAssignCuda SelectCandidatesCuda PointsToBoxesCuda
+    Conv2dCuda ScaledActivationCuda BagsCuda BagsSampleCuda BinaryCrossEntropyCuda CenternessCuda ClassGradientsCuda CountLabelsCuda EqlV2Cuda
+    IouLossCuda SeesawCuda) status=0
   suite_limit=100
   for tool in racecheck synccheck; do
-    printf 'test_cuda %s.*\n' "${suites[@]}" | many 4 "$sanitizer" --tool "$tool" --error-exitcode 9 || status=1
+    printf 'test_cuda %s.*\n' "${suites[@]}" | many 8 "$sanitizer" --tool "$tool" --error-exitcode 9 || status=1
   done
   return "$status"
 }
@@ -334,9 +335,8 @@ stage_kernels() {
   local options=(--seconds 0.02 --batch "$batch")
   if [ "$device" = cpu ]; then options=(--threads 1 --seconds 0.001 --batch 1 --size 64 --filter smooth_l1); fi
   local status=0
-  run "$bin/benchmark" kernels --device "$device" "${options[@]}" | tee "$work/kernels.txt" || status=1
-  figure '```'
-  figure "$(cat "$work/kernels.txt")"
+  figure '```'  # what was measured when the time is over is in the report
+  run "$bin/benchmark" kernels --device "$device" "${options[@]}" | tee -a "$work/$inside.md" || status=1
   figure '```'
   return "$status"
 }
@@ -409,7 +409,7 @@ stage_ranks() {
     command -v mpirun > /dev/null || skip "needs mpirun (openmpi-bin)"
     ranks=2 images=12 side=64
   fi
-  export NCCL_SOCKET_IFNAME=lo NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1
+  export NCCL_SOCKET_IFNAME=lo NCCL_P2P_DISABLE=1 NCCL_SHM_DISABLE=1 NCCL_DEBUG=WARN
   data=$work/cells.ranks
   run "$bin/synthesize" --config configs/quickstart.yaml --output "$data" "synthesize.train=$images" synthesize.val=1 synthesize.test=1 > /dev/null || return 1
   # one NAME OPTION..: a training of some steps, its losses one a line in NAME.losses.
@@ -428,9 +428,21 @@ stage_ranks() {
   figure '```'
   figure "$(sed -n '/^ranks: /,/^  a sum of /p' "$work/first.txt")"
   figure '```'
-  worst=$(paste "$work/whole.losses" "$work/first.losses" | awk '{ d = ($2 - $1) / $1; if (d < 0) d = -d; if (NF != 2 || d > worst) worst = NF == 2 ? d : 9 } END { print worst + 0 }')
+  # The largest relative difference between the losses of two trainings; 9 where one has fewer.
+  worst_of() {
+    paste "$work/$1.losses" "$work/$2.losses" | awk '{ d = ($2 - $1) / $1; if (d < 0) d = -d; if (NF != 2 || d > worst) worst = NF == 2 ? d : 9 } END { print worst + 0 }'
+  }
+  worst=$(worst_of whole first)
   figure "$(wc -l < "$work/first.losses") steps of $ranks ranks with 2 images each and of one process with $((2 * ranks)): losses differ by up to $worst, relative (bound 0.01)."
   within "$worst" 0 0.01 0 || { status=1 && figure "**The losses are out of bounds.**"; }
+  # The same with a batch norm that is trained, over all ranks.
+  for name in whole_norm ranks_norm; do
+    if [ "$name" = whole_norm ]; then set -- "loader.batch_size=$((2 * ranks))"; else set -- --ranks "$ranks" --share-gpus loader.batch_size=2; fi
+    one "$name" "$@" model.backbone.norm_eval=false || return 1
+  done
+  worst=$(worst_of whole_norm ranks_norm)
+  figure "With batch norm over all ranks: losses differ by up to $worst, relative (bound 0.01)."
+  within "$worst" 0 0.01 0 || { status=1 && figure "**These losses are out of bounds.**"; }
   if cmp -s "$work"/ranks.first/checkpoints/checkpoint_*.safetensors "$work"/ranks.second/checkpoints/checkpoint_*.safetensors; then
     figure "Two runs of $ranks ranks end with the same bits."
   else
@@ -447,7 +459,13 @@ fi
 # --- the frame: libraries, device, verdicts, report ---
 
 if [ ${#chosen[@]} -eq 0 ] && [ -n "$after" ]; then
-  if grep -qE '^(failed: |verdict: [a-z]+ (failed|ran))' "$after"; then chosen=(failed eager serial); else chosen=(tuned batches turns); fi
+  if grep -qE '^verdict: ranks (failed|ran)' "$after"; then
+    chosen=(ranks)
+  elif grep -qE '^(failed: |verdict: [a-z]+ (failed|ran))' "$after"; then
+    chosen=(failed eager serial)
+  else
+    chosen=(tuned batches turns)
+  fi
 fi
 if [ ${#chosen[@]} -eq 0 ]; then chosen=("${stages[@]}"); fi
 if $dry_run; then
@@ -462,25 +480,10 @@ if [ ! -x "$bin/benchmark" ]; then
   exit 1
 fi
 
-# Where cuDNN and what it loads lie: those of an installed PyTorch first (not imported, only looked for), which are
-# newer than a system's and fit together; then the loader's own; then those of a CUDA toolkit.
-python_library_folders() {
-  python3 - 2> /dev/null <<'PYTHON'
-import pathlib, sys
-for place in sys.path:
-    for pattern in ("nvidia/cudnn/lib", "nvidia/*/lib", "nvidia/lib", "torch/lib"):
-        for folder in sorted(pathlib.Path(place or ".").glob(pattern)):
-            if any(any(folder.glob(f"lib{name}.so*")) for name in ("cudnn", "cublas", "nccl", "nvrtc")):
-                print(folder)
-PYTHON
-}
 missing_libraries() { ldd "$bin"/benchmark "$bin"/test_cuda 2> /dev/null | sed -nE 's/^\s*(\S+) => not found.*/\1/p' | sort -u; }
 if [ "$device" = cuda ] || [ -n "$(missing_libraries)" ]; then
-  while read -r folder; do LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder; done < <(
-    python_library_folders | awk '!seen[$0]++'
-    ls -d /usr/local/cuda/lib64 /usr/local/cuda*/lib64 2> /dev/null
-  )
-  export LD_LIBRARY_PATH
+  # shellcheck source=scripts/library_path.sh
+  . "$root/scripts/library_path.sh"
 fi
 if [ "$device" = cpu ] && [ -d "$root/lib/cpu" ] && [ -n "$(missing_libraries)" ]; then
   export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$root/lib/cpu
@@ -491,6 +494,10 @@ if [ -n "$missing" ]; then
   exit 1
 fi
 libraries=$(ldd "$bin"/benchmark 2> /dev/null | sed -nE 's/^\s*(lib(cudnn|cublas|nccl)\S*) => (.*) \(.*/\1 from \3/p' | sort -u)
+# Opened when several ranks meet.
+nccl=$(tr : '\n' <<< "${LD_LIBRARY_PATH:-}" | sed '/^$/d; s|$|/libnccl.so.2|' | xargs -r ls 2> /dev/null | head -n 1)
+if [ -z "$nccl" ]; then nccl=$(PATH=$PATH:/sbin ldconfig -p 2> /dev/null | sed -nE 's/.*libnccl\.so\.2 .*=> //p' | head -n 1); fi
+if [ -n "$nccl" ]; then libraries+=${libraries:+$'\n'}"libnccl.so.2 from $nccl"; elif [ "$device" = cuda ]; then libraries+=$'\n'"no libnccl.so.2: nothing for \`ranks\`"; fi
 echo "libraries: ${libraries:-neither cuDNN nor cuBLAS nor NCCL is needed}"
 
 # The program itself says that there is no driver or no GPU. Whatever else is wrong is for the stages to show.
@@ -606,7 +613,10 @@ ratios() {
   for s in "${chosen[@]}"; do
     printf '\n## %s\n\n' "$s"
     if [ -f "$work/$s.rows" ]; then printf '```\n%s\n```\n\n' "$(cat "$work/$s.rows")"; fi
-    if [ -f "$work/$s.md" ]; then cat "$work/$s.md"; fi
+    if [ -f "$work/$s.md" ]; then
+      cat "$work/$s.md"
+      if [ $(($(grep -c '^```' "$work/$s.md") % 2)) -eq 1 ]; then echo '```'; fi  # cut short
+    fi
     if [ "${verdict[$s]}" != passed ]; then
       printf '\n%s. The end of %s.log:\n\n```\n' "${verdict[$s]}" "$s"
       tail -n 40 "$work/$s.log" | cut -c 1-500
@@ -619,7 +629,7 @@ ratios() {
   ratios
   echo '```'
 } > "$out/report.md"
-rm -rf "$work/cells" "$work/inductor" "$work"/cuda.* "$work/cpu" "$work"/cpu.*
+rm -rf "$work"/cells* "$work/inductor" "$work"/cuda.* "$work/cpu" "$work"/cpu.* "$work"/ranks.*/checkpoints
 tar -C "$work" -czf "$out/logs.tar.gz" .
 sed -n '/^## Outcome/,$p' "$out/report.md"
 echo "report: $out/report.md"

@@ -210,11 +210,14 @@ std::vector<Job> preparations(const TablePlan& plan) {
   }
   if (!plan.start.empty() && !fs::exists(plan.folder / kStartFile)) {
     const std::string config = fs::absolute(plan.start).string();
+    // Only its weights are wanted. How it is computed is said once for all of the table.
+    std::vector<std::string> train{
+        "--config",       config, "--work-dir",           "start/train",           "--resume",
+        "--stopped-code", "75",   "data.root=start/data", "train.evaluate_every=0"};
+    for (const std::string& one : plan.overrides)
+      if (one.starts_with("runtime.")) train.push_back(one);
     add("start", {program(plan, "synthesize", {"--config", config, "--output", "start/data"}, false),
-                  program(plan, "train",
-                          {"--config", config, "--work-dir", "start/train", "--resume", "--stopped-code", "75",
-                           "data.root=start/data"},
-                          true)});
+                  program(plan, "train", train, true)});
   }
   return jobs;
 }
