@@ -57,8 +57,7 @@ bool is_too_long(const std::filesystem::path& file) {
 int main(int argc, char** argv) {
   CLI::App app{
       "Finds objects in an image or in every image of a folder: writes each picture with its boxes, and "
-      "detections.json in COCO's "
-      "result form.",
+      "detections.json in COCO's result form.",
       "detect"};
   CommonOptions common;
   std::string checkpoint, input, output;

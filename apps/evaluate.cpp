@@ -17,16 +17,14 @@ using namespace gradlibra;
 int main(int argc, char** argv) {
   CLI::App app{
       "Evaluates a trained detector: AP per class at IoU 0.5, means per group, COCO AP. Configuration and classes come "
-      "from the "
-      "checkpoint.",
+      "from the checkpoint.",
       "evaluate"};
   CommonOptions common;
   EvaluationReport report;
   std::string checkpoint, given, split_name = "test";
   CLI::Option* from_checkpoint = app.add_option("--checkpoint", checkpoint,
                                                 "checkpoint file, or a training's --work-dir (its newest); or "
-                                                "converted weights, with --config; not given: "
-                                                "--detections")
+                                                "converted weights, with --config; not given: --detections")
                                      ->type_name("PATH");
   app.add_option("--detections", given,
                  "instead of a detector: detections.json of an earlier run, or of another program, for the data set of "
@@ -53,8 +51,7 @@ int main(int argc, char** argv) {
                "COCO: an object of `area: 0` is small whatever its box, as in pycocotools");
   app.add_option("--bootstrap", report.bootstrap,
                  "also evaluate so many resampled splits, such as 1000: how far mAP depends on which images are in it; "
-                 "not given: "
-                 "none")
+                 "not given: none")
       ->check(CLI::Range(2, 1000000))
       ->type_name("N");
   app.add_option("--pictures", report.pictures,

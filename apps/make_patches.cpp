@@ -124,9 +124,8 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Cuts annotated slides, which may be far too large to decode whole, into patches for training: with overlap for "
       "train and val, without for test, divided by slide, never by patch. A patch is called SLIDE_xX_yY after its "
-      "place "
-      "on the slide, where its boxes are after X and Y are added; patches.json tells the rules and counts. The same "
-      "input and seed give the same bytes.\n"
+      "place on the slide, where its boxes are after X and Y are added; patches.json tells the rules and counts. The "
+      "same input and seed give the same bytes.\n"
       "Reads " +
           (slide_libraries().empty() ? "pictures that can be decoded whole" : "slides by " + slide_libraries()) +
           ", by what was there when it was built.\n"

@@ -10,8 +10,8 @@ using namespace gradlibra;
 int main(int argc, char** argv) {
   CLI::App app{
       "Draws synthetic cervical smears in PASCAL VOC layout (JPEGImages, Annotations, ImageSets) with train, val and "
-      "test splits. The "
-      "same seed gives the same bytes. The `synthesize` section of the configuration says how many and how large.",
+      "test splits. The same seed gives the same bytes. The `synthesize` section of the configuration says how many "
+      "and how large.",
       "synthesize"};
   CommonOptions common;
   std::string output;

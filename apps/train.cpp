@@ -40,8 +40,7 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Trains a detector. Progress goes to the terminal and to log.jsonl; checkpoints, the resolved configuration and "
       "the log lie in --work-dir. Ctrl-C, Ctrl-\\, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 end after the running step with "
-      "a "
-      "checkpoint, a second one at once; --resume continues bit for bit.\n"
+      "a checkpoint, a second one at once; --resume continues bit for bit.\n"
       "Exit codes: 0 finished (or a signal but Ctrl-C, with a checkpoint; only a finished run leaves the file "
       "`finished`), 1 failure, 2 wrong command line or configuration, 3 non-finite loss, 5 another rank was lost, 130 "
       "Ctrl-C with a checkpoint.\n"

@@ -92,9 +92,9 @@ class DetectionCases {
     const auto pairs = static_cast<double>(N_ * P_ * count);
     add("point_assign", shape, [=, self = *this](CaseMemory& m) {
       const int64_t N = self.N_, P = self.P_, M = self.M_;
-      const View<float> cells = m.upload({P, 3}, priors), gt = self.truth(m),
-                        workspace = m.output({kernels::point_assign_workspace(N, M, {})});
-      const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P});
+      const View<float> cells = m.upload({P, 3}, priors), gt = self.truth(m);
+      const View<int32_t> gt_counts = m.upload({N}, counts), assigned = m.output<int32_t>({N, P}),
+                          workspace = m.output<int32_t>({kernels::point_assign_workspace(N, M, {})});
       return m.work({bytes_of(cells, gt) + bytes_of(assigned)}, [=](auto& device) {
         kernels::point_assign(device, cells, gt, gt_counts, {}, {}, assigned, workspace);
       });

@@ -111,7 +111,7 @@ class LossCases {
     add("count_labels", Shape{R}.to_string(), [=](CaseMemory& m) {
       const Rows r = rows(m, R, 1, C);
       const View<double> counts = m.output<double>({C + 1});
-      const View<int32_t> workspace = m.output<int32_t>({kernels::count_labels_workspace(R, C + 1)});
+      const View<int32_t> workspace = m.output<int32_t>({kernels::count_labels_workspace(C + 1)});
       return m.work({bytes_of(r.weights) + bytes_of(r.labels)},
                     [=](auto& device) { kernels::count_labels(device, r.labels, r.weights, counts, workspace); });
     });

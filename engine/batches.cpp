@@ -39,7 +39,7 @@ ClassInfo class_info(const Dataset& training) {
   ClassInfo classes{training.classes, std::vector<int64_t>(training.classes.size(), 0)};
   for (const ImageRecord& image : training.images)
     for (const Object& object : image.objects)
-      if (!object.difficult && !object.crowd) ++classes.instances.at(static_cast<size_t>(object.label));
+      if (is_target(object)) ++classes.instances.at(static_cast<size_t>(object.label));
   return classes;
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "engine/builder.h"
+#include "engine/version.h"
 #include "runtime/base/random.h"
 #include "runtime/training/checkpoint_checksums.h"
 #include "runtime/training/checkpoint_store.h"
@@ -94,7 +95,7 @@ DataMark mark_of(const Dataset& dataset) {
     for (const Object& o : image.objects) {
       for (const float side : {o.box.x1, o.box.y1, o.box.x2, o.box.y2}) add(std::bit_cast<uint32_t>(side));
       add(static_cast<uint64_t>(o.label) << 2 | (o.difficult ? 2U : 0U) | (o.crowd ? 1U : 0U));
-      mark.boxes += !o.difficult && !o.crowd;
+      mark.boxes += is_target(o);
     }
   }
   mark.hash = fmt::format("{:016x}", hash);
@@ -122,6 +123,10 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
                    {"data", json{{"images", mark.images}, {"boxes", mark.boxes}, {"hash", mark.hash}}.dump()},
                    {"instances", json(detector.classes().instances).dump()},
                    {"config", to_yaml(config)}};
+  if (!revision().empty()) file.metadata["revision"] = revision();
+  if (const std::string& libraries = detector.context().library_versions(); !libraries.empty())
+    file.metadata["libraries"] = libraries;
+  if (state.skipped_updates > 0) file.metadata["skipped_updates"] = std::to_string(state.skipped_updates);
   if (!v.data.empty()) file.metadata["validation_data"] = v.data;
   if (v.best_map) {
     file.metadata["best_map50"] = fmt::format("{}", *v.best_map);  // reads back exactly
@@ -149,6 +154,7 @@ TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& na
   state.loader.epoch = number<int64_t>(file, name, "epoch");
   state.loader.batch = number<int64_t>(file, name, "batch");
   state.loader.seed = number<uint64_t>(file, name, "seed");
+  state.skipped_updates = number_or<int64_t>(file, name, "skipped_updates", 0);
   Validations& v = state.validations;
   v.epochs = number_or<int64_t>(file, name, "validated_epochs", 0);
   v.without_gain = number_or<int64_t>(file, name, "validations_without_gain", 0);

@@ -25,7 +25,8 @@ struct Validations {
 
 // Where a run stands between two steps.
 struct TrainState {
-  int64_t step = 0;  // optimiser steps done
+  int64_t step = 0;             // optimiser steps done
+  int64_t skipped_updates = 0;  // among them: without an update, for their gradient was not finite
   LoaderState loader;
   Validations validations;
 };
@@ -39,7 +40,8 @@ struct DataMark {
 
 // Weights under their MMDetection names, momentum as "optim.momentum.<name>", what losses accumulate as
 // "train.state.<name>", and in the metadata: step, epoch, place in the epoch, seed, validations, class list, boxes of
-// each class in the training split, groups, mark of the data, the resolved configuration, program version.
+// each class in the training split, groups, mark of the data, the resolved configuration, version and commit of the
+// program, versions of the device's libraries.
 [[nodiscard]] SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& config,
                                               const Dataset& dataset, const TrainState& state);
 

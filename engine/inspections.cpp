@@ -147,6 +147,8 @@ int inspect_training_step(const CommonOptions& common, const StepChoices& choice
       *training.detector, choices.batch.empty() ? batch_of(dataset, config, choices.ids) : read_batch(choices.batch));
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
+  if (const auto bad = step.metadata.find("first_non_finite"); bad != step.metadata.end())
+    fmt::print("the first that is not finite: {}\n", bad->second);
   write_safetensors(choices.output, step);
   fmt::print("{} tensors in {}\n", step.tensors.size(), choices.output);
   return kSuccess;

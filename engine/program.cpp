@@ -14,6 +14,7 @@
 
 #include "engine/completion.h"
 #include "engine/trainer.h"
+#include "engine/version.h"
 #include "runtime/base/processors.h"
 
 namespace gradlibra {
@@ -80,7 +81,7 @@ ExitCode exit_code_of(const std::exception& error) {
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   open_standard_streams();
   restart_with_short_spins(argv);
-  app.set_version_flag("--version", std::string("gradlibra ") + GRADLIBRA_VERSION);
+  app.set_version_flag("--version", "gradlibra " + version_text());
   const int code = run(app, argc, argv, body);
   const std::string lost = lost_output();
   if (lost.empty()) return code;
@@ -112,7 +113,8 @@ std::unique_ptr<Context> open_device(const CommonOptions& options, bool quiet, i
   std::unique_ptr<Context> context = Context::for_device(options.device, options.threads, place);
   if (quiet) return context;
   const std::string why = context->why_no_gpu().empty() ? "" : " (" + context->why_no_gpu() + ")";
-  fmt::print(stderr, "device: {}{}\n", context->device_name(), why);
+  const std::string versions = context->library_versions().empty() ? "" : ", " + context->library_versions();
+  fmt::print(stderr, "device: {}{}{}\n", context->device_name(), versions, why);
   return context;
 }
 

@@ -3,46 +3,17 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <sstream>
 
-#include "runtime/base/random.h"
+#include "runtime/base/xxh64.h"
 #include "runtime/distributed/launch.h"
 
 namespace gradlibra {
 
 namespace {
-
-// Four sums side by side: each waits for its own last product alone, which makes it as fast as memory.
-class BitHash {
- public:
-  void add(const void* data, size_t bytes) {
-    const auto* at = static_cast<const unsigned char*>(data);
-    for (; bytes >= sizeof parts_; bytes -= sizeof parts_, at += sizeof parts_)
-      for (size_t i = 0; i < 4; ++i) add_word(i, at + i * sizeof(uint64_t), sizeof(uint64_t));
-    for (size_t i = 0; bytes > 0; ++i) {
-      const size_t count = std::min(bytes, sizeof(uint64_t));
-      add_word(i, at, count);
-      at += count, bytes -= count;
-    }
-  }
-  [[nodiscard]] std::string text() const {
-    uint64_t all = 0;
-    for (const uint64_t part : parts_) all = mix_bits(all + part);
-    return fmt::format("{:016x}", all);
-  }
-
- private:
-  void add_word(size_t i, const unsigned char* from, size_t bytes) {
-    uint64_t word = 0;
-    std::memcpy(&word, from, bytes);
-    parts_[i] = (parts_[i] ^ word) * 0x9e3779b97f4a7c15ULL;
-    parts_[i] ^= parts_[i] >> 29;
-  }
-  uint64_t parts_[4] = {1, 2, 3, 4};
-};
 
 std::set<std::string> lines_of(const std::string& text) {
   std::set<std::string> lines;
@@ -96,18 +67,13 @@ bool is_running_statistic(const Parameter& p) {
 }  // namespace
 
 std::string hash_of_weights(Detector& detector) {
-  BitHash hash;
+  uint64_t hash = 0;
+  const auto add = [&](const auto& values) { hash = xxh64(std::as_bytes(std::span(values)), hash); };
   Context& context = detector.context();
-  for (const Parameter& p : detector.parameters().all()) {
-    if (is_running_statistic(p)) continue;
-    const std::vector<float> values = context.download<float>(p.node.value);
-    hash.add(values.data(), values.size() * sizeof(float));
-  }
-  for (const TrainingState& part : detector.state()) {
-    const std::vector<double> values = context.download<double>(*part.values);
-    hash.add(values.data(), values.size() * sizeof(double));
-  }
-  return hash.text();
+  for (const Parameter& p : detector.parameters().all())
+    if (!is_running_statistic(p)) add(context.download<float>(p.node.value));
+  for (const TrainingState& part : detector.state()) add(context.download<double>(*part.values));
+  return fmt::format("{:016x}", hash);
 }
 
 void share_running_statistics(Detector& detector, Communicator& communicator) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <link.h>
 #include <sys/resource.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +60,20 @@ void pretend_own_host(int rank) {
   ::setenv("NCCL_HOSTID", fmt::format("{}-rank-{}", host_name(), rank).c_str(), /*overwrite=*/0);
   ::setenv("NCCL_P2P_DISABLE", "1", 0);
   ::setenv("NCCL_SHM_DISABLE", "1", 0);
+}
+
+// NCCL's ranks of a host meet in shared memory, of which containers have 64 MB unless they are told otherwise: what
+// then fails is told by NCCL as "unhandled system error". Empty, or what to do.
+std::string shared_memory_note() {
+  constexpr uint64_t kEnough = 256ULL << 20;
+  struct statvfs place {};
+  if (std::getenv("NCCL_SHM_DISABLE") != nullptr || ::statvfs("/dev/shm", &place) != 0) return "";
+  const uint64_t bytes = static_cast<uint64_t>(place.f_blocks) * place.f_frsize;
+  if (bytes >= kEnough) return "";
+  return fmt::format(
+      "/dev/shm has {} MB, which may be too little for NCCL: start the container with --shm-size=1g or --ipc=host, or "
+      "set NCCL_SHM_DISABLE=1",
+      bytes >> 20);
 }
 
 // Of this program's file, as the linker has noted it: another for each build; empty where it has not.
@@ -256,6 +271,9 @@ std::string Ranks::connect(Context& context) {
   communicator_ = mpi_.get();
   if (!context.on_host()) {
     require_own_gpus(context);
+    const std::vector<std::string> notes = hosts_->gather(shared_memory_note());
+    for (size_t r = 0; r < notes.size() && launch_.rank == 0; ++r)
+      if (!notes[r].empty()) fmt::print(stderr, "warning: rank {} on {}: {}\n", r, watchdog_->hosts()[r], notes[r]);
     nccl_ = make_nccl_communicator(context, *hosts_, start_timeout_);
     communicator_ = nccl_.get();
     watchdog_->also_watch([this] { return nccl_->failure(); });

@@ -30,6 +30,30 @@ void put_state(Detector& detector, const std::string& prefix, SafetensorsFile& f
           make_file_tensor(detector.context().download<double>(*state.values), dims_of(*state.values));
 }
 
+// Where a loss that is no number comes from. In the backward pass a value's gradient is there before those of what it
+// was made from.
+std::string first_non_finite(const SafetensorsFile& file, const Detector& detector, const Tape& tape,
+                             const std::vector<LossTerm>& terms) {
+  std::vector<std::string> order;
+  for (const Parameter& p : detector.parameters().all()) order.push_back("param/" + p.name);
+  const auto states = [&](const std::string& prefix) {
+    for (const auto& [name, tensor] : file.tensors)
+      if (name.starts_with(prefix)) order.push_back(name);
+  };
+  states("state/");
+  for (const auto& [name, value] : tape.noted()) order.push_back(name);
+  for (const LossTerm& term : terms) order.push_back("loss." + term.name);
+  for (auto noted = tape.noted().rbegin(); noted != tape.noted().rend(); ++noted)
+    order.push_back("grad/" + noted->first);
+  for (const Parameter& p : detector.parameters().all()) order.push_back("grad/" + p.name);
+  states("next/");
+  const auto bad = std::find_if(order.begin(), order.end(), [&](const std::string& name) {
+    const auto found = file.tensors.find(name);
+    return found != file.tensors.end() && !all_finite(found->second);
+  });
+  return bad == order.end() ? "" : *bad;
+}
+
 }  // namespace
 
 Batch batch_of(const Dataset& dataset, const ExperimentConfig& config, const std::vector<std::string>& ids) {
@@ -84,6 +108,8 @@ SafetensorsFile dump_step(Detector& detector, const Batch& batch) {
   tensors["gt.counts"] = make_file_tensor(batch.gt_counts, dims_of(device.truth.counts));
   for (const LossTerm& term : terms)
     tensors["loss." + term.name] = make_file_scalar(context.download<double>(term.value)[0]);
+  if (const std::string bad = first_non_finite(file, detector, tape, terms); !bad.empty())
+    file.metadata["first_non_finite"] = bad;
   file.metadata["format"] = "gradlibra step 1";
   file.metadata["layout"] = "maps N,C,H,W; weights O,I,kh,kw";
   file.metadata["images"] = nlohmann::json(batch.ids).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);

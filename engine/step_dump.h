@@ -27,6 +27,9 @@ namespace gradlibra {
 //   state/<name>, next/<name>                           what the loss had accumulated before the step, and after it
 //                                                       (F64), by the names of checkpoints (train.state.<name>)
 //   gt.instances                                        boxes of each class in the training split (I64), if known
+// Its metadata has `first_non_finite`, where there is such a value: the name of the first tensor that holds one, in the
+// order in which they come about: weights, what the loss had accumulated, forward pass, losses, backward pass,
+// gradients of weights (in the order of the network), what the loss accumulates.
 [[nodiscard]] SafetensorsFile dump_step(Detector& detector, const Batch& batch);
 
 }  // namespace gradlibra

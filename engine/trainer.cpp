@@ -49,7 +49,7 @@ void Trainer::say(const std::string& line) const {
   std::clearerr(stdout);
 }
 
-void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& result) const {
+void Trainer::stop_for_non_finite(const PendingStep& step, const TrainStep::Result& result) const {
   const Batch& batch = batches_[step.batch];
   if (std::isfinite(result.own_total) && !std::isfinite(result.total))
     throw NonFiniteError(
@@ -57,7 +57,8 @@ void Trainer::require_finite(const PendingStep& step, const TrainStep::Result& r
   const std::string rank = leads() ? "" : fmt::format("_rank_{}", communicator_.rank());
   const std::filesystem::path dump =
       options_.work_dir / fmt::format("nonfinite_step_{}{}.safetensors", step.number, rank);
-  std::string replay = fmt::format("The batch is in {} for `inspect step --batch`", dump.string());
+  std::string replay = fmt::format(
+      "The batch is in {} for `inspect step --batch`, which names the first value that is not finite", dump.string());
   try {
     write_safetensors(dump, batch_file(batch));
   } catch (const std::exception& e) {  // must not hide why training stops
@@ -252,16 +253,20 @@ void Trainer::finish_steps(size_t may_remain) {
     const PendingStep step = pending_.front();
     pending_.pop_front();
     const TrainStep::Result result = train_step_->wait();
-    const bool finite = std::isfinite(result.total) && std::isfinite(result.grad_norm);
-    if (!finite && (!std::isfinite(result.total) || ++non_finite_in_a_row_ > config_.train.max_non_finite)) {
+    const bool finite_loss = std::isfinite(result.total), updated = finite_loss && std::isfinite(result.grad_norm);
+    non_finite_in_a_row_ = updated ? 0 : non_finite_in_a_row_ + 1;
+    if (!finite_loss || non_finite_in_a_row_ > config_.train.max_non_finite) {
       state_.step = step.number;  // nor does a step behind it count
       state_.loader.epoch = step.number / steps_per_epoch_;
       state_.loader.batch = step.number % steps_per_epoch_;
-      require_finite(step, result);
+      stop_for_non_finite(step, result);
     }
-    if (finite) {
-      non_finite_in_a_row_ = 0;
+    if (updated) {
       ++updates_;
+    } else {
+      ++state_.skipped_updates;
+      say(fmt::format("warning: step {}: the gradient norm is {}: no update ({} in a row, train.max_non_finite = {})",
+                      step.number + 1, result.grad_norm, non_finite_in_a_row_, config_.train.max_non_finite));
     }
     // Steps overlap on a GPU: a step's time is what it adds to the run.
     const double seconds = seconds_since(std::max(step.start, last_finish_));
@@ -287,6 +292,7 @@ void Trainer::log(const PendingStep& step, const TrainStep::Result& result, doub
   nlohmann::ordered_json line{{"step", done}, {"epoch", step.epoch + 1}, {"lr", step.lr}, {"loss", result.total}};
   for (const auto& [name, value] : result.losses) line[name] = value;
   line["grad_norm"] = result.grad_norm;
+  if (config_.train.max_non_finite > 0) line["skipped_updates"] = state_.skipped_updates;
   line["step_seconds"] = step_seconds;
   line["data_wait"] = step.data_wait;
   if (communicator_.world_size() > 1) {

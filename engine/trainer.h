@@ -107,7 +107,8 @@ class Trainer {
   bool read_batch_together(Loader& loader, Batch& batch, PendingStep& step);
   // Waits for the oldest steps until so many are left: checks and logs what came of them.
   void finish_steps(size_t may_remain);
-  void require_finite(const PendingStep& step, const TrainStep::Result& result) const;
+  // Writes the batch down and throws NonFiniteError, which names what is not finite.
+  [[noreturn]] void stop_for_non_finite(const PendingStep& step, const TrainStep::Result& result) const;
   // Copies the values and lets them be written while training goes on; the `last` checkpoint of a run is waited for. A
   // failure is a warning, but for the last one: without it the work since the one before would be lost unnoticed.
   void save_checkpoint(bool last);

@@ -10,16 +10,6 @@
 
 namespace gradlibra {
 
-namespace {
-
-bool all_finite(const FileTensor& tensor) {
-  if (tensor.dtype != FileDType::f32 && tensor.dtype != FileDType::f64) return true;
-  const std::vector<float> values = tensor.to_floats();
-  return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
-}
-
-}  // namespace
-
 SafetensorsFile Trainer::checkpoint() const {
   SafetensorsFile file = make_checkpoint(*training_.detector, config_, dataset_, state_);
   if (training_.average) training_.average->save(file);

@@ -172,6 +172,13 @@ void Trainer::load_values(Detector& detector, const std::optional<CheckpointStor
     say(load_pretrained(detector, from));
   } else {
     say("weights: from scratch");
+    const BackboneConfig& backbone = config_.model.backbone;
+    if (backbone.frozen_stages >= 0 || backbone.norm_eval)
+      say(
+          fmt::format("warning: the backbone starts from random numbers, and model.backbone.frozen_stages={} and "
+                      "norm_eval={} would keep some of them: name its weights (train.pretrained), or set "
+                      "model.backbone.frozen_stages=-1 model.backbone.norm_eval=false",
+                      backbone.frozen_stages, backbone.norm_eval));
   }
   if (options_.resume && !newest)
     say(fmt::format("note: no checkpoint in {}: starts at step 0", (options_.work_dir / "checkpoints").string()));
@@ -213,8 +220,7 @@ void Trainer::require_same_batch(const CheckpointStore::Loaded& newest) const {
   throw std::runtime_error(fmt::format(
       "{}: stands behind batch {} of epoch {}, of {} images each (loader.batch_size {}, ranks {}); now a batch has {} "
       "({}, ranks {}), so that images would be shown twice or left out. Go on with the former size until the epoch "
-      "ends, "
-      "or choose another --work-dir",
+      "ends, or choose another --work-dir",
       newest.path.string(), place.batch, place.epoch + 1, size * ranks, size, ranks, size_now * ranks_now, size_now,
       ranks_now));
 }

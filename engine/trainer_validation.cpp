@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "engine/detect_on_ranks.h"
 #include "engine/evaluation.h"
@@ -10,6 +11,31 @@
 #include "engine/trainer.h"
 
 namespace gradlibra {
+namespace {
+
+// The averages in place of the weights, until the end.
+class AveragesInUse {
+ public:
+  explicit AveragesInUse(WeightAverage* average) : average_(average) {
+    if (average_ != nullptr) average_->swap();
+  }
+  void end() {
+    if (average_ != nullptr) std::exchange(average_, nullptr)->swap();
+  }
+  ~AveragesInUse() {
+    try {
+      end();
+    } catch (const std::exception&) {  // after another error, which says why the device takes nothing any more
+    }
+  }
+  AveragesInUse(const AveragesInUse&) = delete;
+  AveragesInUse& operator=(const AveragesInUse&) = delete;
+
+ private:
+  WeightAverage* average_;
+};
+
+}  // namespace
 
 bool Trainer::validation_due() const {
   const int64_t epochs = state_.step / steps_per_epoch_;
@@ -23,25 +49,18 @@ bool Trainer::out_of_patience() const {
 
 void Trainer::evaluate(int64_t epoch) {
   Detections detections;
-  WeightAverage* average = training_.average.get();
-  if (average != nullptr) average->swap();
-  share_running_statistics(*training_.detector, communicator_);
-  const auto back = [&] {
-    if (average != nullptr) average->swap();
-  };
+  AveragesInUse averages(training_.average.get());
   try {
+    share_running_statistics(*training_.detector, communicator_);
     detections = detect_on_ranks(*training_.detector, val_, config_, communicator_, [&](int64_t, int64_t) {
       if (options_.watchdog != nullptr) options_.watchdog->moved();
       if (signalled()) throw BrokenOff{options_.signal->load()};
     });
-    back();
+    averages.end();
   } catch (const BrokenOff& broken) {
-    back();
+    averages.end();
     agreed_signal_ = broken.signal;
     return say(fmt::format("epoch {}: validation broken off", epoch + 1));
-  } catch (...) {
-    back();
-    throw;
   }
   const VocResult voc = voc_metrics(val_, detections);
   const int64_t full = images_at_cap(detections, config_.model.test);

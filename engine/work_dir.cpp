@@ -15,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/base/files.h"
+#include "runtime/distributed/launch.h"
 
 namespace gradlibra {
 
@@ -23,9 +24,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string owner() {
-  std::array<char, 256> host{};
-  (void)::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {} since {:%Y-%m-%d %H:%M:%S}", ::getpid(), host.data(),
+  return fmt::format("process {} on {} since {:%Y-%m-%d %H:%M:%S}", ::getpid(), host_name(),
                      fmt::localtime(std::time(nullptr)));
 }
 

@@ -2,6 +2,8 @@
 // Where a kernel runs. Every kernel has two overloads, one per executor, with the same arguments behind it.
 #pragma once
 
+#include <cstdint>
+
 namespace gradlibra {
 
 // The host: a number of OpenMP threads. Results never depend on that number (kernels/parallel.h).
@@ -17,5 +19,13 @@ class Cpu {
 
 // A CUDA stream (kernels/cuda.h). Only declared here, so that a contract can name it in a build without CUDA.
 class Cuda;
+
+namespace kernels {
+
+// The size of a workspace that a kernel's host version does without.
+constexpr int64_t for_device(const Cpu&, int64_t) { return 0; }
+constexpr int64_t for_device(const Cuda&, int64_t size) { return size; }
+
+}  // namespace kernels
 
 }  // namespace gradlibra

@@ -59,28 +59,20 @@ BatchNormLayer::BatchNormLayer(ParameterStore& store, const std::string& name, i
 
 Var BatchNormLayer::after(const ConvLayer& conv, Tape& tape, Var x, NormStatistics mode, Var residual,
                           ops::Activation activation, const ops::FoldedNorm& folded) const {
-  const ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
-  if (mode == NormStatistics::stored && conv.bias != nullptr) {
-    // conv + bias - mean is conv - (mean - bias): a norm about another mean.
-    require(!tape.recording() && !folded.weight, "BatchNormLayer", "a bias before stored statistics does not train");
-    Node mean;
-    mean.value = tape.buffer(running_mean->node.value.shape());
-    tape.run([&](auto& device) {
-      kernels::copy(device, std::as_const(running_mean->node.value).view(), mean.value.view(), Accumulate::overwrite);
-      kernels::scale(device, std::as_const(conv.bias->node.value).view(), -1, mean.value.view(), Accumulate::add);
-    });
-    const Var y = ops::conv2d_batch_norm(tape, {.x = x,
-                                                .weight = var(conv.weight),
-                                                .gamma = var(weight),
-                                                .beta = var(bias),
-                                                .buffers = {&mean, statistics.running_var},
-                                                .shape = conv.shape,
-                                                .residual = residual,
-                                                .activation = activation});
-    conv.add_cost(tape, y);
-    return y;
-  }
+  ops::BatchNormBuffers statistics{&running_mean->node, &running_var->node};
   if (mode == NormStatistics::stored) {
+    Node shifted;
+    if (conv.bias != nullptr) {
+      // conv + bias - mean is conv - (mean - bias): a norm about another mean.
+      require(!tape.recording() && !folded.weight, "BatchNormLayer", "a bias before stored statistics does not train");
+      shifted.value = tape.buffer(running_mean->node.value.shape());
+      tape.run([&](auto& device) {
+        kernels::copy(device, std::as_const(running_mean->node.value).view(), shifted.value.view(),
+                      Accumulate::overwrite);
+        kernels::scale(device, std::as_const(conv.bias->node.value).view(), -1, shifted.value.view(), Accumulate::add);
+      });
+      statistics.running_mean = &shifted;
+    }
     const Var y = ops::conv2d_batch_norm(tape, {.x = x,
                                                 .weight = var(conv.weight),
                                                 .gamma = var(weight),
@@ -112,13 +104,20 @@ Var ScaleLayer::operator()(Tape& tape, Var x, kernels::ScaledActivation f) const
   return ops::scaled_activation(tape, x, var(scale), f);
 }
 
+void check_groups(const std::string& section, const std::string& norm, int norm_groups, const std::string& channels_key,
+                  int channels) {
+  if (norm != "group" || (norm_groups > 0 && channels % norm_groups == 0)) return;
+  throw std::invalid_argument(section + ".norm_groups is " + std::to_string(norm_groups) + ", expected a divisor of " +
+                              section + "." + channels_key + " (" + std::to_string(channels) + ")");
+}
+
 GroupNormLayer::GroupNormLayer(ParameterStore& store, const std::string& name, int channels, int group_count)
     : weight(&store.add(name + ".weight", {channels}, {Init::Kind::constant, 1}, Role::norm_scale)),
       bias(&store.add(name + ".bias", {channels}, {}, Role::norm_shift)),
       groups(group_count) {
   if (group_count < 1 || channels % group_count != 0)
     throw std::invalid_argument(name + ": " + std::to_string(channels) + " channels cannot be split into " +
-                                std::to_string(group_count) + " groups; set norm_groups to a divisor");
+                                std::to_string(group_count) + " groups");
 }
 
 Var GroupNormLayer::operator()(Tape& tape, Var x, ops::Activation activation) const {

@@ -69,6 +69,11 @@ struct ScaleLayer {
   Parameter* scale = nullptr;
 };
 
+// std::invalid_argument names both keys of `section` if its group norms do not divide the channels that `channels_key`
+// says: before layers are made, which know no keys.
+void check_groups(const std::string& section, const std::string& norm, int norm_groups, const std::string& channels_key,
+                  int channels);
+
 // Group norm, `name`.{weight,bias}; eps 1e-5.
 struct GroupNormLayer {
   GroupNormLayer() = default;

@@ -50,8 +50,7 @@ void DatasetConfig::describe(ConfigVisitor& v) {
   v.field("groups", groups, "group name to class names (frequent, common, rare), for the group means of the metrics");
   v.field("train", train,
           "training split; VOC: ImageSets/Main/<name>.txt, a folder of XML files, or all (\"*\") for all there are; "
-          "COCO: annotation "
-          "file under root; YOLO: folder of images or list; empty: none");
+          "COCO: annotation file under root; YOLO: folder of images or list; empty: none");
   v.field("val", val, "validation split, as train");
   v.field("test", test, "test split, as train");
   v.field("image_dir", image_dir,

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Intersection over union of boxes, by which detections are matched.
 #pragma once
 
 #include <algorithm>

@@ -40,7 +40,7 @@ ImagePairs pair_objects(const std::vector<Object>& objects, const std::vector<De
   for (size_t d = 0; d < detections.size(); ++d)
     if (!(detections[d].score >= options.min_score)) result.truth_of[d] = ImagePairs::kNotCounted;
   for (size_t t = 0; t < objects.size(); ++t)
-    if (objects[t].difficult || objects[t].crowd) result.detection_of[t] = ImagePairs::kNotCounted;
+    if (!is_target(objects[t])) result.detection_of[t] = ImagePairs::kNotCounted;
   const std::vector<Pair> pairs = pairs_of(objects, detections, options);
   for (const Pair& pair : pairs) {
     if (result.detection_of[pair.truth] != ImagePairs::kNone || result.truth_of[pair.detection] != ImagePairs::kNone)

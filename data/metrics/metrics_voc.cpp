@@ -164,7 +164,7 @@ std::vector<VocMatch> match_class(int label, const Dataset& dataset, const Detec
       if (detections[image][i].label == label) ranking.push_back({detections[image][i].score, image, i});
     }
     for (const Object& object : dataset.images[image].objects) {
-      if (object.label == label) targets[image].push_back({object.box, object.difficult || object.crowd, false});
+      if (object.label == label) targets[image].push_back({object.box, !is_target(object), false});
     }
   }
   std::stable_sort(ranking.begin(), ranking.end(), [](const Ranked& a, const Ranked& b) { return a.score > b.score; });

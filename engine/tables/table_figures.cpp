@@ -83,12 +83,10 @@ Series class_series(const std::string& label, const std::map<int64_t, ClassRecor
       for (const auto& [name, value] : record.values)
         if (name == names[c] && std::isfinite(value)) values.push_back(value);
     if (values.empty()) continue;
-    double mean = 0, squares = 0;
-    for (const double value : values) mean += value / static_cast<double>(values.size());
-    for (const double value : values) squares += (value - mean) * (value - mean);
+    const Spread over_seeds = spread_of(values);
     series.x.push_back(static_cast<double>(c));
-    series.y.push_back(mean);
-    series.spread.push_back(values.size() > 1 ? std::sqrt(squares / static_cast<double>(values.size() - 1)) : 0);
+    series.y.push_back(over_seeds.mean);
+    series.spread.push_back(over_seeds.deviation);
   }
   return series;
 }

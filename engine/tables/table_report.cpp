@@ -20,16 +20,6 @@ constexpr double kStudent[] = {12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365,
 
 double student(int freedom) { return freedom <= static_cast<int>(std::size(kStudent)) ? kStudent[freedom - 1] : 1.96; }
 
-Spread spread_of(const std::vector<double>& values) {
-  Spread result{.count = static_cast<int>(values.size())};
-  if (values.empty()) return result;
-  result.mean = std::accumulate(values.begin(), values.end(), 0.0) / result.count;
-  double squares = 0;
-  for (const double value : values) squares += (value - result.mean) * (value - result.mean);
-  if (result.count > 1) result.deviation = std::sqrt(squares / (result.count - 1));
-  return result;
-}
-
 std::vector<double> ranks_of(const std::vector<double>& values) {
   std::vector<double> ranks;
   for (const double value : values) {
@@ -121,6 +111,16 @@ std::string order_line(const PaperTable& table, const std::vector<RowResults>& r
 }
 
 }  // namespace
+
+Spread spread_of(const std::vector<double>& values) {
+  Spread result{.count = static_cast<int>(values.size())};
+  if (values.empty()) return result;
+  result.mean = std::accumulate(values.begin(), values.end(), 0.0) / result.count;
+  double squares = 0;
+  for (const double value : values) squares += (value - result.mean) * (value - result.mean);
+  if (result.count > 1) result.deviation = std::sqrt(squares / (result.count - 1));
+  return result;
+}
 
 Spread spread_of(const RowResults& row, const std::string& name) {
   std::vector<double> values;

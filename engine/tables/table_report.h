@@ -22,6 +22,7 @@ struct Spread {
   double mean = 0;
   double deviation = 0;  // sample standard deviation; 0 for a single value
 };
+[[nodiscard]] Spread spread_of(const std::vector<double>& values);
 [[nodiscard]] Spread spread_of(const RowResults& row, const std::string& name);
 
 // Of the differences row - baseline, over the seeds that both have: mean and half the width of the 95 % interval

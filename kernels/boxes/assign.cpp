@@ -43,7 +43,7 @@ int64_t point_assign_workspace(int64_t N, int64_t M, const PointAssign& options)
 
 void check_point_assign(View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                         View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
-                        View<float> workspace) {
+                        View<int32_t> workspace) {
   const char* op = "point_assign";
   check_ground_truth(op, gt_boxes, gt_counts, valid, assigned);
   require_shape(op, "priors", priors, {assigned.dim(1), 3});
@@ -55,11 +55,11 @@ void check_point_assign(View<const float> priors, View<const float> gt_boxes, Vi
 
 void point_assign(Cpu& cpu, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                   View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
-                  View<float> workspace) {
+                  View<int32_t> workspace) {
   check_point_assign(priors, gt_boxes, gt_counts, valid, options, assigned, workspace);
   const int64_t N = assigned.dim(0), P = assigned.dim(1), M = gt_boxes.dim(1), k = options.pos_num;
   const PaddedBoxes gt{gt_boxes.data(), gt_counts.data(), N, M};
-  auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
+  int32_t* candidates = workspace.data();
 
   // The k nearest priors of the box's level, nearest first; -1 where the level has fewer.
   parallel_for(cpu, N * M, 1, [&](int64_t id) {

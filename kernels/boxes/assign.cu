@@ -180,12 +180,12 @@ __global__ void count_assigned_kernel(const int2* __restrict__ images, int64_t N
 
 void point_assign(Cuda& cuda, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                   View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
-                  View<float> workspace) {
+                  View<int32_t> workspace) {
   check_point_assign(priors, gt_boxes, gt_counts, valid, options, assigned, workspace);
   const PaddedBoxes gt = {gt_boxes.data(), gt_counts.data(), assigned.dim(0), gt_boxes.dim(1)};
   const int64_t P = assigned.dim(1);
   if (gt.N * P == 0) return;
-  auto* candidates = reinterpret_cast<int32_t*>(workspace.data());
+  int32_t* candidates = workspace.data();
   if (gt.M > 0)
     launch(nearest_priors_kernel, static_cast<unsigned>(gt.N * gt.M), kBlock, 0, cuda.stream(), priors.data(), P, gt,
            valid.data(), options, candidates);

@@ -24,12 +24,14 @@ struct PointAssign {
 //   the k points of that level nearest by |((x-cx)/w, (y-cy)/h)| (ties: lower index) are its candidates;
 //   a point goes to the nearest box that has it as candidate (ties: lower box). A box may end with no point.
 // A level that is not among the priors' strides counts as the next lower one. Geometry: kernels/boxes/prior_distance.h.
-// workspace: point_assign_workspace(N, M, k) floats; it holds the candidates, as int32.
+// workspace: point_assign_workspace(N, M, options) int32, the candidates.
 int64_t point_assign_workspace(int64_t N, int64_t M, const PointAssign& options);
 void point_assign(Cpu&, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned, View<float> workspace);
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
+                  View<int32_t> workspace);
 void point_assign(Cuda&, View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
-                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned, View<float> workspace);
+                  View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
+                  View<int32_t> workspace);
 
 struct MaxIouAssign {
   float pos_iou = 0.5f;
@@ -75,7 +77,7 @@ void count_assigned(Cuda&, View<const int32_t> assigned, View<double> counts, Vi
 // What both versions check first.
 void check_point_assign(View<const float> priors, View<const float> gt_boxes, View<const int32_t> gt_counts,
                         View<const uint8_t> valid, const PointAssign& options, View<int32_t> assigned,
-                        View<float> workspace);
+                        View<int32_t> workspace);
 void check_max_iou_assign(View<const float> boxes, View<const float> gt_boxes, View<const int32_t> gt_counts,
                           View<const uint8_t> valid, View<int32_t> assigned, View<float> workspace);
 void check_gather_targets(View<const int32_t> assigned, View<const float> gt_boxes, View<const int32_t> gt_labels,

@@ -39,7 +39,7 @@ void count_labels(Cuda& cuda, View<const int32_t> labels, View<const float> weig
   check_count_labels(labels, weights, counts);
   const int64_t R = labels.size(), K = counts.size();
   if (K == 0) return;
-  require(workspace.size() >= count_labels_workspace(R, K), "count_labels", "workspace is too small");
+  require(workspace.size() >= count_labels_workspace(K), "count_labels", "workspace is too small");
   const unsigned blocks = static_cast<unsigned>(std::min<int64_t>(kCountBlocks, (R + kBlock - 1) / kBlock));
   if (blocks > 0)
     launch(count_share_kernel, blocks, kBlock, static_cast<size_t>(K) * sizeof(int32_t), cuda.stream(), labels.data(),

@@ -11,9 +11,9 @@ namespace gradlibra::kernels {
 
 // counts[k] = number of rows i with labels[i] == k and weights[i] != 0, for 0 <= k < K; other labels are not counted.
 // labels (R), weights (R), counts (K) doubles, which hold whole numbers; R may be 0. K <= kMostLabels. workspace:
-// count_labels_workspace(R, K) int32, for the device; a host needs none.
+// count_labels_workspace(K) int32, for the device; a host needs none.
 inline constexpr int64_t kMostLabels = 8192, kCountBlocks = 64;
-constexpr int64_t count_labels_workspace(int64_t, int64_t K) { return kCountBlocks * K; }
+constexpr int64_t count_labels_workspace(int64_t K) { return kCountBlocks * K; }
 void count_labels(Cpu&, View<const int32_t> labels, View<const float> weights, View<double> counts,
                   View<int32_t> workspace);
 void count_labels(Cuda&, View<const int32_t> labels, View<const float> weights, View<double> counts,

@@ -28,9 +28,8 @@ struct Focal {
   template <class T>
   [[nodiscard]] Weight<T> weight() const {
     require(gamma >= 0, "focal", "gamma must not be negative, is " + std::to_string(gamma));
-    require(alpha < 1 && alpha != 0, "focal",
-            "alpha must be in (0, 1), or negative for none, is " + std::to_string(alpha));
-    const bool balanced = alpha > 0;
+    require(alpha <= 1, "focal", "alpha must be 0 to 1, or negative for none, is " + std::to_string(alpha));
+    const bool balanced = alpha >= 0;
     return {static_cast<T>(gamma),
             {balanced ? static_cast<T>(1 - alpha) : T(1), balanced ? static_cast<T>(alpha) : T(1)}};
   }

@@ -34,7 +34,8 @@ struct IouLoss {
 // With IoU = I / max(U, eps), U = |P| + |T| - I, sides of I not below 0, s = out.weight / out.normalizer[0]:
 //   out.loss[0] = s * sum_i w_i l_i              double, fixed order
 //   out.grad    = s * w_i * dl_i/dpred         for every row; 0, by selection, where w == 0
-// At a tie between a side of prediction and target the gradient is split in halves; what is held at eps has none.
+// At a tie between a side of prediction and target the gradient is split in halves; what is held at eps has none. A box
+// that only touches its target, or has no width, still has the gradient by which it comes to overlap.
 // pred, target (R, 4), weights (R). R may be 0: loss 0. NaN in a row
 // with w != 0 gives NaN. (R, 4) arrays are 16-byte aligned. Entries are evaluated in double
 // (kernels/losses/iou_entry.h). out.workspace: iou_loss_workspace(R) doubles, the partial sums of kIouLossRows rows

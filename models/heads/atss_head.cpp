@@ -15,6 +15,7 @@ namespace gradlibra {
 
 namespace {
 
+// target_stds of MMDetection's configuration of ATSS.
 constexpr kernels::DeltaCoder kCoder{.std_centre = 0.1f, .std_size = 0.2f};
 
 void check(const AtssConfig& config, const Pyramid& pyramid) {
@@ -49,6 +50,7 @@ AtssHead::AtssHead(ParameterStore& store, const AtssConfig& config, const Pyrami
       anchors_(pyramid.strides, {config.anchor_scale}, {1}) {
   check(config, pyramid);
   const int features = config.feat_channels;
+  check_groups("model.atss", config.norm, config.norm_groups, "feat_channels", config.feat_channels);
   const Tower::Options tower{.count = config.stacked_convs, .norm = config.norm, .norm_groups = config.norm_groups};
   cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
   reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);

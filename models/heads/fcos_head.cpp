@@ -71,8 +71,12 @@ FcosHead::FcosHead(ParameterStore& store, const FcosConfig& config, const Pyrami
   const int features = config.feat_channels;
   if (config.dcn_on_last_conv && config.stacked_convs < 1)
     throw std::invalid_argument("model.fcos.dcn_on_last_conv: model.fcos.stacked_convs is 0, there is no last one");
-  const Tower::Options tower{config.stacked_convs, config.norm, config.norm_groups, config.conv_bias,
-                             config.dcn_on_last_conv};
+  check_groups("model.fcos", config.norm, config.norm_groups, "feat_channels", features);
+  const Tower::Options tower{.count = config.stacked_convs,
+                             .norm = config.norm,
+                             .norm_groups = config.norm_groups,
+                             .bias_beside_norm = config.conv_bias,
+                             .modulated_last = config.dcn_on_last_conv};
   cls_tower_ = Tower(store, "bbox_head.cls_convs", pyramid.channels, features, tower);
   reg_tower_ = Tower(store, "bbox_head.reg_convs", pyramid.channels, features, tower);
   cls_out_ = ConvLayer(store, "bbox_head.conv_cls", features, loss_->channels(), classifier_convolution(3, *loss_));

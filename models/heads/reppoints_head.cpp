@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/boxes/nearest_priors.h"
 #include "models/assigners/max_iou_assigner.h"
 #include "models/assigners/point_assigner.h"
 #include "models/assigners/valid_cells.h"
@@ -48,11 +49,12 @@ void RepPointsConfig::describe(ConfigVisitor& v) {
   v.field("init_loss_weight", init_loss_weight, "weight of the first stage's box loss", at_least(0));
   v.field("refine_loss_weight", refine_loss_weight, "weight of the second stage's box loss", at_least(0));
   v.field("smooth_l1_beta", smooth_l1_beta, "where smooth L1 turns from square to linear, in units of 4 strides",
-          at_least(0));
+          above(0));
   v.choice("init_assigner", init_assigner, {"point", "max_iou"},
            "first stage: by the nearest points, or by overlap with squares of point_base_scale strides, under the "
            "second stage's refine_*");
-  v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive", at_least(1));
+  v.field("init_pos_num", init_pos_num, "first stage: nearest points per object that are positive",
+          between(1, kernels::kMaxNearest));
   v.field("refine_pos_iou", refine_pos_iou, "second stage: overlap from which a box is positive", between(0, 1));
   v.field("refine_neg_iou", refine_neg_iou, "second stage: overlap below which a box is negative; ignored between",
           between(0, 1));
@@ -93,6 +95,9 @@ RepPointsHead::RepPointsHead(ParameterStore& store, const RepPointsConfig& confi
     minus_start_ = store.context().upload<float>(minus_start, {2 * config.num_points});
   }
 
+  if (config.num_points < 4 && config.transform != "minmax")
+    throw std::invalid_argument("model.head.num_points: of one point only model.head.transform=minmax makes a box");
+  check_groups("model.head", config.norm, config.norm_groups, "feat_channels", config.feat_channels);
   const int features = config.feat_channels, points = config.point_channels;
   const int offsets = config.use_grid_points ? 4 : 2 * config.num_points;  // a box, or y and x of every point
   if (transform_ == kernels::BoxTransform::moment) moment_ = &store.add("bbox_head.moment_transfer", {2}, {});

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "kernels/boxes/nearest_priors.h"
 #include "models/assigners/uniform_assigner.h"
 #include "models/assigners/valid_cells.h"
 #include "models/heads/anchor_ops.h"
@@ -29,7 +30,7 @@ void check(const YolofConfig& config, const Pyramid& pyramid) {
   for (const double scale : config.anchor_scales) require_that(scale > 0, "anchor_scales must be positive");
   for (const double ratio : config.anchor_ratios) require_that(ratio > 0, "anchor_ratios must be positive");
   require_that(config.centre_clamp >= 0, "centre_clamp must not be negative");
-  require_that(config.match_times >= 1 && config.match_times <= 16, "match_times must be 1 to 16");
+  require_that(config.match_times >= 1 && config.match_times <= kernels::kMaxNearest, "match_times must be 1 to 16");
 }
 
 }  // namespace
@@ -43,7 +44,7 @@ void YolofConfig::describe(ConfigVisitor& v) {
   v.field("centre_clamp", centre_clamp, "pixels by which a box's centre may leave its anchor's, per axis; 0: any",
           at_least(0));
   v.field("match_times", match_times, "nearest anchors, and nearest predictions, that an object is matched with",
-          between(1, 64));
+          between(1, kernels::kMaxNearest));
   v.field("pos_ignore_iou", pos_ignore_iou, "a matched anchor that overlaps its object less is ignored", between(0, 1));
   v.field("neg_ignore_iou", neg_ignore_iou, "an unmatched anchor whose prediction overlaps an object more is ignored",
           between(0, 1));

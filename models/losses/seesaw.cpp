@@ -57,7 +57,7 @@ class SeesawLoss final : public ClassificationLoss {
   [[nodiscard]] Tensor before(Tape& tape, const Rows& rows) override {
     const int64_t R = rows.labels.size();
     Tensor counts = tape.context().empty({classes_ + 1}, DType::f64);
-    Tensor workspace = tape.context().empty({kernels::count_labels_workspace(R, classes_ + 1)}, DType::i32);
+    Tensor workspace = tape.context().empty({kernels::count_labels_workspace(classes_ + 1)}, DType::i32);
     profiled("count labels", [&] {
       tape.run([&](auto& device) {
         kernels::count_labels(device, rows.labels.view<int32_t>({R}), rows.weights.view<float>({R}),

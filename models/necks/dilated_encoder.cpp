@@ -12,6 +12,7 @@ namespace {
 
 using ops::Activation;
 
+// caffe2's XavierFill of MMDetection's DilatedEncoder: uniform, by fan in alone.
 ConvLayer::Options projection(int in, int kernel) {
   return {.kernel = kernel,
           .shape = {.padding = kernel / 2},

@@ -25,8 +25,9 @@ Fpn::Fpn(ParameterStore& store, const NeckConfig& config, std::span<const int> i
     throw std::invalid_argument("model.neck.start_level must be between 0 and " + std::to_string(stages - 1));
   const int used = stages - config.start_level;
   if (config.num_outs < used)
-    throw std::invalid_argument("model.neck.num_outs must be at least " + std::to_string(used) + " with start_level " +
-                                std::to_string(config.start_level));
+    throw std::invalid_argument("model.neck.num_outs must be at least " + std::to_string(used) +
+                                " with model.neck.start_level=" + std::to_string(config.start_level));
+  check_groups("model.neck", config.norm, config.norm_groups, "out_channels", out);
   store.enter(Section::neck);
   pyramid_.channels = out;
   for (int i = 0; i < config.num_outs; ++i) pyramid_.strides.push_back(4 << (config.start_level + i));

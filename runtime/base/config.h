@@ -78,15 +78,16 @@ class ConfigVisitor {
   virtual void leave() = 0;
 };
 
+// A configuration that does not read; the message says where and what.
+struct ConfigError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 // Reads `file` (following `base: other.yaml`, relative to the file, any depth, cycles refused; keys of the file win;
 // mappings merge, lists replace), applies overrides "key.path=value" in order, and fills
 // `config` through describe(). Unknown key, wrong type, value outside a choice, duplicate key, missing file, file over
 // 1 MB, number out of its range, malformed override: ConfigError whose message names file, line where there is one, key
 // path, what was found, what was expected, and the nearest known key.
-struct ConfigError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 class ConfigSource {
  public:
   // An empty path: defaults and overrides only.

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Independent pieces of work on several threads.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+// Numbers from text, without a locale and without rests.
 #pragma once
 
 #include <charconv>

@@ -8,6 +8,7 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -220,6 +221,17 @@ FileTensor make_file_tensor(std::span<const T> values, std::vector<int64_t> shap
   }
   const auto raw = std::as_bytes(values);
   return {kFileDType<T>, std::move(shape), {raw.begin(), raw.end()}};
+}
+
+bool all_finite(const FileTensor& tensor) {
+  const auto finite = [](auto v) { return std::isfinite(v); };
+  if (tensor.dtype == FileDType::f64) {
+    const std::vector<double> values = tensor.values<double>();
+    return std::all_of(values.begin(), values.end(), finite);
+  }
+  if (tensor.dtype != FileDType::f32 && tensor.dtype != FileDType::f16 && tensor.dtype != FileDType::bf16) return true;
+  const std::vector<float> values = tensor.to_floats();
+  return std::all_of(values.begin(), values.end(), finite);
 }
 
 template std::vector<float> FileTensor::values<float>() const;

@@ -56,6 +56,9 @@ template <class T>
   return make_file_tensor(std::span<const T>(&value, 1), {});
 }
 
+// Whether no number of it is infinite or none; integers never are.
+[[nodiscard]] bool all_finite(const FileTensor& tensor);
+
 struct SafetensorsFile {
   std::map<std::string, FileTensor> tensors;
   std::map<std::string, std::string> metadata;  // the header's "__metadata__"

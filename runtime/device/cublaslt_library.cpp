@@ -25,9 +25,7 @@ struct Loaded {
       if (function == nullptr) why = name + " has no " + symbol;
     };
     find(library.cublasLtGetStatusString, "cublasLtGetStatusString");
-    find(library.cublasLtGetVersion, "cublasLtGetVersion");
     find(library.cublasLtCreate, "cublasLtCreate");
-    find(library.cublasLtDestroy, "cublasLtDestroy");
     find(library.cublasLtMatmul, "cublasLtMatmul");
     find(library.cublasLtMatmulAlgoGetHeuristic, "cublasLtMatmulAlgoGetHeuristic");
     find(library.cublasLtMatmulDescCreate, "cublasLtMatmulDescCreate");

@@ -16,9 +16,7 @@ namespace gradlibra {
 struct CublasltLibrary {
   // NOLINTBEGIN(readability-identifier-naming): cuBLASLt's
   decltype(&::cublasLtGetStatusString) cublasLtGetStatusString = nullptr;
-  decltype(&::cublasLtGetVersion) cublasLtGetVersion = nullptr;
   decltype(&::cublasLtCreate) cublasLtCreate = nullptr;
-  decltype(&::cublasLtDestroy) cublasLtDestroy = nullptr;
   decltype(&::cublasLtMatmul) cublasLtMatmul = nullptr;
   decltype(&::cublasLtMatmulAlgoGetHeuristic) cublasLtMatmulAlgoGetHeuristic = nullptr;
   decltype(&::cublasLtMatmulDescCreate) cublasLtMatmulDescCreate = nullptr;

@@ -19,9 +19,9 @@ struct Cache {
   std::map<Key, CachedCudnnPlan> plans;
 };
 
-// The one thing in the project that all contexts share: what it holds depends on nothing but its key, so no context can
-// tell who asked first, and benchmarks and tests make dozens. Never destroyed: at the end of the process the driver may
-// be gone before it.
+// Shared by all contexts, as the choices for cuBLASLt are: what it holds depends on nothing but its key, so no context
+// can tell who asked first, and benchmarks and tests make dozens. Never destroyed: at the end of the process the driver
+// may be gone before it.
 Cache& cache() {
   static Cache& only = *new Cache;
   return only;

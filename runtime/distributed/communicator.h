@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What crosses the ranks of a data-parallel job. One process here; mpi_communicator.h has several.
+// What crosses the ranks of a data-parallel job. One process here; mpi_communicator.h and nccl_communicator.h: several.
 #pragma once
 
 #include <stdexcept>

@@ -93,7 +93,7 @@ class MpiCommunicator final : public Communicator {
     std::array<char, MPI_MAX_ERROR_STRING> text{};
     int length = 0;
     MPI_Error_string(status, text.data(), &length);
-    throw std::runtime_error(fmt::format("rank {} on {}: {}: {}", rank_, host_name(), call, text.data()));
+    throw PeerLost(fmt::format("rank {} on {}: {}: {}", rank_, host_name(), call, text.data()));
   }
 
   // Every rank has all parts of a short array and adds them itself: one call, which is what it takes.

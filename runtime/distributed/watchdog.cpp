@@ -100,32 +100,44 @@ void Watchdog::meet(HostGroup& group, const Options& options) {
 }
 
 void Watchdog::accept_all(const std::string& password) {
-  const auto end = Clock::now() + std::chrono::seconds(60);
-  std::vector<Peer> waiting;
+  struct Guest {  // has not said who it is
+    Peer peer;
+    Clock::time_point until;
+  };
+  constexpr std::chrono::seconds kAll{60}, kGuest{10};
+  const auto end = Clock::now() + kAll;
+  // A stranger can hold one of these places for a while, never all of the memory or descriptors.
+  const size_t most_waiting = static_cast<size_t>(world_size_) + 64;
+  std::vector<Guest> waiting;
   while (static_cast<int>(peers_.size()) < world_size_ - 1) {
     if (Clock::now() > end)
-      throw std::runtime_error(fmt::format("{} of {} ranks have not come to rank 0 on {} port {} within 60 s",
-                                           world_size_ - 1 - static_cast<int>(peers_.size()), world_size_ - 1,
-                                           hosts_[0], listener_->port()));
+      throw std::runtime_error(fmt::format(
+          "{} of {} ranks have not come to rank 0 on {} port {} within {} s: does a firewall keep them from that port?",
+          world_size_ - 1 - static_cast<int>(peers_.size()), world_size_ - 1, hosts_[0], listener_->port(),
+          kAll.count()));
     std::vector<pollfd> polls{{listener_->descriptor(), POLLIN, 0}};
-    for (const Peer& peer : waiting) polls.push_back({peer.channel.descriptor(), POLLIN, 0});
+    for (const Guest& guest : waiting) polls.push_back({guest.peer.channel.descriptor(), POLLIN, 0});
     (void)::poll(polls.data(), polls.size(), 100);
-    while (auto socket = listener_->accept()) waiting.push_back({.channel = LineChannel(std::move(*socket))});
+    while (auto socket = listener_->accept())
+      waiting.push_back({{.channel = LineChannel(std::move(*socket))}, Clock::now() + kGuest});
     for (size_t i = 0; i < waiting.size();) {
+      Peer& peer = waiting[i].peer;
       std::vector<std::string> lines;
-      const bool open = waiting[i].channel.receive(lines);
+      const bool open = peer.channel.receive(lines);
       const std::vector<std::string> hello = lines.empty() ? std::vector<std::string>() : words(lines[0]);
       const int rank = hello.size() == 3 ? static_cast<int>(number(hello[2])) : -1;
       if (rank > 0 && rank < world_size_ && hello[0] == "hello" && hello[1] == password &&
-          waiting[i].channel.send(password)) {
-        waiting[i].rank = rank;
-        peers_.push_back(std::move(waiting[i]));
-      } else if (open && lines.empty()) {
+          peer.channel.send(password)) {
+        peer.rank = rank;
+        peers_.push_back(std::move(peer));
+      } else if (open && lines.empty() && Clock::now() < waiting[i].until) {
         ++i;
         continue;
       }
       waiting.erase(waiting.begin() + static_cast<int64_t>(i));
     }
+    if (waiting.size() > most_waiting)
+      waiting.erase(waiting.begin(), waiting.begin() + static_cast<int64_t>(waiting.size() - most_waiting));
   }
   listener_ = nullptr;
 }

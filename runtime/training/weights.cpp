@@ -93,17 +93,6 @@ void from_file_tensor(Context& context, const FileTensor& file, Tensor& tensor, 
   context.upload<float>(values, tensor);
 }
 
-bool is_classifier(std::string_view name) {
-  constexpr std::string_view head = "bbox_head.";
-  if (!name.starts_with(head)) return false;
-  name.remove_prefix(head.size());
-  const std::string_view layer = name.substr(0, name.find('.'));
-  // "reppoints_cls_out", "conv_cls", "atss_cls", "cls_score"; not "cls_convs", nor "reppoints_cls_conv" before the
-  // first.
-  return layer.size() < name.size() &&
-         (layer.ends_with("cls") || layer.ends_with("cls_out") || layer.ends_with("cls_score"));
-}
-
 std::string WeightReport::to_string() const {
   std::string text = "  matched: " + std::to_string(matched.size()) + "\n";
   append_list(text, "missing from the file", missing);
@@ -131,12 +120,14 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
       report.ignored.push_back(name);
       continue;
     }
-    if (scope == WeightScope::no_classifier && is_classifier(name)) continue;
+    const Parameter* known = store.find(name);
+    if (scope == WeightScope::no_classifier && known != nullptr && known->classifier) continue;
     const bool bare = scope == WeightScope::backbone && !name.starts_with("backbone.");
     // "conv1.weight" and "backbone.conv1.weight" in one file: which is meant?
     if (!by_name.emplace(bare ? "backbone." + name : name, &tensor).second) report.unexpected.push_back(name);
   }
   std::vector<std::pair<Parameter*, const FileTensor*>> pairs;
+  bool only_classifier = true;  // of what is mismatched
   for (Parameter& p : store.all()) {
     if (scope == WeightScope::backbone && p.section != Section::backbone) continue;
     if (scope == WeightScope::no_classifier && p.classifier) {
@@ -160,13 +151,12 @@ WeightReport load_weights(ParameterStore& store, const SafetensorsFile& file, co
       report.matched.push_back(p.name);
       pairs.emplace_back(&p, found->second);
     }
+    if (pairs.empty() || pairs.back().first != &p) only_classifier = only_classifier && p.classifier;
     by_name.erase(found);
   }
   for (const auto& [name, tensor] : by_name) report.unexpected.push_back(name);
   const bool other_classes =
-      report.missing.empty() && report.unexpected.empty() && !report.mismatched.empty() &&
-      std::all_of(report.mismatched.begin(), report.mismatched.end(),
-                  [](const std::string& text) { return is_classifier(text.substr(0, text.find(": "))); });
+      report.missing.empty() && report.unexpected.empty() && !report.mismatched.empty() && only_classifier;
   if (!report.missing.empty() || !report.mismatched.empty() || !report.unexpected.empty() || pairs.empty())
     throw std::runtime_error(file_name + " does not fit the model; nothing was loaded\n" + report.to_string() +
                              (other_classes ? "the file was trained for other classes; train.pretrained_scope="

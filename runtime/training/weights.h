@@ -68,10 +68,6 @@ void load_state(Context& context, const std::vector<TrainingState>& states, cons
 void check_fixed_state(Context& context, const std::vector<TrainingState>& states, const SafetensorsFile& file,
                        const std::string& file_name);
 
-// Whether a tensor of a file, by its name, gives scores per class: its size depends on the number of classes,
-// "bbox_head.reppoints_cls_out.bias". A Parameter says it itself.
-[[nodiscard]] bool is_classifier(std::string_view name);
-
 // Whether a file's tensor is of this shape in memory and layout.
 [[nodiscard]] bool fits(const FileTensor& file, const Shape& shape, FileLayout layout);
 // Copies it there; it must fit.

@@ -52,6 +52,29 @@ TEST_F(StepDump, BatchOfTakesTheImagesAskedFor) {
   EXPECT_HAS(message_of([&] { static_cast<void>(batch_of(dataset_, config_, {"tiny_009"})); }), "'tiny_009'");
 }
 
+TEST_F(StepDump, NamesWhatIsNotFiniteFirst) {
+  const Batch batch = batch_of(dataset_, config_, {});
+  const auto first = [&] {
+    const SafetensorsFile step = dump_step(*detector_, batch);
+    const auto found = step.metadata.find("first_non_finite");
+    return found == step.metadata.end() ? std::string() : found->second;
+  };
+  EXPECT_EQ(first(), "");
+  // Finite weights whose points are finite in strides, and not in pixels: the boxes are the first to show it.
+  const auto set = [&](const std::string& name, float value) {
+    Parameter* p = detector_->parameters().find(name);
+    ASSERT_NE(p, nullptr) << name;
+    const View<float> values = p->node.value.view<float>();
+    std::fill_n(values.data(), values.size(), value);
+  };
+  set("bbox_head.reppoints_pts_refine_out.weight", 3e38F);
+  set("bbox_head.reppoints_pts_refine_out.bias", 3e38F);
+  EXPECT_EQ(first(), "bbox_head.refine_boxes");
+  detector_ = make();
+  set("backbone.layer1.0.conv1.weight", std::numeric_limits<float>::quiet_NaN());
+  EXPECT_EQ(first(), "param/backbone.layer1.0.conv1.weight");
+}
+
 TEST_F(StepDump, NamesAndShapes) {
   const SafetensorsFile step = dump_step(*detector_, batch_of(dataset_, config_, {}));
   std::map<std::string, Shape64> expected{

@@ -70,6 +70,7 @@ TEST_F(TrainerTest, GroupSoftmaxTrainsTheClassifierAlone) {
   c.train.pretrained = (work("first") / "checkpoints" / "checkpoint_2.safetensors").string();
   EXPECT_EQ(trainer(c, "second", false, 3)->run(), Trainer::Outcome::stopped);
   const SafetensorsFile second = checkpoint("second", 3), before = checkpoint("second", 1);
+  const auto is_classifier = [](const std::string& name) { return name.starts_with("bbox_head.reppoints_cls_out."); };
   for (const auto& [name, tensor] : second.tensors) {
     if (is_classifier(name)) {
       EXPECT_FALSE(before.tensors.at(name) == tensor) << name << " did not train";

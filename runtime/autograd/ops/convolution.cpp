@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "kernels/convolution/deform_im2col.h"
 #include "kernels/elementwise.h"
 #include "kernels/norms/batch_norm_fold.h"
 #include "kernels/reduce.h"
@@ -161,68 +160,6 @@ Var conv2d_batch_norm(Tape& tape, ConvBatchNorm layer) {
       const auto target = tape.grad_of<T>(residual);
       kernels::copy<T>(device, scratch.view<T>(), target.grad, target.mode);
     });
-  });
-  return y;
-}
-
-Var deform_conv2d(Tape& tape, Var x, Var offsets, Var weight, Activation activation, const SamplePoints& points) {
-  const int64_t N = x.dim(0), H = x.dim(1), W = x.dim(2), C = x.dim(3), O = weight.dim(0),
-                taps = weight.dim(1) * weight.dim(2);
-  const int kernel = static_cast<int>(weight.dim(1));
-  Var y = tape.make({N, H, W, O}, x.requires_grad() || offsets.requires_grad() || weight.requires_grad(), x.dtype());
-  Context& context = tape.context();
-  Convolution& library = context.convolution();
-  // The columns times the weight matrix: a 1x1 convolution with taps * C input channels.
-  const Shape columns_shape{N, H, W, taps, C}, rows_shape{N, H, W, taps * C}, matrix{O, 1, 1, taps * C};
-  const auto sample = [=, &tape](Tensor& columns) {
-    tape.run_map(x, [&]<class T>(auto& device) {
-      kernels::deform_im2col<T>(device, x.view<T>(), offsets.view(), kernel, columns.view<T>());
-    });
-  };
-
-  // Nine times as large as the map they come from: kept for the gradient of the weight, or computed again.
-  auto kept = shared(Tensor());
-  if (tape.computes()) {
-    Tensor columns = context.empty(columns_shape, x.dtype()), scratch;
-    sample(columns);
-    library.forward({.x = Map(columns).reshaped(rows_shape),
-                     .weight = weight_like(tape, x, weight, scratch).reshaped(matrix),
-                     .activation = activation,
-                     .y = y.node().value});
-    if (tape.recording() && weight.requires_grad() && context.keeps_columns()) *kept = std::move(columns);
-  }
-  tape.on_backward(y, {x, offsets, weight}, [=, &tape, &context, &library] {
-    Tensor scratch, scratch_weight;
-    GradTarget<> no_bias;
-    const ConstMap grad_rows = grad_before_activation(tape, y, activation, scratch, no_bias);
-    const bool sampled = !kept->empty();
-    Tensor cols = sampled ? std::move(*kept) : context.empty(columns_shape, x.dtype());
-    const Map rows = Map(cols).reshaped(rows_shape);
-    if (weight.requires_grad()) {
-      if (!sampled) sample(cols);
-      const auto target = tape.grad_of(weight);
-      library.backward_weight(rows, grad_rows, {}, View<float>(target.grad.data(), matrix), {}, target.mode);
-    }
-    if (!x.requires_grad() && !offsets.requires_grad()) return;
-    library.backward_data(grad_rows, weight_like(tape, x, weight, scratch_weight).reshaped(matrix), {}, rows,
-                          Accumulate::overwrite);
-    const bool on_host = context.on_host(), sorted = points != nullptr && !points->empty();
-    Tensor samples =
-               sorted ? std::move(*points)
-                      : context.empty({on_host ? 0 : kernels::deform_im2col_workspace(x.shape(), kernel)}, DType::i32),
-           unwanted;
-    tape.run_map(x, [&]<class T>(auto& device) {
-      // Both gradients are made, also where only one is wanted.
-      const auto spare = [&](const Var& v) -> Tensor& { return unwanted = context.empty(v.shape(), v.dtype()); };
-      const GradTarget<> grad_offsets =
-          offsets.requires_grad() ? tape.grad_of(offsets) : GradTarget<>{spare(offsets).view()};
-      const GradTarget<T> grad_x = x.requires_grad() ? tape.grad_of<T>(x) : GradTarget<T>{spare(x).template view<T>()};
-      Tensor products =
-          context.empty({on_host ? 0 : kernels::deform_im2col_products<T>(x.shape(), kernel)}, DType::f32);
-      kernels::deform_im2col_backward<T>(device, x.view<T>(), offsets.view(), std::as_const(cols).view<T>(), kernel,
-                                         grad_x, grad_offsets, {samples.view<int32_t>(), products.view(), sorted});
-    });
-    if (points != nullptr && !sorted) *points = std::move(samples);
   });
   return y;
 }

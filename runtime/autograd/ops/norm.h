@@ -22,6 +22,8 @@ struct BatchNormBuffers {
 [[nodiscard]] Var batch_norm(Tape&, Var x, Var weight, Var bias, const BatchNormBuffers& buffers,
                              Activation activation);
 
+// Over each of `groups` groups of channels of an image, then weight * . + bias, per channel, and the activation
+// (arXiv:1803.08494): x (N, H, W, C), weight and bias (C), C a multiple of groups.
 [[nodiscard]] Var group_norm(Tape&, Var x, Var weight, Var bias, int groups, float eps, Activation activation);
 
 }  // namespace gradlibra::ops

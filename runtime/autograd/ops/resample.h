@@ -9,6 +9,7 @@
 
 namespace gradlibra::ops {
 
+// The largest value of each window: (N, H, W, C) to (N, Ho, Wo, C), sizes as kernels/max_pool.h has them.
 [[nodiscard]] Var max_pool(Tape&, Var x, const kernels::PoolShape& shape);
 
 // Every second row and column: (N, H, W, C) to (N, ceil(H/2), ceil(W/2), C), FPN's extra level without parameters.

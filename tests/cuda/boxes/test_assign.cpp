@@ -23,16 +23,16 @@ class AssignCuda : public CudaTest {
     Cpu cpu(2);
     Ints want(static_cast<size_t>(N * P));
     const auto host_flags = valid.empty() ? View<const uint8_t>() : View<const uint8_t>(valid.data(), {N, P});
-    std::vector<float> host_workspace(static_cast<size_t>(point_assign_workspace(N, M, options)));
+    Ints host_workspace(static_cast<size_t>(point_assign_workspace(N, M, options)));
     point_assign(cpu, View<const float>(priors.data(), {P, 3}), View<const float>(gt.data(), {N, M, 4}),
                  View<const int32_t>(counts.data(), {N}), host_flags, options, View<int32_t>(want.data(), {N, P}),
-                 View<float>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
+                 View<int32_t>(host_workspace.data(), {static_cast<int64_t>(host_workspace.size())}));
     const DeviceArray<float> p({P, 3}, priors), g({N, M, 4}, gt);
     const DeviceArray<int32_t> c({N}, counts);
     const DeviceArray<uint8_t> device_valid(valid.empty() ? Shape{0} : Shape{N, P}, valid);
     const auto flags = valid.empty() ? View<const uint8_t>() : device_valid.view();
     DeviceArray<int32_t> assigned({N, P});
-    DeviceArray<float> workspace({point_assign_workspace(N, M, options)});
+    DeviceArray<int32_t> workspace({point_assign_workspace(N, M, options)});
     point_assign(cuda, p.view(), g.view(), c.view(), flags, options, assigned.view(), workspace.view());
     EXPECT_EQ(assigned.to_host(), want);
     return assigned.to_host();

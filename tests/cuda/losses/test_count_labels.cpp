@@ -27,7 +27,7 @@ TEST_F(CountLabelsCuda, EqualsHost) {
     const DeviceArray<int32_t> l({R}, labels);
     const DeviceArray<float> w({R}, weights);
     DeviceArray<double> counts({K});
-    DeviceArray<int32_t> workspace({count_labels_workspace(R, K)});
+    DeviceArray<int32_t> workspace({count_labels_workspace(K)});
     count_labels(cuda, l.view(), w.view(), counts.view(), workspace.view());
     EXPECT_EQ(counts.to_host(), want);
   }

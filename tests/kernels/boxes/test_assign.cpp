@@ -30,7 +30,7 @@ Ints run_points(const std::vector<float>& priors, const std::vector<float>& gt, 
   const auto P = static_cast<int64_t>(priors.size()) / 3, N = static_cast<int64_t>(counts.size());
   const int64_t M = static_cast<int64_t>(gt.size()) / 4 / N;
   Ints assigned(static_cast<size_t>(N * P), kUnwritten);
-  std::vector<float> workspace(static_cast<size_t>(point_assign_workspace(N, M, options)), kNaN);
+  Ints workspace(static_cast<size_t>(point_assign_workspace(N, M, options)), kUnwritten);
   point_assign(cpu, view(priors, {P, 3}), view(gt, {N, M, 4}), view(counts, {N}), {}, options, view(assigned, {N, P}),
                view(workspace, {static_cast<int64_t>(workspace.size())}));
   return assigned;

@@ -56,6 +56,12 @@ TEST(Schedule, NoWarmUpAndNoSteps) {
   EXPECT_EQ(learning_rate(config, 0.5, 100, 100000), 0.5);
 }
 
+TEST(Schedule, ConstantWarmUp) {
+  const ScheduleConfig config{.steps = {}, .warmup = "constant", .warmup_iterations = 10, .warmup_ratio = 0.25};
+  for (const int64_t iteration : {0, 5, 9}) EXPECT_EQ(learning_rate(config, 0.5, 0, iteration), 0.125);
+  EXPECT_EQ(learning_rate(config, 0.5, 0, 10), 0.5);
+}
+
 TEST(Schedule, StepsCountInAnyOrder) {
   const ScheduleConfig config{.steps = {4, 2}, .gamma = 0.5, .warmup_iterations = 0};
   EXPECT_EQ(learning_rate(config, 1, 1, 0), 1);
