@@ -166,6 +166,32 @@ TEST_F(RankFaults, AnImageThatOneCannotReadEndsAllInOrder) {
   expect_nothing_left(work);
 }
 
+// One waits for a picture that does not come, the other for its sums. Both live, and nothing moves.
+TEST_F(RankFaults, AStandstillEndsAll) {
+  const std::string work = path("work");
+  Process run(folder_, alone_with_watchdog(2, endless(work, {"loader.cache_mb=0", "loader.retry_seconds=1000",
+                                                             "distributed.timeout=3", "distributed.stall_timeout=2"})));
+  wait_for_steps(work, 2);
+  std::filesystem::rename(folder_ / "data/JPEGImages/tiny_003.png", folder_ / "gone");
+  const Ran ran = run.wait(seconds(40));
+  EXPECT_EQ(count(ran.err, "ended with 5\n"), 2) << ran.err;
+  EXPECT_EQ(count(ran.err, "nothing has moved for 2 s: a sum over ranks, a kernel or a disk hangs"), 2) << ran.err;
+  expect_nothing_left(work);
+}
+
+// All end with the exit code that says so, and leave their batches side by side.
+TEST_F(RankFaults, ALossThatIsNoNumberEndsAll) {
+  const std::string work = path("work");
+  const Ran ran =
+      Process(folder_, alone_with_watchdog(2, endless(work, {"schedule.lr=1e25", "schedule.warmup_iterations=0",
+                                                             "optimizer.clip_norm=0"})))
+          .wait(seconds(30));
+  EXPECT_EQ(count(ran.err, "ended with 3\n"), 2) << ran.err;
+  EXPECT_EQ(count(ran.err, "Nothing was updated."), 2) << ran.err;
+  EXPECT_HAS(ran.err, "_rank_1.safetensors for `inspect step --batch`");
+  expect_nothing_left(work);
+}
+
 // One fails where the others wait for it.
 TEST_F(RankFaults, AnErrorOfOneIsToldByAll) {
   const std::string work = path("work");

@@ -189,6 +189,9 @@ TEST_F(Train, ValuesOutOfRangeEndBeforeAnythingStarts) {
     EXPECT_EQ(ran.code, 2) << value;
     EXPECT_HAS(ran.err, "expected");
   }
+  const Ran ran = run({"train", "--config", config_, "--work-dir", path("work"), "--profile-steps", "9:9"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_HAS(ran.err, "--profile-steps 9:9: not A:B");
   EXPECT_EQ(run({"train", "--config", config_, "--work-dir", path("work"), "--threads", "-1"}).code, 2);
   EXPECT_EQ(run({"train", "--config", config_, "--work-dir", path("work"), "--threads", "100000"}).code, 2);
   EXPECT_FALSE(fs::exists(folder_ / "work"));

@@ -249,6 +249,67 @@ TEST(DrawDetections, FramesWhatIsSureEnough) {
   EXPECT_EQ(image.at(2, 2)[0], 90);    // the unsure one
 }
 
+// Whether a pixel has the colour of a class.
+bool has_color(const Image& image, int x, int y, int label) {
+  const Color color = class_color(label);
+  return image.at(x, y)[0] == color.r && image.at(x, y)[1] == color.g && image.at(x, y)[2] == color.b;
+}
+
+// Two classes at one object.
+TEST(DrawDetections, AllBoxesOrTheSurest) {
+  TemporaryFolder folder;
+  const Dataset dataset = one_image(folder / "a.png", plain_image(200, 160));
+  const std::vector<Detection> found{{{20, 40, 120, 120}, 0, 0.9}, {{30, 50, 130, 130}, 2, 0.6}};
+  const auto drawn_with = [&](Boxes boxes) {
+    draw_detections(dataset.images[0], found, dataset.classes, 0.3, false, folder / "b.png", boxes);
+    return read_image(folder / "b.png");
+  };
+  const Image all = drawn_with(Boxes::all), one = drawn_with(Boxes::one_per_object);
+  for (const Image* image : {&all, &one}) EXPECT_TRUE(has_color(*image, 119, 119, 0));
+  EXPECT_TRUE(has_color(all, 129, 129, 2));
+  EXPECT_TRUE(has_color(all, 30, 129, 2));
+  EXPECT_EQ(one.at(129, 129)[0], 90);
+  EXPECT_EQ(one.at(30, 129)[0], 90);
+}
+
+TEST(DrawDetections, TruthIsDashedInTheColourOfItsClass) {
+  TemporaryFolder folder;
+  Dataset dataset = one_image(folder / "a.png", plain_image(200, 160));
+  dataset.images[0].objects = {{.box = {20, 40, 120, 120}, .label = 1}};
+  draw_detections(dataset.images[0], {}, dataset.classes, 0.3, false, folder / "b.png");
+  const Image image = read_image(folder / "b.png");
+  int painted = 0, gaps = 0;
+  for (int x = 20; x < 120; ++x) {
+    painted += has_color(image, x, 119, 1);
+    gaps += image.at(x, 119)[0] == 90;
+  }
+  EXPECT_EQ(painted + gaps, 100);
+  EXPECT_GT(painted, 30);
+  EXPECT_GT(gaps, 30);
+}
+
+// A hundred of a class in an image is what COCO AP counts; the classes are counted apart.
+TEST(LimitNotes, NameImagesWithMoreThanCocoCounts) {
+  Dataset dataset;
+  dataset.classes = kTinyClasses;
+  dataset.images.resize(3);
+  Detections detections(3);
+  const TestConfig test{.max_per_image = -1};
+  for (int i = 0; i < 100; ++i) {
+    dataset.images[0].objects.push_back({.box = {0, 0, 9, 9}, .label = 1});
+    dataset.images[0].objects.push_back({.box = {0, 0, 9, 9}, .label = 2});
+    detections[1].push_back({{0, 0, 9, 9}, 0, 0.5});
+  }
+  EXPECT_EQ(limit_notes(dataset, detections, test), "");
+  dataset.images[0].objects.push_back({.box = {0, 0, 9, 9}, .label = 1});
+  EXPECT_EQ(limit_notes(dataset, detections, test),
+            " 1 of 3 images have more than the 100 detections or objects of a class that COCO AP counts\n");
+  detections[1].push_back({{0, 0, 9, 9}, 2, 0.5});
+  EXPECT_HAS(limit_notes(dataset, detections, test), " 1 of 3 images have more than the 100");
+  detections[1].push_back({{0, 0, 9, 9}, 0, 0.5});
+  EXPECT_HAS(limit_notes(dataset, detections, test), " 2 of 3 images have more than the 100");
+}
+
 // What was written comes back, ids as numbers or as text, classes by name or by id.
 TEST(CocoResults, ReadBack) {
   TemporaryFolder folder;

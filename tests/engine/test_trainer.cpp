@@ -197,6 +197,20 @@ TEST_F(TrainerTest, WhatIsRecordedOfTheClassesIsLogged) {
   EXPECT_FALSE(log("recorded").back().contains("gradient_ratio"));
 }
 
+TEST(StepRanges, AreTwoNumbersAndNotEmpty) {
+  for (const auto& [text, first, last] : {std::tuple<const char*, int64_t, int64_t>{"100:110", 100, 110},
+                                          {"0:1", 0, 1},
+                                          {"7:5000000000", 7, 5000000000}}) {
+    const StepRange range = parse_step_range(text);
+    EXPECT_EQ(range.first, first) << text;
+    EXPECT_EQ(range.last, last) << text;
+  }
+  for (const char* text : {"", ":", "5", "5:", ":5", "5:5", "6:5", "-1:5", "1:-1", "a:b", "1:2:3", "1:2x", "1x:2",
+                           "1.5:3", "1:99999999999999999999"})
+    EXPECT_HAS(message_of<std::invalid_argument>([&] { static_cast<void>(parse_step_range(text)); }),
+               fmt::format("--profile-steps {}: not A:B with 0 <= A < B, such as 100:110", text));
+}
+
 TEST_F(TrainerTest, MemoryDoesNotGrow) {
   ExperimentConfig c = config();
   c.schedule.epochs = 15;

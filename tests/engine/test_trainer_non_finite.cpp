@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A loss or gradient that is not a number: nothing is updated, and the message says what to look at.
+#include <algorithm>
 #include <functional>
 
+#include "data/loading/augment.h"
 #include "runtime/training/weights.h"
 #include "tests/engine/trainer_test.h"
 
@@ -75,6 +77,51 @@ TEST_F(TrainerTest, AGradientThatIsNoNumberUpdatesNothing) {
     for (Parameter& p : run->detector().parameters().all())
       if (!p.buffer) after.tensors[p.name] = to_file_tensor(context_, p.node.value, p.layout);
     EXPECT_EQ(differences(before, after), "");
+  }
+}
+
+// train.max_non_finite counts steps in a row. Here images with a box, whose box loss overflows in float, and without
+// take turns.
+TEST_F(TrainerTest, AFiniteStepEndsTheCountOfOthers) {
+  constexpr int kImages = 6;
+  const std::vector<int64_t> order = epoch_order(kImages, static_cast<uint64_t>(TrainConfig{}.seed), 0);
+  for (int i = 0; i < kImages; ++i) {
+    TinyImage image = tiny_image(i);
+    if ((std::find(order.begin(), order.end(), i) - order.begin()) % 2 == 1) image.objects.clear();
+    put_tiny(folder_ / "turns", image);
+  }
+  ExperimentConfig c = tiny_config(folder_ / "turns");
+  c.data.filter_empty = false;
+  c.loader.batch_size = 1;
+  c.schedule.epochs = 1;
+  c.model.head.init_loss_weight = c.model.head.refine_loss_weight = 1e39;
+  c.train.max_non_finite = 1;
+  EXPECT_EQ(trainer(c, "run")->run(), Trainer::Outcome::finished);
+  const std::vector<nlohmann::json> lines = log("run");
+  ASSERT_EQ(lines.size(), static_cast<size_t>(kImages));
+  for (size_t i = 0; i < lines.size(); ++i)
+    EXPECT_EQ(lines[i].at("grad_norm").is_null(), i % 2 == 0) << lines[i].dump();  // JSON has no infinity
+}
+
+// It would be the newest checkpoint, and resuming would go on from infinities.
+TEST_F(TrainerTest, WeightsThatAreNoNumbersAreNotRescued) {
+  ExperimentConfig c = config();
+  c.train.checkpoint_every = 1000;
+  static_cast<void>(trainer(c, "older", false, 2)->run());
+  c.schedule.lr = 3e38;
+  c.schedule.warmup_iterations = 0;
+  c.optimizer.clip_norm = 0;
+  for (const bool older : {false, true}) {
+    const std::string name = older ? "older" : "run";
+    const auto run = trainer(c, name, older);
+    const std::string message = message_of<NonFiniteError>([&] { static_cast<void>(run->run()); });
+    EXPECT_HAS(message, " is not finite either, no checkpoint was written since the start");
+    EXPECT_GT(run->step(), older ? 2 : 0);
+    const auto newest = CheckpointStore(work(name) / "checkpoints").load_latest();
+    ASSERT_EQ(newest.has_value(), older);
+    if (older) {
+      EXPECT_EQ(newest->step, 2);
+    }
   }
 }
 

@@ -84,6 +84,26 @@ TEST_F(TrainerTest, PretrainedWeightsFitOrAreRefused) {
   EXPECT_HAS(message, "backbone.stem.weight");
 }
 
+// A checkpoint's averages detect better than the weights that it goes on from, and are what another training starts
+// with.
+TEST_F(TrainerTest, PretrainedWeightsAreTheMovingAverages) {
+  ExperimentConfig c = config();
+  c.schedule.warmup_iterations = 0;
+  c.train.average_decay = 0.5;
+  static_cast<void>(trainer(c, "run", false, 2)->run());
+  const SafetensorsFile file = checkpoint("run", 2);
+  ExperimentConfig next = config();
+  next.train.pretrained = (work("run") / "checkpoints/checkpoint_2.safetensors").string();
+  const auto tuned = trainer(next, "tuned");
+  size_t apart = 0;
+  for (Parameter& p : tuned->detector().parameters().all()) {
+    const FileTensor& average = file.tensors.at("average." + p.name);
+    EXPECT_TRUE(to_file_tensor(context_, p.node.value, p.layout) == average) << p.name;
+    apart += !(average == file.tensors.at(p.name));
+  }
+  EXPECT_GT(apart, 10u);
+}
+
 TEST_F(TrainerTest, PretrainedWeightsOfADamagedCheckpointAreRefused) {
   static_cast<void>(trainer(config(), "run", false, 1)->run());
   const auto file = work("run") / "checkpoints/checkpoint_1.safetensors";

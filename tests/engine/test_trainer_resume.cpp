@@ -211,6 +211,17 @@ TEST_F(TrainerTest, ACheckpointThatCannotBeWrittenIsAWarningUnlessItIsTheLast) {
   EXPECT_HAS(message_of([&] { static_cast<void>(run->run()); }), "no checkpoint at step 3: cannot rename");
 }
 
+// Hours of training that no checkpoint would hold: refused before the first step.
+TEST_F(TrainerTest, ADiskWithoutRoomForACheckpointIsRefusedAtTheStart) {
+  const std::filesystem::path full = "/proc/self/task";  // of a file system without a free byte
+  if (CheckpointStore(full).space_problem(1).empty()) GTEST_SKIP() << full << " is not full";
+  std::filesystem::create_directories(work("run"));
+  std::filesystem::create_directory_symlink(full, work("run") / "checkpoints");
+  EXPECT_HAS(message_of([&] { static_cast<void>(trainer(config(), "run")); }),
+             "not enough space for a checkpoint in " + (work("run") / "checkpoints").string());
+  EXPECT_FALSE(std::filesystem::exists(work("run") / "config.yaml"));
+}
+
 TEST_F(TrainerTest, AFolderInUseIsRefusedAndTheLogHasEachStepOnce) {
   ExperimentConfig c = config();
   c.train.checkpoint_every = 4;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Validation during a training: its log, the best checkpoint, patience, the moving average.
+#include "engine/evaluation.h"
+#include "engine/read_split.h"
 #include "runtime/training/weights.h"
 #include "tests/engine/trainer_test.h"
 
@@ -148,6 +150,75 @@ TEST_F(TrainerTest, ResumingKeepsValidationsBestAndAverage) {
   static_cast<void>(trainer(c, "plain", false, 3)->run());
   for (const auto& [name, tensor] : checkpoint("plain", 3).tensors)
     EXPECT_TRUE(tensor == checkpoint("whole", 3).tensors.at(name)) << name;
+}
+
+// What is validated is what the checkpoint detects with, and the training goes on from its own weights.
+TEST_F(TrainerTest, AValidationIsOfTheMovingAverage) {
+  put_tiny_set(folder_ / "data", 6, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.schedule.epochs = 2;
+  c.schedule.lr = 0.05;
+  c.schedule.warmup_iterations = 0;
+  c.model.test.score_threshold = 0;
+  c.train.average_decay = 0.9;
+  EXPECT_EQ(trainer(c, "run")->run(), Trainer::Outcome::finished);
+  const auto map_with = [&](const std::vector<std::string>& overrides) {
+    const LoadedDetector loaded = load_detector(context_, open_checkpoint(work("run")), "", overrides);
+    const Dataset val = read_evaluation_split(loaded.config, Split::val, [](const std::string&) {});
+    return voc_metrics(val, detect_dataset(*loaded.detector, val, loaded.config)).map.value();
+  };
+  const double logged = log("run").back().at("val_map50").get<double>();
+  EXPECT_EQ(logged, map_with({}));
+  EXPECT_NE(logged, map_with({"train.average_decay=0"})) << "this test could not tell one from the other";
+  c.train.average_decay = 0;
+  c.train.evaluate_every = 0;
+  static_cast<void>(trainer(c, "plain")->run());
+  for (const auto& [name, tensor] : checkpoint("plain", 8).tensors)
+    EXPECT_TRUE(tensor == checkpoint("run", 8).tensors.at(name)) << name;
+}
+
+// Behind every second epoch of five, and a run in parts has no other ones.
+TEST_F(TrainerTest, ValidationsComeEverySoManyEpochs) {
+  put_tiny_set(folder_ / "data", 2, "val", 20);
+  ExperimentConfig c = config();
+  c.data.val = "val";
+  c.loader.batch_size = 4;  // 2 steps per epoch
+  c.schedule.epochs = 5;
+  c.train.evaluate_every = 2;
+  const auto validated = [&](const std::string& name) {
+    std::vector<Json> lines = log(name);
+    std::erase_if(lines, [](const Json& line) { return !line.contains("val_map50"); });
+    return lines;
+  };
+  EXPECT_EQ(trainer(c, "whole")->run(), Trainer::Outcome::finished);
+  const std::vector<Json> whole = validated("whole");
+  ASSERT_EQ(whole.size(), 2u);
+  EXPECT_EQ(whole[0].at("epoch"), 2);
+  EXPECT_EQ(whole[0].at("step"), 4);
+  EXPECT_EQ(whole[1].at("epoch"), 4);
+  for (const int64_t stop : {2, 4, 5, 8}) static_cast<void>(trainer(c, "parts", stop > 2, stop)->run());
+  EXPECT_EQ(trainer(c, "parts", true)->run(), Trainer::Outcome::finished);
+  EXPECT_EQ(validated("parts"), whole);
+  EXPECT_EQ(differences(checkpoint("parts", 10), checkpoint("whole", 10)), "");
+}
+
+TEST_F(TrainerTest, ImagesInBothSplitsAreCounted) {
+  const auto said = [&](const std::string& name) {
+    ExperimentConfig c = config();
+    c.data.val = "val";
+    Trainer::Options loud = options(name);
+    loud.quiet = false;
+    ::testing::internal::CaptureStdout();
+    { const Trainer run(context_, alone_, c, loud); }
+    return ::testing::internal::GetCapturedStdout();
+  };
+  put_tiny_set(folder_ / "data", 1, "val", 20);
+  const std::string apart = said("apart");
+  EXPECT_HAS(apart, "validation: 1 images every 1 epochs");
+  EXPECT_EQ(apart.find("in the training split"), std::string::npos) << apart;
+  put_tiny_set(folder_ / "data", 2, "val", 3);
+  EXPECT_HAS(said("shared"), "warning: 2 of 3 validation images are in the training split, too\n");
 }
 
 TEST_F(TrainerTest, PatienceEndsATrainingThatNoLongerGains) {

@@ -129,15 +129,19 @@ struct SmallHead {
 // Of two ranks the other one has so many more of everything.
 class TwoRanks final : public Communicator {
  public:
+  explicit TwoRanks(double others = 7) : others_(others) {}
   [[nodiscard]] int rank() const override { return 0; }
   [[nodiscard]] int world_size() const override { return 2; }
   void sum(View<double> values) override {
-    for (int64_t i = 0; i < values.size(); ++i) values[i] += 7;
+    for (int64_t i = 0; i < values.size(); ++i) values[i] += others_;
   }
   void sum(View<float>) override {}
   void broadcast(View<float>, int) override {}
   void barrier() override {}
   std::vector<std::string> gather(const std::string& own) override { return {own, own}; }
+
+ private:
+  double others_;
 };
 
 // A loss with a channel beyond the classes, sums over ranks and a state.

@@ -158,6 +158,7 @@ TEST(Costs, OfDetectorsWithAnchorsMatchTheLiterature) {
   check_costs(costs, "atss_r50", atss_r50(), 10, true);
   check_costs(costs, "atss_r50_coco80", atss_r50(), 80, true);
   check_costs(costs, "yolof_r50", yolof_r50(), 10, true);
+  check_costs(costs, "yolof_r50_coco80", yolof_r50(), 80, true);
 }
 
 }  // namespace

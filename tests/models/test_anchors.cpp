@@ -40,6 +40,21 @@ class AnchorsTest : public ::testing::Test {
   Tape tape{context, Tape::Mode::inference};
 };
 
+// The points of cells without anchors, at the cells' corners and in their middles.
+TEST_F(AnchorsTest, PointsOfCells) {
+  const auto example = read_vectors("fcos")["points"];
+  const auto& in = example["inputs"];
+  const std::vector<Var> levels{tape.make({1, in["h"], in["w"], 1}, false)};
+  for (const auto& [place, key] :
+       {std::pair{PriorGrid::Place::corner, "offset_0"}, {PriorGrid::Place::center, "offset_half"}}) {
+    PriorGrid grid({in["stride"]}, 4, place);
+    Floats want;
+    for (const auto& point : example["expected"][key])
+      want.insert(want.end(), {point[0], point[1], in["stride"].get<float>()});
+    EXPECT_EQ(context.download<float>(grid(tape, levels).points), want) << key;
+  }
+}
+
 TEST_F(AnchorsTest, WorkedExamples) {
   const auto example = read_vectors("anchors")["anchors"];
   const auto &in = example["inputs"], &want = example["expected"];

@@ -309,6 +309,30 @@ TEST_F(LongTailLosses, WithoutPositives) {
   }
 }
 
+// model.loss.weight multiplies value and gradient of any loss, and nothing that it counts.
+TEST_F(LongTailLosses, AnyLossTimesItsWeight) {
+  for (const std::string& type : loss_kinds()) {
+    SCOPED_TRACE(type);
+    const ClassInfo classes = classes_with({5, 20000, 300});
+    Rank once(context, {.type = type}, classes), thrice(context, {.type = type, .weight = 3}, classes);
+    const Labels labels{0, 3, 2, 3, 1, 3};
+    const Floats logits = filler("logits", static_cast<int64_t>(labels.size()) * once.loss->channels(), -2, 2);
+    for (int step = 0; step < 2; ++step) {  // the second with what the first has counted
+      const Doubles sums = once.before(logits, labels, {1, 1, 1, 0, 1, 1});
+      EXPECT_EQ(thrice.before(logits, labels, {1, 1, 1, 0, 1, 1}), sums);
+      const SoftmaxResult one = once.step(sums, 1, 2), three = thrice.step(sums, 1, 2);
+      ASSERT_GT(one.loss, 0);
+      EXPECT_TRUE(near(three.loss, 3 * one.loss, 0, 1e-6));
+      Doubles want;
+      for (const float g : one.grad) want.push_back(3.0 * g);
+      expect_near(three.grad, want, 1e-30, 1e-6);
+      const Doubles gained = once.increments();
+      EXPECT_EQ(thrice.increments(), gained);
+      for (Rank* rank : {&once, &thrice}) rank->commit(gained);
+    }
+  }
+}
+
 // Detection, costs and benchmarks have no annotations.
 TEST_F(LongTailLosses, WithoutAnnotations) {
   for (const char* type : {"class_balanced", "bags"}) {

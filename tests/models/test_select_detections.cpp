@@ -83,6 +83,19 @@ TEST_F(SelectDetections, WorkedExampleWithFactors) {
   }
 }
 
+// Boxes that reach out of a picture wider than high.
+TEST_F(SelectDetections, WorkedExampleOfClipping) {
+  const auto example = testing::read_vectors("fcos")["distance_coder"];
+  const auto &size = example["inputs"]["image_hw"], &want = example["expected"]["boxes_clipped"];
+  const auto found =
+      select(1, 1, {0.9f, 0.8f, 0.7f}, testing::flatten<float>(example["expected"]["boxes"]), {}, {}, size[0], size[1]);
+  ASSERT_EQ(found[0].size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) {
+    const ScoredBox& box = found[0][i];
+    EXPECT_EQ((Floats{box.x1, box.y1, box.x2, box.y2}), testing::flatten<float>(want[i])) << i;
+  }
+}
+
 // "score > 0.05" compares single precision with single precision: a score that reads 0.05 is not above 0.05.
 TEST_F(SelectDetections, ThresholdIsStrictInSinglePrecision) {
   const float threshold = 0.05f;

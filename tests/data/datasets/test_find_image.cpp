@@ -149,6 +149,52 @@ TEST(FindImage, VocWithoutImageSets) {
   EXPECT_EQ(dataset.images[0].path, folder / "valid/c.png");
 }
 
+TEST(FindImage, VocWithItsAnnotationsElsewhere) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"cell", "5", "5", "9", "9"}});
+  std::filesystem::rename(folder / "Annotations", folder / "labels");
+  DatasetConfig config = voc_config(folder, {"cell"});
+  config.annotation_dir = "labels";
+  for (const char* split : {"train", "all"}) {  // by a list, and all that the folder has
+    config.train = split;
+    std::vector<Finding> findings;
+    const Dataset dataset = read_dataset(config, Split::train, findings);
+    ASSERT_EQ(dataset.images.size(), 1u) << split << spelled(findings);
+    EXPECT_EQ(dataset.images[0].objects.size(), 1u) << split;
+  }
+}
+
+// One file name in three folders; the size tells which picture was taken.
+TEST(FindImage, EverySplitHasItsFolder) {
+  const TemporaryFolder folder;
+  int width = 40;
+  for (const char* split : {"train", "val", "test", "others"}) {
+    write_image(folder / (std::string("pictures_") + split + "/a.png"), plain_image(width, 30));
+    put(folder / (std::string("annotations/instances_") + split + ".json"),
+        R"({"categories": [{"id": 1, "name": "x"}], "images": [{"id": 1, "file_name": "a.png", "width": )" +
+            std::to_string(width) + R"(, "height": 30}], "annotations": [{"id": 1, "image_id": 1, "category_id": 1,
+            "area": 4, "bbox": [2, 2, 2, 2]}]})");
+    width += 10;
+  }
+  DatasetConfig config;
+  config.format = "coco";
+  config.root = folder.string();
+  config.min_size = 0;
+  config.image_dir = "pictures_others";
+  config.train_image_dir = "pictures_train";
+  config.val_image_dir = "pictures_val";
+  config.test_image_dir = "pictures_test";
+  std::vector<Finding> findings;
+  const auto width_of = [&](Split split) { return read_dataset(config, split, findings).images.at(0).width; };
+  EXPECT_EQ(width_of(Split::train), 40);
+  EXPECT_EQ(width_of(Split::val), 50);
+  EXPECT_EQ(width_of(Split::test), 60);
+  EXPECT_TRUE(findings.empty()) << spelled(findings);
+  config.train = "others";
+  config.train_image_dir = "";
+  EXPECT_EQ(width_of(Split::train), 70) << "data.image_dir where the split has none of its own";
+}
+
 // Jupyter keeps copies of what it shows: they are nobody's data.
 TEST(FindImage, HiddenFoldersAreNoData) {
   const TemporaryFolder folder;

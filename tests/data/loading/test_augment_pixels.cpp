@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numbers>
 
 #include "data/loading/augment.h"
 #include "data/loading/loader.h"
@@ -181,6 +182,78 @@ TEST(AugmentPixels, ColoursByHand) {
   ColourChange bright = random_colours({}, 1, 1, 1);
   bright.offset = {100, 0, -100};
   EXPECT_EQ(changed(bright, {200, 100, 50}), (std::array<int, 3>{255, 100, 0}));
+}
+
+// By the formulas, over many draws: each option alone is what it is called, and uses its whole range.
+TEST(AugmentPixels, ColoursByTheirFormulas) {
+  constexpr int64_t kDraws = 200;
+  const auto draws = [](const AugmentConfig& config) {
+    std::vector<ColourChange> all;
+    for (int64_t position = 0; position < kDraws; ++position) all.push_back(random_colours(config, 7, 1, position));
+    return all;
+  };
+  // Within +-amount of the middle, near both ends.
+  const auto expect_spread = [](const std::vector<double>& values, double middle, double amount) {
+    const auto [low, high] = std::minmax_element(values.begin(), values.end());
+    EXPECT_GE(*low, middle - amount * 1.0001);
+    EXPECT_LE(*high, middle + amount * 1.0001);
+    EXPECT_LT(*low, middle - 0.9 * amount);
+    EXPECT_GT(*high, middle + 0.9 * amount);
+  };
+  const auto expect_matrix = [](const ColourChange& change, const std::array<double, 9>& want) {
+    for (size_t i = 0; i < 9; ++i) EXPECT_NEAR(change.matrix[i], want[i], 1e-6) << i;
+  };
+
+  std::vector<double> brightness, contrast, saturation, turns;
+  for (const ColourChange& change : draws({.brightness = 0.3})) {
+    expect_matrix(change, {1, 0, 0, 0, 1, 0, 0, 0, 1});
+    for (const float offset : change.offset) EXPECT_EQ(offset, change.offset[0]);
+    brightness.push_back(change.offset[0]);
+  }
+  expect_spread(brightness, 0, 0.3 * 255);
+
+  for (const ColourChange& change : draws({.contrast = 0.4})) {
+    const double factor = change.matrix[0];
+    expect_matrix(change, {factor, 0, 0, 0, factor, 0, 0, 0, factor});
+    for (const float offset : change.offset) EXPECT_NEAR(factor * 127.5 + offset, 127.5, 1e-4) << "middle grey stays";
+    contrast.push_back(factor);
+  }
+  expect_spread(contrast, 1, 0.4);
+
+  constexpr double kLuma[3] = {0.299, 0.587, 0.114};
+  for (const ColourChange& change : draws({.saturation = 0.5})) {
+    const double factor = (change.matrix[0] - kLuma[0]) / (1 - kLuma[0]);
+    std::array<double, 9> want{};
+    for (size_t i = 0; i < 9; ++i) want[i] = (1 - factor) * kLuma[i % 3] + (i % 4 == 0 ? factor : 0);
+    expect_matrix(change, want);
+    EXPECT_EQ(change.offset, (std::array<float, 3>{}));
+    saturation.push_back(factor);
+  }
+  expect_spread(saturation, 1, 0.5);
+
+  // A turn about the grey axis: it keeps grey and all distances, and by a third it passes the channels on.
+  for (const ColourChange& change : draws({.hue = 0.4})) {
+    const auto& m = change.matrix;
+    expect_matrix(change, {m[0], m[1], m[2], m[2], m[0], m[1], m[1], m[2], m[0]});
+    EXPECT_NEAR(m[0] + m[1] + m[2], 1, 1e-6);
+    EXPECT_NEAR(m[0] * m[0] + m[1] * m[1] + m[2] * m[2], 1, 1e-6);
+    EXPECT_EQ(change.offset, (std::array<float, 3>{}));
+    const double turn = std::acos(std::clamp((3.0 * m[0] - 1) / 2, -1.0, 1.0)) / (2 * std::numbers::pi);
+    turns.push_back(m[2] > m[1] ? turn : -turn);
+  }
+  expect_spread(turns, 0, 0.4);
+  for (int64_t position = 0; position < kDraws; ++position) {
+    const double share = turns[static_cast<size_t>(position)] / 0.4;
+    if (std::abs(share) < 0.7) continue;  // of half a turn at most, this draw makes less than a third
+    const bool on = share > 0;
+    expect_matrix(
+        random_colours({.hue = 1 / (3 * std::abs(share))}, 7, 1, position),
+        {0, on ? 0.0 : 1.0, on ? 1.0 : 0.0, on ? 1.0 : 0.0, 0, on ? 0.0 : 1.0, on ? 0.0 : 1.0, on ? 1.0 : 0.0, 0});
+  }
+
+  for (const ColourChange& change : draws({.saturation = 0.5, .hue = 0.4}))
+    for (size_t row = 0; row < 3; ++row)
+      EXPECT_NEAR(change.matrix[3 * row] + change.matrix[3 * row + 1] + change.matrix[3 * row + 2], 1, 1e-6);
 }
 
 TEST(AugmentPixels, StainsChangeDensitiesAndLeaveWhiteNearlyWhite) {

@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
 #include <random>
 
 #include "runtime/base/random.h"
@@ -134,6 +136,21 @@ TEST(Bootstrap, ImagesThatAreAllAlikeHaveNoSpread) {
   EXPECT_EQ(got.map->high, got.map->low);
   EXPECT_FALSE(got.classes[1].has_value());
   EXPECT_FALSE(got.group_ap.at("rare").has_value());
+}
+
+// Every number at its place; what had no value is null.
+TEST(Bootstrap, IsTold) {
+  BootstrapResult result{.samples = 50, .map = Spread{0.0312, 0.4123, 0.5674}, .classes = {}, .group_ap = {}};
+  result.classes = {Spread{0.01, 0.02, 0.03}, std::nullopt};
+  result.group_ap = {{"frequent", Spread{0.04, 0.05, 0.06}}, {"rare", std::nullopt}};
+  EXPECT_EQ(bootstrap_text(result),
+            "mAP@0.5 over 50 samples of these images: standard deviation 0.031, 95 % between 0.412 and 0.567\n");
+  EXPECT_EQ(nlohmann::json::parse(bootstrap_json(result, {"a", "b"})), nlohmann::json::parse(R"({
+    "samples": 50, "mAP": {"deviation": 0.0312, "low": 0.4123, "high": 0.5674},
+    "groups": {"frequent": {"deviation": 0.04, "low": 0.05, "high": 0.06}, "rare": null},
+    "classes": {"a": {"deviation": 0.01, "low": 0.02, "high": 0.03}, "b": null}})"));
+  result.map.reset();
+  EXPECT_EQ(bootstrap_text(result), "");
 }
 
 TEST(Bootstrap, RefusesWhatCannotBeEvaluated) {

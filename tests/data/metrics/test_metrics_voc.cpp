@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "data/metrics/metrics_checks.h"
 #include "tests/data/metrics/metric_cases.h"
 
 namespace gradlibra {
@@ -44,6 +45,49 @@ TEST(VocMetrics, WorkedCases) {
       }
     }
   }
+}
+
+// The ranking with its ties, which of it is right, and what precision each recall has.
+TEST(VocMetrics, WorkedRankings) {
+  int rankings = 0;
+  for (const Json& json : vectors()["voc"]) {
+    const Case example = voc_case(json);
+    const VocResult result = voc_metrics(example.dataset, example.detections);
+    for (const Json& one : json["expected"]["mmdet"]["per_class"]) {
+      if (!one.contains("order")) continue;
+      const auto label = one["cls"].get<size_t>();
+      SCOPED_TRACE(json["id"].get<std::string>() + " class " + std::to_string(label));
+      ++rankings;
+      std::vector<std::pair<size_t, bool>> want, got;  // image, whether it is right
+      for (size_t i = 0; i < one["order"].size(); ++i)
+        if (one["flags"][i] != "ignored") want.emplace_back(one["order"][i][0], one["flags"][i] == "tp");
+      for (const VocMatch& match : match_class(static_cast<int>(label), example.dataset, example.detections, {}))
+        got.emplace_back(match.image, match.right);
+      EXPECT_EQ(got, want);
+      if (!one.contains("precision_curve")) continue;
+      const PrecisionRecall& curve = result.classes[label].curve;
+      ASSERT_EQ(curve.precision.size(), 101u);
+      size_t reached = 0;
+      for (size_t k = 0; k <= 100; ++k) {
+        double best = 0;
+        std::optional<double> score;
+        for (size_t i = 0; i < one["order"].size(); ++i) {
+          if (one["recall_curve"][i].get<double>() < 0.01 * static_cast<double>(k) - 1e-12) continue;
+          best = std::max(best, one["precision_curve"][i].get<double>());
+          const Json& place = one["order"][i];
+          if (!score && one["flags"][i] != "ignored")
+            score = example.detections[place[0].get<size_t>()][place[1].get<size_t>()].score;
+        }
+        EXPECT_NEAR(curve.precision[k], best, 1e-12) << k;
+        if (!score) continue;
+        ++reached;
+        ASSERT_GT(curve.score.size(), k);
+        EXPECT_EQ(curve.score[k], *score) << k;
+      }
+      EXPECT_EQ(curve.score.size(), reached);
+    }
+  }
+  EXPECT_EQ(rankings, 6);
 }
 
 TEST(VocMetrics, ElevenPointThresholds) {

@@ -70,6 +70,22 @@ TEST(Bags, WorkedExamples) {
         // A 0 of the example is 1 - P where P rounds to 1 in double; here it is the sum of the other P.
         for (size_t j = 0; j < grad.size(); ++j)
           EXPECT_TRUE(near(result.grad[j], grad[j], grad[j] == 0 ? 1e-16 : 1e-30, 3e-6)) << "entry " << j;
+        // Each group alone, the others divided by so much that nothing of them is left; then each of its rows.
+        for (size_t g = 0; g < expected["group_total"].size(); ++g) {
+          Doubles normalizers(expected["group_total"].size(), 1e300);
+          normalizers[g] = expected["group_avg_factor"][g];
+          EXPECT_TRUE(near(run(logits, labels, weights, sample, tables, normalizers).loss, expected["group_total"][g],
+                           1e-30, 1e-5))
+              << g;
+          normalizers[g] = 1;
+          for (size_t i = 0; i < labels.size(); ++i) {
+            Floats alone(labels.size(), 0);
+            alone[i] = weights[i];
+            EXPECT_TRUE(near(run(logits, labels, alone, sample, tables, normalizers).loss,
+                             expected["group_row_loss"][g][i], 1e-16, 1e-5))
+                << g << ", row " << i;
+          }
+        }
       }
     }
     const json& inference = example["inference"];

@@ -48,6 +48,26 @@ Doubles channels(const json& class_values, const json& objectness) {
 }
 Floats rounded(const Doubles& values) { return {values.begin(), values.end()}; }
 
+// Both parts of every row of an iteration: one row at a time, and again with an objectness that costs nothing.
+void expect_rows(const json& iteration, const Doubles& counts, const SeesawOptions& options) {
+  const size_t C = counts.size() - 1;
+  for (size_t rank = 0; rank < 2; ++rank) {
+    const json &input = iteration["inputs"][rank], &want = iteration["expected"]["per_rank"][rank];
+    const Floats logits = rounded(channels(input["class_logits"], input["objectness_logit"]));
+    const auto labels = flatten<int32_t>(input["labels"]);
+    for (size_t i = 0; i < labels.size(); ++i) {
+      if (labels[i] < 0) continue;
+      Floats alone(labels.size(), 0), settled = logits;
+      alone[i] = 1;
+      settled[(C + 1) * i + C] = labels[i] < static_cast<int32_t>(C) ? 1e4f : -1e4f;
+      const Doubles of_classes(counts.begin(), counts.end() - 1);
+      const double by_class = number(want["class_row_loss"][i]), by_objectness = number(want["objectness_row_loss"][i]);
+      EXPECT_TRUE(near(run(settled, labels, alone, of_classes, options).loss, by_class, 0, 1e-5)) << i;
+      EXPECT_TRUE(near(run(logits, labels, alone, of_classes, options).loss, by_class + by_objectness, 0, 1e-5)) << i;
+    }
+  }
+}
+
 TEST(Seesaw, WorkedExample) {
   const json example = read_vectors("long_tail_losses")["seesaw"];
   const json& params = example["params"];
@@ -73,6 +93,7 @@ TEST(Seesaw, WorkedExample) {
       EXPECT_TRUE(near(result.loss, number(want["total_class"]) + number(want["total_objectness"]), 0, 1e-5));
       expect_near(result.grad, channels(want["grad_class"], want["grad_objectness"]), 1e-30, 3e-6);
     }
+    expect_rows(iteration, counts, options);
   }
   const json& inference = example["inference"];
   const Floats logits = rounded(channels(inference["class_logits"], inference["objectness_logit"]));
