@@ -11,10 +11,22 @@
 #include "data/images/image.h"
 #include "data/loading/loader.h"
 #include "data/metrics/box_overlap.h"
-#include "engine/batches.h"
 #include "engine/next_batch.h"
 
 namespace gradlibra {
+
+Detections detect_batch(Detector& detector, const Batch& batch, DeviceBatch& device) {
+  upload(detector.context(), batch, device);
+  Tape tape(detector.context(), Tape::Mode::inference);
+  const auto boxes = detector.detect(tape, detector.normalize(tape, device.images), batch.sizes);
+  Detections found(boxes.size());
+  for (size_t n = 0; n < boxes.size(); ++n) {
+    const float sx = batch.scale_x[n], sy = batch.scale_y[n];
+    for (const ScoredBox& b : boxes[n])
+      found[n].push_back({{b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy}, b.label, b.score});
+  }
+  return found;
+}
 
 void detect_each(Detector& detector, const Dataset& dataset, const ExperimentConfig& config, const DetectionSink& sink,
                  int rank, int world_size) {
@@ -22,16 +34,8 @@ void detect_each(Detector& detector, const Dataset& dataset, const ExperimentCon
   Batch batch;
   DeviceBatch device;
   while (next_batch(loader, batch, config.loader.retry_seconds)) {
-    upload(detector.context(), batch, device);
-    Tape tape(detector.context(), Tape::Mode::inference);
-    const auto boxes = detector.detect(tape, detector.normalize(tape, device.images), batch.sizes);
-    for (size_t n = 0; n < boxes.size(); ++n) {
-      const float sx = batch.scale_x[n], sy = batch.scale_y[n];
-      std::vector<Detection> found;
-      for (const ScoredBox& b : boxes[n])
-        found.push_back({{b.x1 / sx, b.y1 / sy, b.x2 / sx, b.y2 / sy}, b.label, b.score});
-      sink(static_cast<size_t>(batch.indices[n]), std::move(found));
-    }
+    Detections found = detect_batch(detector, batch, device);
+    for (size_t n = 0; n < found.size(); ++n) sink(static_cast<size_t>(batch.indices[n]), std::move(found[n]));
   }
 }
 

@@ -7,10 +7,14 @@
 #include <memory>
 
 #include "data/metrics/metrics.h"
+#include "engine/batches.h"
 #include "engine/experiment_config.h"
 #include "models/detector.h"
 
 namespace gradlibra {
+
+// Detections of each picture of a batch, in pixels of its original. `device` is memory to use again.
+[[nodiscard]] Detections detect_batch(Detector& detector, const Batch& batch, DeviceBatch& device);
 
 // Calls sink(index, detections) for every image of the data set, in order, batch by batch; of several ranks each takes
 // the images of every world_size-th batch.

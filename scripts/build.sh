@@ -18,7 +18,7 @@ TEXT
 }
 
 preset=release jobs="" target="" options=()
-apps=(train evaluate detect synthesize inspect benchmark experiment make-patches report)
+apps=(train evaluate detect synthesize inspect benchmark experiment make-patches report scan)
 while [ $# -gt 0 ]; do
   case "$1" in
     --preset) preset=${2:?--preset needs a name} && shift 2 ;;

@@ -285,7 +285,7 @@ std::string encode_jpeg(const Image& image, int quality) {
   return encoded;
 }
 
-void write_image(const fs::path& file, const Image& image) {
+void write_image(const fs::path& file, const Image& image, bool durable) {
   if (const std::string problem = size_problem(image); !problem.empty()) fail(file, "cannot write: " + problem);
   const std::optional<ImageFormat> format = format_by_name(file);
   std::string encoded;
@@ -298,7 +298,7 @@ void write_image(const fs::path& file, const Image& image) {
     fail(file, "cannot write: the name must end in .png, .jpg or .jpeg");
   }
   if (!ok) fail(file, "cannot be encoded");
-  write_file(file, encoded);
+  write_file(file, encoded, {.durable = durable});
 }
 
 }  // namespace gradlibra

@@ -64,8 +64,8 @@ inline constexpr std::array<ImageExtension, 7> kImageExtensions{{{".jpg", ImageF
 // What a file should hold by its name's extension.
 [[nodiscard]] std::optional<ImageFormat> format_by_name(const std::filesystem::path& file);
 
-// By extension: .png, .jpg (quality 92). Written to a temporary file and renamed.
-void write_image(const std::filesystem::path& file, const Image& image);
+// By extension: .png, .jpg (quality 92). Written to a temporary file and renamed; `durable`: as WriteOptions has it.
+void write_image(const std::filesystem::path& file, const Image& image, bool durable = false);
 // The bytes of a JPEG file, `quality` 1 to 100.
 [[nodiscard]] std::string encode_jpeg(const Image& image, int quality = 92);
 

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <cstring>
 #include <exception>
 #include <limits>
 #include <map>
@@ -102,31 +101,13 @@ struct Loader::Impl {
     return result;
   }
 
-  void resize_batch(Batch& batch, int64_t n) const {
-    batch.N = n;
-    batch.H = config.height;
-    batch.W = config.width;
-    batch.max_boxes = config.max_boxes;
-    batch.images.resize(static_cast<size_t>(n * batch.H * batch.W * 3));
-    batch.orientations.resize(n);
-    batch.sizes.resize(n * 2);
-    batch.gt_boxes.assign(static_cast<size_t>(n * batch.max_boxes * 4), 0.f);
-    batch.gt_labels.assign(static_cast<size_t>(n * batch.max_boxes), -1);
-    batch.gt_counts.resize(n);
-    batch.ids.resize(n);
-    batch.indices.resize(n);
-    batch.scale_x.resize(n);
-    batch.scale_y.resize(n);
-    batch.skipped.clear();
-  }
-
   // Batch t of the run, t = epoch * batches + batch of the epoch.
   void make(int64_t t, Batch& batch) {
     const int64_t epoch = t / batches,
                   first = t % batches * global_batch + static_cast<int64_t>(rank) * config.batch_size;
     const int64_t n = training ? config.batch_size : std::min<int64_t>(config.batch_size, images - first);
     const auto order = training ? order_of(epoch) : nullptr;
-    resize_batch(batch, n);
+    shape_batch(batch, n, config.height, config.width, config.max_boxes);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t position = first + i;  // in the epoch; beyond its end it starts again
       int64_t index = training ? (*order)[static_cast<size_t>(position % images)] : position;
@@ -157,7 +138,7 @@ struct Loader::Impl {
     const auto width = static_cast<float>(source.image.width), height = static_cast<float>(source.image.height);
     std::vector<Target> targets;
     for (const Object& object : record.objects) {
-      if (object.difficult || object.crowd) continue;
+      if (!is_target(object)) continue;
       Box scaled{object.box.x1 * source.scale_x, object.box.y1 * source.scale_y, object.box.x2 * source.scale_x,
                  object.box.y2 * source.scale_y};
       if (cropped) {
@@ -184,15 +165,8 @@ struct Loader::Impl {
 
   void fill(Batch& batch, int64_t i, int64_t index, const Picture& source, const std::vector<Target>& targets,
             int32_t orientation) {
+    put_picture(batch, i, source);
     const Image& image = source.image;
-    const int64_t row_bytes = batch.W * 3, content_bytes = static_cast<int64_t>(image.width) * 3;
-    uint8_t* out = batch.images.data() + i * batch.H * row_bytes;
-    for (int64_t y = 0; y < image.height; ++y) {
-      std::memcpy(out + y * row_bytes, image.at(0, static_cast<int>(y)), content_bytes);
-      std::memset(out + y * row_bytes + content_bytes, 0, row_bytes - content_bytes);
-    }
-    std::memset(out + image.height * row_bytes, 0, (batch.H - image.height) * row_bytes);
-
     const auto width = static_cast<float>(image.width), height = static_cast<float>(image.height);
     int32_t count = 0;
     for (const Target& target : targets) {
@@ -207,12 +181,8 @@ struct Loader::Impl {
     }
     batch.gt_counts[i] = count;
     batch.orientations[i] = orientation;
-    batch.sizes[2 * i] = image.height;
-    batch.sizes[2 * i + 1] = image.width;
     batch.ids[i] = dataset.images[index].id;
     batch.indices[i] = index;
-    batch.scale_x[i] = source.scale_x;
-    batch.scale_y[i] = source.scale_y;
   }
 
   void work() {

@@ -9,25 +9,10 @@
 #include <vector>
 
 #include "data/datasets/dataset.h"
+#include "data/loading/batch.h"
 #include "data/loading/loader_config.h"
 
 namespace gradlibra {
-
-// Host memory of one batch. N images of H x W.
-struct Batch {
-  int64_t N = 0, H = 0, W = 0, max_boxes = 0;
-  std::vector<uint8_t> images;        // (N, H, W, 3) RGB, content at the top left, zero outside
-  std::vector<int32_t> orientations;  // (N) kernels/image_normalize.h
-  std::vector<int32_t> sizes;         // (N, 2) height, width of the stored content (before orientation)
-  std::vector<float>
-      gt_boxes;  // (N, max_boxes, 4) x1, y1, x2, y2 in network pixels, after orientation; zero behind the count
-  std::vector<int32_t> gt_labels;       // (N, max_boxes), -1 behind the count
-  std::vector<int32_t> gt_counts;       // (N)
-  std::vector<std::string> ids;         // (N) image ids
-  std::vector<int64_t> indices;         // (N) into Dataset::images
-  std::vector<float> scale_x, scale_y;  // (N) network pixels per original pixel
-  std::vector<std::string> skipped;     // what was wrong with images that others stand in for, each once in a run
-};
 
 // Where an epoch stands; the order of images and every random choice follow from it and the dataset alone.
 struct LoaderState {

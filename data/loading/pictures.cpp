@@ -26,6 +26,15 @@ void PictureCache::offer(int64_t index, const SharedPicture& picture) {
   if (pictures_.emplace(index, picture).second) bytes_left_ -= bytes;
 }
 
+Picture as_input(const LoaderConfig& config, Image image) {
+  const auto [width, height] = input_size(config, image.width, image.height);
+  Picture picture;
+  picture.scale_x = static_cast<float>(static_cast<double>(width) / image.width);
+  picture.scale_y = static_cast<float>(static_cast<double>(height) / image.height);
+  picture.image = width == image.width && height == image.height ? std::move(image) : resize(image, width, height);
+  return picture;
+}
+
 void Pictures::check_fits(const ImageRecord& record, int width, int height) const {
   if (config_.resize != "none" || (width <= config_.width && height <= config_.height)) return;
   throw std::runtime_error(fmt::format(
@@ -37,17 +46,13 @@ void Pictures::check_fits(const ImageRecord& record, int width, int height) cons
 SharedPicture Pictures::at(int64_t index) {
   if (SharedPicture found = cache_.find(index)) return found;
   const ImageRecord& record = dataset_.images[static_cast<size_t>(index)];
-  auto result = std::make_shared<Picture>();
   Image image = read_image(record.path, apply_exif_);
   if (image.width != record.width || image.height != record.height) {
     throw std::runtime_error(fmt::format("{}: is {} x {} pixels, was {} x {} when the data set was read",
                                          record.path.string(), image.width, image.height, record.width, record.height));
   }
   check_fits(record, image.width, image.height);
-  const auto [width, height] = input_size(config_, image.width, image.height);
-  result->scale_x = static_cast<float>(static_cast<double>(width) / image.width);
-  result->scale_y = static_cast<float>(static_cast<double>(height) / image.height);
-  result->image = width == image.width && height == image.height ? std::move(image) : resize(image, width, height);
+  const auto result = std::make_shared<const Picture>(as_input(config_, std::move(image)));
   cache_.offer(index, result);
   return result;
 }

@@ -12,16 +12,11 @@
 #include <vector>
 
 #include "data/datasets/dataset.h"
-#include "data/images/image.h"
+#include "data/loading/batch.h"
 #include "data/loading/loader_config.h"
 
 namespace gradlibra {
 
-// An image as it goes into batches: decoded and resized.
-struct Picture {
-  Image image;
-  float scale_x = 1, scale_y = 1;
-};
 using SharedPicture = std::shared_ptr<const Picture>;
 
 // Pictures by index, up to a number of bytes. When it is full it stays as it is: with a new order every epoch,
@@ -37,6 +32,9 @@ class PictureCache {
   std::unordered_map<int64_t, SharedPicture> pictures_;
   int64_t bytes_left_;
 };
+
+// The image as the network takes it, by loader.resize. It fits: Pictures::check_fits().
+[[nodiscard]] Picture as_input(const LoaderConfig& config, Image image);
 
 // Safe to use from many threads.
 class Pictures {

@@ -86,7 +86,7 @@ std::unique_ptr<Slide> open_by_content(const fs::path& file, int64_t memory_byte
 
 }  // namespace
 
-std::unique_ptr<Slide> open_slide(const fs::path& file, int64_t memory_bytes) {
+std::unique_ptr<Slide> open_slide(const fs::path& file, int64_t memory_bytes, int rows) {
   std::unique_ptr<Slide> slide;
   try {
     slide = open_by_content(file, memory_bytes);
@@ -103,6 +103,11 @@ std::unique_ptr<Slide> open_slide(const fs::path& file, int64_t memory_bytes) {
         fmt::format("{}: {} x {} pixels need {} MiB to decode, more than the limit of {} MiB: raise it, or save the "
                     "slide as a tiled TIFF",
                     file.string(), slide->width(), slide->height(), needed >> 20, memory_bytes >> 20));
+  }
+  if (const int64_t needed = slide->memory(rows); needed > memory_bytes) {
+    throw std::runtime_error(
+        fmt::format("{}: a row of patches of {} pixels needs {} KiB, more than the limit of {} KiB", file.string(),
+                    rows, needed >> 10, memory_bytes >> 10));
   }
   return slide;
 }

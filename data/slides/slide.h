@@ -42,8 +42,8 @@ class Slide {
 //   PNG                                        libpng, row by row; not an interlaced one
 //   all others, and those without the library  decoded whole by read_image(), under its limits
 // std::runtime_error names the file and why: not a picture, a header that is corrupt, or more than `memory_bytes`
-// needed while rows are read.
-[[nodiscard]] std::unique_ptr<Slide> open_slide(const std::filesystem::path& file, int64_t memory_bytes);
+// needed while regions of `rows` rows are read.
+[[nodiscard]] std::unique_ptr<Slide> open_slide(const std::filesystem::path& file, int64_t memory_bytes, int rows = 64);
 
 // Whether a file of this name may be a slide: the extensions of pictures and of scanners' formats.
 [[nodiscard]] bool is_slide_name(const std::filesystem::path& file);

@@ -34,43 +34,6 @@ std::string safe_name(const std::string& stem) {
   return name;
 }
 
-// Of the folder: slides by name, and what was passed over.
-std::map<std::string, fs::path> list_slides(const fs::path& input, std::string& left_out) {
-  std::error_code error;
-  if (!fs::exists(input, error)) throw std::runtime_error(fmt::format("--slides: there is no {}", input.string()));
-  std::vector<fs::path> files;
-  std::map<std::string, int64_t> others;
-  if (fs::is_directory(input, error)) {
-    for (const fs::directory_entry& entry : fs::directory_iterator(input)) {
-      if (entry.is_directory(error)) {
-        ++others["folders"];
-      } else if (is_slide_name(entry.path())) {
-        files.push_back(entry.path());
-      } else {
-        ++others[entry.path().extension().empty() ? "without extension" : entry.path().extension().string()];
-      }
-    }
-  } else {
-    files.push_back(input);
-  }
-  for (const auto& [what, count] : others)
-    left_out += fmt::format("{}{} {}", left_out.empty() ? "" : ", ", count, what);
-  if (files.empty())
-    throw std::runtime_error(fmt::format("--slides: {} holds no slide{}", input.string(),
-                                         left_out.empty() ? "" : " (but " + left_out + ")"));
-  std::sort(files.begin(), files.end());
-  std::map<std::string, fs::path> slides;
-  for (const fs::path& file : files) {
-    const auto [other, fresh] = slides.emplace(safe_name(file.stem().string()), file);
-    if (!fresh)
-      throw std::runtime_error(
-          fmt::format("{} and {} are two slides of one name ('{}'), by which annotations and "
-                      "patches go: rename one or take it away",
-                      other->second.string(), file.string(), other->first));
-  }
-  return slides;
-}
-
 // The reader's configuration: annotations wherever they are, pictures in the folder of slides.
 DatasetConfig reader_config(const DatasetConfig& config, const SlideInput& input) {
   DatasetConfig result = config;
@@ -172,11 +135,7 @@ class Matcher {
   static std::string name_of(const RawImage& image) { return slide_name(name_in(image)); }
   std::optional<AnnotatedSlide> open(const std::string& name, const fs::path& path) {
     try {
-      const std::unique_ptr<Slide> slide = open_slide(path, input_.memory_bytes);
-      if (const int64_t needed = slide->memory(rows_); needed > input_.memory_bytes)
-        throw std::runtime_error(
-            fmt::format("a row of patches of {} pixels needs {} KiB, more than the limit of {} KiB", rows_,
-                        needed >> 10, input_.memory_bytes >> 10));
+      const std::unique_ptr<Slide> slide = open_slide(path, input_.memory_bytes, rows_);
       return AnnotatedSlide{name, path, slide->width(), slide->height(), {}, slide->memory(rows_)};
     } catch (const std::runtime_error& error) {
       std::string why = error.what();
@@ -221,6 +180,42 @@ void check_boxes(const SlideSet& set, const SlideInput& input, int64_t boxes, st
 }
 
 }  // namespace
+
+std::map<std::string, fs::path> list_slides(const fs::path& input, std::string& left_out) {
+  std::error_code error;
+  if (!fs::exists(input, error)) throw std::runtime_error(fmt::format("--slides: there is no {}", input.string()));
+  std::vector<fs::path> files;
+  std::map<std::string, int64_t> others;
+  if (fs::is_directory(input, error)) {
+    for (const fs::directory_entry& entry : fs::directory_iterator(input)) {
+      if (entry.is_directory(error)) {
+        ++others["folders"];
+      } else if (is_slide_name(entry.path())) {
+        files.push_back(entry.path());
+      } else {
+        ++others[entry.path().extension().empty() ? "without extension" : entry.path().extension().string()];
+      }
+    }
+  } else {
+    files.push_back(input);
+  }
+  for (const auto& [what, count] : others)
+    left_out += fmt::format("{}{} {}", left_out.empty() ? "" : ", ", count, what);
+  if (files.empty())
+    throw std::runtime_error(fmt::format("--slides: {} holds no slide{}", input.string(),
+                                         left_out.empty() ? "" : " (but " + left_out + ")"));
+  std::sort(files.begin(), files.end());
+  std::map<std::string, fs::path> slides;
+  for (const fs::path& file : files) {
+    const auto [other, fresh] = slides.emplace(safe_name(file.stem().string()), file);
+    if (!fresh)
+      throw std::runtime_error(
+          fmt::format("{} and {} are two slides of one name ('{}'), by which annotations and "
+                      "patches go: rename one or take it away",
+                      other->second.string(), file.string(), other->first));
+  }
+  return slides;
+}
 
 std::string slide_name(const std::string& text) {
   std::string name = text;

@@ -44,6 +44,11 @@ struct SlideSet {
 [[nodiscard]] SlideSet read_slides(const DatasetConfig& config, const SlideInput& input, int rows,
                                    std::vector<Finding>& findings);
 
+// The slides of a folder, or the one, by name, and into `left_out` what else the folder holds. std::runtime_error if
+// there is none, or two of one name.
+[[nodiscard]] std::map<std::string, std::filesystem::path> list_slides(const std::filesystem::path& input,
+                                                                       std::string& left_out);
+
 // The name of a slide out of what a file says: without folders, without extension where it is that of a slide.
 [[nodiscard]] std::string slide_name(const std::string& text);
 

@@ -4,7 +4,7 @@
 # usage: test_install.sh BUILD    a build folder with all programs
 set -euo pipefail
 build=$(realpath "$1")
-programs=(train evaluate detect synthesize inspect benchmark experiment report make-patches)
+programs=(train evaluate detect synthesize inspect benchmark experiment report make-patches scan)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $1" && exit 1; }
