@@ -10,7 +10,9 @@
 #include "engine/progress.h"
 #include "engine/scan/scan_files.h"
 #include "engine/signals.h"
+#include "engine/version.h"
 #include "engine/work_dir.h"
+#include "runtime/base/files.h"
 
 using namespace gradlibra;
 
@@ -47,7 +49,8 @@ void add_options(CLI::App& app, Options& o) {
                  "quarter of --size")
       ->check(at_least_zero())
       ->type_name("N");
-  app.add_option("--min-score", o.scan.min_score, "detections below are not kept")
+  app.add_option("--min-score", o.scan.min_score,
+                 "detections below are not kept; the detector itself gives none below model.test.score_threshold")
       ->check(from_zero_to_one())
       ->capture_default_str()
       ->type_name("SCORE");
@@ -117,32 +120,43 @@ bool scan_one(LoadedDetector& loaded, const Options& o, const std::string& name,
   const Json of = scan_fingerprint(slide, loaded, o.scan);
   const ScanFiles files = scan_files(o.output, name, of);
   refuse_slide_as_output(files, slide);
+  remove_halves(files);
   const FormerScan former = former_scan(files, of);
   if (former.finished) {
     say(fmt::format("{}: finished before", name));
+    for (const fs::path& file : former.edited)
+      say(fmt::format("{}: {} has been changed since, and is left as it is", name, file.filename().string()));
     return true;
   }
+  for (const fs::path& file : former.gone) say(fmt::format("{}: {} is gone: written again", name, file.string()));
   if (!former.changed.empty()) say(fmt::format("{}: anew: changed {}", name, former.changed));
   const auto begin = std::chrono::steady_clock::now();
   std::unique_ptr<Progress> shown;
-  const SlideScan scan = scan_slide(
-      loaded, slide, o.scan, of, files.journal, signal,
-      [](const std::string& line) { fmt::print(stderr, "scan: {}\n", line); },
-      [&](int64_t done, int64_t tiles) {
+  const auto trouble = [](const std::string& line) { fmt::print(stderr, "scan: {}\n", line); };
+  const SlideScan scan =
+      scan_slide(loaded, slide, o.scan, of, files.journal, signal, trouble, [&](int64_t done, int64_t tiles) {
         if (!shown) shown = std::make_unique<Progress>(fmt::format("tiles of {}", name), tiles);
         shown->show(done);
       });
   shown.reset();
+  const std::string missing =
+      scan.not_kept > 0 ? fmt::format(", {} of which could not be written down: make room on the disk", scan.not_kept)
+                        : "";
   if (!scan.finished()) {
-    say(fmt::format("{}: stopped after {} of {} tiles; the same command goes on from there", name, scan.done,
-                    scan.tiles));
+    say(fmt::format("{}: stopped after {} of {} tiles{}; the same command goes on from there", name, scan.done,
+                    scan.tiles, missing));
     return false;
   }
   const std::unique_ptr<Slide> source = open_for_scan(slide, o.scan);
   const Image cells = draw_cells(*source, o.scan.tile_height, scan.found, loaded.classes);
-  const fs::path kept = write_scan(files, of, scan, cells, name + slide.extension().string(), loaded.classes);
-  if (!kept.empty())
-    say(fmt::format("{}: the table that was there had been changed: it is {} now", name, kept.string()));
+  const Json by = {{"checkpoint", loaded.name}, {"version", version_text()}};
+  try {
+    write_scan(files, of, by, scan, cells, is_slide_name(slide) ? name + slide.extension().string() : name,
+               loaded.classes, say);
+  } catch (const WriteError& error) {
+    throw WriteError(fmt::format("{}. What was found is in {}{}; the same command writes it", error.what(),
+                                 files.journal.string(), missing));
+  }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   say(fmt::format("{}: {} x {}, {} tiles ({} empty{}) in {}: {}", name, scan.width, scan.height, scan.tiles, scan.empty,
                   scan.continued > 0 ? fmt::format(", {} done before", scan.continued) : "",
@@ -167,6 +181,10 @@ int run(const CLI::App& app, Options& o) {
   set_tiles(o, loaded.config.loader);
   say(fmt::format("{}\ntiles of {} x {} pixels, {} shared", describe(loaded), o.scan.tile_width, o.scan.tile_height,
                   o.scan.overlap));
+  if (const double least = loaded.config.model.test.score_threshold; o.scan.min_score < least)
+    fmt::print(stderr,
+               "scan: note: --min-score is {}, and the detector gives nothing below model.test.score_threshold = {}\n",
+               o.scan.min_score, least);
   const std::atomic<int>& signal = catch_signals();
   int64_t bad = 0;
   for (const auto& [name, slide] : slides) {

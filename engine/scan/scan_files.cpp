@@ -53,43 +53,53 @@ int region_side(const std::vector<Shown>& shown, int most) {
 
 std::string hash_of(const std::string& text) { return xxh64_hex(std::as_bytes(std::span(text))); }
 
-// An empty object where there is none, or it is damaged.
+constexpr int64_t kMostBytes = 16LL << 30;
+
+std::string hash_of_file(const fs::path& file) { return hash_of(read_file(file, kMostBytes)); }
+
+// An empty object where there is none, or it is not one of ours.
 Json read_summary(const fs::path& file) {
   std::error_code error;
   if (!fs::is_regular_file(file, error)) return Json::object();
-  Json summary = Json::parse(read_file(file, int64_t{64} << 20), nullptr, /*allow_exceptions=*/false);
-  return summary.is_object() ? summary : Json::object();
+  Json summary = Json::parse(read_file(file, kMostBytes), nullptr, /*allow_exceptions=*/false);
+  const bool ours = summary.is_object() && summary.contains("of") && summary["of"].is_object() &&
+                    summary.contains("files") && summary["files"].is_object() && summary.contains("complete");
+  return ours ? summary : Json::object();
 }
 
-// Moves a table aside that is not as it was written; where to. Nothing to do: empty.
-fs::path keep_edited(const ScanFiles& files) {
-  std::error_code error;
-  if (!fs::exists(files.table, error)) return {};
-  const Json summary = read_summary(files.summary);
-  if (summary.value("table", "") == hash_of(read_file(files.table, int64_t{8} << 30))) return {};
-  for (int i = 1;; ++i) {
-    const fs::path aside = files.table.parent_path() / fmt::format("{}.kept_{}.csv", files.table.stem().string(), i);
-    if (fs::exists(aside, error)) continue;
-    fs::rename(files.table, aside);
-    return aside;
-  }
-}
-
-// The journals of a slide, each with its fingerprint.
-std::vector<std::pair<fs::path, Json>> journals_of(const ScanFiles& files) {
+// The fingerprints of a slide's journals.
+std::vector<Json> journals_of(const ScanFiles& files) {
   const std::string name = files.table.stem().string() + ".";
-  constexpr size_t kEnding = 13;  // "1a2b3c4d.part"
-  std::vector<std::pair<fs::path, Json>> journals;
+  constexpr size_t kEnding = 14;  // "1a2b3c4d.found"
+  std::vector<Json> fingerprints;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(files.journal.parent_path(), error)) {
     const std::string file = entry.path().filename().string();
-    if (!file.starts_with(name) || entry.path().extension() != ".part" || file.size() != name.size() + kEnding)
+    if (!entry.is_regular_file(error) || !file.starts_with(name) || !file.ends_with(".found") ||
+        file.size() != name.size() + kEnding)
       continue;
-    const std::string head = read_file(entry.path(), INT64_MAX, 1 << 16);
+    const std::string head = read_file(entry.path(), kMostBytes, 1 << 16);
     const Json line = Json::parse(head.substr(0, head.find('\n')), nullptr, /*allow_exceptions=*/false);
-    if (line.is_object() && line.contains("of")) journals.emplace_back(entry.path(), line["of"]);
+    if (line.is_object() && line.contains("of") && line["of"].is_object()) fingerprints.push_back(line["of"]);
   }
-  return journals;
+  return fingerprints;
+}
+
+// Behind a name that a table's ending follows no more: a list of *.csv does not take it up.
+void move_aside(const fs::path& file, const std::function<void(const std::string&)>& say) {
+  std::error_code error;
+  for (int i = 1;; ++i) {
+    const fs::path aside = fmt::format("{}.kept_{}", file.string(), i);
+    if (fs::exists(fs::symlink_status(aside, error))) continue;
+    fs::rename(file, aside);
+    return say(
+        fmt::format("{}: is not as a scan has written it: it is kept as {}", file.string(), aside.filename().string()));
+  }
+}
+
+// Where the picture waits for its name.
+fs::path new_cells(const ScanFiles& files) {
+  return files.cells.parent_path() / (files.cells.stem().string() + ".new.png");
 }
 
 }  // namespace
@@ -100,49 +110,83 @@ ScanFiles scan_files(const fs::path& output, const std::string& slide, const Jso
     throw SlideError(fmt::format("{}: a name of {} bytes leaves no room for the names of its results: at most {}",
                                  slide, slide.size(), kLongest));
   return {output / (slide + ".csv"), output / (slide + ".geojson"), output / (slide + ".png"),
-          output / (slide + ".json"), output / fmt::format("{}.{}.part", slide, hash_of(of.dump()).substr(0, 8))};
+          output / (slide + ".json"), output / fmt::format("{}.{}.found", slide, hash_of(of.dump()).substr(0, 8))};
 }
 
 FormerScan former_scan(const ScanFiles& files, const Json& of) {
   std::error_code error;
   FormerScan former;
-  if (const Json summary = read_summary(files.summary); summary.contains("of")) {
-    former.finished = summary["of"] == of;
+  const Json summary = read_summary(files.summary);
+  if (!summary.empty() && summary["of"] == of) {
+    if (summary["complete"] != true) return former;
     for (const fs::path& file : {files.table, files.geojson, files.cells}) {
-      const auto bytes = fs::file_size(file, error);
-      former.finished = former.finished && !error && bytes > 0;
+      if (!fs::is_regular_file(file, error))
+        former.gone.push_back(file);
+      else if (summary["files"].value(file.extension().string(), Json()) != hash_of_file(file))
+        former.edited.push_back(file);
     }
-    if (!former.finished) former.changed = difference(summary["of"], of);
+    former.finished = former.gone.empty();
     return former;
   }
   if (fs::exists(files.journal, error)) return former;
-  for (const auto& [journal, its] : journals_of(files)) former.changed = difference(its, of);
+  std::vector<Json> others = journals_of(files);
+  if (!summary.empty()) others.push_back(summary["of"]);
+  if (!others.empty()) former.changed = difference(others.back(), of);
   return former;
 }
 
-fs::path write_scan(const ScanFiles& files, const Json& of, const SlideScan& scan, const Image& cells,
-                    const std::string& image, const std::vector<std::string>& classes) {
-  const fs::path kept = keep_edited(files);
-  // Until all are written nothing says that they belong together.
-  fs::remove(files.summary);
-  write_image(files.cells, cells, /*durable=*/true);
-  const WriteOptions durable{.durable = true, .temporary = {}};
-  const std::string table = scan_csv(image, scan.found, classes);
-  write_file(files.table, table, durable);
-  write_file(files.geojson, scan_geojson(scan.found, classes), durable);
+void remove_halves(const ScanFiles& files) {
+  const std::string name = files.table.stem().string() + ".";
+  std::error_code error;
+  std::vector<fs::path> halves{new_cells(files)};
+  for (const fs::directory_entry& entry : fs::directory_iterator(files.table.parent_path(), error)) {
+    const std::string file = entry.path().filename().string();
+    if (entry.is_regular_file(error) && file.starts_with(name) && file.find(".tmp.", name.size()) != std::string::npos)
+      halves.push_back(entry.path());
+  }
+  for (const fs::path& half : halves) fs::remove(half, error);
+}
+
+void write_scan(const ScanFiles& files, const Json& of, const Json& by, const SlideScan& scan, const Image& cells,
+                const std::string& image, const std::vector<std::string>& classes,
+                const std::function<void(const std::string&)>& say) {
+  const std::string table = scan_csv(image, scan.found, classes), geojson = scan_geojson(scan.found, classes);
+  write_image(new_cells(files), cells, /*durable=*/true);
+  const Json hashes = {{files.table.extension().string(), hash_of(table)},
+                       {files.geojson.extension().string(), hash_of(geojson)},
+                       {files.cells.extension().string(), hash_of_file(new_cells(files))}};
+  const Json former = read_summary(files.summary);
+  const auto is_ours = [&](const fs::path& file) {
+    std::error_code error;
+    if (!fs::is_regular_file(fs::symlink_status(file, error))) return false;
+    const std::string hash = hash_of_file(file), ending = file.extension().string();
+    const auto has = [&](const Json& list) { return list.is_object() && list.value(ending, Json()) == hash; };
+    return has(hashes) || (!former.empty() && (has(former["files"]) || has(former.value("former", Json()))));
+  };
+  std::error_code error;
+  for (const fs::path& file : {files.table, files.geojson, files.cells})
+    if (fs::exists(fs::symlink_status(file, error)) && !is_ours(file)) move_aside(file, say);
+  if (fs::exists(fs::symlink_status(files.summary, error)) && former.empty()) move_aside(files.summary, say);
+
   Json objects = Json::object();
   const std::vector<int64_t> counts = count_classes(scan.found, classes.size());
   for (size_t c = 0; c < classes.size(); ++c) objects[classes[c]] = counts[c];
-  const Json summary = {
-      {"width", scan.width},           {"height", scan.height}, {"tiles", scan.tiles},     {"empty", scan.empty},
-      {"at_max_per_image", scan.full}, {"objects", objects},    {"table", hash_of(table)}, {"of", of}};
+  Json summary = {{"width", scan.width}, {"height", scan.height},         {"tiles", scan.tiles},
+                  {"empty", scan.empty}, {"at_max_per_image", scan.full}, {"objects", objects}};
+  summary.update(by);
+  summary["of"] = of;
+  summary["files"] = hashes;
+  // While they are exchanged both what was there and what comes is known.
+  summary["complete"] = false;
+  if (!former.empty()) summary["former"] = former["files"];
+  const WriteOptions durable{.durable = true, .temporary = {}};
   write_file(files.summary, text_of(summary, 1) + "\n", durable);
-  fs::remove(files.journal);
-  // Of another state of the slide or the detector: nothing can go on from these.
-  for (const auto& [journal, its] : journals_of(files))
-    for (const char* key : {"file size", "file time", "weights"})
-      if (its.is_object() && its.value(key, Json()) != of.value(key, Json())) fs::remove(journal);
-  return kept;
+  write_file(files.table, table, durable);
+  write_file(files.geojson, geojson, durable);
+  fs::rename(new_cells(files), files.cells);
+  summary["complete"] = true;
+  summary.erase("former");
+  write_file(files.summary, text_of(summary, 1) + "\n", durable);
 }
 
 std::string scan_csv(const std::string& image, const std::vector<Detection>& found,

@@ -11,8 +11,8 @@
 
 namespace gradlibra {
 
-// OUTPUT/SLIDE.csv, .geojson, .png, .json; and .HASH.part, a journal for each fingerprint, so that a call with other
-// options costs nothing that was begun.
+// OUTPUT/SLIDE.csv, .geojson, .png, .json; and .HASH.found, a journal for each fingerprint, so that other options cost
+// nothing that was found.
 struct ScanFiles {
   std::filesystem::path table, geojson, cells, summary, journal;
 };
@@ -22,17 +22,22 @@ struct ScanFiles {
 
 // What earlier calls have left of a slide.
 struct FormerScan {
-  bool finished = false;  // with this very fingerprint: there is nothing to do
-  std::string changed;    // else, if it was finished or begun with another one: what has changed since
+  bool finished = false;                      // with this very fingerprint, and all files are there
+  std::vector<std::filesystem::path> edited;  // finished, but these are not as they were written
+  std::vector<std::filesystem::path> gone;    // finished, but these are not there any more
+  std::string changed;                        // what differs from what was done before, where nothing is there to go on
 };
 [[nodiscard]] FormerScan former_scan(const ScanFiles& files, const nlohmann::ordered_json& of);
 
-// Writes all of it, so that it outlives a power cut, the summary last, and takes the journal away, and
-// those of another state of the slide or of other weights. A table that has
-// been changed since it was written is somebody's work: it is kept under another name, which comes back; else empty.
-[[nodiscard]] std::filesystem::path write_scan(const ScanFiles& files, const nlohmann::ordered_json& of,
-                                               const SlideScan& scan, const Image& cells, const std::string& image,
-                                               const std::vector<std::string>& classes);
+// Takes away what calls that were killed have left half written. One process at a time owns the folder.
+void remove_halves(const ScanFiles& files);
+
+// Writes all but the journal, so that it outlives a power cut, and at any stop in between the next call sees what is
+// whose. What lies under a name and was not written by a scan, or was changed since, is somebody's work: it becomes
+// NAME.kept_1, and `say` tells so. `by`: members for the summary, about the program.
+void write_scan(const ScanFiles& files, const nlohmann::ordered_json& of, const nlohmann::ordered_json& by,
+                const SlideScan& scan, const Image& cells, const std::string& image,
+                const std::vector<std::string>& classes, const std::function<void(const std::string&)>& say);
 
 // image,class,xmin,ymin,xmax,ymax,score: columns that make-patches reads, so that what was found and put right by a
 // person can be trained on. Where nothing was found, a line that lists the slide.

@@ -9,10 +9,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
-#include "data/metrics/metrics.h"
 #include "engine/checkpoint.h"
+#include "engine/scan/scan_journal.h"
 #include "engine/scan/tile_batches.h"
 
 namespace gradlibra {
@@ -37,19 +36,15 @@ void check_options(const ScanOptions& options, const LoaderConfig& loader);
 // Of two fingerprints: the names of what differs, separated by commas.
 [[nodiscard]] std::string difference(const nlohmann::ordered_json& a, const nlohmann::ordered_json& b);
 
-struct SlideScan {
-  int width = 0, height = 0;         // of the slide
-  int64_t tiles = 0, done = 0;       // done: dealt with, in this run or before; fewer than `tiles` after a signal
-  int64_t empty = 0, continued = 0;  // of those dealt with: passed over; and done by an earlier run
-  int64_t full = 0;                  // of those dealt with: as many detections as model.test.max_per_image keeps
-  std::vector<Detection> found;      // pixels of the slide; the surest first, each object once
-  [[nodiscard]] bool finished() const { return done == tiles; }
+struct SlideScan : ScanProgress {  // `found`: the surest first, each object once
+  int width = 0, height = 0;       // of the slide
+  int64_t continued = 0;           // tiles done by an earlier run
+  int64_t not_kept = 0;            // tiles done that are not in the journal: the disk would not take them
+  [[nodiscard]] bool finished() const { return done == tiles; }  // else: a signal
 };
 
-// Grows the file `journal` batch by batch, and first takes over what it holds if that is of the same fingerprint `of`,
-// as far as it is whole. Ends early once `signal` is not 0. SlideError if the slide cannot be opened or read: what was
-// done stays in the journal. `say` gets a line when the journal cannot be written or can be again; what it misses would
-// be done again.
+// Goes on from what `journal` holds and grows it (ScanJournal). Ends early once `signal` is not 0. SlideError if the
+// slide cannot be opened or read: what was done stays in the journal. WriteError if there can be none.
 [[nodiscard]] SlideScan scan_slide(LoadedDetector& loaded, const std::filesystem::path& slide,
                                    const ScanOptions& options, const nlohmann::ordered_json& of,
                                    const std::filesystem::path& journal, const std::atomic<int>& signal,

@@ -43,7 +43,7 @@ class ScanProgram : public ProgramTest {
     std::error_code error;
     uintmax_t bytes = 0;
     for (const auto& entry : fs::directory_iterator(folder_ / folder, error))
-      if (entry.path().extension() == ".part") bytes += entry.file_size(error);
+      if (entry.path().extension() == ".found") bytes += entry.file_size(error);
     return bytes;
   }
 };
@@ -88,7 +88,6 @@ TEST_F(ScanProgram, ScansAFolderAndGoesOn) {
   EXPECT_HAS(ran.out, "b: finished before");
   for (const char* file : {"a.csv", "a.geojson", "a.png", "a.json", "b.csv"})
     EXPECT_TRUE(fs::exists(folder_ / "found" / file)) << file;
-  EXPECT_EQ(parts("found"), 0);
   const Json summary = Json::parse(get(folder_ / "found/a.json"));
   int64_t objects = 0;
   for (const Json& count : summary["objects"]) objects += count.get<int64_t>();
@@ -102,12 +101,33 @@ TEST_F(ScanProgram, ScansAFolderAndGoesOn) {
            path("patches"), "--size", "64", "--overlap", "16", "--val", "0", "--test", "0", "data.bad_box=drop"});
   ASSERT_EQ(patches.code, 0) << patches.err;
   EXPECT_GT(Json::parse(get(folder_ / "patches/annotations/train.json"))["annotations"].size(), 0u);
+  // What was taken away is written again, without a look at a tile.
+  fs::rename(folder_ / "found/a.geojson", folder_ / "mine.geojson");
+  ran = run(scan());
+  EXPECT_HAS(ran.out, "a.geojson is gone: written again");
+  EXPECT_HAS(ran.out, "12 done before");
+  EXPECT_EQ(get(folder_ / "found/a.geojson"), get(folder_ / "mine.geojson"));
+  const std::string table = get(folder_ / "found/a.csv");
   // Another option: what changed is said, and a table that was put right is kept.
   put(folder_ / "found/a.csv", "image,class,xmin,ymin,xmax,ymax,score\na.png,disc,20,12,44,36,1\n");
   ran = run(scan({"--overlap", "8"}));
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_HAS(ran.out, "a: anew: changed --overlap");
-  EXPECT_HAS(ran.out, "a.kept_1.csv");
+  EXPECT_HAS(ran.out, "a.csv.kept_1");
+  // And back: nothing is looked at again.
+  ran = run(scan());
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.out, "12 done before");
+  EXPECT_EQ(get(folder_ / "found/a.csv"), table);
+}
+
+// Results may lie in a folder beside the slide, of its name.
+TEST_F(ScanProgram, AFolderOfTheSlidesName) {
+  write_image(folder_ / "slides/a.png", smear(100, 90, {}));
+  std::vector<std::string> argv = scan();
+  *std::find(argv.begin(), argv.end(), path("found")) = path("slides/a");
+  EXPECT_EQ(run(argv).code, 0);
+  EXPECT_HAS(run(argv).out, "a: finished before");
 }
 
 TEST_F(ScanProgram, StoppedByASignalItGoesOnWithTheSameResult) {

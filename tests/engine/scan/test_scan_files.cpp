@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
+
+#include "runtime/base/xxh64.h"
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -52,9 +55,15 @@ TEST(ScanFiles, CellsAreShownByClass) {
 class WrittenScan : public ::testing::Test {
  protected:
   [[nodiscard]] ScanFiles files(const Json& of) const { return scan_files(folder_.path(), "slide", of); }
-  fs::path write(const Json& of) {
-    const SlideScan scan{.width = 150, .height = 118, .tiles = 6, .done = 6, .empty = 1, .found = kFound};
-    return write_scan(files(of), of, scan, plain_image(9, 9), "slide.png", kClasses);
+  // What was told while it was written.
+  std::string write(const Json& of, const std::vector<Detection>& found = kFound) {
+    SlideScan scan;
+    scan.width = 150, scan.height = 118, scan.tiles = scan.done = 6, scan.empty = 1;
+    scan.found = found;
+    std::string said;
+    write_scan(files(of), of, {{"checkpoint", "some"}}, scan, plain_image(9, static_cast<int>(found.size()) + 5),
+               "slide.png", kClasses, [&](const std::string& line) { said += line + "\n"; });
+    return said;
   }
   TemporaryFolder folder_;
   const Json first_{{"weights", "1"}, {"--overlap", 16}}, second_{{"weights", "2"}, {"--overlap", 16}};
@@ -62,65 +71,116 @@ class WrittenScan : public ::testing::Test {
 
 TEST_F(WrittenScan, IsFinishedForItsOwnFingerprintAlone) {
   EXPECT_FALSE(former_scan(files(first_), first_).finished);
-  put(files(first_).journal, "a journal");
   EXPECT_EQ(write(first_), "");
-  EXPECT_FALSE(fs::exists(files(first_).journal));
   EXPECT_TRUE(former_scan(files(first_), first_).finished);
   const FormerScan other = former_scan(files(second_), second_);
   EXPECT_FALSE(other.finished);
   EXPECT_EQ(other.changed, "weights");
+  put(files(second_).journal, "there is something to go on from");
+  EXPECT_EQ(former_scan(files(second_), second_).changed, "");
   const Json summary = Json::parse(get(files(first_).summary));
   EXPECT_EQ(summary["objects"].dump(), R"({"LSIL":1,"x":0,"a \"b\", c":1})");
   EXPECT_EQ(summary["tiles"], 6);
-  // A file that is gone or empty: all is made again.
-  for (const fs::path& file : {files(first_).table, files(first_).cells}) {
-    put(file, "");
-    EXPECT_FALSE(former_scan(files(first_), first_).finished) << file;
-    static_cast<void>(write(first_));
+  EXPECT_EQ(summary["checkpoint"], "some");
+  for (const fs::path& file : {files(first_).table, files(first_).geojson, files(first_).cells}) {
     fs::remove(file);
-    EXPECT_FALSE(former_scan(files(first_), first_).finished) << file;
-    static_cast<void>(write(first_));
+    const FormerScan lacking = former_scan(files(first_), first_);
+    EXPECT_FALSE(lacking.finished);
+    EXPECT_EQ(lacking.gone, std::vector<fs::path>{file});
+    EXPECT_EQ(write(first_), "");
   }
 }
 
-// Files of which only some have been written are vouched for by no summary of before.
+// At any stop between its files, what lies there is neither taken for finished nor for somebody's work.
 TEST_F(WrittenScan, AnEndBetweenItsFilesIsNoFinish) {
-  static_cast<void>(write(first_));
-  fs::remove(files(second_).geojson);
-  fs::create_directories(files(second_).geojson / "in the way");
-  EXPECT_THROW(static_cast<void>(write(second_)), std::runtime_error);
-  fs::remove_all(files(second_).geojson);
-  put(files(second_).geojson, "of the first");
-  EXPECT_FALSE(former_scan(files(first_), first_).finished);
-  EXPECT_FALSE(former_scan(files(second_), second_).finished);
+  const std::vector<Detection> others{kFound[0]};
+  for (const char* name : {".csv", ".geojson", ".json"}) {
+    static_cast<void>(write(first_));
+    const fs::path file = folder_ / (std::string("slide") + name);
+    // A folder of this name beside it stands for a disk that takes no more: nothing can be renamed over it.
+    const std::string before = get(file);
+    fs::remove(file);
+    fs::create_directories(file / "in the way");
+    std::string said;
+    try {
+      said = write(second_, others);
+    } catch (const std::runtime_error&) {
+      said = "failed";
+    }
+    if (said == "failed") {
+      fs::remove_all(file);
+      put(file, before);
+      EXPECT_FALSE(former_scan(files(second_), second_).finished) << name;
+    } else {
+      EXPECT_HAS(said, "slide" + std::string(name) + ": is not as a scan has written it");
+    }
+    EXPECT_EQ(write(second_, others).find("slide.csv: is not"), std::string::npos);
+    EXPECT_TRUE(former_scan(files(second_), second_).finished);
+  }
 }
 
-TEST_F(WrittenScan, ATableThatWasPutRightIsKept) {
+TEST_F(WrittenScan, AStopIsToldFromAnEdit) {
+  const std::vector<Detection> others{kFound[0]};
+  static_cast<void>(write(first_));
+  const std::string table = get(files(first_).table), geojson = get(files(first_).geojson);
+  static_cast<void>(write(second_, others));
+  // As after a kill behind the table: the draft of the summary, a new table, and the rest of before.
+  Json draft = Json::parse(get(files(second_).summary));
+  Json of_first = Json::object();
+  for (const auto& [ending, text] : {std::pair(".csv", table), std::pair(".geojson", geojson)})
+    of_first[ending] = xxh64_hex(std::as_bytes(std::span(text)));
+  draft["complete"] = false;
+  draft["former"] = of_first;
+  put(files(second_).summary, draft.dump());
+  put(files(second_).geojson, geojson);
+  EXPECT_FALSE(former_scan(files(second_), second_).finished);
+  EXPECT_FALSE(former_scan(files(first_), first_).finished);
+  EXPECT_EQ(write(second_, others), "") << "none of it is anybody's work";
+  EXPECT_TRUE(former_scan(files(second_), second_).finished);
+}
+
+TEST_F(WrittenScan, WhatWasPutRightIsKept) {
   static_cast<void>(write(first_));
   EXPECT_EQ(write(second_), "") << "as it was written: nobody's work";
-  const std::string edited = get(files(second_).table) + "slide.png,LSIL,1,2,30,40,1\n";
-  put(files(second_).table, edited);
-  EXPECT_TRUE(former_scan(files(second_), second_).finished);
-  const fs::path kept = write(first_);
-  EXPECT_EQ(kept.filename(), "slide.kept_1.csv");
-  EXPECT_EQ(get(kept), edited);
-  put(files(first_).table, edited);
-  EXPECT_EQ(write(second_).filename(), "slide.kept_2.csv");
+  const std::string table = get(files(second_).table) + "slide.png,LSIL,1,2,30,40,1\n", geojson = "{\"mine\": 1}";
+  put(files(second_).table, table);
+  put(files(second_).geojson, geojson);
+  const FormerScan former = former_scan(files(second_), second_);
+  EXPECT_TRUE(former.finished);
+  EXPECT_EQ(former.edited.size(), 2u);
+  const std::string said = write(first_);
+  EXPECT_HAS(said, "slide.csv.kept_1");
+  EXPECT_HAS(said, "slide.geojson.kept_1");
+  EXPECT_EQ(get(folder_ / "slide.csv.kept_1"), table);
+  EXPECT_EQ(get(folder_ / "slide.geojson.kept_1"), geojson);
+  put(files(first_).table, table);
+  EXPECT_HAS(write(second_), "slide.csv.kept_2");
+}
+
+// Pictures and tables of the user's own, under the same names.
+TEST_F(WrittenScan, FilesOfOthersAreKept) {
+  for (const char* name : {"slide.csv", "slide.png", "slide.json"}) put(folder_ / name, std::string("mine: ") + name);
+  static_cast<void>(write(first_));
+  for (const char* name : {"slide.csv", "slide.png", "slide.json"})
+    EXPECT_EQ(get(folder_ / (std::string(name) + ".kept_1")), std::string("mine: ") + name);
+  for (const char* damaged : {"{\"of\": 1}", "[]", "{\"of\": {}, \"files\": 3, \"complete\": true}"}) {
+    put(files(first_).summary, damaged);
+    EXPECT_FALSE(former_scan(files(first_), first_).finished);
+    EXPECT_HAS(write(first_), "slide.json: is not as a scan has written it");
+  }
 }
 
 TEST_F(WrittenScan, OtherOptionsHaveAJournalOfTheirOwn) {
   EXPECT_NE(files(first_).journal, files(second_).journal);
   put(files(first_).journal, Json{{"of", first_}}.dump() + "\n");
+  fs::create_directories(folder_ / "slide.12345678.found");  // none of ours
   EXPECT_EQ(former_scan(files(first_), first_).changed, "");
   EXPECT_EQ(former_scan(files(second_), second_).changed, "weights");
-  // One that is finished leaves those that can go on: not of other weights, but of another overlap.
-  Json third = second_;
-  third["--overlap"] = 8;
-  put(files(third).journal, Json{{"of", third}}.dump() + "\n");
-  static_cast<void>(write(second_));
-  EXPECT_FALSE(fs::exists(files(first_).journal));
-  EXPECT_TRUE(fs::exists(files(third).journal));
   EXPECT_THROW(static_cast<void>(scan_files(folder_.path(), std::string(200, 'x'), first_)), SlideError);
+  put(folder_ / "slide.csv.tmp.12.0123456789abcdef", "half");
+  remove_halves(files(first_));
+  EXPECT_FALSE(fs::exists(folder_ / "slide.csv.tmp.12.0123456789abcdef"));
+  EXPECT_TRUE(fs::exists(files(first_).journal));
 }
 
 }  // namespace

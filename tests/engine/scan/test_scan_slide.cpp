@@ -180,27 +180,73 @@ TEST_F(ScanSlide, GoesOnAfterAnyStopWithTheSameResult) {
   expect_same(again.found, whole.found);
 }
 
-TEST_F(ScanSlide, ADamagedJournalIsGoodAsFarAsItIsWhole) {
+TEST_F(ScanSlide, ADamagedJournalIsGoodAsFarAsItFollows) {
   const SlideScan whole = scan();
   const std::string journal = get(journal_);
   const size_t second = journal.find('\n', journal.find('\n') + 1) + 1;  // behind the first batch
   const std::string kept = journal.substr(0, second), rest = journal.substr(second);
   const std::vector<std::string> damaged{
-      kept + rest.substr(0, 30),
-      kept + R"({"from": 3, "next": 99, "empty": 0, "full": 0, "found": []})" + "\n",
+      kept + rest.substr(0, 30), kept + R"({"from": 3, "next": 99, "empty": 0, "full": 0, "found": []})" + "\n",
       kept + R"({"from": 3, "next": 1, "empty": 0, "full": 0, "found": []})" + "\n",
       kept + R"({"from": 4, "next": 6, "empty": 0, "full": 0, "found": []})" + "\n",  // a gap
-      kept + R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[7, 1, 0, 0, 1, 1]]})" + "\n",
-      kept + "[]\n" + rest};
+      kept + R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[7, 1, 0, 0, 1, 1]]})" + "\n"};
   for (const std::string& text : damaged) {
     put(journal_, text);
     const SlideScan again = scan();
     EXPECT_EQ(again.continued, 3) << "two tiles and the empty one";
     expect_same(again.found, whole.found);
-    EXPECT_EQ(get(journal_), journal);
+    const SlideScan after = scan();
+    EXPECT_EQ(after.continued, 6) << "what was damaged is in nobody's way";
+    expect_same(after.found, whole.found);
   }
+  // A broken line costs nothing where the next one follows.
+  put(journal_, kept + "[]\n" + rest);
+  EXPECT_EQ(scan().continued, 6);
   put(journal_, "what is this?\n" + journal);
   EXPECT_EQ(scan().continued, 0);
+}
+
+TEST_F(ScanSlide, AJournalThatIsDeletedIsWrittenAnew) {
+  const SlideScan whole = scan();
+  fs::remove(journal_);
+  signal_ = 0;
+  const Json of = scan_fingerprint(slide_, loaded_, options_);
+  std::string said;
+  const SlideScan stopped = scan_slide(
+      loaded_, slide_, options_, of, journal_, signal_, [&](const std::string& line) { said += line; },
+      [&](int64_t done, int64_t) {
+        if (done == 3) fs::remove(journal_);
+        if (done == 5) signal_ = 15;
+      });
+  EXPECT_HAS(said, "was deleted; it is written anew");
+  EXPECT_EQ(stopped.done, 5);
+  EXPECT_EQ(stopped.not_kept, 0);
+  const SlideScan rest = scan();
+  EXPECT_EQ(rest.continued, 5);
+  expect_same(rest.found, whole.found);
+}
+
+TEST_F(ScanSlide, WhatIsNotWrittenDownIsCounted) {
+  ScanProgress progress;
+  progress.tiles = 6;
+  std::string said;
+  ScanJournal file(journal_, {{"some", 1}}, 3, progress, [&](const std::string& line) { said += line; });
+  file.add({.next = 2, .found = {}}, progress);
+  fs::remove(journal_);
+  fs::create_directories(journal_ / "in the way");
+  file.add({.next = 4, .found = {}}, progress);
+  EXPECT_HAS(said, "was deleted");
+  EXPECT_HAS(said, "waits in memory");
+  EXPECT_EQ(progress.done, 4);
+  EXPECT_EQ(file.close(progress), 4);
+  fs::remove_all(journal_);
+  file.add({.next = 5, .found = {}}, progress);
+  EXPECT_HAS(said, "can be written again");
+  EXPECT_EQ(file.close(progress), 0);
+  ScanProgress again;
+  again.tiles = 6;
+  const ScanJournal read(journal_, {{"some", 1}}, 3, again, [](const std::string&) {});
+  EXPECT_EQ(again.done, 5);
 }
 
 TEST_F(ScanSlide, WhatHasChangedIsDoneAnew) {
