@@ -44,6 +44,7 @@ struct Shown {
 // Side of the regions shown: twice the usual cell of them, that its surroundings can be seen.
 int region_side(const std::vector<Shown>& shown, int most) {
   std::vector<float> sides;
+  sides.reserve(shown.size());
   for (const Shown& s : shown)
     sides.push_back(std::max(s.found->box.x2 - s.found->box.x1, s.found->box.y2 - s.found->box.y1));
   const auto middle = sides.begin() + static_cast<int64_t>(sides.size() / 2);
