@@ -92,10 +92,12 @@ void refuse_input_as_output(const fs::path& slides, const fs::path& output) {
         "--output is the folder of the slides, which could overwrite them; name another folder");
 }
 
+// A terminal that is gone or a log on a full disk ends no scan; run_program() tells of it at the end.
 void say(const std::string& line) {
-  fmt::print("{}\n", line);
+  std::fputs((line + "\n").c_str(), stdout);
   std::fflush(stdout);
 }
+void warn(const std::string& line) { std::fputs(("scan: " + line + "\n").c_str(), stderr); }
 
 std::string objects_text(const std::vector<Detection>& found, const std::vector<std::string>& classes) {
   const std::vector<int64_t> counts = count_classes(found, classes.size());
@@ -132,19 +134,18 @@ bool scan_one(LoadedDetector& loaded, const Options& o, const std::string& name,
   if (!former.changed.empty()) say(fmt::format("{}: anew: changed {}", name, former.changed));
   const auto begin = std::chrono::steady_clock::now();
   std::unique_ptr<Progress> shown;
-  const auto trouble = [](const std::string& line) { fmt::print(stderr, "scan: {}\n", line); };
   const SlideScan scan =
-      scan_slide(loaded, slide, o.scan, of, files.journal, signal, trouble, [&](int64_t done, int64_t tiles) {
+      scan_slide(loaded, slide, o.scan, of, files.journal, signal, warn, [&](int64_t done, int64_t tiles) {
         if (!shown) shown = std::make_unique<Progress>(fmt::format("tiles of {}", name), tiles);
         shown->show(done);
       });
   shown.reset();
   const std::string missing =
-      scan.not_kept > 0 ? fmt::format(", {} of which could not be written down: make room on the disk", scan.not_kept)
-                        : "";
+      scan.not_kept > 0 ? fmt::format(" ({} tiles of it are not: the disk took no more)", scan.not_kept) : "";
   if (!scan.finished()) {
-    say(fmt::format("{}: stopped after {} of {} tiles{}; the same command goes on from there", name, scan.done,
-                    scan.tiles, missing));
+    say(fmt::format("{}: stopped after {} of {} tiles; the same command goes on from tile {}{}", name, scan.done,
+                    scan.tiles, scan.done - scan.not_kept,
+                    scan.not_kept > 0 ? ", for the disk took no more: make room" : ""));
     return false;
   }
   const std::unique_ptr<Slide> source = open_for_scan(slide, o.scan);
@@ -161,6 +162,10 @@ bool scan_one(LoadedDetector& loaded, const Options& o, const std::string& name,
   say(fmt::format("{}: {} x {}, {} tiles ({} empty{}) in {}: {}", name, scan.width, scan.height, scan.tiles, scan.empty,
                   scan.continued > 0 ? fmt::format(", {} done before", scan.continued) : "",
                   duration_text(seconds.count()), objects_text(scan.found, loaded.classes)));
+  if (scan.not_kept > 0)
+    warn(fmt::format("{}: {}{}", name, files.journal.string(),
+                     " could not be written in full: a file of the results that "
+                     "is taken away would cost the rest of the scan"));
   if (scan.full > 0)
     say(
         fmt::format("{}: {} tiles reached model.test.max_per_image = {}: some of their cells may be left out; -1 keeps "
@@ -187,12 +192,20 @@ int run(const CLI::App& app, Options& o) {
                o.scan.min_score, least);
   const std::atomic<int>& signal = catch_signals();
   int64_t bad = 0;
+  const auto failed = [&](const std::string& name, const std::runtime_error& error) {
+    say(fmt::format("{}: FAILED: {}", name, error.what()));
+    ++bad;
+  };
   for (const auto& [name, slide] : slides) {
     try {
       if (!scan_one(loaded, o, name, slide, signal)) return stopped_by(signal.load());
     } catch (const SlideError& error) {
-      say(fmt::format("{}: FAILED: {}", name, error.what()));
-      ++bad;
+      failed(name, error);
+    } catch (const ReadError& error) {
+      failed(name, error);
+    } catch (const WriteError& error) {
+      // A full disk takes the next one's journal no more, so that nothing is computed in vain.
+      failed(name, error);
     }
   }
   if (bad > 0) fmt::print(stderr, "scan: {} of {} slides failed; the others are finished\n", bad, slides.size());

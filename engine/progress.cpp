@@ -36,7 +36,7 @@ Progress::Progress(std::string what, int64_t total)
       last_shown_(last_step_) {}
 
 Progress::~Progress() {
-  if (line_open_) fmt::print(stderr, "\n");
+  if (line_open_) std::fputs("\n", stderr);
 }
 
 void Progress::show(int64_t done) {
@@ -50,7 +50,8 @@ void Progress::show(int64_t done) {
   last_shown_ = now;
   const std::string text = fmt::format("{}/{} {}, eta {}", done, total_, what_,
                                        duration_text(seconds_each_.value() * static_cast<double>(total_ - done)));
-  fmt::print(stderr, "{}{}{}", terminal_ ? "\r" : "", text, terminal_ ? "\033[K" : "\n");
+  // A terminal that is gone ends no work: fmt::print() would throw.
+  std::fputs(((terminal_ ? "\r" : "") + text + (terminal_ ? "\033[K" : "\n")).c_str(), stderr);
   std::fflush(stderr);
   line_open_ = terminal_;
 }

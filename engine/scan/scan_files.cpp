@@ -2,10 +2,12 @@
 #include "engine/scan/scan_files.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <span>
 #include <stdexcept>
 
@@ -68,20 +70,30 @@ Json read_summary(const fs::path& file) {
   return ours ? summary : Json::object();
 }
 
-// The fingerprints of a slide's journals.
+// What lies in a folder, as far as it can be listed.
+std::vector<fs::path> files_of(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error))
+    if (std::error_code other; at->is_regular_file(other)) files.push_back(at->path());
+  return files;
+}
+
+// The fingerprints of a slide's journals, as far as they can be read: they serve a message.
 std::vector<Json> journals_of(const ScanFiles& files) {
   const std::string name = files.table.stem().string() + ".";
   constexpr size_t kEnding = 14;  // "1a2b3c4d.found"
   std::vector<Json> fingerprints;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(files.journal.parent_path(), error)) {
-    const std::string file = entry.path().filename().string();
-    if (!entry.is_regular_file(error) || !file.starts_with(name) || !file.ends_with(".found") ||
-        file.size() != name.size() + kEnding)
+  for (const fs::path& path : files_of(files.journal.parent_path())) {
+    const std::string file = path.filename().string();
+    if (!file.starts_with(name) || !file.ends_with(".found") || file.size() != name.size() + kEnding) continue;
+    try {
+      const std::string head = read_file(path, kMostBytes, 1 << 16);
+      const Json line = Json::parse(head.substr(0, head.find('\n')), nullptr, /*allow_exceptions=*/false);
+      if (line.is_object() && line.contains("of") && line["of"].is_object()) fingerprints.push_back(line["of"]);
+    } catch (const ReadError&) {
       continue;
-    const std::string head = read_file(entry.path(), kMostBytes, 1 << 16);
-    const Json line = Json::parse(head.substr(0, head.find('\n')), nullptr, /*allow_exceptions=*/false);
-    if (line.is_object() && line.contains("of") && line["of"].is_object()) fingerprints.push_back(line["of"]);
+    }
   }
   return fingerprints;
 }
@@ -92,15 +104,21 @@ void move_aside(const fs::path& file, const std::function<void(const std::string
   for (int i = 1;; ++i) {
     const fs::path aside = fmt::format("{}.kept_{}", file.string(), i);
     if (fs::exists(fs::symlink_status(aside, error))) continue;
-    fs::rename(file, aside);
+    fs::rename(file, aside, error);
+    if (error)
+      throw WriteError(fmt::format("{}: is in the way, and cannot be renamed: {}", file.string(), error.message()));
     return say(
         fmt::format("{}: is not as a scan has written it: it is kept as {}", file.string(), aside.filename().string()));
   }
 }
 
-// Where the picture waits for its name.
-fs::path new_cells(const ScanFiles& files) {
-  return files.cells.parent_path() / (files.cells.stem().string() + ".new.png");
+// The bytes of a PNG file, by way of one that remove_halves() knows.
+std::string encoded(const Image& image, const fs::path& file) {
+  const fs::path half = fmt::format("{}.tmp.{}.0.png", file.string(), ::getpid());
+  write_image(half, image);
+  std::string bytes = read_file(half, kMostBytes);
+  fs::remove(half);
+  return bytes;
 }
 
 }  // namespace
@@ -137,36 +155,48 @@ FormerScan former_scan(const ScanFiles& files, const Json& of) {
 }
 
 void remove_halves(const ScanFiles& files) {
-  const std::string name = files.table.stem().string() + ".";
-  std::error_code error;
-  std::vector<fs::path> halves{new_cells(files)};
-  for (const fs::directory_entry& entry : fs::directory_iterator(files.table.parent_path(), error)) {
-    const std::string file = entry.path().filename().string();
-    if (entry.is_regular_file(error) && file.starts_with(name) && file.find(".tmp.", name.size()) != std::string::npos)
-      halves.push_back(entry.path());
+  const std::string name = files.table.stem().string();
+  // As write_file() and encoded() call them, and no result of any slide.
+  static const std::regex half(R"(\.(csv|geojson|png|json|[0-9a-f]{8}\.found)\.tmp\.[0-9]+\.[0-9a-f]+(\.png)?)");
+  for (const fs::path& path : files_of(files.table.parent_path())) {
+    const std::string file = path.filename().string();
+    std::error_code error;
+    if (file.starts_with(name) && std::regex_match(file.substr(name.size()), half)) fs::remove(path, error);
   }
-  for (const fs::path& half : halves) fs::remove(half, error);
 }
 
 void write_scan(const ScanFiles& files, const Json& of, const Json& by, const SlideScan& scan, const Image& cells,
                 const std::string& image, const std::vector<std::string>& classes,
-                const std::function<void(const std::string&)>& say) {
-  const std::string table = scan_csv(image, scan.found, classes), geojson = scan_geojson(scan.found, classes);
-  write_image(new_cells(files), cells, /*durable=*/true);
-  const Json hashes = {{files.table.extension().string(), hash_of(table)},
-                       {files.geojson.extension().string(), hash_of(geojson)},
-                       {files.cells.extension().string(), hash_of_file(new_cells(files))}};
+                const std::function<void(const std::string&)>& say, const FileCalls* calls) {
+  const WriteOptions durable{.durable = true, .temporary = {}, .calls = calls};
+  const std::vector<std::pair<fs::path, std::string>> results{{files.table, scan_csv(image, scan.found, classes)},
+                                                              {files.geojson, scan_geojson(scan.found, classes)},
+                                                              {files.cells, encoded(cells, files.cells)}};
   const Json former = read_summary(files.summary);
-  const auto is_ours = [&](const fs::path& file) {
-    std::error_code error;
-    if (!fs::is_regular_file(fs::symlink_status(file, error))) return false;
-    const std::string hash = hash_of_file(file), ending = file.extension().string();
-    const auto has = [&](const Json& list) { return list.is_object() && list.value(ending, Json()) == hash; };
-    return has(hashes) || (!former.empty() && (has(former["files"]) || has(former.value("former", Json()))));
-  };
   std::error_code error;
-  for (const fs::path& file : {files.table, files.geojson, files.cells})
-    if (fs::exists(fs::symlink_status(file, error)) && !is_ours(file)) move_aside(file, say);
+  if (!former.empty() && former["of"] == of && former["complete"] == true) {
+    // What has gone; what is there is as it was written, or as somebody wants it.
+    for (const auto& [file, text] : results)
+      if (!fs::exists(fs::symlink_status(file, error))) write_file(file, text, durable);
+    return;
+  }
+  Json hashes = Json::object(), known = Json::object();  // by ending; known: of all that scans have written here
+  for (const auto& [file, text] : results) {
+    const std::string ending = file.extension().string();
+    hashes[ending] = hash_of(text);
+    known[ending] = {hashes[ending]};
+    if (former.empty()) continue;
+    known[ending].push_back(former["files"].value(ending, Json()));
+    if (former.contains("former") && former["former"].is_object())
+      for (const Json& hash : former["former"].value(ending, Json::array())) known[ending].push_back(hash);
+  }
+  for (const auto& [file, text] : results) {
+    if (!fs::exists(fs::symlink_status(file, error))) continue;
+    const Json& ours = known[file.extension().string()];
+    if (!fs::is_regular_file(fs::symlink_status(file, error)) ||
+        std::find(ours.begin(), ours.end(), Json(hash_of_file(file))) == ours.end())
+      move_aside(file, say);
+  }
   if (fs::exists(fs::symlink_status(files.summary, error)) && former.empty()) move_aside(files.summary, say);
 
   Json objects = Json::object();
@@ -179,12 +209,9 @@ void write_scan(const ScanFiles& files, const Json& of, const Json& by, const Sl
   summary["files"] = hashes;
   // While they are exchanged both what was there and what comes is known.
   summary["complete"] = false;
-  if (!former.empty()) summary["former"] = former["files"];
-  const WriteOptions durable{.durable = true, .temporary = {}};
+  summary["former"] = known;
   write_file(files.summary, text_of(summary, 1) + "\n", durable);
-  write_file(files.table, table, durable);
-  write_file(files.geojson, geojson, durable);
-  fs::rename(new_cells(files), files.cells);
+  for (const auto& [file, text] : results) write_file(file, text, durable);
   summary["complete"] = true;
   summary.erase("former");
   write_file(files.summary, text_of(summary, 1) + "\n", durable);

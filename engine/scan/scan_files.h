@@ -8,6 +8,7 @@
 
 #include "data/slides/slide.h"
 #include "engine/scan/scan_slide.h"
+#include "runtime/base/files.h"
 
 namespace gradlibra {
 
@@ -34,10 +35,13 @@ void remove_halves(const ScanFiles& files);
 
 // Writes all but the journal, so that it outlives a power cut, and at any stop in between the next call sees what is
 // whose. What lies under a name and was not written by a scan, or was changed since, is somebody's work: it becomes
-// NAME.kept_1, and `say` tells so. `by`: members for the summary, about the program.
+// NAME.kept_1, and `say` tells so; but not where the same results are
+// finished and a file is gone: then that is written, and no other. `by`: members for the summary, about the program.
+// `calls`: WriteOptions.
 void write_scan(const ScanFiles& files, const nlohmann::ordered_json& of, const nlohmann::ordered_json& by,
                 const SlideScan& scan, const Image& cells, const std::string& image,
-                const std::vector<std::string>& classes, const std::function<void(const std::string&)>& say);
+                const std::vector<std::string>& classes, const std::function<void(const std::string&)>& say,
+                const FileCalls* calls = nullptr);
 
 // image,class,xmin,ymin,xmax,ymax,score: columns that make-patches reads, so that what was found and put right by a
 // person can be trained on. Where nothing was found, a line that lists the slide.

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <stdexcept>
 
@@ -71,7 +72,10 @@ ScanJournal::~ScanJournal() {
 
 void ScanJournal::read(int classes, ScanProgress& progress) {
   std::error_code error;
-  const std::string text = fs::exists(file_, error) ? read_file(file_, kMaxBytes) : "";
+  const bool there = fs::exists(fs::symlink_status(file_, error));
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw ReadError(file_.string() + ": cannot be looked at: " + error.message());
+  const std::string text = there ? read_file(file_, kMaxBytes) : "";
   bool ours = false;
   size_t begin = 0;
   for (size_t end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
@@ -88,8 +92,18 @@ void ScanJournal::read(int classes, ScanProgress& progress) {
       if (!ours) break;
     }
   }
-  if (!ours) return this->begin(Json{{"of", of_}}.dump() + "\n");
-  if (begin < text.size()) waiting_ = "\n";  // a line was being written: it becomes one of its own
+  if (ours) {
+    if (begin < text.size()) waiting_ = "\n";  // a line was being written: it becomes one of its own
+    return;
+  }
+  if (there) {
+    const fs::path aside = file_.string() + ".kept";
+    fs::rename(file_, aside, error);
+    if (error)
+      throw WriteError(fmt::format("{}: is in the way, and cannot be renamed: {}", file_.string(), error.message()));
+    say_(fmt::format("{}: begins as no scan's: it is kept as {}", file_.string(), aside.filename().string()));
+  }
+  this->begin(Json{{"of", of_}}.dump() + "\n");
 }
 
 void ScanJournal::begin(const std::string& text) {
@@ -102,11 +116,18 @@ bool ScanJournal::open() {
   return descriptor_ >= 0;
 }
 
+// Whether what is written goes to the file of that name: it may have been deleted, or moved.
+bool ScanJournal::is_there() const {
+  struct stat open {
+  }, named{};
+  return descriptor_ >= 0 && ::fstat(descriptor_, &open) == 0 && ::stat(file_.c_str(), &named) == 0 &&
+         open.st_dev == named.st_dev && open.st_ino == named.st_ino;
+}
+
 bool ScanJournal::flush() {
   struct stat info {};
-  if (descriptor_ < 0 || ::fstat(descriptor_, &info) != 0) return false;
-  if (info.st_nlink == 0) {  // into a file without a name
-    errno = ENOENT;
+  if (!is_there() || ::fstat(descriptor_, &info) != 0) {
+    if (error_ == 0) error_ = ENOENT;
     return false;
   }
   size_t done = 0;
@@ -117,7 +138,7 @@ bool ScanJournal::flush() {
       const int error = written < 0 ? errno : ENOSPC;
       // A part of a line that cannot be taken away is passed over by whoever reads it.
       if (done > 0 && ::ftruncate(descriptor_, info.st_size) != 0) waiting_.insert(0, "\n");
-      errno = error;
+      error_ = error;
       return false;
     }
     done += static_cast<size_t>(written);
@@ -127,50 +148,52 @@ bool ScanJournal::flush() {
   return true;
 }
 
-// All of it in two lines.
-void ScanJournal::write_anew(const ScanProgress& progress) {
+// All of it in two lines, on the disk; false: that is not possible now.
+bool ScanJournal::write_anew(const ScanProgress& progress) {
   std::string text = Json{{"of", of_}}.dump() + "\n";
   if (progress.done > 0) text += line_of(0, {progress.done, progress.empty, progress.full, progress.found});
-  begin(text);
+  try {
+    begin(text);
+  } catch (const WriteError& error) {
+    if (!failing_) say_(error.what());
+    failing_ = true;
+    return false;
+  }
   waiting_.clear();
   waiting_tiles_ = 0;
-  open();
+  return open();
+}
+
+// What a failed call has not brought to the disk may be lost, whatever a second one says: all is written again.
+bool ScanJournal::sync(const ScanProgress& progress) {
+  synced_ = std::chrono::steady_clock::now();
+  if (::fdatasync(descriptor_) == 0 || errno == EINVAL || errno == EROFS) return true;
+  if (!failing_) say_(file_failure("cannot write", file_, errno));
+  if (write_anew(progress)) return true;
+  waiting_tiles_ = progress.done;
+  return false;
 }
 
 void ScanJournal::add(const ScanEntry& entry, ScanProgress& progress) {
-  struct stat info {};
-  if (descriptor_ >= 0 && ::fstat(descriptor_, &info) == 0 && info.st_nlink == 0) {
-    if (!failing_) say_(file_.string() + ": was deleted; it is written anew");
-    try {
-      write_anew(progress);
-    } catch (const WriteError&) {
-      waiting_tiles_ = progress.done;
-    }
+  error_ = 0;
+  if (!is_there()) {
+    if (!failing_) say_(file_.string() + ": was deleted or moved; it is written anew");
+    if (!write_anew(progress)) waiting_tiles_ = progress.done;
   }
   waiting_ += line_of(progress.done, entry);
   waiting_tiles_ += entry.next - progress.done;
   take(entry, progress);
-  const bool failed = !flush();
-  if (failed && !failing_) say_(file_failure("cannot write", file_, errno) + "; what is missing waits in memory");
+  bool failed = !flush();
+  if (failed && !failing_) say_(file_failure("cannot write", file_, error_) + "; what is missing waits in memory");
+  if (!failed && std::chrono::steady_clock::now() - synced_ >= kSyncEvery) failed = !sync(progress);
   if (!failed && failing_) say_(file_.string() + ": can be written again, nothing is missing");
   failing_ = failed;
-  const auto now = std::chrono::steady_clock::now();
-  if (failed || now - synced_ < kSyncEvery) return;
-  (void)::fdatasync(descriptor_);
-  synced_ = now;
 }
 
 int64_t ScanJournal::close(const ScanProgress& progress) {
-  if (!flush()) {
-    // The file may be at fault, not the disk.
-    try {
-      write_anew(progress);
-    } catch (const WriteError&) {
-      return waiting_tiles_;
-    }
-  }
-  (void)::fdatasync(descriptor_);
-  return 0;
+  error_ = 0;
+  if (flush() ? sync(progress) : write_anew(progress)) return 0;
+  return std::max<int64_t>(waiting_tiles_, 1);
 }
 
 }  // namespace gradlibra

@@ -32,7 +32,8 @@ struct ScanEntry {
 class ScanJournal {
  public:
   // Takes over into `progress` what `file` holds under the same fingerprint `of`: lines that are damaged, of a wrong
-  // class or leave a gap are as if they were not there. WriteError if the file cannot be written. `say` gets a line
+  // class or leave a gap are as if they were not there; what is no journal of this fingerprint is kept under another
+  // name. ReadError, WriteError if the file cannot be read or written. `say` gets a line
   // when it cannot be written later, or was deleted, and when that is over.
   ScanJournal(std::filesystem::path file, nlohmann::ordered_json of, int classes, ScanProgress& progress,
               std::function<void(const std::string&)> say);
@@ -50,8 +51,10 @@ class ScanJournal {
   void read(int classes, ScanProgress& progress);
   void begin(const std::string& text);  // a new file
   bool open();
+  [[nodiscard]] bool is_there() const;
   bool flush();
-  void write_anew(const ScanProgress& progress);
+  bool write_anew(const ScanProgress& progress);
+  bool sync(const ScanProgress& progress);
 
   std::filesystem::path file_;
   nlohmann::ordered_json of_;
@@ -60,6 +63,7 @@ class ScanJournal {
   std::string waiting_;
   int64_t waiting_tiles_ = 0;
   bool failing_ = false;
+  int error_ = 0;  // why a write has failed
   std::chrono::steady_clock::time_point synced_;
 };
 

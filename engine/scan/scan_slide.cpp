@@ -34,9 +34,12 @@ std::string times_beside(const fs::path& slide) {
   std::error_code error;
   if (lower_case(slide.extension().string()) != ".mrxs") return "";
   std::vector<std::string> files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(fs::path(slide).replace_extension(), error))
+  for (fs::directory_iterator at(fs::path(slide).replace_extension(), error), end; !error && at != end;
+       at.increment(error)) {
+    std::error_code unknown;
     files.push_back(
-        fmt::format("{} {} {};", entry.path().filename().string(), entry.file_size(error), time_of(entry.path())));
+        fmt::format("{} {} {};", at->path().filename().string(), at->file_size(unknown), time_of(at->path())));
+  }
   std::sort(files.begin(), files.end());
   std::string text;
   for (const std::string& file : files) text += file;

@@ -30,7 +30,8 @@ void check_options(const ScanOptions& options, const LoaderConfig& loader);
 // SlideError.
 [[nodiscard]] std::unique_ptr<Slide> open_for_scan(const std::filesystem::path& slide, const ScanOptions& options);
 
-// All that the detections of a slide depend on, but for the device, whose rounding is its own.
+// What the detections of a slide depend on, but for the device and the libraries that read images, whose rounding is
+// their own.
 [[nodiscard]] nlohmann::ordered_json scan_fingerprint(const std::filesystem::path& slide, const LoadedDetector& loaded,
                                                       const ScanOptions& options);
 // Of two fingerprints: the names of what differs, separated by commas.

@@ -4,9 +4,9 @@
 
 #include <gtest/gtest.h>
 
-#include <span>
+#include <cerrno>
+#include <cstdio>
 
-#include "runtime/base/xxh64.h"
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -56,13 +56,14 @@ class WrittenScan : public ::testing::Test {
  protected:
   [[nodiscard]] ScanFiles files(const Json& of) const { return scan_files(folder_.path(), "slide", of); }
   // What was told while it was written.
-  std::string write(const Json& of, const std::vector<Detection>& found = kFound) {
+  std::string write(const Json& of, const std::vector<Detection>& found = kFound, const FileCalls* calls = nullptr) {
     SlideScan scan;
     scan.width = 150, scan.height = 118, scan.tiles = scan.done = 6, scan.empty = 1;
     scan.found = found;
     std::string said;
-    write_scan(files(of), of, {{"checkpoint", "some"}}, scan, plain_image(9, static_cast<int>(found.size()) + 5),
-               "slide.png", kClasses, [&](const std::string& line) { said += line + "\n"; });
+    write_scan(
+        files(of), of, {{"checkpoint", "some"}}, scan, plain_image(9, static_cast<int>(found.size()) + 5), "slide.png",
+        kClasses, [&](const std::string& line) { said += line + "\n"; }, calls);
     return said;
   }
   TemporaryFolder folder_;
@@ -91,52 +92,38 @@ TEST_F(WrittenScan, IsFinishedForItsOwnFingerprintAlone) {
   }
 }
 
-// At any stop between its files, what lies there is neither taken for finished nor for somebody's work.
-TEST_F(WrittenScan, AnEndBetweenItsFilesIsNoFinish) {
+// A disk that takes no more at the n-th file: what lies there then is neither taken for finished nor for somebody's
+// work, neither after a second stop, with yet other options.
+TEST_F(WrittenScan, AStopBetweenItsFilesLosesNothing) {
   const std::vector<Detection> others{kFound[0]};
-  for (const char* name : {".csv", ".geojson", ".json"}) {
+  const Json third_{{"weights", "3"}, {"--overlap", 16}};
+  int stops = 0;
+  for (int n = 0; n < 8; ++n) {
     static_cast<void>(write(first_));
-    const fs::path file = folder_ / (std::string("slide") + name);
-    // A folder of this name beside it stands for a disk that takes no more: nothing can be renamed over it.
-    const std::string before = get(file);
-    fs::remove(file);
-    fs::create_directories(file / "in the way");
-    std::string said;
-    try {
-      said = write(second_, others);
-    } catch (const std::runtime_error&) {
-      said = "failed";
-    }
-    if (said == "failed") {
-      fs::remove_all(file);
-      put(file, before);
-      EXPECT_FALSE(former_scan(files(second_), second_).finished) << name;
-    } else {
-      EXPECT_HAS(said, "slide" + std::string(name) + ": is not as a scan has written it");
-    }
-    EXPECT_EQ(write(second_, others).find("slide.csv: is not"), std::string::npos);
-    EXPECT_TRUE(former_scan(files(second_), second_).finished);
+    const auto stopped = [&](const Json& of, const std::vector<Detection>& found) {
+      int left = n;
+      FileCalls calls;
+      calls.rename = [&](const char* from, const char* to) {
+        if (left-- > 0) return std::rename(from, to);
+        errno = ENOSPC;
+        return -1;
+      };
+      try {
+        EXPECT_EQ(write(of, found, &calls), "");
+      } catch (const WriteError&) {
+        return true;
+      }
+      return false;
+    };
+    if (!stopped(second_, others)) continue;
+    ++stops;
+    EXPECT_FALSE(former_scan(files(second_), second_).finished) << n;
+    EXPECT_EQ(former_scan(files(first_), first_).finished, n == 0) << n;
+    if (n % 2 == 1) static_cast<void>(stopped(third_, {}));
+    EXPECT_EQ(write(second_, others), "") << n;
+    EXPECT_TRUE(former_scan(files(second_), second_).finished) << n;
   }
-}
-
-TEST_F(WrittenScan, AStopIsToldFromAnEdit) {
-  const std::vector<Detection> others{kFound[0]};
-  static_cast<void>(write(first_));
-  const std::string table = get(files(first_).table), geojson = get(files(first_).geojson);
-  static_cast<void>(write(second_, others));
-  // As after a kill behind the table: the draft of the summary, a new table, and the rest of before.
-  Json draft = Json::parse(get(files(second_).summary));
-  Json of_first = Json::object();
-  for (const auto& [ending, text] : {std::pair(".csv", table), std::pair(".geojson", geojson)})
-    of_first[ending] = xxh64_hex(std::as_bytes(std::span(text)));
-  draft["complete"] = false;
-  draft["former"] = of_first;
-  put(files(second_).summary, draft.dump());
-  put(files(second_).geojson, geojson);
-  EXPECT_FALSE(former_scan(files(second_), second_).finished);
-  EXPECT_FALSE(former_scan(files(first_), first_).finished);
-  EXPECT_EQ(write(second_, others), "") << "none of it is anybody's work";
-  EXPECT_TRUE(former_scan(files(second_), second_).finished);
+  EXPECT_EQ(stops, 5) << "the draft of the summary, three files, the summary";
 }
 
 TEST_F(WrittenScan, WhatWasPutRightIsKept) {
@@ -154,6 +141,11 @@ TEST_F(WrittenScan, WhatWasPutRightIsKept) {
   EXPECT_EQ(get(folder_ / "slide.csv.kept_1"), table);
   EXPECT_EQ(get(folder_ / "slide.geojson.kept_1"), geojson);
   put(files(first_).table, table);
+  // Where only another file is gone, what was put right stays where it is.
+  fs::remove(files(first_).cells);
+  EXPECT_EQ(write(first_), "");
+  EXPECT_TRUE(fs::exists(files(first_).cells));
+  EXPECT_EQ(get(files(first_).table), table);
   EXPECT_HAS(write(second_), "slide.csv.kept_2");
 }
 
@@ -177,9 +169,14 @@ TEST_F(WrittenScan, OtherOptionsHaveAJournalOfTheirOwn) {
   EXPECT_EQ(former_scan(files(first_), first_).changed, "");
   EXPECT_EQ(former_scan(files(second_), second_).changed, "weights");
   EXPECT_THROW(static_cast<void>(scan_files(folder_.path(), std::string(200, 'x'), first_)), SlideError);
-  put(folder_ / "slide.csv.tmp.12.0123456789abcdef", "half");
+  const std::vector<std::string> halves{"slide.csv.tmp.12.0123456789abcdef", "slide.png.tmp.12.0.png",
+                                        "slide.12345678.found.tmp.7.ab"};
+  const std::vector<std::string> others{"slide.new.png", "slide.x.tmp.y.csv", "slide.csv.tmp.bak", "slide.csv.kept_1"};
+  for (const std::string& half : halves) put(folder_ / half, "half");
+  for (const std::string& other : others) put(folder_ / other, "of another slide, or a person");
   remove_halves(files(first_));
-  EXPECT_FALSE(fs::exists(folder_ / "slide.csv.tmp.12.0123456789abcdef"));
+  for (const std::string& half : halves) EXPECT_FALSE(fs::exists(folder_ / half)) << half;
+  for (const std::string& other : others) EXPECT_TRUE(fs::exists(folder_ / other)) << other;
   EXPECT_TRUE(fs::exists(files(first_).journal));
 }
 

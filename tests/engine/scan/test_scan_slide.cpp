@@ -204,6 +204,8 @@ TEST_F(ScanSlide, ADamagedJournalIsGoodAsFarAsItFollows) {
   EXPECT_EQ(scan().continued, 6);
   put(journal_, "what is this?\n" + journal);
   EXPECT_EQ(scan().continued, 0);
+  EXPECT_HAS(said_, "slide.part.kept");
+  EXPECT_EQ(get(folder_ / "slide.part.kept"), "what is this?\n" + journal);
 }
 
 TEST_F(ScanSlide, AJournalThatIsDeletedIsWrittenAnew) {
@@ -218,7 +220,7 @@ TEST_F(ScanSlide, AJournalThatIsDeletedIsWrittenAnew) {
         if (done == 3) fs::remove(journal_);
         if (done == 5) signal_ = 15;
       });
-  EXPECT_HAS(said, "was deleted; it is written anew");
+  EXPECT_HAS(said, "was deleted or moved; it is written anew");
   EXPECT_EQ(stopped.done, 5);
   EXPECT_EQ(stopped.not_kept, 0);
   const SlideScan rest = scan();
@@ -235,8 +237,7 @@ TEST_F(ScanSlide, WhatIsNotWrittenDownIsCounted) {
   fs::remove(journal_);
   fs::create_directories(journal_ / "in the way");
   file.add({.next = 4, .found = {}}, progress);
-  EXPECT_HAS(said, "was deleted");
-  EXPECT_HAS(said, "waits in memory");
+  EXPECT_HAS(said, "was deleted or moved");
   EXPECT_EQ(progress.done, 4);
   EXPECT_EQ(file.close(progress), 4);
   fs::remove_all(journal_);
