@@ -17,6 +17,7 @@
 
 #include "engine/option_checks.h"
 #include "engine/program.h"
+#include "engine/signals.h"
 #include "runtime/distributed/mpi_communicator.h"
 #include "runtime/distributed/nccl_communicator.h"
 #include "runtime/distributed/tcp_group.h"
@@ -181,7 +182,10 @@ int Ranks::run(const std::function<int()>& body) {
     return code;
   } catch (const AgreedError&) {
     named();
-    if (!alone()) finish();
+    if (!alone()) {
+      leave_only_to_who_insists();  // else the first to go takes the others' last words with it
+      finish();
+    }
     throw;
   } catch (const std::exception& error) {
     named();
