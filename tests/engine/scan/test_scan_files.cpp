@@ -96,7 +96,7 @@ TEST_F(WrittenScan, IsFinishedForItsOwnFingerprintAlone) {
 // work, neither after a second stop, with yet other options.
 TEST_F(WrittenScan, AStopBetweenItsFilesLosesNothing) {
   const std::vector<Detection> others{kFound[0]};
-  const Json third_{{"weights", "3"}, {"--overlap", 16}};
+  const Json third{{"weights", "3"}, {"--overlap", 16}};
   int stops = 0;
   for (int n = 0; n < 8; ++n) {
     static_cast<void>(write(first_));
@@ -119,7 +119,7 @@ TEST_F(WrittenScan, AStopBetweenItsFilesLosesNothing) {
     ++stops;
     EXPECT_FALSE(former_scan(files(second_), second_).finished) << n;
     EXPECT_EQ(former_scan(files(first_), first_).finished, n == 0) << n;
-    if (n % 2 == 1) static_cast<void>(stopped(third_, {}));
+    if (n % 2 == 1) static_cast<void>(stopped(third, {}));
     EXPECT_EQ(write(second_, others), "") << n;
     EXPECT_TRUE(former_scan(files(second_), second_).finished) << n;
   }
