@@ -114,6 +114,10 @@ void refuse_slide_as_output(const ScanFiles& files, const fs::path& slide) {
     if (fs::exists(file, error) && fs::equivalent(file, slide, error))
       throw SlideError(
           fmt::format("{}: is {}, which results would go over: name another --output", slide.string(), file.string()));
+  // The folder of an .mrxs slide's pixels, by whose state the slide is known.
+  if (slide.extension() == ".mrxs" &&
+      fs::equivalent(fs::path(slide).replace_extension(), files.table.parent_path(), error))
+    throw SlideError(slide.string() + ": its pixels lie in the folder of --output: name another one");
 }
 
 // False: a signal has stopped it.
@@ -163,14 +167,14 @@ bool scan_one(LoadedDetector& loaded, const Options& o, const std::string& name,
                   scan.continued > 0 ? fmt::format(", {} done before", scan.continued) : "",
                   duration_text(seconds.count()), objects_text(scan.found, loaded.classes)));
   if (scan.not_kept > 0)
-    warn(fmt::format("{}: {}{}", name, files.journal.string(),
-                     " could not be written in full: a file of the results that "
-                     "is taken away would cost the rest of the scan"));
-  if (scan.full > 0)
+    warn(files.journal.string() + ": could not be written in full: a result that is taken away costs what it lacks");
+  if (scan.full > 0) {
+    const int most = loaded.config.model.test.max_per_image;
     say(
         fmt::format("{}: {} tiles reached model.test.max_per_image = {}: some of their cells may be left out; -1 keeps "
                     "all",
-                    name, scan.full, loaded.config.model.test.max_per_image));
+                    name, scan.full, most));
+  }
   return true;
 }
 
