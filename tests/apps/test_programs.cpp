@@ -7,10 +7,9 @@
 #include <set>
 
 #include "engine/work_dir.h"
-#include "models/detector.h"
 #include "runtime/base/safetensors.h"
-#include "runtime/training/weights.h"
 #include "tests/apps/run_programs.h"
+#include "tests/apps/start_weights.h"
 
 namespace gradlibra {
 namespace {
@@ -231,20 +230,9 @@ TEST_F(ProgramTest, WhatCannotBePrintedIsNoSuccess) {
   EXPECT_EQ(piped.err.find("could not be written"), std::string::npos) << piped.err;
 }
 
-// Converted weights of no training: what is found does not matter here.
 class DetectProgram : public ProgramTest {
  protected:
-  DetectProgram() {
-    ExperimentConfig config = tiny_config("");
-    config.model.test.score_threshold = 0;
-    put(folder_ / "tiny.yaml", to_yaml(config));
-    Context context(1);
-    Detector detector(context, config.model, 3);
-    detector.parameters().initialize(1);
-    SafetensorsFile weights;
-    save_weights(detector.parameters(), weights);
-    write_safetensors(folder_ / "weights.safetensors", weights);
-  }
+  DetectProgram() { put_start_weights(folder_, 0); }
   void put_image(const std::string& name, int size = 64) {
     fs::create_directories((folder_ / name).parent_path());
     write_image(folder_ / name, plain_image(size, size));

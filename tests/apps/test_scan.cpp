@@ -4,9 +4,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "models/detector.h"
-#include "runtime/training/weights.h"
 #include "tests/apps/run_programs.h"
+#include "tests/apps/start_weights.h"
 #include "tests/data/slides/slide_files.h"
 
 namespace gradlibra {
@@ -18,15 +17,7 @@ using Json = nlohmann::json;
 class ScanProgram : public ProgramTest {
  protected:
   ScanProgram() {
-    ExperimentConfig config = tiny_config("");
-    config.model.test.score_threshold = 0.001;
-    put(folder_ / "tiny.yaml", to_yaml(config));
-    Context context(1);
-    Detector detector(context, config.model, 3);
-    detector.parameters().initialize(1);
-    SafetensorsFile weights;
-    save_weights(detector.parameters(), weights);
-    write_safetensors(folder_ / "weights.safetensors", weights);
+    put_start_weights(folder_, 0.001);
     fs::create_directories(folder_ / "slides");
   }
   [[nodiscard]] std::vector<std::string> scan(std::vector<std::string> more = {}) const {
