@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Convolution on the host through oneDNN: activations stay NHWC, weights are reordered to whatever layout the primitive
-// likes.
+// Convolution on the host through oneDNN. Activations are NHWC, weights are reordered to whatever layout the primitive
+// likes. Large 3x3 convolutions of stride 1 take Winograd's algorithm where oneDNN has it (CPUs with AVX-512): it works
+// on activations in blocks of sixteen channels, and even with them rearranged there and back it takes half the time.
 #include <omp.h>
 
 #include <array>
@@ -17,6 +18,7 @@ namespace gradlibra {
 
 namespace {
 
+using dnnl::algorithm;
 using dnnl::memory;
 using kernels::Activation;
 using kernels::ConvShape;
@@ -33,8 +35,12 @@ struct Geometry : kernels::ConvDims {
       : ConvDims(kernels::conv_dims(op, x, weight, y, shape)) {}
 
   [[nodiscard]] Key key(int64_t kind) const { return {{kind, N, H, W, C, K, R, S, stride, padding, dilation, 0}}; }
-  [[nodiscard]] memory::desc x_desc() const { return {{N, C, H, W}, memory::data_type::f32, memory::format_tag::nhwc}; }
-  [[nodiscard]] memory::desc y_desc() const { return {{N, K, P, Q}, memory::data_type::f32, memory::format_tag::nhwc}; }
+  [[nodiscard]] memory::desc x_desc(algorithm a = algorithm::convolution_direct) const {
+    return {{N, C, H, W}, memory::data_type::f32, activations(a)};
+  }
+  [[nodiscard]] memory::desc y_desc(algorithm a = algorithm::convolution_direct) const {
+    return {{N, K, P, Q}, memory::data_type::f32, activations(a)};
+  }
   [[nodiscard]] memory::desc bias_desc() const { return {{K}, memory::data_type::f32, memory::format_tag::x}; }
   [[nodiscard]] memory::desc weight_desc() const {
     return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::ohwi};
@@ -49,6 +55,22 @@ struct Geometry : kernels::ConvDims {
   [[nodiscard]] memory::dims padding_end() const {
     return {(P - 1) * stride + dilation * (R - 1) + 1 - H - padding,
             (Q - 1) * stride + dilation * (S - 1) + 1 - W - padding};
+  }
+
+  // Winograd's F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308, section 4.2) multiplies a quarter as often, but
+  // transforms every weight first: it pays off from some tiles on (docs/benchmarks.md has where). In the forward pass
+  // those of one image count, so that an image has the same bits in every batch.
+  [[nodiscard]] algorithm forward_algorithm() const { return choose(tiles() >= 16); }
+  [[nodiscard]] algorithm backward_algorithm() const { return choose(N * tiles() >= 32); }
+
+ private:
+  [[nodiscard]] int64_t tiles() const { return ((P + 3) / 4) * ((Q + 3) / 4); }
+  [[nodiscard]] algorithm choose(bool many_tiles) const {
+    const bool fits = R == 3 && S == 3 && stride == 1 && dilation == 1 && padding == 1 && C % 16 == 0 && K % 16 == 0;
+    return fits && C >= 32 && K >= 32 && many_tiles ? algorithm::convolution_winograd : algorithm::convolution_direct;
+  }
+  static memory::format_tag activations(algorithm a) {
+    return a == algorithm::convolution_winograd ? memory::format_tag::nChw16c : memory::format_tag::nhwc;
   }
 };
 
@@ -76,27 +98,22 @@ class OneDnnConvolution final : public Convolution {
       dnnl::primitive_attr attr = base_attr();
       if (activation == Activation::relu) {
         dnnl::post_ops ops;
-        ops.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+        ops.append_eltwise(1.0f, algorithm::eltwise_relu, 0.0f, 0.0f);
         attr.set_post_ops(ops);
       }
-      const auto desc =
-          has_bias
-              ? dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
-                                                g.x_desc(), g.any_weight(), g.bias_desc(), g.y_desc(), g.strides(),
-                                                g.dilates(), g.padding_begin(), g.padding_end())
-              : dnnl::convolution_forward::desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
-                                                g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
-                                                g.padding_begin(), g.padding_end());
-      const dnnl::convolution_forward::primitive_desc pd(desc, attr, engine_);
-      plan = {dnnl::convolution_forward(pd), pd.weights_desc(), pd.scratchpad_desc()};
+      plan = make_plan<dnnl::convolution_forward>(g, g.forward_algorithm(),
+                                                  [&](algorithm a) { return describe_forward(g, a, has_bias, attr); });
     }
     const Tensor scratch = scratchpad(plan.scratchpad);
-    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, wrap(g.x_desc(), x.data())},
+    const Input source = arranged(g.x_desc(), x.data(), plan.x);
+    const Output target = output(g.y_desc(), y.data(), plan.y, Accumulate::overwrite);
+    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
                                          {DNNL_ARG_WEIGHTS, reordered(weight.data(), g.weight_desc(), plan.weights)},
-                                         {DNNL_ARG_DST, wrap(g.y_desc(), y.data())},
+                                         {DNNL_ARG_DST, target.data},
                                          {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
     if (has_bias) args.emplace(DNNL_ARG_BIAS, wrap(g.bias_desc(), bias.data()));
     execute(plan.primitive, args);
+    deliver(target);
     if (!has_residual) return;
     context_.run([&](auto& device) {
       kernels::bias_activation<float>(device, y, {}, call.residual.view(), call.activation, y);
@@ -112,25 +129,21 @@ class OneDnnConvolution final : public Convolution {
     use_threads();
     auto& plan = backward_data_[g.key(0)];
     if (!plan.primitive) {
-      const dnnl::convolution_backward_data::desc desc(dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(),
-                                                       g.y_desc(), g.strides(), g.dilates(), g.padding_begin(),
-                                                       g.padding_end());
-      const dnnl::convolution_backward_data::primitive_desc pd(desc, base_attr(), engine_, hint(g));
-      plan = {dnnl::convolution_backward_data(pd), pd.weights_desc(), pd.scratchpad_desc()};
-    }
-    Tensor sum;  // oneDNN overwrites
-    View<float> target = grad_x;
-    if (mode == Accumulate::add) {
-      sum = context_.empty(grad_x.shape());
-      target = sum.view();
+      using Primitive = dnnl::convolution_backward_data;
+      plan = make_plan<Primitive>(g, g.backward_algorithm(), [&](algorithm a) {
+        return describe_backward<Primitive>(g, a,
+                                            Primitive::desc(a, g.x_desc(a), g.any_weight(), g.y_desc(a), g.strides(),
+                                                            g.dilates(), g.padding_begin(), g.padding_end()));
+      });
     }
     const Tensor scratch = scratchpad(plan.scratchpad);
-    execute(plan.primitive, {{DNNL_ARG_DIFF_DST, wrap(g.y_desc(), grad_y.data())},
+    const Input source = arranged(g.y_desc(), grad_y.data(), plan.y);
+    const Output target = output(g.x_desc(), grad_x.data(), plan.x, mode);
+    execute(plan.primitive, {{DNNL_ARG_DIFF_DST, source.data},
                              {DNNL_ARG_WEIGHTS, reordered(weight.data(), g.weight_desc(), plan.weights)},
-                             {DNNL_ARG_DIFF_SRC, wrap(g.x_desc(), target.data())},
+                             {DNNL_ARG_DIFF_SRC, target.data},
                              {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}});
-    if (mode == Accumulate::add)
-      context_.run([&](auto& device) { kernels::copy(device, target, grad_x, Accumulate::add); });
+    deliver(target);
   }
 
   void backward_weight(ConstMap x_map, ConstMap grad_y_map, const ConvShape& shape, Map grad_weight_map,
@@ -153,32 +166,30 @@ class OneDnnConvolution final : public Convolution {
     use_threads();
     auto& plan = backward_weight_[g.key(has_bias)];
     if (!plan.primitive) {
-      const auto desc = has_bias ? dnnl::convolution_backward_weights::desc(
-                                       dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.bias_desc(),
-                                       g.y_desc(), g.strides(), g.dilates(), g.padding_begin(), g.padding_end())
-                                 : dnnl::convolution_backward_weights::desc(
-                                       dnnl::algorithm::convolution_direct, g.x_desc(), g.any_weight(), g.y_desc(),
-                                       g.strides(), g.dilates(), g.padding_begin(), g.padding_end());
-      const dnnl::convolution_backward_weights::primitive_desc pd(desc, base_attr(), engine_, hint(g));
-      plan = {dnnl::convolution_backward_weights(pd), pd.diff_weights_desc(), pd.scratchpad_desc()};
+      using Primitive = dnnl::convolution_backward_weights;
+      plan = make_plan<Primitive>(g, g.backward_algorithm(), [&](algorithm a) {
+        using Desc = Primitive::desc;
+        const Desc desc = has_bias ? Desc(a, g.x_desc(a), g.any_weight(), g.bias_desc(), g.y_desc(a), g.strides(),
+                                          g.dilates(), g.padding_begin(), g.padding_end())
+                                   : Desc(a, g.x_desc(a), g.any_weight(), g.y_desc(a), g.strides(), g.dilates(),
+                                          g.padding_begin(), g.padding_end());
+        return describe_backward<Primitive>(g, a, desc);
+      });
     }
-    const bool direct = plan.weights == g.weight_desc() && mode == Accumulate::overwrite;
-    Tensor blocked, bias_sum;
-    if (!direct) blocked = context_.empty({static_cast<int64_t>(plan.weights.get_size() / sizeof(float))});
-    const memory diff_weights = wrap(plan.weights, direct ? grad_weight.data() : blocked.view().data());
     const Tensor scratch = scratchpad(plan.scratchpad);
-    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, wrap(g.x_desc(), x.data())},
-                                         {DNNL_ARG_DIFF_DST, wrap(g.y_desc(), grad_y.data())},
-                                         {DNNL_ARG_DIFF_WEIGHTS, diff_weights},
+    const Input source = arranged(g.x_desc(), x.data(), plan.x), grad = arranged(g.y_desc(), grad_y.data(), plan.y);
+    const Output target = output(g.weight_desc(), grad_weight.data(), plan.weights, mode);
+    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
+                                         {DNNL_ARG_DIFF_DST, grad.data},
+                                         {DNNL_ARG_DIFF_WEIGHTS, target.data},
                                          {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
+    Tensor bias_sum;
     if (has_bias) {
       bias_sum = context_.empty(grad_bias.shape());
       args.emplace(DNNL_ARG_DIFF_BIAS, wrap(g.bias_desc(), bias_sum.view().data()));
     }
     execute(plan.primitive, args);
-    if (!direct) {
-      run_reorder(diff_weights, wrap(g.weight_desc(), grad_weight.data()), mode == Accumulate::add);
-    }
+    deliver(target);
     if (has_bias)
       context_.run([&](auto& device) { kernels::copy(device, std::as_const(bias_sum).view(), grad_bias, mode); });
   }
@@ -187,9 +198,21 @@ class OneDnnConvolution final : public Convolution {
   void weight_changed(const void* weight) override { reordered_.erase(static_cast<const float*>(weight)); }
 
  private:
+  // A primitive and the layouts that it works on.
   struct Plan {
     dnnl::primitive primitive;
-    memory::desc weights, scratchpad;
+    memory::desc x, weights, y, scratchpad;
+  };
+  // What a primitive reads: where it lies, or rearranged in a buffer.
+  struct Input {
+    memory data;
+    Tensor buffer;
+  };
+  // What it writes: in its place, or in a buffer from which it is delivered to `place`.
+  struct Output {
+    memory data, place;
+    Tensor buffer;
+    Accumulate mode;
   };
   struct Reordered {
     Tensor storage;
@@ -208,12 +231,41 @@ class OneDnnConvolution final : public Convolution {
     return attr;
   }
 
-  dnnl::convolution_forward::primitive_desc hint(const Geometry& g) const {
-    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
-                                               g.x_desc(), g.any_weight(), g.y_desc(), g.strides(), g.dilates(),
-                                               g.padding_begin(), g.padding_end());
-    return {desc, engine_};
+  // `describe` gives the description of the primitive for an algorithm; empty where oneDNN has no Winograd for it.
+  template <class Primitive, class Describe>
+  static Plan make_plan(const Geometry& g, algorithm a, const Describe& describe) {
+    typename Primitive::primitive_desc pd = describe(a);
+    if (!pd) pd = describe(a = algorithm::convolution_direct);
+    memory::desc weights;
+    if constexpr (std::is_same_v<Primitive, dnnl::convolution_backward_weights>)
+      weights = pd.diff_weights_desc();
+    else
+      weights = pd.weights_desc();
+    return {Primitive(pd), g.x_desc(a), weights, g.y_desc(a), pd.scratchpad_desc()};
   }
+
+  [[nodiscard]] dnnl::convolution_forward::primitive_desc describe_forward(const Geometry& g, algorithm a,
+                                                                           bool has_bias,
+                                                                           const dnnl::primitive_attr& attr) const {
+    using Desc = dnnl::convolution_forward::desc;
+    constexpr auto kTraining = dnnl::prop_kind::forward_training;
+    const Desc desc = has_bias ? Desc(kTraining, a, g.x_desc(a), g.any_weight(), g.bias_desc(), g.y_desc(a),
+                                      g.strides(), g.dilates(), g.padding_begin(), g.padding_end())
+                               : Desc(kTraining, a, g.x_desc(a), g.any_weight(), g.y_desc(a), g.strides(), g.dilates(),
+                                      g.padding_begin(), g.padding_end());
+    return {desc, attr, engine_, may_lack(a)};
+  }
+
+  // A backward pass is described beside its forward pass.
+  template <class Primitive>
+  [[nodiscard]] typename Primitive::primitive_desc describe_backward(const Geometry& g, algorithm a,
+                                                                     const typename Primitive::desc& desc) const {
+    const auto forward = describe_forward(g, a, false, {});
+    if (!forward) return {};
+    return {desc, base_attr(), engine_, forward, may_lack(a)};
+  }
+
+  static bool may_lack(algorithm a) { return a == algorithm::convolution_winograd; }
 
   [[nodiscard]] memory wrap(const memory::desc& desc, const void* data) const {
     return memory(desc, engine_, const_cast<void*>(data));
@@ -233,6 +285,25 @@ class OneDnnConvolution final : public Convolution {
   void execute(dnnl::primitive& primitive, const std::unordered_map<int, memory>& args) {
     primitive.execute(stream_, args);
     stream_.wait();
+  }
+
+  Input arranged(const memory::desc& from, const float* data, const memory::desc& to) {
+    if (from == to) return {wrap(from, data), {}};
+    Tensor buffer = context_.empty({static_cast<int64_t>(to.get_size() / sizeof(float))});
+    Input result{wrap(to, buffer.view().data()), std::move(buffer)};
+    run_reorder(wrap(from, data), result.data, false);
+    return result;
+  }
+
+  Output output(const memory::desc& ours, float* data, const memory::desc& theirs, Accumulate mode) {
+    const memory place = wrap(ours, data);
+    if (ours == theirs && mode == Accumulate::overwrite) return {place, place, {}, mode};
+    Tensor buffer = context_.empty({static_cast<int64_t>(theirs.get_size() / sizeof(float))});
+    return {wrap(theirs, buffer.view().data()), place, std::move(buffer), mode};
+  }
+
+  void deliver(const Output& output) {
+    if (!output.buffer.empty()) run_reorder(output.data, output.place, output.mode == Accumulate::add);
   }
 
   // The weight in a primitive's layout, kept until weights_changed(): a head's convolutions run once per pyramid level.
