@@ -36,6 +36,12 @@ int main(int argc, char** argv) {
   app.add_option("--settings", options.settings,
                  "overrides for single runs: settings: {cross_entropy: [schedule.lr=0.02]}")
       ->type_name("FILE");
+  app.add_option(
+         "--results", options.results,
+         "tables (.json) of runs made elsewhere, on another machine or with other seeds: what they have is taken, "
+         "and not run here")
+      ->check(CLI::ExistingFile)
+      ->type_name("FILE");
   app.add_option("--seeds", options.seeds, "how many seeds for each row")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

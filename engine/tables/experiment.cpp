@@ -9,6 +9,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/read_split.h"
+#include "engine/tables/other_results.h"
 #include "engine/tables/table_figures.h"
 #include "engine/tables/table_report.h"
 #include "engine/work_dir.h"
@@ -51,10 +52,15 @@ void complete(TableOptions& options) {
   for (int i = 0; i < options.seeds; ++i) plan.seeds.push_back(options.first_seed + i);
 }
 
+// Null: nobody made it, or Figure 3 wants its log, which a table's file does not hold.
+const Values* made_elsewhere(const OtherResults& others, const PaperTable& table, const PaperRun& run, int64_t seed) {
+  return table.name == "fig3" ? nullptr : others.find(run, seed);
+}
+
 // Tables that share a run share its folder: every run once, seeds outermost, so that an interrupted experiment has
-// compared like with like.
+// compared like with like. Those made elsewhere are left out.
 std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<PaperTable>& tables,
-                                    const fs::path& settings) {
+                                    const OtherResults& others, const fs::path& settings) {
   std::vector<ExperimentRun> runs;
   std::vector<std::string> names;
   std::map<std::string, std::vector<std::string>> named_by_user;
@@ -63,8 +69,10 @@ std::vector<ExperimentRun> all_runs(const TablePlan& plan, const std::vector<Pap
     for (const PaperTable& table : tables)
       for (const PaperRow& row : table.rows) {
         ExperimentRun run(plan, row.run, seed);
-        if (std::find(names.begin(), names.end(), run.name()) != names.end()) continue;
         names.push_back(run.name());
+        const auto is_it = [&](const ExperimentRun& other) { return other.name() == run.name(); };
+        if (made_elsewhere(others, table, row.run, seed) != nullptr || std::any_of(runs.begin(), runs.end(), is_it))
+          continue;
         runs.push_back(std::move(run));
       }
   for (const auto& [name, unused] : named_by_user) {
@@ -95,18 +103,28 @@ bool is_to_do(const ExperimentRun& run) {
   }
 }
 
-std::vector<RowResults> results_of(const TablePlan& plan, const PaperTable& table) {
-  std::vector<RowResults> rows(table.rows.size());
-  for (size_t i = 0; i < rows.size(); ++i)
+struct TableResults {
+  std::vector<RowResults> rows;
+  OtherResults::Taken taken;  // made elsewhere
+};
+
+TableResults results_of(const TablePlan& plan, const PaperTable& table, const OtherResults& others) {
+  TableResults results{std::vector<RowResults>(table.rows.size()), {}};
+  for (size_t i = 0; i < table.rows.size(); ++i)
     for (const int64_t seed : plan.seeds) {
-      const ExperimentRun run(plan, table.rows[i].run, seed);
+      const PaperRun& row = table.rows[i].run;
+      const ExperimentRun run(plan, row, seed);
       std::string why;
-      if (const auto values = result_of(run, why))
-        rows[i].by_seed[seed] = *values;
-      else
-        rows[i].missing[seed] = why;
+      if (const auto values = result_of(run, why)) {
+        results.rows[i].by_seed[seed] = *values;
+      } else if (const Values* other = made_elsewhere(others, table, row, seed)) {
+        results.rows[i].by_seed[seed] = *other;
+        results.taken.emplace_back(row.name, seed);
+      } else {
+        results.rows[i].missing[seed] = why;
+      }
     }
-  return rows;
+  return results;
 }
 
 bool is_complete(const std::vector<RowResults>& rows) {
@@ -204,23 +222,28 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
-  const std::vector<ExperimentRun> runs = all_runs(plan, tables, options.settings);
+  const OtherResults others(options.results);
+  const std::vector<ExperimentRun> runs = all_runs(plan, tables, others, options.settings);
   std::optional<WorkDir> owned;  // what only writes tables reads results that do not change
   if (!options.only_tables) {
     owned.emplace(plan.folder, "--output");
     if (!owned->warning().empty()) fmt::print(stderr, "experiment: warning: {}\n", owned->warning());
+  }
+  if (!options.only_tables && !runs.empty()) {
     require_same_data(plan, runs.front().config());
     const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
     if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
   }
   bool all = true;
   for (const PaperTable& table : tables) {
-    std::vector<RowResults> rows = results_of(plan, table);
+    auto [rows, taken] = results_of(plan, table, others);
     const std::vector<RowRecords> records = read_records(plan.folder, table, rows);
     all = all && is_complete(rows);
-    const std::string text = table_markdown(table, rows, how(options));
+    std::vector<std::string> made = how(options);
+    for (std::string& line : others.how(taken)) made.push_back(std::move(line));
+    const std::string text = table_markdown(table, rows, made);
     write_file(plan.folder / (table.name + ".md"), text);
-    write_file(plan.folder / (table.name + ".json"), table_json(table, rows, how(options)));
+    write_file(plan.folder / (table.name + ".json"), table_json(table, rows, made));
     const std::vector<Panel> panels = figure_panels(table, rows, records);
     if (!panels.empty()) write_file(plan.folder / (table.name + ".svg"), figure_svg(table, panels));
     fmt::print("\n{}", text);

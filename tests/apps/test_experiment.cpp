@@ -55,6 +55,51 @@ TEST_F(ExperimentProgram, RunsATableAndNothingTwiceAlsoWhereTheFolderHasMoved) {
   EXPECT_NE(section_text(one, "pictures").find("test_000"), std::string::npos) << section_text(one, "pictures");
 }
 
+TEST_F(ExperimentProgram, ResultsMadeElsewhereAreTakenAndNotRunHere) {
+  const auto table2 = [&](const std::string& seeds, const std::string& output, std::vector<std::string> more = {}) {
+    auto argv = command("table2", std::move(more));
+    *(std::find(argv.begin(), argv.end(), "--seeds") + 1) = seeds;
+    *std::find(argv.begin(), argv.end(), path("out")) = path(output);
+    return argv;
+  };
+  ASSERT_EQ(run(table2("1", "one")).code, 0);
+  auto one = nlohmann::json::parse(get(folder_ / "one/table2.json"));
+  for (size_t i = 0; i < one["rows"].size(); ++i) one["rows"][i]["seeds"][0]["values"]["mAP"] = 10.0 + i;  // was 0
+  put(folder_ / "one/table2.json", one.dump());
+  const Ran both = run(table2("2", "out", {"--results", path("one/table2.json")}));
+  ASSERT_EQ(both.code, 0) << both.err;
+  EXPECT_HAS(both.out, "4 of 4 runs to do");
+  EXPECT_HAS(both.out, "Made elsewhere (table2.json): seed 1 of 4 rows. Scale tiny, seeds 1 to 1");
+  const auto rows = table("table2")["rows"];
+  for (size_t i = 0; i < rows.size(); ++i) {
+    ASSERT_EQ(rows[i]["seeds"].size(), 2U);
+    EXPECT_EQ(rows[i]["seeds"][0], one["rows"][i]["seeds"][0]);
+    EXPECT_EQ(rows[i]["seeds"][1]["seed"], 2);
+  }
+
+  // All of it made elsewhere; Figure 3 shares two of the runs, but its curves are in logs.
+  auto figure = table2("1", "figure", {"--results", path("out/table2.json")});
+  figure.insert(figure.begin() + 1, "fig3");
+  const Ran shared = run(figure);
+  ASSERT_EQ(shared.code, 0) << shared.err;
+  EXPECT_HAS(shared.out, "2 of 2 runs to do");
+  const Ran nothing = run(table2("2", "nothing", {"--results", path("out/table2.json")}));
+  EXPECT_EQ(nothing.code, 0) << nothing.err;
+  EXPECT_EQ(nothing.out.find("runs to do"), std::string::npos) << nothing.out;
+
+  auto changed = one;
+  changed["rows"][0]["seeds"][0]["values"]["mAP"] = 99;
+  put(folder_ / "changed.json", changed.dump());
+  const Ran differ = run(table2("1", "x", {"--results", path("one/table2.json"), path("changed.json")}));
+  EXPECT_EQ(differ.code, 1);
+  EXPECT_HAS(differ.err, "changed.json differ in the result of cross_entropy, seed 1");
+  changed["rows"][0]["overrides"][0] = "model.loss.type=focal";
+  put(folder_ / "changed.json", changed.dump());
+  const Ran other = run(table2("1", "x", {"--results", path("changed.json")}));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_HAS(other.err, "its cross_entropy was run with model.loss.type=focal");
+}
+
 TEST_F(ExperimentProgram, AnotherConfigurationInTheSameFolderIsRefusedByItsKeys) {
   ASSERT_EQ(run(command("fig3")).code, 0);
   const Ran other = run(command("fig3", {"--set", "schedule.lr=0.02", "--set", "model.loss.weight=2"}));

@@ -141,8 +141,12 @@ TEST_F(RankFaults, AStarterThatHangsIsEnded) {
     return std::make_unique<Process>(
         folder, join({"/usr/bin/env", "PATH=" + folder.string() + ":" + std::getenv("PATH")}, command));
   };
-  const auto unseen = start(of_unseen, "unseen", "bash -c 'exit 5' &\nbash -c 'exit 3' &");
-  const auto killed = start(of_killed, "killed", "bash -c 'kill -9 $$' &\nwait\nbash -c 'exit 0' &");  // saw the first
+  // A rank that ends once nobody looks any more: as long as its starter is bash, that might.
+  const auto rank = [](const std::string& code) {
+    return "bash -c 'until grep -q sleep /proc/$PPID/comm; do sleep 0.05; done; exit " + code + "' &";
+  };
+  const auto unseen = start(of_unseen, "unseen", rank("5") + "\n" + rank("3"));
+  const auto killed = start(of_killed, "killed", "bash -c 'kill -9 $$' &\nwait\n" + rank("0"));  // saw the first
   for (const auto& [process, code] : {std::pair{unseen.get(), 3},     // that of the rank with a reason of its own
                                       std::pair{killed.get(), 5}}) {  // a rank was lost
     const Ran ran = process->wait(seconds(40));
