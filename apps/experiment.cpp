@@ -38,8 +38,8 @@ int main(int argc, char** argv) {
       ->type_name("FILE");
   app.add_option(
          "--results", options.results,
-         "tables (.json) of runs made elsewhere, on another machine or with other seeds: what they have is taken, "
-         "and not run here")
+         "tables (.json) of runs made elsewhere, on another machine or with other seeds: what they have is taken from "
+         "there, and not run here")
       ->check(CLI::ExistingFile)
       ->type_name("FILE");
   app.add_option("--seeds", options.seeds, "how many seeds for each row")

@@ -35,8 +35,8 @@ struct DeviceRates {
   // Bytes read plus bytes written per second of a copy between two arrays of 256 MiB, far larger than any cache.
   double copy_bytes_per_s = 0;
   // Floating point operations per second (a multiply-add is two) on maps of the type asked for: the fastest of square
-  // matrix products and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution. Counted
-  // are the operations of a direct convolution, so that the rate is above the hardware's where Winograd's is used.
+  // matrix products and 3x3 convolutions of 256 channels in growing sizes, through the context's Convolution. On a host
+  // these are dilated, so that what is counted is multiplied: others may take Winograd's algorithm.
   double matrix_flops_per_s = 0;
 };
 [[nodiscard]] DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds);

@@ -132,7 +132,7 @@ html::Section table_section(const fs::path& folder, TableFile file) {
   html::Section section{.id = file.table.name,
                         .title = file.table.title,
                         .short_title = file.table.title.substr(0, file.table.title.find(':'))};
-  for (const std::string& line : file.how) section.html += html::paragraph(html::with_code(line), "note");
+  for (const std::string& line : file.made.lines) section.html += html::paragraph(html::with_code(line), "note");
   const std::vector<RowRecords> records = read_records(folder, file.table, file.rows);
   const std::string figures = panels_html(file, records);
   section.html += figures;

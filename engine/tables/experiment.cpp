@@ -49,6 +49,9 @@ void complete(TableOptions& options) {
   if (!options.settings.empty())
     for (const auto& [name, more] : read_settings(options.settings))
       plan.settings[name].insert(plan.settings[name].end(), more.begin(), more.end());
+  for (const fs::path& file : options.results)
+    if (fs::weakly_canonical(fs::absolute(file)).parent_path() == fs::weakly_canonical(fs::absolute(plan.folder)))
+      throw std::invalid_argument("--results " + file.string() + ": is of --output itself, whose runs count anyway");
   for (int i = 0; i < options.seeds; ++i) plan.seeds.push_back(options.first_seed + i);
 }
 
@@ -103,6 +106,18 @@ bool is_to_do(const ExperimentRun& run) {
   }
 }
 
+// Every run once.
+OtherResults::Taken taken_by(const TablePlan& plan, const std::vector<PaperTable>& tables, const OtherResults& others) {
+  OtherResults::Taken taken;
+  for (const PaperTable& table : tables)
+    for (const PaperRow& row : table.rows)
+      for (const int64_t seed : plan.seeds)
+        if (made_elsewhere(others, table, row.run, seed) != nullptr) taken.emplace_back(row.run.name, seed);
+  std::sort(taken.begin(), taken.end());
+  taken.erase(std::unique(taken.begin(), taken.end()), taken.end());
+  return taken;
+}
+
 struct TableResults {
   std::vector<RowResults> rows;
   OtherResults::Taken taken;  // made elsewhere
@@ -115,11 +130,11 @@ TableResults results_of(const TablePlan& plan, const PaperTable& table, const Ot
       const PaperRun& row = table.rows[i].run;
       const ExperimentRun run(plan, row, seed);
       std::string why;
-      if (const auto values = result_of(run, why)) {
-        results.rows[i].by_seed[seed] = *values;
-      } else if (const Values* other = made_elsewhere(others, table, row, seed)) {
+      if (const Values* other = made_elsewhere(others, table, row, seed)) {
         results.rows[i].by_seed[seed] = *other;
         results.taken.emplace_back(row.name, seed);
+      } else if (const auto values = result_of(run, why)) {
+        results.rows[i].by_seed[seed] = *values;
       } else {
         results.rows[i].missing[seed] = why;
       }
@@ -201,7 +216,18 @@ void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& sl
   });
 }
 
-std::vector<std::string> how(const TableOptions& options) {
+TableMaking making_of(const TableOptions& options, const std::vector<PaperTable>& tables) {
+  TableMaking made{.scale = options.scale, .settings = options.plan.settings, .lines = {}};
+  for (const PaperTable& table : tables)
+    for (const PaperRow& row : table.rows) made.settings.try_emplace(row.run.name);
+  for (auto& [run, settings] : made.settings)
+    for (const std::string& one : options.plan.overrides)
+      if (!one.starts_with("runtime.")) settings.push_back(one);
+  std::erase_if(made.settings, [](const auto& entry) { return entry.second.empty(); });
+  return made;
+}
+
+std::vector<std::string> how(const TableOptions& options, bool all_made_here) {
   const TablePlan& plan = options.plan;
   std::string sets;
   for (const std::string& one : plan.overrides) sets += " " + one;
@@ -209,7 +235,7 @@ std::vector<std::string> how(const TableOptions& options) {
       fmt::format("Scale {}, seeds {} to {}, data {}, settings {}.", options.scale, plan.seeds.front(),
                   plan.seeds.back(), plan.data.empty() ? "drawn by `synthesize`" : plan.data.filename().string(),
                   options.settings.empty() ? "the same for all" : options.settings.filename().string())};
-  if (!sets.empty()) lines.push_back("For every run:" + sets + ".");
+  if (!sets.empty()) lines.push_back((all_made_here ? "For every run:" : "For every run made here:") + sets + ".");
   return lines;
 }
 
@@ -218,12 +244,18 @@ std::vector<std::string> how(const TableOptions& options) {
 TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   complete(options);
   const TablePlan& plan = options.plan;
+  if (options.only_tables && !options.results.empty()) fs::create_directories(plan.folder);
   if (options.only_tables && !fs::is_directory(plan.folder))
     throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
-  const OtherResults others(options.results);
+  const TableMaking making = making_of(options, tables);
+  const OtherResults others(options.results, making);
   const std::vector<ExperimentRun> runs = all_runs(plan, tables, others, options.settings);
+  const OtherResults::Taken taken_in_all = taken_by(plan, tables, others);
+  for (const std::string& warning : others.warnings(taken_in_all))
+    fmt::print(stderr, "experiment: warning: {}\n", warning);
+  if (!taken_in_all.empty()) fmt::print("{} runs made elsewhere\n", taken_in_all.size());
   std::optional<WorkDir> owned;  // what only writes tables reads results that do not change
   if (!options.only_tables) {
     owned.emplace(plan.folder, "--output");
@@ -239,8 +271,9 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     auto [rows, taken] = results_of(plan, table, others);
     const std::vector<RowRecords> records = read_records(plan.folder, table, rows);
     all = all && is_complete(rows);
-    std::vector<std::string> made = how(options);
-    for (std::string& line : others.how(taken)) made.push_back(std::move(line));
+    TableMaking made = making;
+    made.lines = how(options, taken.empty());
+    for (std::string& line : others.how(taken)) made.lines.push_back(std::move(line));
     const std::string text = table_markdown(table, rows, made);
     write_file(plan.folder / (table.name + ".md"), text);
     write_file(plan.folder / (table.name + ".json"), table_json(table, rows, made));

@@ -17,8 +17,7 @@ struct TableOptions {
   std::string scale = "small";
   std::filesystem::path configs;   // empty: configs/paper here, beside the build, or where the programs are installed
   std::filesystem::path settings;  // read_settings(); empty: none
-  std::vector<std::filesystem::path>
-      results;  // tables' JSON files of runs made elsewhere: taken where there is none here
+  std::vector<std::filesystem::path> results;  // tables' JSON files: the runs that they have are not made here
   int seeds = 3;
   int64_t first_seed = 1;
   int jobs = 1, gpus = 0;

@@ -8,35 +8,39 @@
 #include <utility>
 #include <vector>
 
-#include "engine/tables/paper_tables.h"
+#include "engine/tables/table_report.h"
 
 namespace gradlibra {
 
 class OtherResults {
  public:
-  OtherResults() = default;
-  // `files`: what table_json wrote. std::runtime_error names a file that cannot be read, and two that differ in the
-  // result of one run.
-  explicit OtherResults(const std::vector<std::filesystem::path>& files);
+  // `files`: what table_json wrote; `here`: how runs are made here, which those must have been made alike.
+  // std::runtime_error names a file that is no such table or of another scale.
+  OtherResults(const std::vector<std::filesystem::path>& files, TableMaking here);
 
-  // Null: none of the files has it. std::runtime_error if one has it with other overrides of its row.
+  // Null: none of the files has it. std::runtime_error if one has it with other overrides, or two differ in it.
   [[nodiscard]] const Values* find(const PaperRun& run, int64_t seed) const;
   // For the reader of a table that took these (run, seed): a line for each file, with how its runs were made.
   using Taken = std::vector<std::pair<std::string, int64_t>>;
   [[nodiscard]] std::vector<std::string> how(const Taken& taken) const;
+  // What the user should know: files without any of these (run, seed), files that do not say how they were made.
+  [[nodiscard]] std::vector<std::string> warnings(const Taken& taken) const;
 
  private:
   struct Source {
-    std::string file;
-    std::vector<std::string> how;
+    std::filesystem::path file;
+    TableMaking made;
   };
   struct Result {
     Values values;
     std::vector<std::string> overrides;
     size_t source;
   };
+  [[nodiscard]] std::map<int64_t, int> rows_by_seed(size_t source, const Taken& taken) const;
+
+  TableMaking here_;
   std::vector<Source> sources_;
-  std::map<std::pair<std::string, int64_t>, Result> results_;  // by run and seed
+  std::map<std::pair<std::string, int64_t>, std::vector<Result>> results_;  // by run and seed; tables share runs
 };
 
 }  // namespace gradlibra

@@ -34,13 +34,15 @@ TableFile read_table(const std::filesystem::path& file) {
   read.table.name = json["table"].text();
   read.table.title = json["title"].text();
   if (json.has("note")) read.table.note = json["note"].text();
-  read.how = read_texts(json["how"]);
+  read.made.lines = read_texts(json["how"]);
+  if (json.has("scale")) read.made.scale = json["scale"].text();
   const std::string baseline = json["baseline"].text();
   bool found = false;
   for (const JsonValue& row : json["rows"].list()) {
     PaperRow& one = read.table.rows.emplace_back();
     one.label = row["label"].text();
     one.run = {row["run"].text(), read_texts(row["overrides"])};
+    if (row.has("settings")) read.made.settings[one.run.name] = read_texts(row["settings"]);
     one.printed = row["printed"].is_null() ? Values{} : read_values(row["printed"]);
     if (one.label == baseline && !found) {
       found = true;

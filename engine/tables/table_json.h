@@ -13,7 +13,7 @@ namespace gradlibra {
 struct TableFile {
   PaperTable table;
   std::vector<RowResults> rows;  // in the order of the table's
-  std::vector<std::string> how;
+  TableMaking made;
 };
 // Rows and columns are the file's own, whatever the table of that name has now. std::runtime_error names the file and
 // the place of what is missing or of another kind.

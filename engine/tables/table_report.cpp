@@ -152,10 +152,9 @@ double rank_correlation(const std::vector<double>& a, const std::vector<double>&
   return sum / (static_cast<double>(x.size() - 1) * mean_x.deviation * mean_y.deviation);
 }
 
-std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows,
-                           const std::vector<std::string>& how) {
+std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows, const TableMaking& made) {
   std::string text = "# " + table.title + "\n\n";
-  for (const std::string& line : how) text += line + "\n";
+  for (const std::string& line : made.lines) text += line + "\n";
   text += "\nPer cent: mean ± standard deviation over seeds; in brackets what the paper printed.\n\n";
   std::vector<std::string> header{"method", "seeds"};
   header.insert(header.end(), table.columns.begin(), table.columns.end());
@@ -171,16 +170,20 @@ std::string table_markdown(const PaperTable& table, const std::vector<RowResults
   return text;
 }
 
-std::string table_json(const PaperTable& table, const std::vector<RowResults>& rows,
-                       const std::vector<std::string>& how) {
+std::string table_json(const PaperTable& table, const std::vector<RowResults>& rows, const TableMaking& made) {
   using Json = nlohmann::ordered_json;
-  Json json{
-      {"table", table.name}, {"title", table.title}, {"how", how}, {"baseline", table.rows[table.baseline].label}};
+  Json json{{"table", table.name},
+            {"title", table.title},
+            {"how", made.lines},
+            {"baseline", table.rows[table.baseline].label}};
+  if (!made.scale.empty()) json["scale"] = made.scale;
   json["note"] = table.note;
   json["rows"] = Json::array();
   for (size_t i = 0; i < rows.size(); ++i) {
     Json row{
         {"label", table.rows[i].label}, {"run", table.rows[i].run.name}, {"overrides", table.rows[i].run.overrides}};
+    if (const auto found = made.settings.find(table.rows[i].run.name); found != made.settings.end())
+      row["settings"] = found->second;
     row["mean"] = row["deviation"] = row["minus_baseline"] = Json::object();
     for (const std::string& column : table.columns) {
       const Spread spread = spread_of(rows[i], column);

@@ -38,10 +38,18 @@ struct PairedDifference {
 // or without any spread.
 [[nodiscard]] double rank_correlation(const std::vector<double>& a, const std::vector<double>& b);
 
-// `rows` in the order of the table's. `how`: lines on how the runs were made, for the reader.
+// How a table's runs were made.
+struct TableMaking {
+  std::string scale;  // of `experiment`; empty: a file from before it was noted does not say
+  // By run: what its configuration had on top of the row's own overrides, but for what concerns the device alone.
+  std::map<std::string, std::vector<std::string>> settings;
+  std::vector<std::string> lines;  // for the reader
+};
+
+// `rows` in the order of the table's.
 [[nodiscard]] std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows,
-                                         const std::vector<std::string>& how);
+                                         const TableMaking& made);
 [[nodiscard]] std::string table_json(const PaperTable& table, const std::vector<RowResults>& rows,
-                                     const std::vector<std::string>& how);
+                                     const TableMaking& made);
 
 }  // namespace gradlibra

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Convolution on the host through oneDNN. Activations are NHWC, weights are reordered to whatever layout the primitive
 // likes. Large 3x3 convolutions of stride 1 take Winograd's algorithm where oneDNN has it (CPUs with AVX-512): it works
-// on activations in blocks of sixteen channels, and even with them rearranged there and back it takes half the time.
+// on activations in blocks of sixteen channels, and even with them rearranged there and back it takes half the time. A
+// value that is not finite then spreads over the whole 4x4 cells of its tile.
 #include <omp.h>
 
 #include <array>
@@ -48,6 +49,8 @@ struct Geometry : kernels::ConvDims {
   [[nodiscard]] memory::desc any_weight() const {
     return {{K, C, R, S}, memory::data_type::f32, memory::format_tag::any};
   }
+  [[nodiscard]] int64_t x_stride() const { return H * W * C; }  // of an image
+  [[nodiscard]] int64_t y_stride() const { return P * Q * K; }
   [[nodiscard]] memory::dims strides() const { return {stride, stride}; }
   [[nodiscard]] memory::dims dilates() const { return {dilation - 1, dilation - 1}; }
   [[nodiscard]] memory::dims padding_begin() const { return {padding, padding}; }
@@ -57,17 +60,36 @@ struct Geometry : kernels::ConvDims {
             (Q - 1) * stride + dilation * (S - 1) + 1 - W - padding};
   }
 
-  // Winograd's F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308, section 4.2) multiplies a quarter as often, but
-  // transforms every weight first: it pays off from some tiles on (docs/benchmarks.md has where). In the forward pass
-  // those of one image count, so that an image has the same bits in every batch.
-  [[nodiscard]] algorithm forward_algorithm() const { return choose(tiles() >= 16); }
-  [[nodiscard]] algorithm backward_algorithm() const { return choose(N * tiles() >= 32); }
+  // Winograd's F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308, section 4.2) multiplies a quarter as often as a direct
+  // convolution, but transforms every weight in each call: it pays off from some tiles on (docs/benchmarks.md has
+  // where). Forward, each image is a call of its own: how oneDNN splits a sum follows from the size of the batch, and
+  // an image must have the same bits in every batch. Backward, calls are as small as is fast, as each tile takes
+  // memory.
+  struct Way {
+    algorithm by;
+    int64_t images;  // of a call
+  };
+  [[nodiscard]] Way forward_way(bool has_winograd) const {
+    if (has_winograd && is_for_winograd() && tiles() >= 25) return {algorithm::convolution_winograd, 1};
+    return {algorithm::convolution_direct, N};
+  }
+  [[nodiscard]] Way backward_way(bool has_winograd) const {
+    if (!has_winograd || !is_for_winograd() || N * tiles() < 32) return {algorithm::convolution_direct, N};
+    int64_t images = 1;
+    while (images < N && (N % images != 0 || images * tiles() < 128)) ++images;
+    return {algorithm::convolution_winograd, images};
+  }
+  [[nodiscard]] Geometry part(int64_t images) const {
+    Geometry result = *this;
+    result.N = images;
+    return result;
+  }
 
  private:
   [[nodiscard]] int64_t tiles() const { return ((P + 3) / 4) * ((Q + 3) / 4); }
-  [[nodiscard]] algorithm choose(bool many_tiles) const {
-    const bool fits = R == 3 && S == 3 && stride == 1 && dilation == 1 && padding == 1 && C % 16 == 0 && K % 16 == 0;
-    return fits && C >= 32 && K >= 32 && many_tiles ? algorithm::convolution_winograd : algorithm::convolution_direct;
+  [[nodiscard]] bool is_for_winograd() const {
+    return R == 3 && S == 3 && stride == 1 && dilation == 1 && padding == 1 && C % 16 == 0 && K % 16 == 0 && C >= 32 &&
+           K >= 32;
   }
   static memory::format_tag activations(algorithm a) {
     return a == algorithm::convolution_winograd ? memory::format_tag::nChw16c : memory::format_tag::nhwc;
@@ -80,7 +102,10 @@ class OneDnnConvolution final : public Convolution {
       : context_(context),
         plain_(make_plain_convolution(context)),
         engine_(dnnl::engine::kind::cpu, 0),
-        stream_(engine_) {}
+        stream_(engine_) {
+    const Geometry sample("conv2d", {1, 32, 32, 32}, {32, 3, 3, 32}, {1, 32, 32, 32}, {.stride = 1, .padding = 1});
+    has_winograd_ = bool(describe_forward(sample, algorithm::convolution_winograd, false, {}));
+  }
 
   void forward(const Forward& call) override {
     const View<const float> x = call.x.view(), weight = call.weight.view(), bias = call.bias_view<float>();
@@ -93,7 +118,9 @@ class OneDnnConvolution final : public Convolution {
     if (y.size() == 0) return;
     use_threads();
     const bool has_bias = bias.data() != nullptr;
-    auto& plan = forward_[g.key((has_bias ? 1 : 0) + (activation == Activation::relu ? 2 : 0))];
+    const Geometry::Way way = g.forward_way(has_winograd_);
+    const Geometry part = g.part(way.images);
+    auto& plan = forward_[part.key((has_bias ? 1 : 0) + (activation == Activation::relu ? 2 : 0))];
     if (!plan.primitive) {
       dnnl::primitive_attr attr = base_attr();
       if (activation == Activation::relu) {
@@ -101,19 +128,22 @@ class OneDnnConvolution final : public Convolution {
         ops.append_eltwise(1.0f, algorithm::eltwise_relu, 0.0f, 0.0f);
         attr.set_post_ops(ops);
       }
-      plan = make_plan<dnnl::convolution_forward>(g, g.forward_algorithm(),
-                                                  [&](algorithm a) { return describe_forward(g, a, has_bias, attr); });
+      plan = make_plan<dnnl::convolution_forward>(
+          part, way.by, [&](algorithm a) { return describe_forward(part, a, has_bias, attr); });
     }
     const Tensor scratch = scratchpad(plan.scratchpad);
-    const Input source = arranged(g.x_desc(), x.data(), plan.x);
-    const Output target = output(g.y_desc(), y.data(), plan.y, Accumulate::overwrite);
-    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
-                                         {DNNL_ARG_WEIGHTS, reordered(weight.data(), g.weight_desc(), plan.weights)},
-                                         {DNNL_ARG_DST, target.data},
-                                         {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
-    if (has_bias) args.emplace(DNNL_ARG_BIAS, wrap(g.bias_desc(), bias.data()));
-    execute(plan.primitive, args);
-    deliver(target);
+    const memory weights = reordered(weight.data(), g.weight_desc(), plan.weights);
+    for (int64_t n = 0; n < g.N; n += way.images) {
+      const Input source = arranged(part.x_desc(), x.data() + n * g.x_stride(), plan.x);
+      const Output target = output(part.y_desc(), y.data() + n * g.y_stride(), plan.y, Accumulate::overwrite);
+      std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
+                                           {DNNL_ARG_WEIGHTS, weights},
+                                           {DNNL_ARG_DST, target.data},
+                                           {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
+      if (has_bias) args.emplace(DNNL_ARG_BIAS, wrap(g.bias_desc(), bias.data()));
+      execute(plan.primitive, args);
+      deliver(target);
+    }
     if (!has_residual) return;
     context_.run([&](auto& device) {
       kernels::bias_activation<float>(device, y, {}, call.residual.view(), call.activation, y);
@@ -127,23 +157,28 @@ class OneDnnConvolution final : public Convolution {
     const Geometry g("conv2d_backward_data", grad_x.shape(), weight.shape(), grad_y.shape(), shape);
     if (grad_x.size() == 0) return;
     use_threads();
-    auto& plan = backward_data_[g.key(0)];
+    const Geometry::Way way = g.backward_way(has_winograd_);
+    const Geometry part = g.part(way.images);
+    auto& plan = backward_data_[part.key(0)];
     if (!plan.primitive) {
       using Primitive = dnnl::convolution_backward_data;
-      plan = make_plan<Primitive>(g, g.backward_algorithm(), [&](algorithm a) {
-        return describe_backward<Primitive>(g, a,
-                                            Primitive::desc(a, g.x_desc(a), g.any_weight(), g.y_desc(a), g.strides(),
-                                                            g.dilates(), g.padding_begin(), g.padding_end()));
+      plan = make_plan<Primitive>(part, way.by, [&](algorithm a) {
+        const Primitive::desc desc(a, part.x_desc(a), part.any_weight(), part.y_desc(a), part.strides(), part.dilates(),
+                                   part.padding_begin(), part.padding_end());
+        return describe_backward<Primitive>(part, a, desc);
       });
     }
     const Tensor scratch = scratchpad(plan.scratchpad);
-    const Input source = arranged(g.y_desc(), grad_y.data(), plan.y);
-    const Output target = output(g.x_desc(), grad_x.data(), plan.x, mode);
-    execute(plan.primitive, {{DNNL_ARG_DIFF_DST, source.data},
-                             {DNNL_ARG_WEIGHTS, reordered(weight.data(), g.weight_desc(), plan.weights)},
-                             {DNNL_ARG_DIFF_SRC, target.data},
-                             {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}});
-    deliver(target);
+    const memory weights = reordered(weight.data(), g.weight_desc(), plan.weights);
+    for (int64_t n = 0; n < g.N; n += way.images) {
+      const Input source = arranged(part.y_desc(), grad_y.data() + n * g.y_stride(), plan.y);
+      const Output target = output(part.x_desc(), grad_x.data() + n * g.x_stride(), plan.x, mode);
+      execute(plan.primitive, {{DNNL_ARG_DIFF_DST, source.data},
+                               {DNNL_ARG_WEIGHTS, weights},
+                               {DNNL_ARG_DIFF_SRC, target.data},
+                               {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}});
+      deliver(target);
+    }
   }
 
   void backward_weight(ConstMap x_map, ConstMap grad_y_map, const ConvShape& shape, Map grad_weight_map,
@@ -164,34 +199,38 @@ class OneDnnConvolution final : public Convolution {
       return;
     }
     use_threads();
-    auto& plan = backward_weight_[g.key(has_bias)];
+    const Geometry::Way way = g.backward_way(has_winograd_);
+    const Geometry part = g.part(way.images);
+    auto& plan = backward_weight_[part.key(has_bias)];
     if (!plan.primitive) {
       using Primitive = dnnl::convolution_backward_weights;
-      plan = make_plan<Primitive>(g, g.backward_algorithm(), [&](algorithm a) {
+      plan = make_plan<Primitive>(part, way.by, [&](algorithm a) {
         using Desc = Primitive::desc;
-        const Desc desc = has_bias ? Desc(a, g.x_desc(a), g.any_weight(), g.bias_desc(), g.y_desc(a), g.strides(),
-                                          g.dilates(), g.padding_begin(), g.padding_end())
-                                   : Desc(a, g.x_desc(a), g.any_weight(), g.y_desc(a), g.strides(), g.dilates(),
-                                          g.padding_begin(), g.padding_end());
-        return describe_backward<Primitive>(g, a, desc);
+        const Desc desc = has_bias ? Desc(a, part.x_desc(a), part.any_weight(), part.bias_desc(), part.y_desc(a),
+                                          part.strides(), part.dilates(), part.padding_begin(), part.padding_end())
+                                   : Desc(a, part.x_desc(a), part.any_weight(), part.y_desc(a), part.strides(),
+                                          part.dilates(), part.padding_begin(), part.padding_end());
+        return describe_backward<Primitive>(part, a, desc);
       });
     }
     const Tensor scratch = scratchpad(plan.scratchpad);
-    const Input source = arranged(g.x_desc(), x.data(), plan.x), grad = arranged(g.y_desc(), grad_y.data(), plan.y);
-    const Output target = output(g.weight_desc(), grad_weight.data(), plan.weights, mode);
-    std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
-                                         {DNNL_ARG_DIFF_DST, grad.data},
-                                         {DNNL_ARG_DIFF_WEIGHTS, target.data},
-                                         {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
     Tensor bias_sum;
-    if (has_bias) {
-      bias_sum = context_.empty(grad_bias.shape());
-      args.emplace(DNNL_ARG_DIFF_BIAS, wrap(g.bias_desc(), bias_sum.view().data()));
+    if (has_bias) bias_sum = context_.empty(grad_bias.shape());
+    for (int64_t n = 0; n < g.N; n += way.images) {
+      const Accumulate part_mode = n == 0 ? mode : Accumulate::add;
+      const Input source = arranged(part.x_desc(), x.data() + n * g.x_stride(), plan.x),
+                  grad = arranged(part.y_desc(), grad_y.data() + n * g.y_stride(), plan.y);
+      const Output target = output(g.weight_desc(), grad_weight.data(), plan.weights, part_mode);
+      std::unordered_map<int, memory> args{{DNNL_ARG_SRC, source.data},
+                                           {DNNL_ARG_DIFF_DST, grad.data},
+                                           {DNNL_ARG_DIFF_WEIGHTS, target.data},
+                                           {DNNL_ARG_SCRATCHPAD, wrap(plan.scratchpad, scratch.data())}};
+      if (has_bias) args.emplace(DNNL_ARG_DIFF_BIAS, wrap(g.bias_desc(), bias_sum.view().data()));
+      execute(plan.primitive, args);
+      deliver(target);
+      if (!has_bias) continue;
+      context_.run([&](auto& device) { kernels::copy(device, std::as_const(bias_sum).view(), grad_bias, part_mode); });
     }
-    execute(plan.primitive, args);
-    deliver(target);
-    if (has_bias)
-      context_.run([&](auto& device) { kernels::copy(device, std::as_const(bias_sum).view(), grad_bias, mode); });
   }
 
   void weights_changed() override { reordered_.clear(); }
@@ -335,6 +374,7 @@ class OneDnnConvolution final : public Convolution {
   std::unique_ptr<Convolution> plain_;
   dnnl::engine engine_;
   dnnl::stream stream_;
+  bool has_winograd_ = false;
   std::map<Key, Plan> forward_, backward_data_, backward_weight_;
   std::unordered_map<const float*, std::vector<Reordered>> reordered_;
 };

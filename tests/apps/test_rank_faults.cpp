@@ -143,7 +143,8 @@ TEST_F(RankFaults, AStarterThatHangsIsEnded) {
   };
   // A rank that ends once nobody looks any more: as long as its starter is bash, that might.
   const auto rank = [](const std::string& code) {
-    return "bash -c 'until grep -q sleep /proc/$PPID/comm; do sleep 0.05; done; exit " + code + "' &";
+    return "bash -c 'for i in {1..400}; do grep -q sleep /proc/$PPID/comm && break; sleep 0.05; done; exit " + code +
+           "' &";
   };
   const auto unseen = start(of_unseen, "unseen", rank("5") + "\n" + rank("3"));
   const auto killed = start(of_killed, "killed", "bash -c 'kill -9 $$' &\nwait\n" + rank("0"));  // saw the first

@@ -265,7 +265,7 @@ TEST_F(RunReport, OfAnExperimentHasItsTablesAndRuns) {
   rows[1].by_seed = {{1, {{"mAP", 46}, {"SCC", 3}}}};
   rows[1].missing = {{2, "failed: " + kNasty}};
   const fs::path out = folder_ / "out";
-  put(out / "table1.json", table_json(nasty_table(), rows, {"How `it` was run."}));
+  put(out / "table1.json", table_json(nasty_table(), rows, {.lines = {"How `it` was run."}}));
   put_log();
   put_config();
   put_evaluation();

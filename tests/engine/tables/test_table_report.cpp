@@ -65,7 +65,7 @@ TEST(TableReport, RankCorrelationIsSpearmans) {
 }
 
 TEST(TableReport, MarkdownHasOursThePapersAndWhatIsMissing) {
-  const std::string text = table_markdown(small_table(), small_results(), {"How it was run."});
+  const std::string text = table_markdown(small_table(), small_results(), {.lines = {"How it was run."}});
   const auto has = [&](const std::string& part) { return text.find(part) != std::string::npos; };
   EXPECT_TRUE(has("# Table 1: a small one\n\nHow it was run.\n"));
   EXPECT_TRUE(has("| CE | 3 | - | 42.0 ± 2.0 (45.3) |")) << text;
