@@ -131,6 +131,9 @@ TableResults results_of(const TablePlan& plan, const PaperTable& table, const Ot
       const ExperimentRun run(plan, row, seed);
       std::string why;
       if (const Values* other = made_elsewhere(others, table, row, seed)) {
+        if (const auto own = result_of(run, why); own && *own != *other)
+          fmt::print(stderr, "experiment: warning: {}: the folder has another result than --results, which is taken\n",
+                     run.name());
         results.rows[i].by_seed[seed] = *other;
         results.taken.emplace_back(row.name, seed);
       } else if (const auto values = result_of(run, why)) {
@@ -216,14 +219,11 @@ void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& sl
   });
 }
 
-TableMaking making_of(const TableOptions& options, const std::vector<PaperTable>& tables) {
-  TableMaking made{.scale = options.scale, .settings = options.plan.settings, .lines = {}};
+TableMaking making_of(const TablePlan& plan, const std::vector<PaperTable>& tables) {
+  TableMaking made;
   for (const PaperTable& table : tables)
-    for (const PaperRow& row : table.rows) made.settings.try_emplace(row.run.name);
-  for (auto& [run, settings] : made.settings)
-    for (const std::string& one : options.plan.overrides)
-      if (!one.starts_with("runtime.")) settings.push_back(one);
-  std::erase_if(made.settings, [](const auto& entry) { return entry.second.empty(); });
+    for (const PaperRow& row : table.rows)
+      made.configurations[row.run.name] = ExperimentRun(plan, row.run, plan.seeds.front()).deciding_keys();
   return made;
 }
 
@@ -244,17 +244,17 @@ std::vector<std::string> how(const TableOptions& options, bool all_made_here) {
 TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   complete(options);
   const TablePlan& plan = options.plan;
-  if (options.only_tables && !options.results.empty()) fs::create_directories(plan.folder);
-  if (options.only_tables && !fs::is_directory(plan.folder))
-    throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
   std::vector<PaperTable> tables;
   for (const std::string& name : options.tables) tables.push_back(paper_table(name));
-  const TableMaking making = making_of(options, tables);
+  const TableMaking making = making_of(plan, tables);
   const OtherResults others(options.results, making);
   const std::vector<ExperimentRun> runs = all_runs(plan, tables, others, options.settings);
   const OtherResults::Taken taken_in_all = taken_by(plan, tables, others);
   for (const std::string& warning : others.warnings(taken_in_all))
     fmt::print(stderr, "experiment: warning: {}\n", warning);
+  if (options.only_tables && taken_in_all.empty() && !fs::is_directory(plan.folder))
+    throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
+  if (options.only_tables) fs::create_directories(plan.folder);
   if (!taken_in_all.empty()) fmt::print("{} runs made elsewhere\n", taken_in_all.size());
   std::optional<WorkDir> owned;  // what only writes tables reads results that do not change
   if (!options.only_tables) {
@@ -273,6 +273,8 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     all = all && is_complete(rows);
     TableMaking made = making;
     made.lines = how(options, taken.empty());
+    for (const auto& [run, seed] : taken)
+      if (!others.is_known(run, seed)) made.configurations.erase(run);
     for (std::string& line : others.how(taken)) made.lines.push_back(std::move(line));
     const std::string text = table_markdown(table, rows, made);
     write_file(plan.folder / (table.name + ".md"), text);

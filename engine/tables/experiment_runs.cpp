@@ -3,10 +3,13 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <stdexcept>
 
 #include "engine/checkpoint.h"
+#include "engine/tables/run_configuration.h"
 #include "runtime/base/files.h"
+#include "runtime/base/xxh64.h"
 
 namespace gradlibra {
 namespace fs = std::filesystem;
@@ -19,43 +22,6 @@ ExperimentConfig read_config(const fs::path& file, const std::vector<std::string
   ExperimentConfig config;
   ConfigSource(file, overrides).read_into(config);
   return config;
-}
-
-// "model.loss.type" of each line of a resolved configuration, with the line.
-std::vector<std::pair<std::string, std::string>> keys_of(const std::string& yaml) {
-  std::vector<std::pair<std::string, std::string>> keys;
-  std::vector<std::pair<size_t, std::string>> path;  // indentation and key
-  size_t begin = 0;
-  while (begin < yaml.size()) {
-    const size_t end = std::min(yaml.find('\n', begin), yaml.size());
-    const std::string line = yaml.substr(begin, end - begin);
-    begin = end + 1;
-    const size_t indent = line.find_first_not_of(' ');
-    const size_t colon = line.find(':');
-    if (indent == std::string::npos || colon == std::string::npos || line[indent] == '#') continue;
-    while (!path.empty() && path.back().first >= indent) path.pop_back();
-    path.emplace_back(indent, line.substr(indent, colon - indent));
-    std::string key;
-    for (const auto& [unused, part] : path) key += (key.empty() ? "" : ".") + part;
-    keys.emplace_back(key, line.substr(colon + 1));
-  }
-  return keys;
-}
-
-std::string difference(const std::string& was, const std::string& is) {
-  constexpr size_t kMost = 5;
-  const auto before = keys_of(was), after = keys_of(is);
-  std::vector<std::string> names;
-  for (const auto& one : before)
-    if (std::find(after.begin(), after.end(), one) == after.end()) names.push_back(one.first);
-  for (const auto& one : after)
-    if (std::find(before.begin(), before.end(), one) == before.end() &&
-        std::find(names.begin(), names.end(), one.first) == names.end())
-      names.push_back(one.first);
-  std::string text;
-  for (size_t i = 0; i < std::min(names.size(), kMost); ++i) text += (i > 0 ? ", " : "") + names[i];
-  if (names.size() > kMost) text += " and " + std::to_string(names.size() - kMost) + " more";
-  return text;
 }
 
 // A second name or a copy of a file that is there. `from` stays: an interrupted finish() begins anew.
@@ -132,7 +98,20 @@ ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t
   const std::string was = to_yaml(stored), is = to_yaml(config_);
   if (was == is) return;
   throw std::runtime_error(file.string() + ": the folder has this run with another configuration (" +
-                           difference(was, is) + " differ); take another --output, or remove " + folder().string());
+                           difference(keys_of(was), keys_of(is)) + " differ); take another --output, or remove " +
+                           folder().string());
+}
+
+ConfigKeys ExperimentRun::deciding_keys() const {
+  ConfigKeys keys = gradlibra::deciding_keys(config_);
+  if (plan_->start.empty()) return keys;
+  const ConfigKeys plain = gradlibra::deciding_keys(ExperimentConfig{});
+  std::string start;
+  for (const auto& [key, value] : gradlibra::deciding_keys(read_config(plan_->start, {})))
+    if (const auto found = plain.find(key); found == plain.end() || found->second != value)
+      start += key + ": " + value + "\n";
+  keys["start"] = xxh64_hex(std::as_bytes(std::span(start)));
+  return keys;
 }
 
 std::optional<Values> ExperimentRun::result() const {

@@ -11,6 +11,7 @@
 #include "engine/experiment_config.h"
 #include "engine/tables/job_pool.h"
 #include "engine/tables/paper_tables.h"
+#include "engine/tables/run_configuration.h"
 
 namespace gradlibra {
 
@@ -41,6 +42,8 @@ class ExperimentRun {
   [[nodiscard]] const std::string& name() const { return name_; }  // "cross_entropy/seed_1", its folder under runs/
   [[nodiscard]] int64_t seed() const { return seed_; }
   [[nodiscard]] const ExperimentConfig& config() const { return config_; }
+  // gradlibra::deciding_keys of it, and "start": a hash of those of the training whose backbone it starts from.
+  [[nodiscard]] ConfigKeys deciding_keys() const;
   // In per cent, by the names of PaperTable::columns, and "detections"; what has no ground truth is not there, nor is a
   // class that has the name of a mean.
   // Nothing: the run is not done. std::runtime_error for a result that cannot be read.

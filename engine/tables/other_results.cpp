@@ -12,11 +12,6 @@
 namespace gradlibra {
 namespace {
 
-std::vector<std::string> settings_of(const TableMaking& made, const std::string& run) {
-  const auto found = made.settings.find(run);
-  return found == made.settings.end() ? std::vector<std::string>{} : found->second;
-}
-
 // Tables have the same name wherever they were made; their folder tells them apart.
 std::string short_name(const std::filesystem::path& file) {
   return (file.parent_path().filename() / file.filename()).string();
@@ -24,7 +19,8 @@ std::string short_name(const std::filesystem::path& file) {
 
 }  // namespace
 
-OtherResults::OtherResults(const std::vector<std::filesystem::path>& files, TableMaking here) : here_(std::move(here)) {
+OtherResults::OtherResults(const std::vector<std::filesystem::path>& files, TableMaking here)
+    : here_(std::move(here)), plain_(deciding_keys(ExperimentConfig{})) {
   for (const std::filesystem::path& file : files) {
     TableFile read;
     try {
@@ -32,9 +28,6 @@ OtherResults::OtherResults(const std::vector<std::filesystem::path>& files, Tabl
     } catch (const std::runtime_error& error) {
       throw std::runtime_error(fmt::format("--results: not a table that experiment wrote: {}", error.what()));
     }
-    if (!read.made.scale.empty() && read.made.scale != here_.scale)
-      throw std::runtime_error(fmt::format("--results {}: was made at scale {}, and this is scale {}", file.string(),
-                                           read.made.scale, here_.scale));
     for (size_t i = 0; i < read.rows.size(); ++i) {
       const PaperRun& run = read.table.rows[i].run;
       for (const auto& [seed, values] : read.rows[i].by_seed)
@@ -50,14 +43,19 @@ const Values* OtherResults::find(const PaperRun& run, int64_t seed) const {
   const Result& first = found->second.front();
   for (const Result& result : found->second) {
     const Source& source = sources_[result.source];
-    const auto require_same = [&](const std::vector<std::string>& there, const std::vector<std::string>& here) {
-      if (there != here)
-        throw std::runtime_error(fmt::format("--results {}: its {} was run with '{}', and would be with '{}' here",
-                                             source.file.string(), run.name, fmt::join(there, " "),
-                                             fmt::join(here, " ")));
+    const auto refuse = [&](const std::string& what) {
+      throw std::runtime_error(fmt::format("--results {}: its {} was run {}", source.file.string(), run.name, what));
     };
-    require_same(result.overrides, run.overrides);
-    if (!source.made.scale.empty()) require_same(settings_of(source.made, run.name), settings_of(here_, run.name));
+    if (result.overrides != run.overrides)
+      refuse(fmt::format("with '{}', and would be with '{}' here", fmt::join(result.overrides, " "),
+                         fmt::join(run.overrides, " ")));
+    const auto there = source.made.configurations.find(run.name), here = here_.configurations.find(run.name);
+    if (there != source.made.configurations.end() && here != here_.configurations.end()) {
+      ConfigKeys keys = there->second;
+      for (const auto& entry : plain_) keys.insert(entry);  // keys that have come to be since
+      if (const std::string names = difference(keys, here->second); !names.empty())
+        refuse("with another configuration (" + names + " differ)");
+    }
     if (result.values != first.values)
       throw std::runtime_error(
           fmt::format("--results: {} and {} differ in the result of {}, seed {}: leave one of them out, or make one "
@@ -65,6 +63,10 @@ const Values* OtherResults::find(const PaperRun& run, int64_t seed) const {
                       sources_[first.source].file.string(), source.file.string(), run.name, seed));
   }
   return &first.values;
+}
+
+bool OtherResults::is_known(const std::string& run, int64_t seed) const {
+  return sources_[results_.at({run, seed}).front().source].made.configurations.contains(run);
 }
 
 std::map<int64_t, int> OtherResults::rows_by_seed(size_t source, const Taken& taken) const {
@@ -102,12 +104,17 @@ std::vector<std::string> OtherResults::warnings(const Taken& taken) const {
   for (size_t i = 0; i < sources_.size(); ++i) {
     const std::string file = sources_[i].file.string();
     if (rows_by_seed(i, taken).empty())
-      lines.push_back(fmt::format("--results {}: has none of these tables' runs and seeds", file));
-    else if (sources_[i].made.scale.empty())
       lines.push_back(
-          fmt::format("--results {}: does not say at which scale and with which settings its runs were "
-                      "made; they are taken as made like those here",
+          fmt::format("--results {}: has nothing to take: none of these tables' runs and seeds, or those of Figure 3 "
+                      "alone, which needs logs",
                       file));
+    else if (std::any_of(taken.begin(), taken.end(), [&](const auto& key) {
+               const auto found = results_.find(key);
+               return found != results_.end() && found->second.front().source == i && !is_known(key.first, key.second);
+             }))
+      lines.push_back(fmt::format(
+          "--results {}: does not say with which configuration its runs were made; they are taken as made like here",
+          file));
   }
   return lines;
 }

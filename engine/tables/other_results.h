@@ -14,16 +14,18 @@ namespace gradlibra {
 
 class OtherResults {
  public:
-  // `files`: what table_json wrote; `here`: how runs are made here, which those must have been made alike.
-  // std::runtime_error names a file that is no such table or of another scale.
+  // `files`: what table_json wrote; `here`: how runs are made here. std::runtime_error names a file that is no such
+  // table.
   OtherResults(const std::vector<std::filesystem::path>& files, TableMaking here);
 
-  // Null: none of the files has it. std::runtime_error if one has it with other overrides, or two differ in it.
+  // Null: none of the files has it. std::runtime_error if one has it with another configuration, or two differ in it.
   [[nodiscard]] const Values* find(const PaperRun& run, int64_t seed) const;
   // For the reader of a table that took these (run, seed): a line for each file, with how its runs were made.
   using Taken = std::vector<std::pair<std::string, int64_t>>;
   [[nodiscard]] std::vector<std::string> how(const Taken& taken) const;
-  // What the user should know: files without any of these (run, seed), files that do not say how they were made.
+  // Whether the file that `find` takes it from says with which configuration it was run.
+  [[nodiscard]] bool is_known(const std::string& run, int64_t seed) const;
+  // What the user should know: files without any of these (run, seed), files that do not say how runs were made.
   [[nodiscard]] std::vector<std::string> warnings(const Taken& taken) const;
 
  private:
@@ -39,6 +41,7 @@ class OtherResults {
   [[nodiscard]] std::map<int64_t, int> rows_by_seed(size_t source, const Taken& taken) const;
 
   TableMaking here_;
+  ConfigKeys plain_;  // the defaults
   std::vector<Source> sources_;
   std::map<std::pair<std::string, int64_t>, std::vector<Result>> results_;  // by run and seed; tables share runs
 };

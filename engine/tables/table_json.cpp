@@ -12,6 +12,12 @@ Values read_values(const JsonValue& json) {
   return values;
 }
 
+ConfigKeys read_keys(const JsonValue& json) {
+  ConfigKeys keys;
+  for (const auto& [name, value] : json.members()) keys[name] = value.text();
+  return keys;
+}
+
 std::vector<std::string> read_texts(const JsonValue& json) {
   std::vector<std::string> texts;
   for (const JsonValue& one : json.list()) texts.push_back(one.text());
@@ -35,14 +41,17 @@ TableFile read_table(const std::filesystem::path& file) {
   read.table.title = json["title"].text();
   if (json.has("note")) read.table.note = json["note"].text();
   read.made.lines = read_texts(json["how"]);
-  if (json.has("scale")) read.made.scale = json["scale"].text();
+  const ConfigKeys common = json.has("configuration") ? read_keys(json["configuration"]) : ConfigKeys{};
   const std::string baseline = json["baseline"].text();
   bool found = false;
   for (const JsonValue& row : json["rows"].list()) {
     PaperRow& one = read.table.rows.emplace_back();
     one.label = row["label"].text();
     one.run = {row["run"].text(), read_texts(row["overrides"])};
-    if (row.has("settings")) read.made.settings[one.run.name] = read_texts(row["settings"]);
+    if (row.has("configuration")) {
+      ConfigKeys& keys = read.made.configurations[one.run.name] = read_keys(row["configuration"]);
+      keys.insert(common.begin(), common.end());
+    }
     one.printed = row["printed"].is_null() ? Values{} : read_values(row["printed"]);
     if (one.label == baseline && !found) {
       found = true;

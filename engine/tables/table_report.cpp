@@ -8,6 +8,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 
 namespace gradlibra {
@@ -87,6 +88,21 @@ std::string differences(const PaperTable& table, const std::vector<RowResults>& 
   }
   if (!any) return "";
   return "\nDifferences, paired by seed, with 95 % intervals (Student's t):\n\n" + text;
+}
+
+// What all of the table's runs whose configuration is known have alike.
+ConfigKeys common_keys(const PaperTable& table, const TableMaking& made) {
+  std::optional<ConfigKeys> common;
+  for (const PaperRow& row : table.rows) {
+    const auto of_run = made.configurations.find(row.run.name);
+    if (of_run == made.configurations.end()) continue;
+    if (!common) common = of_run->second;
+    std::erase_if(*common, [&keys = of_run->second](const auto& entry) {
+      const auto found = keys.find(entry.first);
+      return found == keys.end() || found->second != entry.second;
+    });
+  }
+  return common.value_or(ConfigKeys{});
 }
 
 // How far the order of the rows by mAP is the paper's.
@@ -176,14 +192,18 @@ std::string table_json(const PaperTable& table, const std::vector<RowResults>& r
             {"title", table.title},
             {"how", made.lines},
             {"baseline", table.rows[table.baseline].label}};
-  if (!made.scale.empty()) json["scale"] = made.scale;
+  const ConfigKeys common = common_keys(table, made);
+  if (!common.empty()) json["configuration"] = common;
   json["note"] = table.note;
   json["rows"] = Json::array();
   for (size_t i = 0; i < rows.size(); ++i) {
     Json row{
         {"label", table.rows[i].label}, {"run", table.rows[i].run.name}, {"overrides", table.rows[i].run.overrides}};
-    if (const auto found = made.settings.find(table.rows[i].run.name); found != made.settings.end())
-      row["settings"] = found->second;
+    if (const auto found = made.configurations.find(table.rows[i].run.name); found != made.configurations.end()) {
+      row["configuration"] = Json::object();
+      for (const auto& [key, value] : found->second)
+        if (!common.contains(key)) row["configuration"][key] = value;
+    }
     row["mean"] = row["deviation"] = row["minus_baseline"] = Json::object();
     for (const std::string& column : table.columns) {
       const Spread spread = spread_of(rows[i], column);

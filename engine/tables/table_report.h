@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/tables/paper_tables.h"
+#include "engine/tables/run_configuration.h"
 
 namespace gradlibra {
 
@@ -40,10 +41,8 @@ struct PairedDifference {
 
 // How a table's runs were made.
 struct TableMaking {
-  std::string scale;  // of `experiment`; empty: a file from before it was noted does not say
-  // By run: what its configuration had on top of the row's own overrides, but for what concerns the device alone.
-  std::map<std::string, std::vector<std::string>> settings;
-  std::vector<std::string> lines;  // for the reader
+  std::map<std::string, ConfigKeys> configurations;  // by run, deciding_keys(); not there: nobody knows
+  std::vector<std::string> lines;                    // for the reader
 };
 
 // `rows` in the order of the table's.

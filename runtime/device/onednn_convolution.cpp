@@ -63,8 +63,8 @@ struct Geometry : kernels::ConvDims {
   // Winograd's F(4x4, 3x3) (Lavin and Gray, arXiv:1509.09308, section 4.2) multiplies a quarter as often as a direct
   // convolution, but transforms every weight in each call: it pays off from some tiles on (docs/benchmarks.md has
   // where). Forward, each image is a call of its own: how oneDNN splits a sum follows from the size of the batch, and
-  // an image must have the same bits in every batch. Backward, calls are as small as is fast, as each tile takes
-  // memory.
+  // an image must have the same bits in every batch. Backward, calls are as small as is fast, if the batch
+  // divides so: each tile takes memory.
   struct Way {
     algorithm by;
     int64_t images;  // of a call

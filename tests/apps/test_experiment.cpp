@@ -92,6 +92,19 @@ TEST_F(ExperimentProgram, ResultsMadeElsewhereAreTakenAndNotRunHere) {
   EXPECT_FALSE(fs::exists(folder_ / "nothing/data"));
   EXPECT_EQ(nlohmann::json::parse(get(folder_ / "nothing/table2.json"))["rows"], rows);
   EXPECT_EQ(run({"report", path("nothing"), "--runs"}).code, 0);
+  const Ran faster = run(table2("1", "x", {"--results", path("one/table2.json"), "--set", "schedule.lr=0.5"}));
+  EXPECT_EQ(faster.code, 1);
+  EXPECT_HAS(faster.err, "its cross_entropy was run with another configuration (schedule.lr differ)");
+  const Ran threads = run(table2("1", "y",
+                                 {"--results", path("one/table2.json"), "--set", "runtime.keep_columns=false", "--set",
+                                  "loader.workers=2", "--only-tables"}));
+  EXPECT_EQ(threads.code, 0) << threads.err;
+  const auto table_y = nlohmann::json::parse(get(folder_ / "y/table2.json"));
+  EXPECT_EQ(table_y["configuration"]["loader.height"], "96");
+  EXPECT_EQ(table_y["rows"][0]["configuration"]["model.loss.type"], "cross_entropy");
+  const Ran nowhere = run(table2("1", "x", {"--only-tables"}));
+  EXPECT_EQ(nowhere.code, 1);
+  EXPECT_HAS(nowhere.err, "no such folder");
   const Ran itself = run(table2("2", "out", {"--results", path("out/table2.json")}));
   EXPECT_EQ(itself.code, 2);
   EXPECT_HAS(itself.err, "table2.json: is of --output itself");

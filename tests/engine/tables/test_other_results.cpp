@@ -21,6 +21,7 @@ class OtherResultsTest : public ::testing::Test {
       for (const int64_t seed : {1, 2})
         rows_[i].by_seed[seed] = {{"mAP", 10.0 * static_cast<double>(i) + static_cast<double>(seed)}};
     rows_[3].missing = {{1, "not run yet"}};
+    for (const PaperRow& row : table_.rows) here_.configurations[row.run.name] = deciding_keys(ExperimentConfig{});
   }
   std::filesystem::path write(const std::string& name, const TableMaking& made) {
     std::filesystem::create_directories((folder_ / name).parent_path());
@@ -32,7 +33,7 @@ class OtherResultsTest : public ::testing::Test {
   TemporaryFolder folder_;
   PaperTable table_ = paper_table("table2");
   std::vector<RowResults> rows_ = std::vector<RowResults>(4);
-  TableMaking here_{.scale = "small", .settings = {{"cross_entropy", {"schedule.lr=0.02"}}}, .lines = {"Scale small."}};
+  TableMaking here_{.configurations = {}, .lines = {"Scale small."}};
 };
 
 TEST_F(OtherResultsTest, AreFoundByRunAndSeed) {
@@ -66,36 +67,54 @@ TEST_F(OtherResultsTest, TwoThatDifferAreAnErrorWhereTheyAreAskedFor) {
 }
 
 TEST_F(OtherResultsTest, RunsMadeDifferentlyAreRefused) {
-  TableMaking tiny = here_;
-  tiny.scale = "tiny";
-  const auto file = write("tiny/table2.json", tiny);
-  EXPECT_HAS(message_of([&] { OtherResults({file}, here_); }),
-             "table2.json: was made at scale tiny, and this is scale small");
-
   TableMaking slower = here_;
-  slower.settings["cross_entropy"] = {"schedule.lr=0.01"};
+  slower.configurations[run(0).name]["schedule.lr"] = "0.01";
   const OtherResults others({write("slower/table2.json", slower)}, here_);
-  EXPECT_EQ(others.find(run(1), 1)->at("mAP"), 11) << "a run of the same settings";
+  EXPECT_EQ(others.find(run(1), 1)->at("mAP"), 11) << "a run of the same configuration";
   EXPECT_HAS(message_of([&] { (void)others.find(run(0), 1); }),
-             "its cross_entropy was run with 'schedule.lr=0.01', and would be with 'schedule.lr=0.02' here");
+             "its cross_entropy was run with another configuration (schedule.lr differ)");
 
   PaperRun changed = run(1);
   changed.overrides.emplace_back("model.loss.gamma=1");
   EXPECT_HAS(message_of([&] { (void)others.find(changed, 1); }), "model.loss.gamma=1' here");
 }
 
+// A key that another version did not have is at its default there, and so it must be here.
+TEST_F(OtherResultsTest, KeysThatHaveComeToBeSinceAreAtTheirDefaults) {
+  TableMaking older = here_;
+  for (auto& [name, keys] : older.configurations) keys.erase("train.average_decay");
+  const auto file = write("older/table2.json", older);
+  EXPECT_NE(OtherResults({file}, here_).find(run(0), 1), nullptr);
+  here_.configurations[run(0).name]["train.average_decay"] = "0.999";
+  const OtherResults others({file}, here_);
+  EXPECT_HAS(message_of([&] { (void)others.find(run(0), 1); }), "(train.average_decay differ)");
+}
+
 TEST_F(OtherResultsTest, WhatAFileCannotSayIsWarnedOf) {
-  TableMaking old = here_;
-  old.scale.clear();
-  old.settings.clear();
-  const OtherResults others({write("old/table2.json", old), write("new/table2.json", here_)}, here_);
+  const OtherResults others({write("old/table2.json", {}), write("new/table2.json", here_)}, here_);
   EXPECT_EQ(others.find(run(0), 1)->at("mAP"), 1) << "taken as made like here";
+  EXPECT_FALSE(others.is_known(run(0).name, 1));
   const auto warnings = others.warnings({{run(0).name, 1}});
   ASSERT_EQ(warnings.size(), 1U);
-  EXPECT_HAS(warnings[0], "old/table2.json: does not say at which scale");
+  EXPECT_HAS(warnings[0], "old/table2.json: does not say with which configuration");
   const auto unused = others.warnings({});
   ASSERT_EQ(unused.size(), 2U);
-  EXPECT_HAS(unused[1], "new/table2.json: has none of these tables' runs and seeds");
+  EXPECT_HAS(unused[1], "new/table2.json: has nothing to take");
+}
+
+TEST(RunConfiguration, LeavesOutWhatDecidesNothing) {
+  ExperimentConfig config;
+  const ConfigKeys plain = deciding_keys(config);
+  EXPECT_EQ(plain.at("schedule.steps").find('#'), std::string::npos) << plain.at("schedule.steps");
+  config.train.seed = 7;
+  config.train.pretrained = "/elsewhere/resnet50.safetensors";
+  config.data.root = "/elsewhere";
+  config.runtime.precision = "bf16";
+  config.loader.workers = 9;
+  EXPECT_EQ(difference(plain, deciding_keys(config)), "");
+  config.schedule.lr = 0.5;
+  config.loader.batch_size = 3;
+  EXPECT_EQ(difference(plain, deciding_keys(config)), "loader.batch_size, schedule.lr");
 }
 
 TEST_F(OtherResultsTest, FilesThatAreNoTablesAreNamed) {

@@ -83,11 +83,14 @@ TEST(TableJson, IsReadAsItWasWritten) {
   std::vector<RowResults> rows(table.rows.size());
   rows[0].by_seed = {{1, {{"mAP", 40.25}}}, {2, {{"mAP", 44}}}};
   rows[1].missing = {{1, "failed: a"}, {2, "not run yet"}};
-  const TableMaking made{.scale = "small", .settings = {{"cross_entropy", {"schedule.lr=0.02"}}}, .lines = {"how"}};
+  const TableMaking made{.configurations = {{"cross_entropy", {{"model.loss.type", "cross_entropy"}, {"a", "1"}}},
+                                            {"grad_libra", {{"model.loss.type", "grad_libra"}, {"a", "1"}}}},
+                         .lines = {"how"}};
   const std::string text = table_json(table, rows, made);
   put(folder / "table2.json", text);
   const TableFile read = read_table(folder / "table2.json");
   EXPECT_EQ(table_json(read.table, read.rows, read.made), text);
+  EXPECT_EQ(read.made.configurations, made.configurations);
   EXPECT_EQ(table_markdown(read.table, read.rows, read.made), table_markdown(table, rows, made));
   put(folder / "table2.json", "{\"table\": \"table2\", \"title\": 5}");
   EXPECT_HAS(message_of([&] { (void)read_table(folder / "table2.json"); }), "table2.json: title: is 5, not text");

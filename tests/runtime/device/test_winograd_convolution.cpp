@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
 #include "runtime/device/context.h"
@@ -37,6 +38,16 @@ struct Results {
 };
 
 enum class With { nothing, bias_and_relu, all };
+
+Floats forward(Context& context, const Sizes& s, const Values& v) {
+  const Tensor x = context.upload<float>(v.x, s.x()), weight = context.upload<float>(v.weight, s.weight()),
+               bias = context.upload<float>(v.bias, {s.K});
+  Tensor y = context.zeros(s.y());
+  context.convolution().weight_changed(weight.data());  // another one lay there before
+  context.convolution().forward(
+      {.x = x, .weight = weight, .bias = bias.view(), .shape = kSame, .activation = Activation::relu, .y = y});
+  return context.download<float>(y);
+}
 
 Results compute(Context& context, const Sizes& s, const Values& v, With with, Accumulate mode) {
   const Tensor x = context.upload<float>(v.x, s.x()), weight = context.upload<float>(v.weight, s.weight()),
@@ -87,8 +98,9 @@ TEST_P(WinogradConvolutions, AsThePlainLoops) {
   expect_as_plain(context, {2, 20, 20, 32, 32}, With::nothing, Accumulate::overwrite, rng);
   expect_as_plain(context, {1, 17, 33, 64, 48}, With::bias_and_relu, Accumulate::add, rng);
   expect_as_plain(context, {3, 18, 19, 32, 80}, With::all, Accumulate::overwrite, rng);
-  expect_as_plain(context, {8, 8, 8, 64, 64}, With::all, Accumulate::add, rng);             // the gradients alone
-  expect_as_plain(context, {12, 22, 22, 32, 48}, With::all, Accumulate::add, rng);          // in parts of the batch
+  expect_as_plain(context, {8, 8, 8, 64, 64}, With::all, Accumulate::add, rng);     // the gradients alone
+  expect_as_plain(context, {12, 22, 22, 32, 48}, With::all, Accumulate::add, rng);  // in parts of the batch
+  expect_as_plain(context, {12, 22, 22, 32, 48}, With::all, Accumulate::overwrite, rng);
   expect_as_plain(context, {7, 12, 12, 48, 32}, With::all, Accumulate::overwrite, rng);     // which 7 has not
   expect_as_plain(context, {40, 1, 3, 32, 32}, With::bias_and_relu, Accumulate::add, rng);  // tiles mostly outside
 }
@@ -106,8 +118,9 @@ TEST_P(WinogradConvolutions, RandomSizes) {
   const auto draw = [&](int64_t lo, int64_t hi) { return lo + static_cast<int64_t>(rng() % uint32_t(hi - lo + 1)); };
   for (int round = 0; round < 6; ++round) {
     const Sizes sizes{draw(1, 5), draw(9, 44), draw(9, 44), 16 * draw(2, 5), 16 * draw(2, 5)};
-    expect_as_plain(context, sizes, static_cast<With>(draw(0, 2)),
-                    draw(0, 1) == 0 ? Accumulate::overwrite : Accumulate::add, rng);
+    const auto with = static_cast<With>(draw(0, 2));
+    const auto mode = draw(0, 1) == 0 ? Accumulate::overwrite : Accumulate::add;
+    expect_as_plain(context, sizes, with, mode, rng);
   }
 }
 
@@ -117,7 +130,7 @@ TEST_P(WinogradConvolutions, AnImageHasTheSameBitsInEveryBatch) {
   for (const Sizes& all : {Sizes{5, 16, 20, 64, 32}, Sizes{3, 33, 17, 32, 64}, Sizes{8, 12, 12, 32, 32},
                            Sizes{4, 32, 32, 256, 256}, Sizes{5, 24, 24, 256, 32}, Sizes{6, 16, 16, 512, 32}}) {
     const Values values = random_values(all, rng);
-    const Floats together = compute(context, all, values, With::bias_and_relu, Accumulate::overwrite).y;
+    const Floats together = forward(context, all, values);
     Sizes one = all;
     one.N = 1;
     Floats apart;
@@ -126,15 +139,14 @@ TEST_P(WinogradConvolutions, AnImageHasTheSameBitsInEveryBatch) {
         const int64_t size = static_cast<int64_t>(of.size()) / all.N;
         return Floats(of.begin() + n * size, of.begin() + (n + 1) * size);
       };
-      const Values own{part(values.x), values.weight, values.bias, part(values.residual), part(values.grad_y)};
-      const Floats y = compute(context, one, own, With::bias_and_relu, Accumulate::overwrite).y;
+      const Floats y = forward(context, one, {part(values.x), values.weight, values.bias, {}, {}});
       apart.insert(apart.end(), y.begin(), y.end());
     }
     testing::expect_same(together, apart);
   }
 }
 
-// Sums of small whole numbers are exact, but not where the numbers are first divided by six and by twenty-four.
+// Sums of small whole numbers are exact, but not where Winograd's transforms have multiplied them by fractions.
 TEST_P(WinogradConvolutions, IsTakenWhereItPays) {
 #if defined(__x86_64__)
   const bool has_avx512 = __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
@@ -142,7 +154,8 @@ TEST_P(WinogradConvolutions, IsTakenWhereItPays) {
 #else
   const bool has_avx512 = false;
 #endif
-  if (!has_avx512 || context.device_name().find("oneDNN") == std::string::npos)
+  const bool is_held_back = std::getenv("DNNL_MAX_CPU_ISA") != nullptr || std::getenv("ONEDNN_MAX_CPU_ISA") != nullptr;
+  if (!has_avx512 || is_held_back || context.device_name().find("oneDNN") == std::string::npos)
     GTEST_SKIP() << "no Winograd on this machine: " << context.device_name();
   Context plain(1, ConvolutionLibrary::plain);
   const auto exact = [&](const Sizes& s) {
@@ -160,7 +173,7 @@ TEST_P(WinogradConvolutions, IsTakenWhereItPays) {
 }
 
 TEST_P(WinogradConvolutions, RepeatsItsBits) {
-  const Sizes sizes{4, 19, 22, 48, 64};
+  const Sizes sizes{8, 27, 22, 48, 64};
   const Values values = random_values(sizes, rng);
   const Results first = compute(context, sizes, values, With::all, Accumulate::add),
                 second = compute(context, sizes, values, With::all, Accumulate::add);
