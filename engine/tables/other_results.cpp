@@ -91,6 +91,7 @@ std::vector<std::string> OtherResults::how(const Taken& taken) const {
       return std::any_of(results.begin(), results.end(), [&](const Result& result) { return result.source == i; });
     });
     std::vector<std::string> parts;
+    parts.reserve(rows.size());
     for (const auto& [seed, count] : rows)
       parts.push_back(fmt::format("{} row{} of seed {}", count, count == 1 ? "" : "s", seed));
     lines.push_back(fmt::format("Made elsewhere ({}): {}. {}", short_name(sources_[i].file), fmt::join(parts, ", "),
