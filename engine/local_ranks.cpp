@@ -126,7 +126,9 @@ class Children {
       int status = 0;
       const pid_t ended = ::waitpid(process, &status, WNOHANG);
       if (ended == 0) return false;
-      code_ = joined(code_, ended > 0 ? code_of(status) : static_cast<int>(kFailure));  // nobody knows how
+      int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);  // nobody knows how
+      if (killed_ && code == 128 + SIGKILL) code = kLostRank;               // a stopped one, which end_others has ended
+      code_ = joined(code_, code);
       return true;
     });
     if (code_ != kSuccess) end_others();
@@ -160,12 +162,14 @@ class Children {
     if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(5);
     if (Clock::now() < next_) return;
     next_ = Clock::now() + std::chrono::seconds(10);
+    killed_ = signal_ == SIGKILL;
     kill(std::exchange(signal_, SIGKILL));
   }
 
   std::vector<pid_t> processes_;
   int ranks_;
   int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM, stuck_ = 0;
+  bool killed_ = false;  // those that are left have been sent SIGKILL from here
   Clock::time_point next_;
 };
 

@@ -39,8 +39,10 @@ std::atomic<int> caught{0};
     std::ofstream(folder / std::to_string(launch.rank)) << launch.master_address << "\n" << ranks.connect(*context);
     if (what == "fail" && launch.rank == 1) ::_exit(3);
     if (what == "fail") std::this_thread::sleep_for(std::chrono::seconds(60));
-    if (what != "signal") return 0;
+    if (what == "end") return 0;
     ranks.communicator().barrier();
+    if (what == "stop" && launch.rank == 0) ::_exit(kLostRank);
+    if (what == "stop") ::raise(SIGSTOP);
     if (launch.rank == 0) ::kill(::getppid(), SIGINT);
     while (caught == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return 0;
@@ -97,6 +99,9 @@ TEST_F(LocalRanks, OneThatFailsBeforeTheMeetingEndsAll) {
   EXPECT_EQ(start("early"), "4");
   EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(100)) << "not the time-out of the start";
 }
+
+// A rank that was stopped is killed in the end; what the ranks came to is what the others said, not this kill.
+TEST_F(LocalRanks, AStoppedOneIsALostOne) { EXPECT_EQ(start("stop"), std::to_string(kLostRank)); }
 
 // To all of them, as SIGUSR1; an orderly end after Ctrl-C is 130.
 TEST_F(LocalRanks, PassSignalsOn) { EXPECT_EQ(start("signal"), "130"); }
