@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <stdexcept>
 
 namespace gradlibra {
@@ -55,6 +56,32 @@ std::string plain(std::string text) {
   for (char& c : text)
     if (c == '|' || c == '\n' || c == '\r') c = ' ';
   return text;
+}
+
+struct Columns {
+  std::vector<std::string> names;
+  bool papers = true;  // false: other data, whose classes the paper has not
+};
+
+bool is_class(const std::string& value) {
+  return value != "mAP" && value != "detections" && !value.starts_with("AP_") && !value.starts_with("mR_");
+}
+
+// The table's own; on data with other classes theirs stand in the place of the paper's.
+Columns columns_of(const PaperTable& table, const std::vector<RowResults>& rows) {
+  std::set<std::string> classes;
+  for (const RowResults& row : rows)
+    for (const auto& [seed, values] : row.by_seed)
+      for (const auto& [name, value] : values)
+        if (is_class(name)) classes.insert(name);
+  const auto of_paper = [&](const std::string& name) { return is_class(name) && classes.contains(name); };
+  if (classes.empty() || std::any_of(table.columns.begin(), table.columns.end(), of_paper) ||
+      std::none_of(table.columns.begin(), table.columns.end(), is_class))
+    return {table.columns};
+  Columns columns{.names = {classes.begin(), classes.end()}, .papers = false};
+  for (const std::string& name : table.columns)
+    if (!is_class(name)) columns.names.push_back(name);
+  return columns;
 }
 
 std::string missing_lines(const PaperTable& table, const std::vector<RowResults>& rows) {
@@ -171,14 +198,17 @@ double rank_correlation(const std::vector<double>& a, const std::vector<double>&
 std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows, const TableMaking& made) {
   std::string text = "# " + table.title + "\n\n";
   for (const std::string& line : made.lines) text += line + "\n";
-  text += "\nPer cent: mean ± standard deviation over seeds; in brackets what the paper printed.\n\n";
+  const Columns columns = columns_of(table, rows);
+  text += std::string("\nPer cent: mean ± standard deviation over seeds") +
+          (columns.papers ? "; in brackets what the paper printed.\n\n"
+                          : ". The paper printed nothing of these classes.\n\n");
   std::vector<std::string> header{"method", "seeds"};
-  header.insert(header.end(), table.columns.begin(), table.columns.end());
+  header.insert(header.end(), columns.names.begin(), columns.names.end());
   add_header(text, header);
   for (size_t i = 0; i < rows.size(); ++i) {
     std::vector<std::string> cells{table.rows[i].label, std::to_string(rows[i].by_seed.size())};
-    for (const std::string& column : table.columns)
-      cells.push_back(cell(spread_of(rows[i], column), table.rows[i].printed, column));
+    for (const std::string& column : columns.names)
+      cells.push_back(cell(spread_of(rows[i], column), columns.papers ? table.rows[i].printed : Values(), column));
     add_row(text, cells);
   }
   text += differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);

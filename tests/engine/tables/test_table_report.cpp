@@ -79,6 +79,20 @@ TEST(TableReport, MarkdownHasOursThePapersAndWhatIsMissing) {
   EXPECT_TRUE(has("\nA note.\n"));
 }
 
+// On other data their classes stand where the paper's would, and nothing of the paper beside them.
+TEST(TableReport, ClassesOfOtherDataHaveColumns) {
+  std::vector<RowResults> rows(4);
+  rows[0].by_seed = {{1, {{"Teardrop", 12}, {"Burr cell", 3}, {"AP_f", 20}, {"mAP", 40}, {"detections", 900}}}};
+  rows[1].by_seed = {{1, {{"Teardrop", 14}, {"mAP", 50}}}};
+  rows[2].by_seed = {{1, {{"mAP", 45}}}};
+  const std::string text = table_markdown(small_table(), rows, {});
+  EXPECT_NE(text.find("The paper printed nothing of these classes."), std::string::npos) << text;
+  EXPECT_NE(text.find("| method | seeds | Burr cell | Teardrop | mAP |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("| CE | 1 | 3.0 | 12.0 | 40.0 |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("| Focal | 1 | - | 14.0 | 50.0 |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("Rank correlation with the paper's order: 0.50."), std::string::npos) << text;
+}
+
 TEST(TableReport, JsonHasEverySeedAndNullForWhatIsNotThere) {
   const auto json = nlohmann::json::parse(table_json(small_table(), small_results(), {}));
   EXPECT_EQ(json["baseline"], "CE");
