@@ -232,6 +232,56 @@ TEST_F(RankAgreement, OtherConfigurationsDataAndWeightsAreRefused) {
   };
   EXPECT_HAS(refusal([](auto& c) { c.schedule.lr = 0.5; }), "configuration: '  lr: 0.01', '  lr: 0.5'");
   EXPECT_HAS(refusal([&](auto& c) { c.data.root = (folder_ / "other").string(); }), "training data");
+
+  // Checkpoints of one step in two folders, each of a host of its own.
+  for (const int host : {1, 2}) {
+    ExperimentConfig config = config_;
+    config.loader.batch_size = 2;  // as two ranks have together
+    config.schedule.lr = 0.01 * host;
+    Trainer::Options own = options();
+    own.work_dir = folder_ / ("host" + std::to_string(host));
+    own.stop_after_step = 2;
+    Context context(1);
+    SingleProcess alone;
+    (void)Trainer(context, alone, config, own).run();
+  }
+  std::string messages[2];
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    Context context(1);
+    Trainer::Options own = options();
+    own.resume = true;
+    own.work_dir = folder_ / ("host" + std::to_string(ranks.rank() + 1));
+    messages[ranks.rank()] = message_of<std::exception>([&] { const Trainer trainer(context, ranks, config_, own); });
+  });
+  for (const std::string& message : messages) EXPECT_HAS(message, "differ at the start in the weights");
+}
+
+// Where the configuration names no classes, each host takes those of its own files.
+TEST_F(RankAgreement, OtherClassesAreRefused) {
+  const auto put_coco = [&](const std::string& name, const std::string& third) {
+    fs::create_directories(folder_ / name);
+    std::ofstream(folder_ / name / "train.json")
+        << R"({"images": [{"id": 1, "file_name": "tiny_000.png", "width": 64, "height": 64}],)"
+        << R"( "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 6, 16, 18], "area": 288}],)"
+        << R"( "categories": [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}, {"id": 3, "name": ")" << third
+        << "\"}]}";
+    fs::copy_file(folder_ / "data/JPEGImages/tiny_000.png", folder_ / name / "tiny_000.png");
+  };
+  put_coco("first", "bar");
+  put_coco("second", "rod");
+  config_.data.format = "coco";
+  config_.data.classes = {};
+  config_.data.groups = {};
+  config_.data.image_dir = ".";
+  config_.data.train = "train.json";
+  std::string messages[2];
+  ThreadRanks(2).run([&](Communicator& ranks) {
+    ExperimentConfig config = config_;
+    config.data.root = (folder_ / (ranks.rank() == 0 ? "first" : "second")).string();
+    Context context(1);
+    messages[ranks.rank()] = message_of<RanksDiffer>([&] { const Trainer trainer(context, ranks, config, options()); });
+  });
+  for (const std::string& message : messages) EXPECT_HAS(message, "differ at the start in the classes: ");
 }
 
 TEST_F(RankAgreement, WeightsThatDriftApartAreFound) {

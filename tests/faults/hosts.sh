@@ -66,6 +66,36 @@ echo "link cut: both ranks over after $took ms, distributed.timeout being 4 s; $
 ip netns pids "$second" | xargs -r kill -9 2> /dev/null || true
 link up
 
+# A rank that is stopped, and has its network still.
+: > log.txt
+# shellcheck disable=SC2046
+on_hosts $(train stopped schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &
+run=$!
+for ((i = 0; i < 300; ++i)); do
+  if grep -q "epoch 1/" log.txt; then break; fi
+  sleep 0.1
+done
+victim=$(ranks_left | while read -r pid; do if ip netns pids "$second" | grep -qx "$pid"; then echo "$pid"; fi; done)
+kill -STOP "$victim"
+began=$(date +%s%N)
+while [ "$(ranks_left | wc -l)" -gt 1 ]; do
+  [ $((($(date +%s%N) - began) / 1000000000)) -lt 60 ] || failed "rank 0 is left 60 s after the other one was stopped"
+  sleep 0.1
+done
+took=$((($(date +%s%N) - began) / 1000000))
+kill -9 "$victim"
+! wait "$run" 2> /dev/null || failed "exit code 0 after a rank was stopped"
+grep -Eq "rank 0 on host-a: lost rank 1 on host-b at step [0-9]+: no sign of life" log.txt ||
+  failed "rank 0 does not name the rank that was stopped"
+echo "a rank stopped: the other one over after $took ms"
+
+"$bin/synthesize" --config "$tree/configs/quickstart.yaml" --output seen "${small[@]}" synthesize.test=7 > log.txt
+evaluate=("$bin/evaluate" --checkpoint "$scratch/together" --device cpu --threads 1 "data.root=$scratch/seen")
+"${evaluate[@]}" --output "$scratch/seen_by_one" > log.txt 2>&1 || failed "evaluate by one process"
+on_hosts "${evaluate[@]}" --output "$scratch/seen_by_two" > log.txt 2>&1 || failed "evaluate on two hosts"
+cmp seen_by_one/metrics.json seen_by_two/metrics.json || failed "two hosts find something else than one process"
+echo "evaluation on two hosts: the metrics of one process"
+
 netem=(tc qdisc add dev "v$id-a" root netem)
 if ! in_a "${netem[@]}" delay 5ms 2ms loss 1% 2> why.txt; then
   echo "delay and loss: passed over, no netem in this kernel ($(head -n 1 why.txt))"
