@@ -68,18 +68,23 @@ std::string paper_layout(const TableFile& file) {
 
 std::string differences(const TableFile& file) {
   const std::vector<std::string> names{"mAP", "AP_f", "AP_c", "AP_r", "mR_r"};
-  const std::string base = file.table.rows[file.table.baseline].label;
+  const std::vector<PaperRow>& of = file.table.rows;
+  const bool one_baseline =
+      std::none_of(of.begin(), of.end(), [](const PaperRow& row) { return row.against.has_value(); });
+  const std::string base = one_baseline ? of[file.table.baseline].label : "its baseline";
   html::Table table{.caption = "Minus " + html::text(base) +
                                ", paired by seed, with 95 % intervals (Student's t). Bold: the interval leaves out 0.",
                     .label = "Differences to " + base,
-                    .head = {"method", "seeds"}};
+                    .head = {one_baseline ? "method" : "difference", "seeds"}};
   for (const std::string& name : names) table.head.push_back(column_name(name));
   table.bodies.emplace_back();
   for (size_t i = 0; i < file.rows.size(); ++i) {
-    const RowResults& baseline = file.rows[file.table.baseline];
+    const size_t with = compared_with(file.table, i);
+    const RowResults& baseline = file.rows[with];
     const int seeds = paired_difference(file.rows[i], baseline, "mAP").count;
-    if (i == file.table.baseline || seeds < 2) continue;
-    html::Table::Row row{.cells = {html::text(file.table.rows[i].label), std::to_string(seeds)}};
+    if (i == with || seeds < 2) continue;
+    const std::string label = one_baseline ? of[i].label : of[i].label + " \u2212 " + of[with].label;
+    html::Table::Row row{.cells = {html::text(label), std::to_string(seeds)}};
     for (const std::string& name : names) {
       const PairedDifference d = paired_difference(file.rows[i], baseline, name);
       const bool sure = d.count > 1 && std::abs(d.mean) > d.half;

@@ -45,9 +45,9 @@ void complete(TableOptions& options) {
     throw std::runtime_error("--data: " + plan.data.string() + " is not there");
   // What single runs need at this scale, such as other edges between groups of classes on fewer boxes.
   if (const fs::path runs = configs / (options.scale + "_runs.yaml"); fs::exists(runs))
-    plan.settings = read_settings(runs);
+    plan.settings = read_settings(plan.settings_files.emplace_back(runs));
   if (!options.settings.empty())
-    for (const auto& [name, more] : read_settings(options.settings))
+    for (const auto& [name, more] : read_settings(plan.settings_files.emplace_back(options.settings)))
       plan.settings[name].insert(plan.settings[name].end(), more.begin(), more.end());
   for (const fs::path& file : options.results)
     if (fs::weakly_canonical(fs::absolute(file)).parent_path() == fs::weakly_canonical(fs::absolute(plan.folder)))
@@ -231,10 +231,12 @@ std::vector<std::string> how(const TableOptions& options, bool all_made_here) {
   const TablePlan& plan = options.plan;
   std::string sets;
   for (const std::string& one : plan.overrides) sets += " " + one;
+  std::vector<std::string> settings;
+  for (const fs::path& file : plan.settings_files) settings.push_back(file.filename().string());
   std::vector<std::string> lines{
       fmt::format("Scale {}, seeds {} to {}, data {}, settings {}.", options.scale, plan.seeds.front(),
                   plan.seeds.back(), plan.data.empty() ? "drawn by `synthesize`" : plan.data.filename().string(),
-                  options.settings.empty() ? "the same for all" : options.settings.filename().string())};
+                  settings.empty() ? "the same for all" : fmt::format("{}", fmt::join(settings, ", ")))};
   if (!sets.empty()) lines.push_back((all_made_here ? "For every run:" : "For every run made here:") + sets + ".");
   return lines;
 }
@@ -267,8 +269,9 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
   }
   bool all = true;
-  for (const PaperTable& table : tables) {
-    auto [rows, taken] = results_of(plan, table, others);
+  for (const PaperTable& of_paper : tables) {
+    auto [rows, taken] = results_of(plan, of_paper, others);
+    const PaperTable table = table_on_data(of_paper, rows);
     const std::vector<RowRecords> records = read_records(plan.folder, table, rows);
     all = all && is_complete(rows);
     TableMaking made = making;

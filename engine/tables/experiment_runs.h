@@ -23,6 +23,7 @@ struct TablePlan {
   std::vector<std::string> overrides;      // for every run, on top of all else
   // Overrides by the name of a run, between the row's own and `overrides`: rates and weights that were chosen for each.
   std::map<std::string, std::vector<std::string>> settings;
+  std::vector<std::filesystem::path> settings_files;  // that they were read from
   std::filesystem::path data;   // empty: drawn under `folder` as the configuration's section `synthesize` says
   std::filesystem::path start;  // configuration of a training whose backbone the runs start from; empty: as `config`
   std::vector<int64_t> seeds;

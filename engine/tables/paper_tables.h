@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct PaperRow {
   std::string label;
   PaperRun run;
   Values printed;  // what the paper says; a value that it does not print, or that is illegible, is not there
+  std::optional<size_t> against = {};  // the row that this one is compared with, if it is not the table's baseline
 };
 
 struct PaperTable {

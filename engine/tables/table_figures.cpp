@@ -126,8 +126,13 @@ std::vector<RowRecords> read_records(const fs::path& folder, const PaperTable& t
         ClassRecord ratio = last_record(read, "gradient_ratio"), norm = last_record(read, "weight_norm");
         if (ratio.values.empty() && norm.values.empty())
           throw std::runtime_error(log.string() + ": holds nothing of the classes (train.class_gradients)");
-        if (!ratio.values.empty()) records[i].ratio[seed] = std::move(ratio);
-        if (!norm.values.empty()) records[i].norm[seed] = std::move(norm);
+        const auto keep = [&](const char* name, ClassRecord& record, std::map<int64_t, ClassRecord>& by_seed) {
+          for (const auto& [of, value] : record.values)
+            if (std::isfinite(value)) rows[i].of_classes[seed][name][of] = value;
+          if (!record.values.empty()) by_seed[seed] = std::move(record);
+        };
+        keep("ratio", ratio, records[i].ratio);
+        keep("norm", norm, records[i].norm);
         return false;
       } catch (const std::runtime_error& error) {
         rows[i].missing[seed] = error.what();

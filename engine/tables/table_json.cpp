@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/tables/table_json.h"
 
+#include <algorithm>
+
 #include "engine/json_file.h"
 
 namespace gradlibra {
@@ -43,6 +45,7 @@ TableFile read_table(const std::filesystem::path& file) {
   read.made.lines = read_texts(json["how"]);
   const ConfigKeys common = json.has("configuration") ? read_keys(json["configuration"]) : ConfigKeys{};
   const std::string baseline = json["baseline"].text();
+  std::map<size_t, std::string> against;
   bool found = false;
   for (const JsonValue& row : json["rows"].list()) {
     PaperRow& one = read.table.rows.emplace_back();
@@ -53,6 +56,7 @@ TableFile read_table(const std::filesystem::path& file) {
       keys.insert(common.begin(), common.end());
     }
     one.printed = row["printed"].is_null() ? Values{} : read_values(row["printed"]);
+    if (row.has("baseline")) against[read.table.rows.size() - 1] = row["baseline"].text();
     if (one.label == baseline && !found) {
       found = true;
       read.table.baseline = read.table.rows.size() - 1;
@@ -62,6 +66,12 @@ TableFile read_table(const std::filesystem::path& file) {
     read.rows.push_back(read_results(row));
   }
   if (!found) json["baseline"].fail("'" + baseline + "' is the label of no row");
+  for (const auto& [row, label] : against) {
+    const auto is = [&label](const PaperRow& one) { return one.label == label; };
+    const auto other = std::find_if(read.table.rows.begin(), read.table.rows.end(), is);
+    if (other == read.table.rows.end()) json["rows"].fail("the baseline '" + label + "' is the label of no row");
+    read.table.rows[row].against = static_cast<size_t>(other - read.table.rows.begin());
+  }
   return read;
 }
 

@@ -58,30 +58,19 @@ std::string plain(std::string text) {
   return text;
 }
 
-struct Columns {
-  std::vector<std::string> names;
-  bool papers = true;  // false: other data, whose classes the paper has not
-};
-
 bool is_class(const std::string& value) {
   return value != "mAP" && value != "detections" && !value.starts_with("AP_") && !value.starts_with("mR_");
 }
 
-// The table's own; on data with other classes theirs stand in the place of the paper's.
-Columns columns_of(const PaperTable& table, const std::vector<RowResults>& rows) {
-  std::set<std::string> classes;
-  for (const RowResults& row : rows)
-    for (const auto& [seed, values] : row.by_seed)
-      for (const auto& [name, value] : values)
-        if (is_class(name)) classes.insert(name);
-  const auto of_paper = [&](const std::string& name) { return is_class(name) && classes.contains(name); };
-  if (classes.empty() || std::any_of(table.columns.begin(), table.columns.end(), of_paper) ||
-      std::none_of(table.columns.begin(), table.columns.end(), is_class))
-    return {table.columns};
-  Columns columns{.names = {classes.begin(), classes.end()}, .papers = false};
-  for (const std::string& name : table.columns)
-    if (!is_class(name)) columns.names.push_back(name);
-  return columns;
+// Classes of the table that no evaluation has a value of, though there are evaluations.
+std::string without_truth(const PaperTable& table, const std::vector<RowResults>& rows) {
+  if (std::all_of(rows.begin(), rows.end(), [](const RowResults& row) { return row.by_seed.empty(); })) return "";
+  std::string names;
+  for (const std::string& column : table.columns)
+    if (is_class(column) &&
+        std::all_of(rows.begin(), rows.end(), [&](const RowResults& row) { return spread_of(row, column).count == 0; }))
+      names += (names.empty() ? "" : ", ") + column;
+  return names.empty() ? "" : "\nWithout truth in the test split, and in no mean: " + names + ".\n";
 }
 
 std::string missing_lines(const PaperTable& table, const std::vector<RowResults>& rows) {
@@ -94,20 +83,23 @@ std::string missing_lines(const PaperTable& table, const std::vector<RowResults>
 
 std::string differences(const PaperTable& table, const std::vector<RowResults>& rows) {
   const std::vector<std::string> names{"mAP", "AP_f", "AP_c", "AP_r", "mR_r"};
-  const RowResults& base = rows[table.baseline];
+  const bool one_baseline =
+      std::none_of(table.rows.begin(), table.rows.end(), [](const PaperRow& row) { return row.against.has_value(); });
   std::string text;
-  std::vector<std::string> header{"minus " + table.rows[table.baseline].label, "seeds"};
+  std::vector<std::string> header{one_baseline ? "minus " + table.rows[table.baseline].label : "difference", "seeds"};
   header.insert(header.end(), names.begin(), names.end());
   add_header(text, header);
   bool any = false;
   for (size_t i = 0; i < rows.size(); ++i) {
-    if (i == table.baseline) continue;
-    const int seeds = paired_difference(rows[i], base, "mAP").count;
+    const size_t base = compared_with(table, i);
+    const int seeds = base == i ? 0 : paired_difference(rows[i], rows[base], "mAP").count;
     if (seeds < 2) continue;
     any = true;
-    std::vector<std::string> cells{table.rows[i].label, std::to_string(seeds)};
+    const std::string& label = table.rows[i].label;
+    std::vector<std::string> cells{one_baseline ? label : label + " - " + table.rows[base].label,
+                                   std::to_string(seeds)};
     for (const std::string& name : names) {
-      const PairedDifference d = paired_difference(rows[i], base, name);
+      const PairedDifference d = paired_difference(rows[i], rows[base], name);
       cells.push_back(
           d.count < 2 ? "-" : fmt::format("{:+.1f} ({:+.1f} to {:+.1f})", d.mean, d.mean - d.half, d.mean + d.half));
     }
@@ -195,23 +187,39 @@ double rank_correlation(const std::vector<double>& a, const std::vector<double>&
   return sum / (static_cast<double>(x.size() - 1) * mean_x.deviation * mean_y.deviation);
 }
 
+size_t compared_with(const PaperTable& table, size_t i) { return table.rows[i].against.value_or(table.baseline); }
+
+PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows) {
+  std::set<std::string> classes;
+  for (const RowResults& row : rows)
+    for (const auto& [seed, values] : row.by_seed)
+      for (const auto& [name, value] : values)
+        if (is_class(name)) classes.insert(name);
+  const std::vector<std::string> papers = paper_table("table1").columns;
+  if (classes.empty() ||
+      std::any_of(papers.begin(), papers.end(), [&](const std::string& name) { return classes.contains(name); }))
+    return table;
+  if (std::erase_if(table.columns, is_class) > 0)
+    table.columns.insert(table.columns.begin(), classes.begin(), classes.end());
+  for (PaperRow& row : table.rows) std::erase_if(row.printed, [](const auto& value) { return value.first != "mAP"; });
+  table.note = "The paper has other classes: its mAP is that of its own data.";
+  return table;
+}
+
 std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows, const TableMaking& made) {
   std::string text = "# " + table.title + "\n\n";
   for (const std::string& line : made.lines) text += line + "\n";
-  const Columns columns = columns_of(table, rows);
-  text += std::string("\nPer cent: mean ± standard deviation over seeds") +
-          (columns.papers ? "; in brackets what the paper printed.\n\n"
-                          : ". The paper printed nothing of these classes.\n\n");
+  text += "\nPer cent: mean ± standard deviation over seeds; in brackets what the paper printed.\n\n";
   std::vector<std::string> header{"method", "seeds"};
-  header.insert(header.end(), columns.names.begin(), columns.names.end());
+  header.insert(header.end(), table.columns.begin(), table.columns.end());
   add_header(text, header);
   for (size_t i = 0; i < rows.size(); ++i) {
     std::vector<std::string> cells{table.rows[i].label, std::to_string(rows[i].by_seed.size())};
-    for (const std::string& column : columns.names)
-      cells.push_back(cell(spread_of(rows[i], column), columns.papers ? table.rows[i].printed : Values(), column));
+    for (const std::string& column : table.columns)
+      cells.push_back(cell(spread_of(rows[i], column), table.rows[i].printed, column));
     add_row(text, cells);
   }
-  text += differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);
+  text += without_truth(table, rows) + differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);
   if (!table.note.empty()) text += "\n" + table.note + "\n";
   return text;
 }
@@ -239,13 +247,20 @@ std::string table_json(const PaperTable& table, const std::vector<RowResults>& r
       const Spread spread = spread_of(rows[i], column);
       row["mean"][column] = spread.count > 0 ? Json(spread.mean) : Json();
       row["deviation"][column] = spread.count > 1 ? Json(spread.deviation) : Json();
-      const PairedDifference d = paired_difference(rows[i], rows[table.baseline], column);
-      if (i != table.baseline && d.count > 1)
+      const size_t base = compared_with(table, i);
+      const PairedDifference d = paired_difference(rows[i], rows[base], column);
+      if (i != base && d.count > 1)
         row["minus_baseline"][column] = {{"mean", d.mean}, {"low", d.mean - d.half}, {"high", d.mean + d.half}};
     }
     row["printed"] = table.rows[i].printed;
+    if (table.rows[i].against) row["baseline"] = table.rows[*table.rows[i].against].label;
     row["seeds"] = Json::array();
-    for (const auto& [seed, values] : rows[i].by_seed) row["seeds"].push_back({{"seed", seed}, {"values", values}});
+    for (const auto& [seed, values] : rows[i].by_seed) {
+      Json one{{"seed", seed}, {"values", values}};
+      if (const auto found = rows[i].of_classes.find(seed); found != rows[i].of_classes.end())
+        for (const auto& [name, of_classes] : found->second) one[name] = of_classes;
+      row["seeds"].push_back(one);
+    }
     row["missing"] = Json::array();
     for (const auto& [seed, why] : rows[i].missing) row["missing"].push_back({{"seed", seed}, {"why", why}});
     json["rows"].push_back(row);

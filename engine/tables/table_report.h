@@ -14,6 +14,8 @@ namespace gradlibra {
 // What there is of a row: results by seed, and why others are missing.
 struct RowResults {
   std::map<int64_t, Values> by_seed;
+  std::map<int64_t, std::map<std::string, Values>>
+      of_classes;                          // by seed, what a figure draws of each class: ratio, norm
   std::map<int64_t, std::string> missing;  // "not run yet", or why the run failed
 };
 
@@ -44,6 +46,13 @@ struct TableMaking {
   std::map<std::string, ConfigKeys> configurations;  // by run, deciding_keys(); not there: nobody knows
   std::vector<std::string> lines;                    // for the reader
 };
+
+// The row that row i is compared with; its own number: with none.
+[[nodiscard]] size_t compared_with(const PaperTable& table, size_t i);
+
+// The table as it is on the data of these results. Where none of their classes is the paper's, theirs take its place in
+// the columns, and of what was printed mAP alone stays, by which orders are compared.
+[[nodiscard]] PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows);
 
 // `rows` in the order of the table's.
 [[nodiscard]] std::string table_markdown(const PaperTable& table, const std::vector<RowResults>& rows,

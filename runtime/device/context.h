@@ -60,7 +60,7 @@ class Context {
   [[nodiscard]] const std::string& device_name() const { return name_; }  // "CPU, 2 threads, oneDNN"
   // A GPU's address on the PCI bus, as the driver writes it: "0000:3B:00.0"; empty on a host.
   [[nodiscard]] const std::string& bus_id() const { return bus_id_; }
-  // Of what a GPU needs to be used: "CUDA 13.0 (driver 13.1), cuDNN 9.19.0"; empty on a host.
+  // Of what a GPU needs to be used: "CUDA 13.0 (driver 580.159.04, 13.0), cuDNN 9.19.0"; empty on a host.
   [[nodiscard]] const std::string& library_versions() const { return library_versions_; }
   [[nodiscard]] const std::string& why_no_gpu() const { return why_no_gpu_; }
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The GPU side of Context: the choice of a device.
 #include <array>
+#include <fstream>
+#include <iterator>
 
 #include "kernels/elementwise.h"
 #include "runtime/device/context.h"
 #include "runtime/device/cuda_device.h"
+#include "runtime/device/driver_version.h"
 #ifdef GRADLIBRA_HAVE_CUDNN
 #include <cudnn.h>
 
@@ -35,7 +38,10 @@ std::string versions_in_use() {
   int runtime = 0, driver = 0;
   check(cudaRuntimeGetVersion(&runtime));
   check(cudaDriverGetVersion(&driver));
-  std::string text = "CUDA " + version_text(runtime) + " (driver " + version_text(driver) + ")";
+  std::ifstream file("/proc/driver/nvidia/version");
+  const std::string kernel = driver_version(std::string(std::istreambuf_iterator<char>(file), {}));
+  std::string text = "CUDA " + version_text(runtime) + " (driver " + (kernel.empty() ? "" : kernel + ", ") +
+                     version_text(driver) + ")";
 #ifdef GRADLIBRA_HAVE_CUDNN
   const auto cudnn = static_cast<int>(cudnnGetVersion());  // 91900 is 9.19.0
   text += ", cuDNN " + std::to_string(cudnn / 10000) + "." + std::to_string(cudnn / 100 % 100) + "." +

@@ -79,18 +79,51 @@ TEST(TableReport, MarkdownHasOursThePapersAndWhatIsMissing) {
   EXPECT_TRUE(has("\nA note.\n"));
 }
 
-// On other data their classes stand where the paper's would, and nothing of the paper beside them.
+// On other data their classes stand where the paper's would; of what it printed, only what orders are compared by.
 TEST(TableReport, ClassesOfOtherDataHaveColumns) {
+  PaperTable papers = small_table();
+  papers.rows[0].printed["SCC"] = papers.rows[0].printed["AP_f"] = 6.6;
+  papers.columns = {"SCC", "AP_f", "mAP"};
   std::vector<RowResults> rows(4);
   rows[0].by_seed = {{1, {{"Teardrop", 12}, {"Burr cell", 3}, {"AP_f", 20}, {"mAP", 40}, {"detections", 900}}}};
   rows[1].by_seed = {{1, {{"Teardrop", 14}, {"mAP", 50}}}};
   rows[2].by_seed = {{1, {{"mAP", 45}}}};
-  const std::string text = table_markdown(small_table(), rows, {});
-  EXPECT_NE(text.find("The paper printed nothing of these classes."), std::string::npos) << text;
-  EXPECT_NE(text.find("| method | seeds | Burr cell | Teardrop | mAP |\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("| CE | 1 | 3.0 | 12.0 | 40.0 |\n"), std::string::npos) << text;
-  EXPECT_NE(text.find("| Focal | 1 | - | 14.0 | 50.0 |\n"), std::string::npos) << text;
+  const PaperTable table = table_on_data(papers, rows);
+  const std::string text = table_markdown(table, rows, {});
+  EXPECT_NE(text.find("| method | seeds | Burr cell | Teardrop | AP_f | mAP |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("| CE | 1 | 3.0 | 12.0 | 20.0 | 40.0 (45.3) |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("| Focal | 1 | - | 14.0 | - | 50.0 (49.0) |\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("its mAP is that of its own data"), std::string::npos) << text;
+  const auto json = nlohmann::json::parse(table_json(table, rows, {}));
+  EXPECT_EQ(json["rows"][0]["mean"]["Teardrop"], 12);
+  EXPECT_EQ(json["rows"][0]["printed"].size(), 1);
+  // One of the paper's classes, and it is the paper's table.
+  rows[3].by_seed = {{1, {{"SCC", 4}}}};
+  EXPECT_EQ(table_on_data(papers, rows).columns, papers.columns);
   EXPECT_NE(text.find("Rank correlation with the paper's order: 0.50."), std::string::npos) << text;
+}
+
+TEST(TableReport, AClassWithoutTruthIsNamed) {
+  PaperTable table = small_table();
+  table.columns = {"SCC", "ASC_H", "mAP"};
+  const std::string text = table_markdown(table, small_results(), {});
+  EXPECT_NE(text.find("\nWithout truth in the test split, and in no mean: ASC_H.\n"), std::string::npos) << text;
+  EXPECT_EQ(table_markdown(table, std::vector<RowResults>(4), {}).find("Without truth"), std::string::npos);
+}
+
+TEST(TableReport, ARowMayHaveABaselineOfItsOwn) {
+  PaperTable table = small_table();
+  table.rows[2].against = 1;
+  auto rows = small_results();
+  rows[1].by_seed[2] = {{"mAP", 44}};
+  const std::string text = table_markdown(table, rows, {});
+  EXPECT_NE(text.find("| difference | seeds |"), std::string::npos) << text;
+  EXPECT_NE(text.find("| Focal - CE | 2 | +3.0 "), std::string::npos) << text;
+  EXPECT_NE(text.find("| Grad-Libra - Focal | 2 | -1.0 "), std::string::npos) << text;
+  const auto json = nlohmann::json::parse(table_json(table, rows, {}));
+  EXPECT_EQ(json["rows"][2]["baseline"], "Focal");
+  EXPECT_NEAR(json["rows"][2]["minus_baseline"]["mAP"]["mean"].get<double>(), -1, 1e-12);
+  EXPECT_FALSE(json["rows"][1].contains("baseline"));
 }
 
 TEST(TableReport, JsonHasEverySeedAndNullForWhatIsNotThere) {
