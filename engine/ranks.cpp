@@ -26,14 +26,15 @@ namespace gradlibra {
 
 namespace {
 
-// On the watchdog's thread, while another waits for the lost rank: there is no other way out of a collective.
-[[noreturn]] void leave_at_once(const std::string& program, const LostRank& lost) {
+void say(const std::string& program, const LostRank& lost) {
   const std::string text = program + ": " + to_string(lost) + "\n";
   if (::write(STDERR_FILENO, text.data(), text.size()) < 0) {
     // There is nobody to tell.
   }
-  ::_exit(lost.exit_code > 0 ? lost.exit_code : kLostRank);
 }
+
+// On the watchdog's thread, while another waits for the lost rank: there is no other way out of a collective.
+[[noreturn]] void leave_at_once(const LostRank& lost) { ::_exit(lost.exit_code > 0 ? lost.exit_code : kLostRank); }
 
 // Seconds for a sum of `values` floats, the second time: the first one makes buffers and connections.
 double seconds_of_sum(Context& context, Communicator& communicator, int64_t values) {
@@ -154,9 +155,10 @@ Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& confi
   Watchdog::Options options{.timeout_seconds = config.timeout,
                             .stall_seconds = config.stall_timeout,
                             .master_address = launch_.master_address};
-  options.on_loss = [who = app_.get_name(), before_leaving](const LostRank& lost) {
+  options.on_news = [who = app_.get_name()](const LostRank& lost) { say(who, lost); };
+  options.on_loss = [before_leaving](const LostRank& lost) {
     if (before_leaving) before_leaving();
-    leave_at_once(who, lost);
+    leave_at_once(lost);
   };
   watchdog_ = std::make_unique<Watchdog>(*hosts_, std::move(options));
 }
@@ -201,7 +203,9 @@ void Ranks::tell(const std::exception& error) {
     // The watchdog finds out who is at fault, a rank that is gone or this one, and ends the process.
     watchdog_->report(error.what());
     std::this_thread::sleep_for(std::chrono::duration<double>(2 * timeout_));
-    leave_at_once(app_.get_name(), {launch_.rank, host_name(), watchdog_->step(), error.what()});
+    const LostRank itself{launch_.rank, host_name(), watchdog_->step(), error.what()};
+    say(app_.get_name(), itself);
+    leave_at_once(itself);
   }
   const ExitCode code = exit_code_of(error);
   watchdog_->fail(error.what(), code);

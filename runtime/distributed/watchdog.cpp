@@ -63,6 +63,7 @@ Watchdog::Watchdog(HostGroup& group, Options options)
       interval_(std::clamp(options.timeout_seconds / 10, 0.005, 5.0)),
       silence_(0.8 * options.timeout_seconds),
       on_loss_(std::move(options.on_loss)),
+      on_news_(std::move(options.on_news)),
       stall_(options.stall_seconds) {
   if (world_size_ == 1) return;
   meet(group, options);
@@ -255,6 +256,7 @@ bool Watchdog::blame() {
   for (const Peer& peer : peers_)
     if (peer.rank != lost.rank && !peer.left && peer.heard < since + 2 * interval_) return false;
   if (lived_ < since + 2 * interval_) return false;
+  if (on_news_) on_news_(lost);
   end_with(fmt::format("lost {} {} 0 {}", lost.rank, lost.step, lost.why));
   if (on_loss_) on_loss_(lost);
   return true;
@@ -302,6 +304,7 @@ bool Watchdog::hear(Peer& peer, const std::string& line) {
 // and a connection that is closed on both sides before they have read would take the line with it: so the end of theirs
 // is awaited, shortly.
 void Watchdog::lose(LostRank lost) {
+  if (on_news_) on_news_(lost);
   if (rank_ == 0) {
     std::erase_if(peers_, [&](const Peer& peer) { return peer.rank == lost.rank; });
     end_with(fmt::format("lost {} {} {} {}", lost.rank, lost.step, lost.exit_code, lost.why));

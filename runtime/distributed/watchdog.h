@@ -41,6 +41,8 @@ class Watchdog {
     // Called once, on the watchdog's thread, on every rank but the lost one. It is to end the process: nothing that
     // waits for the lost rank will return.
     std::function<void(const LostRank&)> on_loss;
+    // Called before it, and on rank 0 before the others are told: a launcher may end rank 0 as soon as they have ended.
+    std::function<void(const LostRank&)> on_news;
   };
   // Every rank of the group makes its own at the same time. std::runtime_error if rank 0 cannot be reached.
   Watchdog(HostGroup& group, Options options);
@@ -101,7 +103,7 @@ class Watchdog {
 
   const int rank_, world_size_;
   const double interval_, silence_;  // seconds between beats, and without one until a rank is lost
-  const std::function<void(const LostRank&)> on_loss_;
+  const std::function<void(const LostRank&)> on_loss_, on_news_;
   std::vector<std::string> hosts_;
   std::unique_ptr<Listener> listener_;  // of rank 0
   std::vector<Peer> peers_;             // of rank 0: all others; of the others: rank 0

@@ -109,6 +109,27 @@ TEST_F(RankFaults, AKilledRankEndsAllUnderMpirunsOwnRules) {
   expect_nothing_left(work);
 }
 
+// mpirun ends what is left as soon as one has ended, and rank 0 has said its line by then.
+TEST_F(RankFaults, AStoppedRankIsNamedByAllUnderMpirunsOwnRules) {
+  const std::string work = path("work");
+  Process run(folder_, endless(work, {"--ranks", "3", "distributed.timeout=3"}));
+  wait_for_steps(work, 2);
+  const pid_t victim = process_of_rank(work, 2);
+  ASSERT_GT(victim, 0);
+  kill(victim, SIGSTOP);
+  const auto others = [&] { return processes(work, 0).size() + processes(work, 1).size(); };
+  for (const auto end = std::chrono::steady_clock::now() + seconds(20);
+       others() > 0 && std::chrono::steady_clock::now() < end;)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_EQ(others(), 0U);
+  kill(victim, SIGKILL);
+  const Ran ran = run.wait(seconds(20));
+  EXPECT_NE(ran.code, 0);
+  for (const char* rank : {"train: rank 0 on ", "train: rank 1 on "})
+    EXPECT_HAS(ran.err, rank + host_name() + ": lost rank 2 on " + host_name());
+  expect_nothing_left(work);
+}
+
 // The script starts again from the checkpoint, and the training ends as one that lost nobody.
 TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
   const Command more = {"train.checkpoint_every=1", "schedule.epochs=12", "loader.batch_size=1"};
