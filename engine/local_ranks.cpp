@@ -127,7 +127,7 @@ class Children {
       const pid_t ended = ::waitpid(process, &status, WNOHANG);
       if (ended == 0) return false;
       int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);  // nobody knows how
-      if (killed_ && code == 128 + SIGKILL) code = kLostRank;               // a stopped one, which end_others has ended
+      if (sent_ && (code == 128 + SIGTERM || code == 128 + SIGKILL)) code = kLostRank;  // as end_others has ended it
       code_ = joined(code_, code);
       return true;
     });
@@ -162,14 +162,14 @@ class Children {
     if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(5);
     if (Clock::now() < next_) return;
     next_ = Clock::now() + std::chrono::seconds(10);
-    killed_ = signal_ == SIGKILL;
+    sent_ = true;
     kill(std::exchange(signal_, SIGKILL));
   }
 
   std::vector<pid_t> processes_;
   int ranks_;
   int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM, stuck_ = 0;
-  bool killed_ = false;  // those that are left have been sent SIGKILL from here
+  bool sent_ = false;  // SIGTERM at least, to those that were left
   Clock::time_point next_;
 };
 

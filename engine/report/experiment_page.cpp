@@ -144,7 +144,11 @@ html::Section table_section(const fs::path& folder, TableFile file) {
   if (figures.empty() && file.table.name == "fig3")
     section.html += html::missing("No log of these runs has values of the classes. Runs record them with",
                                   "experiment fig3 .. --set train.class_gradients=true");
-  section.html += paper_layout(file) + differences(file) + order(file) + missing_runs(file);
+  section.html += paper_layout(file);
+  if (const std::string without = classes_without_truth(file.table, file.rows); !without.empty())
+    section.html +=
+        html::paragraph("Without truth in the test split, and in no mean: " + html::text(without) + ".", "note");
+  section.html += differences(file) + order(file) + missing_runs(file);
   if (!file.table.note.empty()) section.html += html::paragraph(html::text(file.table.note), "note");
   return section;
 }

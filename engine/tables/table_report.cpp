@@ -62,17 +62,6 @@ bool is_class(const std::string& value) {
   return value != "mAP" && value != "detections" && !value.starts_with("AP_") && !value.starts_with("mR_");
 }
 
-// Classes of the table that no evaluation has a value of, though there are evaluations.
-std::string without_truth(const PaperTable& table, const std::vector<RowResults>& rows) {
-  if (std::all_of(rows.begin(), rows.end(), [](const RowResults& row) { return row.by_seed.empty(); })) return "";
-  std::string names;
-  for (const std::string& column : table.columns)
-    if (is_class(column) &&
-        std::all_of(rows.begin(), rows.end(), [&](const RowResults& row) { return spread_of(row, column).count == 0; }))
-      names += (names.empty() ? "" : ", ") + column;
-  return names.empty() ? "" : "\nWithout truth in the test split, and in no mean: " + names + ".\n";
-}
-
 std::string missing_lines(const PaperTable& table, const std::vector<RowResults>& rows) {
   std::string text;
   for (size_t i = 0; i < rows.size(); ++i)
@@ -189,6 +178,16 @@ double rank_correlation(const std::vector<double>& a, const std::vector<double>&
 
 size_t compared_with(const PaperTable& table, size_t i) { return table.rows[i].against.value_or(table.baseline); }
 
+std::string classes_without_truth(const PaperTable& table, const std::vector<RowResults>& rows) {
+  if (std::all_of(rows.begin(), rows.end(), [](const RowResults& row) { return row.by_seed.empty(); })) return "";
+  std::string names;
+  for (const std::string& column : table.columns)
+    if (is_class(column) &&
+        std::all_of(rows.begin(), rows.end(), [&](const RowResults& row) { return spread_of(row, column).count == 0; }))
+      names += (names.empty() ? "" : ", ") + column;
+  return names;
+}
+
 PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows) {
   std::set<std::string> classes;
   for (const RowResults& row : rows)
@@ -202,7 +201,8 @@ PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows) 
   if (std::erase_if(table.columns, is_class) > 0)
     table.columns.insert(table.columns.begin(), classes.begin(), classes.end());
   for (PaperRow& row : table.rows) std::erase_if(row.printed, [](const auto& value) { return value.first != "mAP"; });
-  table.note = "The paper has other classes: its mAP is that of its own data.";
+  table.note += std::string(table.note.empty() ? "" : " ") +
+                "The data's classes are others than the paper's, whose mAP is that of its own data.";
   return table;
 }
 
@@ -219,7 +219,9 @@ std::string table_markdown(const PaperTable& table, const std::vector<RowResults
       cells.push_back(cell(spread_of(rows[i], column), table.rows[i].printed, column));
     add_row(text, cells);
   }
-  text += without_truth(table, rows) + differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);
+  if (const std::string without = classes_without_truth(table, rows); !without.empty())
+    text += "\nWithout truth in the test split, and in no mean: " + without + ".\n";
+  text += differences(table, rows) + order_line(table, rows) + missing_lines(table, rows);
   if (!table.note.empty()) text += "\n" + table.note + "\n";
   return text;
 }

@@ -50,6 +50,9 @@ struct TableMaking {
 // The row that row i is compared with; its own number: with none.
 [[nodiscard]] size_t compared_with(const PaperTable& table, size_t i);
 
+// Classes in the table's columns that no result has a value of, though there are results: "SCC, ASC_H".
+[[nodiscard]] std::string classes_without_truth(const PaperTable& table, const std::vector<RowResults>& rows);
+
 // The table as it is on the data of these results. Where none of their classes is the paper's, theirs take its place in
 // the columns, and of what was printed mAP alone stays, by which orders are compared.
 [[nodiscard]] PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows);

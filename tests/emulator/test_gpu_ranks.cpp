@@ -68,10 +68,11 @@ TEST_F(GpuRanks, AreConnectedAndIntroduced) {
     return text;
   });
   for (const std::string& text : results) {
-    expect_mentions(text, {"ranks: 3 by a test, gradlibra ", ", NCCL 2.19.3, hosts by TCP, CUDA 12.4 (driver 12.4)\n",
-                           "  rank 0 on " + host_name() + ": emulator, 4096 MiB, plain convolutions, 0000:03:00.0\n",
-                           "  rank 2 on " + host_name() + ": emulator, 4096 MiB, plain convolutions, 0000:05:00.0\n",
-                           "  a sum of 1 MB over all ranks takes "});
+    expect_mentions(text,
+                    {"ranks: 3 by a test, gradlibra ", ", NCCL 2.19.3, hosts by TCP, CUDA 12.4 (driver ", "12.4)\n",
+                     "  rank 0 on " + host_name() + ": emulator, 4096 MiB, plain convolutions, 0000:03:00.0\n",
+                     "  rank 2 on " + host_name() + ": emulator, 4096 MiB, plain convolutions, 0000:05:00.0\n",
+                     "  a sum of 1 MB over all ranks takes "});
   }
 }
 

@@ -26,6 +26,16 @@ namespace fs = std::filesystem;
 
 std::atomic<int> caught{0};
 
+// For half a minute at most. The state of a stopped process is T, behind its name in brackets.
+void wait_until_stopped(const fs::path& with_its_number) {
+  for (int i = 0; i < 600; ++i, std::this_thread::sleep_for(std::chrono::milliseconds(50))) {
+    std::string process, stat;
+    std::ifstream(with_its_number) >> process;
+    std::getline(std::ifstream("/proc/" + process + "/stat"), stat);
+    if (!process.empty() && stat.find(") T ") != std::string::npos) return;
+  }
+}
+
 // One of them: meets the others, writes down what it was told, and does what GRADLIBRA_TEST_RANK says.
 [[noreturn]] void be_a_rank(const std::string& what) {
   const fs::path folder = environment_variable("GRADLIBRA_TEST_FOLDER").value_or("");
@@ -41,8 +51,15 @@ std::atomic<int> caught{0};
     if (what == "fail") std::this_thread::sleep_for(std::chrono::seconds(60));
     if (what == "end") return 0;
     ranks.communicator().barrier();
-    if (what == "stop" && launch.rank == 0) ::_exit(kLostRank);
-    if (what == "stop") ::raise(SIGSTOP);
+    if (what == "stop" && launch.rank == 0) {
+      wait_until_stopped(folder / "process");
+      ::_exit(kLostRank);
+    }
+    if (what == "stop") {
+      std::ofstream(folder / "process.new") << ::getpid();
+      fs::rename(folder / "process.new", folder / "process");
+      ::raise(SIGSTOP);
+    }
     if (launch.rank == 0) ::kill(::getppid(), SIGINT);
     while (caught == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return 0;

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include <nlohmann/json.hpp>
 #include <pugixml.hpp>
 
@@ -92,6 +94,21 @@ TEST(TableJson, IsReadAsItWasWritten) {
   EXPECT_EQ(table_json(read.table, read.rows, read.made), text);
   EXPECT_EQ(read.made.configurations, made.configurations);
   EXPECT_EQ(table_markdown(read.table, read.rows, read.made), table_markdown(table, rows, made));
+
+  PaperTable others = paper_table("table3");
+  ASSERT_EQ(others.rows[3].against, 2U);
+  std::vector<RowResults> six(others.rows.size());
+  six[2].by_seed = {{1, {{"mAP", 50}}}, {2, {{"mAP", 51}}}};
+  six[3].by_seed = {{1, {{"mAP", 53}}}, {2, {{"mAP", 52}}}};
+  const std::string own = table_json(others, six, made);
+  put(folder / "table3.json", own);
+  const TableFile again = read_table(folder / "table3.json");
+  EXPECT_EQ(table_json(again.table, again.rows, again.made), own);
+  EXPECT_HAS(table_markdown(again.table, again.rows, again.made), "| ATSS + Grad-Libra - ATSS | 2 | +2.0 ");
+  put(folder / "table3.json", std::regex_replace(own, std::regex("\"baseline\": \"ATSS\""), "\"baseline\": \"SSD\""));
+  EXPECT_HAS(message_of([&] { (void)read_table(folder / "table3.json"); }),
+             "the baseline 'SSD' is the label of no row");
+
   put(folder / "table2.json", "{\"table\": \"table2\", \"title\": 5}");
   EXPECT_HAS(message_of([&] { (void)read_table(folder / "table2.json"); }), "table2.json: title: is 5, not text");
   put(folder / "table2.json", "{\"table\": ");

@@ -131,6 +131,32 @@ TEST(Watchdog, TroubleIsAskedOfTheSilentFirst) {
   });
 }
 
+// A launcher may end rank 0 when the others have ended: what it has to say comes first.
+TEST(Watchdog, RankZeroHasTheNewsBeforeTheOthers) {
+  constexpr int kSilent = 2;
+  Losses losses;
+  std::atomic<bool> rank_zero_knows{false};
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    const int rank = ranks.rank();
+    Watchdog watchdog(ranks, {.timeout_seconds = rank == kSilent ? 3600. : 2,
+                              .on_loss = losses.of(rank),
+                              .on_news = [&, rank](const LostRank& lost) {
+                                if (rank == kSilent) return;  // it finds that the others have gone
+                                EXPECT_EQ(lost.rank, kSilent);
+                                if (rank != 0) {
+                                  EXPECT_TRUE(rank_zero_knows) << rank;
+                                  return;
+                                }
+                                std::this_thread::sleep_for(std::chrono::milliseconds(200));
+                                rank_zero_knows = true;
+                              }});
+    if (rank != kSilent) {
+      EXPECT_TRUE(losses.wait(rank).has_value());
+    }
+    ranks.barrier();
+  });
+}
+
 TEST_P(WatchdogOf, TroubleOfOneWhileAllOthersLiveIsItsOwn) {
   const int troubled = GetParam();
   Losses losses;
