@@ -126,7 +126,7 @@ class Children {
       int status = 0;
       const pid_t ended = ::waitpid(process, &status, WNOHANG);
       if (ended == 0) return false;
-      int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);  // nobody knows how
+      int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);              // nobody knows how
       if (sent_ && (code == 128 + SIGTERM || code == 128 + SIGKILL)) code = kLostRank;  // as end_others has ended it
       code_ = joined(code_, code);
       return true;

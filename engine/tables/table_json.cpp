@@ -66,11 +66,11 @@ TableFile read_table(const std::filesystem::path& file) {
     read.rows.push_back(read_results(row));
   }
   if (!found) json["baseline"].fail("'" + baseline + "' is the label of no row");
-  for (const auto& [row, label] : against) {
-    const auto is = [&label](const PaperRow& one) { return one.label == label; };
+  for (const auto& entry : against) {
+    const auto is = [&entry](const PaperRow& one) { return one.label == entry.second; };
     const auto other = std::find_if(read.table.rows.begin(), read.table.rows.end(), is);
-    if (other == read.table.rows.end()) json["rows"].fail("the baseline '" + label + "' is the label of no row");
-    read.table.rows[row].against = static_cast<size_t>(other - read.table.rows.begin());
+    if (other == read.table.rows.end()) json["rows"].fail("the baseline '" + entry.second + "' is the label of no row");
+    read.table.rows[entry.first].against = static_cast<size_t>(other - read.table.rows.begin());
   }
   return read;
 }

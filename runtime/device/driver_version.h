@@ -13,7 +13,7 @@ namespace gradlibra {
   const std::string line = text.substr(0, text.find('\n'));
   for (size_t begin = 0; begin < line.size();) {
     const size_t end = std::min(line.find(' ', begin), line.size());
-    const std::string word = line.substr(begin, end - begin);
+    std::string word = line.substr(begin, end - begin);
     const size_t dot = word.find('.');
     if (dot != 0 && dot != std::string::npos && word.back() != '.' &&
         word.find_first_not_of("0123456789.") == std::string::npos)
