@@ -27,7 +27,7 @@ Stages, each going on where it stopped:
 Options (in the environment: BIN, OUT_DIR, DEVICE, JOBS, THREADS, PRECISION)
   --bin DIR --out DIR --device cpu|cuda|auto --jobs N (runs side by side) --threads N (of each) --precision P
   --seconds N   begin no run after so long
-  --losses "A B"   of: cross_entropy focal grad_libra
+  --losses "A B"   of: cross_entropy focal grad_libra (these three if not given), focal_plain class_balanced eqlv2 seesaw bags_g2 bags_g3
   --settings N --search-seeds N --seeds N   fewer than eight, two and five, for a smaller trial
   --only-seeds "A B"   these of 11 to 15 alone (final, scratch, longer, real), to share runs among machines or days
   --set K=V     override of the configuration for every run (repeatable), for a smaller trial
@@ -75,21 +75,26 @@ began=$SECONDS
 mkdir -p "$out/runs"
 common=(--device "$device" --threads "$threads")
 
+# The rows of Table 1 that are not a type of their own: focal is the paper's Focal*.
+type_of() {
+  case "$1" in
+    focal_plain) echo focal ;;
+    bags_*) echo bags ;;
+    *) echo "$1" ;;
+  esac
+}
+for loss in "${losses[@]}"; do
+  if [[ " cross_entropy focal grad_libra focal_plain class_balanced eqlv2 seesaw bags_g2 bags_g3 " != *" $loss "* ]]; then
+    echo "--losses: there is no $loss (--help lists them)" >&2 && exit 2
+  fi
+done
+
 alphas() { echo "model.loss.alpha_pos=$1 model.loss.alpha_neg=$2"; }
 
 # The eight settings of a loss, a line each: a factor on the configuration's rate, then overrides.
 settings() {
   local weight rate
   case "$1" in
-    cross_entropy | focal)
-      local balance=""
-      if [ "$1" = focal ]; then balance="model.loss.focal_alpha=0.25 "; fi
-      for weight in 1 3; do
-        for rate in 0.5 1 2; do echo "$rate ${balance}model.loss.weight=$weight"; done
-      done
-      echo "0.5 ${balance}model.loss.weight=10"
-      echo "1 ${balance}model.loss.weight=10"
-      ;;
     grad_libra)
       echo "1 $(alphas 0.8 0.8) model.loss.weight=1"
       echo "1 $(alphas 0.8 0.8) model.loss.weight=3"
@@ -99,6 +104,22 @@ settings() {
       echo "1 $(alphas 0.6 0.6) model.loss.weight=3"
       echo "1 $(alphas 0.2 0.6) model.loss.weight=3"
       echo "1 $(alphas 0.2 0.6) model.loss.weight=3 model.loss.weight_grad=full"
+      ;;
+    *)
+      local own=""
+      case "$1" in
+        focal) own="model.loss.focal_alpha=0.25 " ;;
+        bags_g2) own="model.loss.bags.edges=[3000] model.loss.bags.foreground_normalizer=rows " ;;
+        bags_g3) own="model.loss.bags.edges=[1000,3000] model.loss.bags.foreground_normalizer=rows " ;;
+      esac
+      for weight in 1 3; do
+        for rate in 0.5 1 2; do echo "$rate ${own}model.loss.weight=$weight"; done
+      done
+      case "$1" in
+        class_balanced) printf '1 model.loss.class_balanced.beta=%s model.loss.weight=1\n' 0.999 0.99 ;;
+        bags_*) for rate in 0.5 1; do echo "$rate ${own/rows/shared}model.loss.weight=1"; done ;;
+        *) for rate in 0.5 1; do echo "$rate ${own}model.loss.weight=10"; done ;;
+      esac
       ;;
   esac
 }
@@ -121,7 +142,7 @@ run_one() {
   lr=$(awk -v rate="$rate" '$1 == "lr:" { print $2 * rate; exit }' "$config")
   mkdir -p "$folder"
   if "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume --stopped-code 75 "${data[@]}" "schedule.lr=$lr" \
-    "model.loss.type=$loss" "${setting[@]}" "train.seed=$seed" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
+    "model.loss.type=$(type_of "$loss")" "${setting[@]}" "train.seed=$seed" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
     > "$folder/train.txt" 2>&1 &&
     "$bin/evaluate" --checkpoint "$folder/train" "${common[@]}" --split "$split" --output "$folder/evaluation" \
       > "$folder/evaluate.txt" 2>&1; then

@@ -22,6 +22,8 @@ compare final && fail "final without chosen settings"
 grep -q "run the stages search and choose first" "$work/out.txt" || fail "no word of what is missing: $(cat "$work/out.txt")"
 compare data real && fail "real cells without a folder"
 grep -q "stage real: needs --chula DIR or --bccd DIR" "$work/out.txt" || fail "no word of the folders: $(cat "$work/out.txt")"
+compare --losses "cross_entropy nobody" data && fail "a loss that is not there"
+grep -q "there is no nobody" "$work/out.txt" || fail "no word of the loss: $(cat "$work/out.txt")"
 [ ! -e "$work/out/data" ] || fail "a stage was done before the command line was refused"
 compare data start search choose final table || fail "$(cat "$work/out.txt")"
 grep -q '^| grad_libra | 2 | ' "$work/out.txt" || fail "no row: $(cat "$work/out.txt")"
@@ -31,6 +33,19 @@ cmp -s <(sed 's/train.seed.*//' "$work/out/runs/final/grad_libra.1.11/config.yam
   fail "the run's configuration has another loss"
 found=$(grep -o '"category_id"' "$work/out/runs/final/grad_libra.1.11/detections.json" | wc -l)
 [ "$found" = "$(sed -n 's/^final grad_libra 1 11 .* //p' "$work/out/results.txt")" ] || fail "not $found detections: $(cat "$work/out/results.txt")"
+# Every setting of every loss is a configuration, and no two of a loss are the same.
+# shellcheck source=/dev/null
+. <(sed -n '/^alphas() {/,/^}/p' scripts/compare_losses.sh)
+for loss in cross_entropy focal grad_libra focal_plain class_balanced eqlv2 seesaw bags_g2 bags_g3; do
+  [ "$(settings "$loss" | sort -u | wc -l)" -eq 8 ] || fail "not eight settings of $loss"
+  while read -r _ setting; do
+    # shellcheck disable=SC2086  # the words of the line are the arguments
+    "$bin/inspect" config --config configs/smears_v2.yaml $setting > /dev/null || fail "$loss: $setting"
+  done < <(settings "$loss")
+done
+compare --losses bags_g2 search || fail "bags_g2: $(cat "$work/out.txt")"
+grep -q 'foreground_normalizer: rows' "$work/out/runs/search/bags_g2.1.1/config.yaml" || fail "not BAGS' setting"
+rm -r "$work/out/runs/search/bags_g2.1.1"
 before=$(find "$work/out/runs" -name metrics.json -printf '%p %T@\n' | sort)
 compare --only-seeds 12 longer2 || fail "one seed, twice the epochs: $(cat "$work/out.txt")"
 runs=$(cd "$work/out/runs" && echo longer*/*)
