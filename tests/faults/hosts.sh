@@ -43,22 +43,32 @@ for host in host-a host-b; do grep -q "on $host: CPU" log.txt || failed "nobody 
 [ "$(weights_of together)" = "$(weights_of apart)" ] || failed "other weights on two hosts than on one"
 echo "two hosts: the weights of one, $(weights_of apart | cut -c 1-16)"
 
-: > log.txt
-# shellcheck disable=SC2046
-on_hosts $(train cut schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &
-run=$!
-for ((i = 0; i < 300; ++i)); do
-  if grep -q "epoch 1/" log.txt; then break; fi
-  sleep 0.1
-done
-[ "$(ranks_left | wc -l)" -eq 2 ] || failed "two ranks should be training"
+# begin NAME: two ranks that train without an end, as process $run.
+begin() {
+  : > log.txt
+  # shellcheck disable=SC2046
+  on_hosts $(train "$1" schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &
+  run=$!
+  for ((i = 0; i < 300; ++i)); do
+    if grep -q "epoch 1/" log.txt; then break; fi
+    sleep 0.1
+  done
+  [ "$(ranks_left | wc -l)" -eq 2 ] || failed "two ranks should be training"
+}
+# await_ranks N WHAT: until no more than N are left; sets $took, in milliseconds.
+await_ranks() {
+  local began
+  began=$(date +%s%N)
+  while [ "$(ranks_left | wc -l)" -gt "$1" ]; do
+    [ $((($(date +%s%N) - began) / 1000000000)) -lt 60 ] || failed "a rank is left 60 s after $2"
+    sleep 0.1
+  done
+  took=$((($(date +%s%N) - began) / 1000000))
+}
+
+begin cut
 link down
-began=$(date +%s%N)
-while [ -n "$(ranks_left)" ]; do
-  [ $((($(date +%s%N) - began) / 1000000000)) -lt 60 ] || failed "a rank is left 60 s after the link was cut"
-  sleep 0.1
-done
-took=$((($(date +%s%N) - began) / 1000000))
+await_ranks 0 "the link was cut"
 # mpirun itself would wait for an answer from the other host until TCP gives up, a quarter of an hour.
 ip netns pids "$first" | xargs -r kill -9 2> /dev/null || true
 ! wait "$run" 2> /dev/null || failed "exit code 0 after the link was cut"
@@ -68,24 +78,11 @@ ip netns pids "$second" | xargs -r kill -9 2> /dev/null || true
 link up
 
 # A rank that is stopped, and has its network still.
-: > log.txt
-# shellcheck disable=SC2046
-on_hosts $(train stopped schedule.epochs=1000000 train.checkpoint_every=1000000) > log.txt 2>&1 &
-run=$!
-for ((i = 0; i < 300; ++i)); do
-  if grep -q "epoch 1/" log.txt; then break; fi
-  sleep 0.1
-done
-[ "$(ranks_left | wc -l)" -eq 2 ] || failed "two ranks should be training"
+begin stopped
 victim=$(ranks_left | while read -r pid; do if ip netns pids "$second" | grep -qx "$pid"; then echo "$pid"; fi; done)
 [ -n "$victim" ] || failed "nobody trains on host-b"
 kill -STOP "$victim"
-began=$(date +%s%N)
-while [ "$(ranks_left | wc -l)" -gt 1 ]; do
-  [ $((($(date +%s%N) - began) / 1000000000)) -lt 60 ] || failed "rank 0 is left 60 s after the other one was stopped"
-  sleep 0.1
-done
-took=$((($(date +%s%N) - began) / 1000000))
+await_ranks 1 "the other one was stopped"
 kill -9 "$victim" 2> /dev/null || true  # mpirun may have ended it
 ! wait "$run" 2> /dev/null || failed "exit code 0 after a rank was stopped"
 grep -Eq "rank 0 on host-a: lost rank 1 on host-b at step [0-9]+: no sign of life" log.txt ||
