@@ -126,8 +126,9 @@ class Children {
       int status = 0;
       const pid_t ended = ::waitpid(process, &status, WNOHANG);
       if (ended == 0) return false;
-      int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);              // nobody knows how
-      if (sent_ && (code == 128 + SIGTERM || code == 128 + SIGKILL)) code = kLostRank;  // as end_others has ended it
+      int code = ended > 0 ? code_of(status) : static_cast<int>(kFailure);  // nobody knows how
+      const bool by_force = next_signal_ != SIGTERM;                        // of end_others
+      if (by_force && (code == 128 + SIGTERM || code == 128 + SIGKILL)) code = kLostRank;
       code_ = joined(code_, code);
       return true;
     });
@@ -162,14 +163,12 @@ class Children {
     if (failures_++ == 0) next_ = Clock::now() + std::chrono::seconds(5);
     if (Clock::now() < next_) return;
     next_ = Clock::now() + std::chrono::seconds(10);
-    sent_ = true;
-    kill(std::exchange(signal_, SIGKILL));
+    kill(std::exchange(next_signal_, SIGKILL));
   }
 
   std::vector<pid_t> processes_;
   int ranks_;
-  int code_ = kSuccess, failures_ = 0, signal_ = SIGTERM, stuck_ = 0;
-  bool sent_ = false;  // SIGTERM at least, to those that were left
+  int code_ = kSuccess, failures_ = 0, next_signal_ = SIGTERM, stuck_ = 0;
   Clock::time_point next_;
 };
 

@@ -16,8 +16,8 @@ namespace gradlibra {
 //
 // What the ranks came to: their exit code, the first that was not 0, if one has another, not 5 (kLostRank); 130 if
 // SIGINT made them leave in order; 128 + n if signal n ended one, other than by this function's own force.
-// std::runtime_error if there are fewer GPUs than
-// ranks, unless they `share_gpus`; or if this build has no NCCL, or on CPUs no MPI, or mpirun is not found.
+// std::runtime_error if there are fewer GPUs than ranks, unless they `share_gpus`; or if this build has no NCCL, or on
+// CPUs no MPI, or mpirun is not found.
 [[nodiscard]] int run_local_ranks(int count, bool may_use_gpus, bool share_gpus,
                                   const std::vector<std::string>& arguments);
 
