@@ -161,7 +161,7 @@ run_one() {
 run_all() {
   local line
   while read -r line; do
-    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n || true; done
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.2; done
     # shellcheck disable=SC2086  # the words of the line are the arguments
     run_one $line < /dev/null &
   done

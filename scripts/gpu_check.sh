@@ -153,7 +153,7 @@ many() {
   shift
   : > "$result"
   while read -r line; do
-    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.1; done
     # shellcheck disable=SC2086
     { text=$(suite $line "$@"); status=$?; printf '%s\n' "$text"; echo "$status" >> "$result"; } &
   done

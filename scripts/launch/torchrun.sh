@@ -47,16 +47,11 @@ if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usag
 bin=$(folder_of_train "$bin")
 $dry_run || need_train "$bin"
 
-children=() signalled=false
+children=()
 send() { [ ${#children[@]} -eq 0 ] || kill "-$1" "${children[@]}" 2> /dev/null || true; }
-# shellcheck disable=SC2317  # called by the traps
-pass_on() {
-  signalled=true
-  send "$1"
-}
 for signal in INT TERM HUP USR1 USR2; do
   # shellcheck disable=SC2064  # each trap has its own signal
-  trap "pass_on $signal" "$signal"
+  trap "send $signal" "$signal"
 done
 for ((i = 0; i < local_ranks; ++i)); do
   command=(env ${job:+"TORCHELASTIC_RUN_ID=$job"} RANK=$((node * local_ranks + i)) WORLD_SIZE=$((nodes * local_ranks)) LOCAL_RANK="$i"
@@ -69,19 +64,21 @@ for ((i = 0; i < local_ranks; ++i)); do
   fi
 done
 
+# Looks ten times a second instead of `wait -n`, by which bash misses a child that ends just as the wait begins: it
+# would sit there for as long as the other ranks go on.
 first=0
-left=${#children[@]}
-while [ "$left" -gt 0 ]; do
-  code=0
-  wait -n || code=$?
-  if $signalled; then # which ended the wait, and no rank
-    signalled=false
-    continue
-  fi
-  left=$((left - 1))
-  if [ "$code" -ne 0 ] && [ "$first" -eq 0 ]; then
-    first=$code
-    send TERM
-  fi
+while [ ${#children[@]} -gt 0 ]; do
+  running=() failed=false
+  for child in "${children[@]}"; do
+    if kill -0 "$child" 2> /dev/null; then
+      running+=("$child") && continue
+    fi
+    code=0
+    wait "$child" || code=$?
+    if [ "$code" -ne 0 ] && [ "$first" -eq 0 ]; then first=$code failed=true; fi
+  done
+  children=(${running[@]+"${running[@]}"})
+  if $failed; then send TERM; fi
+  [ ${#children[@]} -eq 0 ] || sleep 0.1 || true # which a signal to all of this terminal's processes ends too
 done
 exit "$first"
