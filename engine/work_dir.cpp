@@ -80,6 +80,14 @@ WorkDir::~WorkDir() {
   if (lock_ >= 0) ::close(lock_);  // and unlocks; the file stays: to remove it would let two owners in
 }
 
+bool is_in_use(const fs::path& folder) {
+  const int lock = ::open((folder / "lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (lock < 0) return false;
+  const bool held = ::flock(lock, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(lock);
+  return held;
+}
+
 RunLog::RunLog(fs::path file) : file_(std::move(file)) {
   if (!open()) throw WriteError(file_failure("cannot write", file_, error_));
 }

@@ -30,6 +30,9 @@ class WorkDir {
   int lock_ = -1;
 };
 
+// Whether a WorkDir of any process holds the folder now. False where it, or its file system's locks, are not there.
+[[nodiscard]] bool is_in_use(const std::filesystem::path& folder);
+
 // Appends lines to a file, each whole or not at all. What a full disk does not take waits in memory for the next line.
 class RunLog {
  public:

@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "engine/checkpoint.h"
 #include "engine/read_split.h"
@@ -97,13 +99,20 @@ std::optional<Values> result_of(const ExperimentRun& run, std::string& missing) 
   return {};
 }
 
-// Damaged ones are not done again: it is for the user to say that nothing can be saved of them.
-bool is_to_do(const ExperimentRun& run) {
-  try {
-    return !run.result();
-  } catch (const std::runtime_error&) {
-    return false;
+// Damaged ones are neither done again nor cleared away: it is for the user to say that nothing can be saved of them.
+std::vector<const ExperimentRun*> runs_to_do(const std::vector<ExperimentRun>& runs) {
+  std::vector<const ExperimentRun*> todo;
+  for (const ExperimentRun& run : runs) {
+    try {
+      if (run.result())
+        run.clean_up();
+      else
+        todo.push_back(&run);
+    } catch (const std::runtime_error&) {
+      continue;  // said in the table
+    }
   }
+  return todo;
 }
 
 // Every run once.
@@ -191,12 +200,22 @@ bool prepare(const TablePlan& plan, const std::vector<Slot>& slots, const std::a
   return true;
 }
 
+// Those of an experiment that was killed were told to stop with it, and do so with a checkpoint.
+void wait_for_trainings(const std::vector<const ExperimentRun*>& runs, const std::atomic<int>& signal) {
+  constexpr auto kPoll = std::chrono::milliseconds(50);
+  for (const ExperimentRun* run : runs) {
+    if (!run->is_training()) continue;
+    fmt::print("{}: waiting for a training that has its folder\n", run->name());
+    std::fflush(stdout);
+    while (signal == 0 && run->is_training()) std::this_thread::sleep_for(kPoll);
+  }
+}
+
 void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& slots, const std::atomic<int>& signal) {
-  std::vector<const ExperimentRun*> todo;
-  for (const ExperimentRun& run : runs)
-    if (is_to_do(run)) todo.push_back(&run);
+  const std::vector<const ExperimentRun*> todo = runs_to_do(runs);
   fmt::print("{} of {} runs to do, {} side by side\n", todo.size(), runs.size(), slots.size());
   std::fflush(stdout);
+  wait_for_trainings(todo, signal);
   std::vector<Job> jobs;
   jobs.reserve(todo.size());
   for (const ExperimentRun* run : todo) jobs.push_back(run->job());

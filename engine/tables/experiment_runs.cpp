@@ -8,6 +8,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/tables/run_configuration.h"
+#include "engine/work_dir.h"
 #include "runtime/base/files.h"
 #include "runtime/base/xxh64.h"
 
@@ -142,6 +143,8 @@ std::string ExperimentRun::failure() const {
   return fs::exists(file) ? read_file(file, kMaxTextBytes) : "";
 }
 
+bool ExperimentRun::is_training() const { return is_in_use(folder() / "train"); }
+
 Job ExperimentRun::job() const {
   fs::create_directories(folder());
   fs::remove(folder() / "failed.txt");
@@ -167,6 +170,10 @@ void ExperimentRun::finish(const JobResult& result) const {
   if (plan_->keep_checkpoints) keep(open_checkpoint(folder() / "train").name, folder() / "model.safetensors");
   // The result comes last: with it the run counts as done.
   fs::rename(folder() / "evaluation/metrics.json", folder() / "metrics.json");
+  clean_up();
+}
+
+void ExperimentRun::clean_up() const {
   fs::remove_all(folder() / "train");
   fs::remove_all(folder() / "evaluation");
 }

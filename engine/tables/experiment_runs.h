@@ -52,10 +52,15 @@ class ExperimentRun {
   // Of the last attempt; empty: there was none, or it was interrupted.
   [[nodiscard]] std::string failure() const;
 
+  // Whether a training holds the folder: of an experiment that was killed, until its last checkpoint is written.
+  [[nodiscard]] bool is_training() const;
+
   // Writes run.yaml and gives the commands that train (going on where an interrupted attempt stopped) and evaluate.
   [[nodiscard]] Job job() const;
   // Keeps metrics.json and log.jsonl, and the last checkpoint if the plan says so; or notes why it failed.
   void finish(const JobResult& result) const;
+  // Removes what a run with a result needs no more. finish() does; a kill may have come between.
+  void clean_up() const;
 
  private:
   [[nodiscard]] std::filesystem::path folder() const { return plan_->folder / "runs" / name_; }

@@ -51,10 +51,12 @@ std::string last_line(const std::filesystem::path& file) {
 }
 
 // In the child, where only async-signal-safe calls are left: arguments and environment were made before.
-[[noreturn]] void become(const std::vector<char*>& arguments, const char* folder, int output, const cpu_set_t& set) {
+[[noreturn]] void become(const std::vector<char*>& arguments, const char* folder, int output, const cpu_set_t& set,
+                         pid_t pool) {
   for (const int number : {SIGINT, SIGTERM, SIGUSR1, SIGHUP, SIGPIPE}) std::signal(number, SIG_DFL);
   setpgid(0, 0);                     // Ctrl-C reaches the pool alone, which passes it on once
   prctl(PR_SET_PDEATHSIG, SIGTERM);  // and a pool that is killed leaves nothing behind
+  if (getppid() != pool) _exit(kCannotStart);
   sched_setaffinity(0, sizeof set, &set);
   if (chdir(folder) == 0 && dup2(output, STDOUT_FILENO) >= 0 && dup2(output, STDERR_FILENO) >= 0)
     execv(arguments[0], arguments.data());
@@ -116,8 +118,9 @@ class Running {
     const int output = open(job_->output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (output < 0) throw std::runtime_error(job_->output.string() + ": " + std::strerror(errno));
     if (slot_->gpu >= 0) setenv("CUDA_VISIBLE_DEVICES", std::to_string(slot_->gpu).c_str(), 1);
+    const pid_t pool = getpid();
     child_ = fork();
-    if (child_ == 0) become(arguments, job_->folder.c_str(), output, set);
+    if (child_ == 0) become(arguments, job_->folder.c_str(), output, set, pool);
     const int error = errno;
     close(output);
     if (child_ < 0) throw std::runtime_error(job_->name + ": no process: " + std::strerror(error));

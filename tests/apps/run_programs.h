@@ -48,7 +48,7 @@ class Process {
 
   void send(int number) const { kill(child_, number); }
 
-  Ran wait(std::chrono::seconds limit = std::chrono::seconds(120)) {
+  Ran wait(std::chrono::milliseconds limit = std::chrono::seconds(120)) {
     const auto end = std::chrono::steady_clock::now() + limit;
     int status = 0;
     while (waitpid(child_, &status, WNOHANG) == 0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // experiment: whole tables at the tiny scale, interrupted, failing, moved, and asked for twice.
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "engine/work_dir.h"
 #include "tests/apps/run_programs.h"
@@ -165,6 +166,49 @@ TEST_F(ExperimentProgram, AnInterruptionLeavesCheckpointsAndTheSameCommandGoesOn
   EXPECT_EQ(run(longer).code, 0);
   EXPECT_NE(get(folder_ / "out/runs/cross_entropy/seed_1/output.txt").find("resum"), std::string::npos)
       << get(folder_ / "out/runs/cross_entropy/seed_1/output.txt");
+}
+
+// Killed again and again, each time a little later, and started again at once, as a scheduler does: nothing is computed
+// wrongly, and nothing is left behind.
+TEST_F(ExperimentProgram, KilledAnywhereTheSameCommandGoesOn) {
+  const auto in = [&](const std::string& folder) {
+    auto argv = command("fig3", {"--set", "schedule.epochs=4"});
+    argv[11] = path(folder);
+    return argv;
+  };
+  ASSERT_EQ(run(in("whole")).code, 0);
+  int kills = 0;
+  Ran last;
+  do {
+    Process process(folder_, in("killed"));
+    const Ran early = process.wait(std::chrono::milliseconds(60 + 90 * kills));
+    if (early.code != -1) {
+      last = early;
+      break;
+    }
+    process.send(SIGKILL);
+    ++kills;
+    last = process.wait();
+  } while (last.code == -1 && kills < 60);
+  EXPECT_EQ(last.code, 0) << last.out << last.err;
+  EXPECT_GE(kills, 3);
+  EXPECT_EQ(get(folder_ / "killed/fig3.json"), get(folder_ / "whole/fig3.json")) << "after " << kills << " kills";
+  for (const char* left : {"train", "evaluation", "failed.txt"})
+    for (const char* name : {"cross_entropy", "grad_libra"})
+      EXPECT_FALSE(fs::exists(folder_ / "killed/runs" / name / "seed_1" / left)) << name << " " << left;
+}
+
+// Large ones take their time over the last checkpoint.
+TEST_F(ExperimentProgram, WaitsForATrainingThatAKilledExperimentLeft) {
+  std::optional<WorkDir> left(folder_ / "out/runs/cross_entropy/seed_1/train");
+  Process process(folder_, command("fig3"));
+  const auto waits = [&] { return get(folder_ / "stdout").find("waiting for a training") != std::string::npos; };
+  for (int i = 0; i < 6000 && !waits(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(waits());
+  left.reset();
+  const Ran ran = process.wait();
+  EXPECT_EQ(ran.code, 0) << ran.out << ran.err;
+  EXPECT_HAS(ran.out, "cross_entropy/seed_1: waiting for a training that has its folder");
 }
 
 // By whoever sends the signal: a time limit, say.
