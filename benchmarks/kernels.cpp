@@ -63,7 +63,8 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
                   rates.copy_bytes_per_s * 1e-9, rates.matrix_flops_per_s * 1e-12,
                   mixed ? fmt::format(", {:.4g} in bfloat16", mixed_flops_per_s * 1e-12) : ""));
   say(fmt::format("{:<32} {:<36} {:<5} {:>10} {:>10} {:>12} {:>14} {:>12}", "kernel", "shape", "type", "median ms",
-                  "min ms", "traffic", "arithmetic", "share"));
+                  "min ms", "traffic", "arithmetic", "share") +
+      (options.copies ? "  copy of as much" : ""));
   for (const auto& [N, c] : chosen) {
     Timing timing;
     Effort effort;
@@ -79,9 +80,16 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
     const double matrix_rate = c.dtype == "bf16" ? mixed_flops_per_s : rates.matrix_flops_per_s;
     const double percent = 100 * (effort.is_matrix ? flops_per_s / matrix_rate : bytes_per_s / rates.copy_bytes_per_s);
     const char* of = effort.is_matrix ? "matrix" : "copy";
-    say(fmt::format("{:<32} {:<36} {:<5} {:>10.4f} {:>10.4f} {:>12} {:>14} {:>5.1f} % {}", c.kernel, c.shape, c.dtype,
+    double copy_s = 0;
+    if (options.copies && !effort.is_matrix && effort.bytes > 0) {
+      copy_s = copy_seconds(context, *timer, static_cast<int64_t>(effort.bytes), options.seconds / 4);
+      context.memory().trim();
+    }
+    const std::string copy =
+        copy_s > 0 ? fmt::format("  {:>10.4f} ms, {:.1f} %", copy_s * 1e3, 100 * copy_s / timing.median_s) : "";
+    say(fmt::format("{:<32} {:<36} {:<5} {:>10.4f} {:>10.4f} {:>12} {:>14} {:>5.1f} % {}{}", c.kernel, c.shape, c.dtype,
                     timing.median_s * 1e3, timing.min_s * 1e3, rate_text(bytes_per_s * 1e-9, "GB/s"),
-                    rate_text(flops_per_s * 1e-12, "TFLOP/s"), percent, of));
+                    rate_text(flops_per_s * 1e-12, "TFLOP/s"), percent, of, copy));
     json["rows"].push_back({{"kernel", c.kernel},
                             {"shape", c.shape},
                             {"dtype", c.dtype},
@@ -95,6 +103,7 @@ nlohmann::ordered_json benchmark_kernels(Context& context, const KernelBenchmark
                             {"tflops", flops_per_s * 1e-12},
                             {"percent", percent},
                             {"percent_of", of}});
+    if (copy_s > 0) json["rows"].back()["ms_copy"] = copy_s * 1e3;
   }
   return json;
 }

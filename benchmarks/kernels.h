@@ -17,6 +17,7 @@ struct KernelBenchmarkOptions {
   int64_t size = 512;    // side of the network's input in pixels, a multiple of 32
   std::string filter;    // part of a kernel's name; empty: all
   double seconds = 0.1;  // about, per row
+  bool copies = false;   // also time a copy of as many bytes as each row moves at least
 };
 
 // Rows as they are measured go to `say` (a table with its head); the result is what --json prints.

@@ -68,20 +68,6 @@ Timing measure(Context& context, Timer& timer, const std::function<void()>& work
 
 namespace {
 
-double copy_rate(Context& context, Timer& timer, double seconds) {
-  constexpr int64_t kBytes = int64_t{256} << 20;
-  const Tensor from = context.zeros({kBytes / 4});
-  Tensor to = context.zeros({kBytes / 4});
-  // Two ways to copy: the device's own, and a kernel with all threads. Either may be the faster one.
-  const Timing plain = measure(
-      context, timer, [&] { context.copy(from, to); }, seconds);
-  const Timing kernel = measure(
-      context, timer,
-      [&] { context.run([&](auto& device) { kernels::copy(device, from.view(), to.view(), Accumulate::overwrite); }); },
-      seconds);
-  return 2 * kBytes / std::min(plain.min_s, kernel.min_s);
-}
-
 struct ConvolutionRate {
   double flops_per_s, seconds;  // best rate, and the time of one call
 };
@@ -131,9 +117,24 @@ double matrix_rate(Context& context, Timer& timer, DType maps, double seconds) {
 
 }  // namespace
 
+double copy_seconds(Context& context, Timer& timer, int64_t bytes, double seconds) {
+  const int64_t values = std::max<int64_t>(1, bytes / 8);
+  const Tensor from = context.zeros({values});
+  Tensor to = context.zeros({values});
+  // Two ways to copy: the device's own, and a kernel with all threads. Either may be the faster one.
+  const Timing plain = measure(
+      context, timer, [&] { context.copy(from, to); }, seconds);
+  const Timing kernel = measure(
+      context, timer,
+      [&] { context.run([&](auto& device) { kernels::copy(device, from.view(), to.view(), Accumulate::overwrite); }); },
+      seconds);
+  return std::min(plain.min_s, kernel.min_s);
+}
+
 DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds) {
   DeviceRates rates;
-  rates.copy_bytes_per_s = copy_rate(context, timer, seconds);
+  constexpr int64_t kCopied = int64_t{512} << 20;
+  rates.copy_bytes_per_s = static_cast<double>(kCopied) / copy_seconds(context, timer, kCopied, seconds);
   context.memory().trim();
   rates.matrix_flops_per_s = matrix_rate(context, timer, maps, seconds);
   return rates;

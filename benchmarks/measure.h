@@ -39,6 +39,9 @@ struct DeviceRates {
   // these are dilated, so that what is counted is multiplied: others may take Winograd's algorithm.
   double matrix_flops_per_s = 0;
 };
+// Seconds of one copy that reads `bytes` / 2 and writes as many, by the faster of the device's own and a kernel; the
+// same memory each time, so that few bytes stay in a cache.
+[[nodiscard]] double copy_seconds(Context& context, Timer& timer, int64_t bytes, double seconds);
 [[nodiscard]] DeviceRates measure_rates(Context& context, Timer& timer, DType maps, double seconds);
 
 }  // namespace gradlibra

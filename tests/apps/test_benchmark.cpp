@@ -155,7 +155,7 @@ using BenchmarkProgram = ProgramTest;
 
 TEST_F(BenchmarkProgram, Kernels) {
   const Ran ran = run({"benchmark", "kernels", "--device", "cpu", "--threads", "1", "--batch", "1,2", "--size", "32",
-                       "--filter", "add_relu", "--seconds", "0.001", "--json"});
+                       "--filter", "add_relu", "--seconds", "0.001", "--copies", "--json"});
   ASSERT_EQ(ran.code, 0) << ran.err;
   EXPECT_HAS(ran.out, "add_relu");
   const Json json = last_line(ran.out);
@@ -166,7 +166,7 @@ TEST_F(BenchmarkProgram, Kernels) {
   for (const Json& row : json["rows"]) {
     EXPECT_EQ(row["kernel"], "add_relu");
     EXPECT_EQ(row["percent_of"], "copy");
-    expect_positive(row, {"batch", "ms_median", "ms_min", "calls", "bytes", "gb_per_s", "percent"});
+    expect_positive(row, {"batch", "ms_median", "ms_min", "calls", "bytes", "gb_per_s", "percent", "ms_copy"});
     EXPECT_LE(row["ms_min"].get<double>(), row["ms_median"].get<double>());
   }
 }
