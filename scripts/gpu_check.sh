@@ -91,7 +91,8 @@ field() { sed -nE "s/.*\"$2\": ?\"?([^,\"}]*)[\",}].*/\1/p" <<< "$1" | head -n 1
 
 # The network and sizes of all that is timed. Zeros in the last norms would flatter the card's clock and power.
 model=(train.pretrained= model.backbone.zero_init_residual=false)
-if [ "$device" = cpu ]; then
+if [ "$device" = cpu ]; then # which may have other work
+  for s in "${!limit[@]}"; do limit[$s]=$((4 * limit[$s])); done
   config=configs/quickstart.yaml size=64 batch=2 small=1 steps=2 warmup=1 precisions=(fp32) threads=(--threads 1)
 else
   config=configs/reppoints_r50_grad_libra.yaml size=512 batch=32 small=8 steps=20 warmup=6 precisions=(bf16 tf32 fp32) threads=()

@@ -45,14 +45,16 @@ go_on() {
 # train FOLDER ARGUMENTS..: trains in the background, so that a signal to this script reaches the training at once,
 # which then leaves a checkpoint. Only a training that got to its end is worth evaluating.
 train() {
-  local folder=$1 code=0 child caught=0
+  local folder=$1 code=0 child="" caught=0
   shift
+  trap 'caught=130; [ -z "$child" ] || kill -TERM "$child" 2> /dev/null || true' INT
+  trap 'caught=143; [ -z "$child" ] || kill -TERM "$child" 2> /dev/null || true' TERM HUP
   "$bin/train" --config "$config" --work-dir "$folder" --resume "$@" &
   child=$!
-  trap 'caught=130; kill -TERM $child 2> /dev/null || true' INT
-  trap 'caught=143; kill -TERM $child 2> /dev/null || true' TERM HUP
+  if [ "$caught" -ne 0 ]; then kill -TERM "$child" 2> /dev/null || true; fi
   # A trap ends `wait` early: it is taken up again until the training is gone.
-  while wait "$child" || code=$?; kill -0 "$child" 2> /dev/null; do code=0; done
+  while kill -0 "$child" 2> /dev/null; do wait "$child" || true; done
+  wait "$child" || code=$?
   trap - INT TERM HUP
   if [ "$caught" -ne 0 ]; then go_on "the training has left a checkpoint in $folder" "$caught"; fi
   if [ "$code" -ne 0 ]; then exit "$code"; fi

@@ -57,11 +57,9 @@ is_loss() { [ "$1" -eq 5 ] || { [ "$1" -gt 128 ] && [ "$1" -ne 130 ]; }; }
 for ((start = 0; ; ++start)); do
   "${command[@]}" &
   child=$! code=0
+  if $stopped; then kill -USR1 "$child" 2> /dev/null || true; fi # a signal came before there was anyone to pass it on to
+  while kill -0 "$child" 2> /dev/null; do wait "$child" || true; done # a signal ends a wait, not the training
   wait "$child" || code=$?
-  while kill -0 "$child" 2> /dev/null; do # a signal ended the wait, not the training
-    code=0
-    wait "$child" || code=$?
-  done
   if $stopped || ! is_loss "$code" || [ "$start" -ge "$restarts" ]; then exit "$code"; fi
   echo "local.sh: a rank was lost (exit code $code); start $((start + 1)) of $restarts again, from the last checkpoint" >&2
 done

@@ -19,7 +19,8 @@ usage: scripts/launch/torchrun.sh [--nproc-per-node N] [--nnodes N --node-rank R
 Sets RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each rank, as existing job scripts
 and operators do; train reads them. Ranks on GPUs meet at the master; ranks on CPUs talk by MPI, which mpirun.sh starts,
 and train says so where several are started here.
-When one rank ends with an error, the others here are ended. Exit status: the first that was not 0; 2 for wrong use.
+When one rank ends with an error, the others here are ended, what is left after 15 s (GRADLIBRA_KILL_AFTER) by force.
+Exit status: the first that was not 0; 2 for wrong use.
 TEXT
 }
 
@@ -47,11 +48,13 @@ if [ $# -eq 0 ] || [[ "$master" != *:* ]] || [ "$node" -ge "$nodes" ]; then usag
 bin=$(folder_of_train "$bin")
 $dry_run || need_train "$bin"
 
-children=()
+children=() caught=""
 send() { [ ${#children[@]} -eq 0 ] || kill "-$1" "${children[@]}" 2> /dev/null || true; }
+# shellcheck disable=SC2317  # called by the traps
+pass_on() { caught=$1 && send "$1"; }
 for signal in INT TERM HUP USR1 USR2; do
   # shellcheck disable=SC2064  # each trap has its own signal
-  trap "send $signal" "$signal"
+  trap "pass_on $signal" "$signal"
 done
 for ((i = 0; i < local_ranks; ++i)); do
   command=(env ${job:+"TORCHELASTIC_RUN_ID=$job"} RANK=$((node * local_ranks + i)) WORLD_SIZE=$((nodes * local_ranks)) LOCAL_RANK="$i"
@@ -61,12 +64,13 @@ for ((i = 0; i < local_ranks; ++i)); do
   else
     "${command[@]}" &
     children+=($!)
+    if [ -n "$caught" ]; then send "$caught"; fi # it came before this one could be told
   fi
 done
 
 # Looks ten times a second instead of `wait -n`, by which bash misses a child that ends just as the wait begins: it
 # would sit there for as long as the other ranks go on.
-first=0
+first=0 killed_at=0
 while [ ${#children[@]} -gt 0 ]; do
   running=() failed=false
   for child in "${children[@]}"; do
@@ -78,7 +82,11 @@ while [ ${#children[@]} -gt 0 ]; do
     if [ "$code" -ne 0 ] && [ "$first" -eq 0 ]; then first=$code failed=true; fi
   done
   children=(${running[@]+"${running[@]}"})
-  if $failed; then send TERM; fi
+  if $failed; then
+    send TERM
+    killed_at=$((SECONDS + ${GRADLIBRA_KILL_AFTER:-15}))
+  fi
+  if [ "$first" -ne 0 ] && [ "$SECONDS" -ge "$killed_at" ]; then send KILL; fi # one that is stopped hears nothing else
   [ ${#children[@]} -eq 0 ] || sleep 0.1 || true # which a signal to all of this terminal's processes ends too
 done
 exit "$first"

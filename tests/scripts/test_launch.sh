@@ -113,6 +113,18 @@ start=$SECONDS
 equal 7 "$(code_of "$launch/torchrun.sh" --nproc-per-node 2 --bin "$work/bin" -- --work-dir out)"
 [ $((SECONDS - start)) -lt 30 ] || fail "the other rank went on"
 
+# One that is stopped cannot end by itself, and must not stay with the GPU's memory in its hands.
+cat > "$work/bin/train" << 'TEXT'
+#!/usr/bin/env bash
+[ "$RANK" != 1 ] || { sleep 0.3 && exit 5; }
+echo $$ > "$2/stopped"
+kill -STOP $$
+TEXT
+start=$SECONDS
+equal 5 "$(GRADLIBRA_KILL_AFTER=1 code_of timeout 60 "$launch/torchrun.sh" --nproc-per-node 2 --bin "$work/bin" -- --work-dir "$work")"
+[ $((SECONDS - start)) -lt 30 ] || fail "a stopped rank kept torchrun.sh"
+if kill -0 "$(< "$work/stopped")" 2> /dev/null; then fail "a stopped rank is left behind"; fi
+
 # A signal to local.sh goes on to the training, and is the end.
 cat > "$work/bin/train" << TEXT
 #!/usr/bin/env bash
