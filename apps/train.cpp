@@ -111,8 +111,9 @@ int main(int argc, char** argv) {
     // Ranks that wait for each other have nothing to save, and end at once.
     if (launch.world_size == 1) options.signal = &catch_signals();
     std::unique_ptr<Context> context;  // outlives what connects it with others
-    constexpr double kPatience = 10;   // a whole checkpoint is in memory, and its file half written
-    Ranks ranks(app, launch, config.distributed, [] { await_checkpoints(kPatience); });
+    // For a whole checkpoint in memory whose file is half written, of the time in which all are to have ended.
+    const double patience = std::min(10.0, 0.15 * config.distributed.timeout);
+    Ranks ranks(app, launch, config.distributed, [patience] { await_checkpoints(patience); });
     options.watchdog = ranks.watchdog();
     return ranks.run([&]() -> int {
       context = open_device(common, /*quiet=*/!ranks.leads(), launch.local_rank);

@@ -172,10 +172,20 @@ class Children {
   Clock::time_point next_;
 };
 
+// Of mpirun, which tells its ranks itself what they are: what another launcher has said to this process, as its only
+// rank, contradicts it.
+Environment environment_of_mpirun() {
+  Environment none;
+  for (const char* name : {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+                           "TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE"})
+    none.emplace_back(name, "");
+  return none;
+}
+
 std::vector<pid_t> start_on_gpus(int count, const std::vector<std::string>& arguments, const sigset_t& before) {
   std::vector<std::string> command = {std::filesystem::read_symlink("/proc/self/exe")};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  const int port = Listener().port();  // free a moment ago; rank 0 says so if it is not any more
+  const int port = free_port();  // a moment ago; rank 0 says so if it is not any more
   std::vector<pid_t> processes;
   processes.reserve(static_cast<size_t>(count));
   for (int rank = 0; rank < count; ++rank)
@@ -214,8 +224,9 @@ int run_local_ranks(int count, bool may_use_gpus, bool share_gpus, const std::ve
   ::sigaddset(&waited, SIGCHLD);
   std::signal(SIGCHLD, SIG_DFL);  // ignored, as whoever started this may have it, no end could be waited for
   ::sigprocmask(SIG_BLOCK, &waited, &before);
-  Children children(on_gpus ? start_on_gpus(count, arguments, before)
-                            : std::vector<pid_t>{start(mpirun_command(count, arguments), {}, before)},
+  Children children(on_gpus
+                        ? start_on_gpus(count, arguments, before)
+                        : std::vector<pid_t>{start(mpirun_command(count, arguments), environment_of_mpirun(), before)},
                     count);
 
   using Clock = std::chrono::steady_clock;

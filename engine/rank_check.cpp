@@ -3,11 +3,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <span>
 #include <sstream>
+#include <stdexcept>
 
+#include "runtime/base/files.h"
 #include "runtime/base/xxh64.h"
 #include "runtime/distributed/launch.h"
 
@@ -73,6 +76,24 @@ std::string hash_of_weights(Detector& detector) {
   for (const Parameter& p : detector.parameters().all())
     if (!is_running_statistic(p)) add(context.download<float>(p.node.value));
   for (const TrainingState& part : detector.state()) add(context.download<double>(*part.values));
+  return fmt::format("{:016x}", hash);
+}
+
+std::string hash_of_images(const Dataset& dataset) {
+  constexpr size_t kLooked = 16;
+  constexpr int64_t kMostBytes = int64_t{1} << 30;
+  const size_t images = dataset.images.size(), looked = std::min(images, kLooked);
+  uint64_t hash = 0;
+  for (size_t i = 0; i < looked; ++i) {
+    const ImageRecord& image = dataset.images[i * images / looked];
+    std::string bytes;
+    try {
+      bytes = read_file(image.path, kMostBytes);
+    } catch (const std::runtime_error&) {
+      bytes = "cannot be read: " + image.id;  // whoever needs it will say why
+    }
+    hash = xxh64(std::as_bytes(std::span(bytes)), hash);
+  }
   return fmt::format("{:016x}", hash);
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "data/datasets/dataset.h"
 #include "models/detector.h"
 #include "runtime/distributed/communicator.h"
 
@@ -25,6 +26,10 @@ void require_same_marks(Communicator& communicator, const RankMarks& own, const 
 // Of the bits of all weights and of what losses accumulate, but not of batch norms' running statistics: each rank has
 // those of its own images, which no training depends on.
 [[nodiscard]] std::string hash_of_weights(Detector& detector);
+
+// Of the files of at most sixteen images from all over the split, whole: a host with other files of the same names, an
+// older copy say, is found by them. Of one that cannot be read its name counts.
+[[nodiscard]] std::string hash_of_images(const Dataset& dataset);
 
 // Gives all ranks the running statistics of rank 0, those that a checkpoint holds: what looks at a detector together
 // looks at one.

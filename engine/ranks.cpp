@@ -147,11 +147,14 @@ Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& confi
   }
   app_.name(fmt::format("{}: rank {} on {}", program_, launch_.rank, host_name()));
   raise_descriptor_limit();
-  if (launch_.by_mpi && has_mpi())
+  if (launch_.by_mpi && has_mpi()) {
+    limit(start_timeout_, "not all ranks have come to MPI's start");
     mpi_ = make_mpi_communicator(launch_);
-  else
-    tcp_ = make_tcp_group(launch_, start_timeout_);
+  } else {
+    tcp_ = make_tcp_group(launch_, start_timeout_);  // which keeps the time itself, and names who has not come
+  }
   hosts_ = mpi_ ? mpi_.get() : tcp_.get();
+  limit(start_timeout_ + Watchdog::kMeetingSeconds, "not all ranks have come to the watchdog's start");
   Watchdog::Options options{.timeout_seconds = config.timeout,
                             .stall_seconds = config.stall_timeout,
                             .master_address = launch_.master_address};
@@ -161,6 +164,19 @@ Ranks::Ranks(CLI::App& app, const Launch& launch, const DistributedConfig& confi
     leave_at_once(lost);
   };
   watchdog_ = std::make_unique<Watchdog>(*hosts_, std::move(options));
+  deadline_ = nullptr;
+}
+
+void Ranks::limit(double seconds, const std::string& why) {
+  deadline_ = nullptr;
+  const std::string text =
+      fmt::format("{}: {} within {:.4g} s: one was stopped, or its network is down\n", app_.get_name(), why, seconds);
+  deadline_ = std::make_unique<Deadline>(seconds, [text] {
+    if (::write(STDERR_FILENO, text.data(), text.size()) < 0) {
+      // There is nobody to tell.
+    }
+    ::_exit(kLostRank);
+  });
 }
 
 Ranks::~Ranks() = default;
@@ -170,8 +186,10 @@ void Ranks::finish() {
   hosts_->barrier();
   watchdog_->also_watch({});
   if (nccl_) nccl_->finish();
+  limit(timeout_, "all work is done, but not all ranks have come to the end");
   watchdog_->finish();
   hosts_->finish();
+  deadline_ = nullptr;
 }
 
 int Ranks::run(const std::function<int()>& body) {

@@ -12,6 +12,7 @@
 
 #include "runtime/device/context.h"
 #include "runtime/distributed/communicator.h"
+#include "runtime/distributed/deadline.h"
 #include "runtime/distributed/distributed_config.h"
 #include "runtime/distributed/launch.h"
 #include "runtime/distributed/watchdog.h"
@@ -65,6 +66,8 @@ class Ranks {
  private:
   void finish();
   void tell(const std::exception& error);
+  // Until it is reset, no end of what is being done within `seconds` ends the process, with `why`.
+  void limit(double seconds, const std::string& why);
   void require_one_version();
   // Each rank's device by name.
   std::vector<std::string> require_one_kind(const Context& context);
@@ -81,6 +84,7 @@ class Ranks {
   SingleProcess single_;
   Communicator* communicator_ = nullptr;
   std::unique_ptr<Watchdog> watchdog_;
+  std::unique_ptr<Deadline> deadline_;  // where the watchdog does not look: before it, and behind it
 };
 
 }  // namespace gradlibra

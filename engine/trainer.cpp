@@ -203,6 +203,7 @@ bool Trainer::read_batch_together(Loader& loader, Batch& batch, PendingStep& ste
     std::string text = fmt::format("{} {}", signalled() ? options_.signal->load() : 0, waited_for_ranks_);
     for (size_t i = 0; got && i < batch.skipped.size(); ++i) text += "\n" + batch.skipped[i];
     ready = Clock::now();
+    if (options_.watchdog != nullptr) options_.watchdog->begin_together();
     return text;
   });
   if (communicator_.world_size() == 1) return got;
@@ -242,6 +243,7 @@ void Trainer::take_step(Loader& loader) {
   ++state_.step;
   state_.loader = loader.state();
   finish_steps(train_step_->lag());
+  if (options_.watchdog != nullptr) options_.watchdog->end_together();
   if (state_.step == options_.profile_steps.last) {
     finish_steps(0);
     profiler_stop(context_);

@@ -197,6 +197,8 @@ void Trainer::require_same_ranks() const {
                       {"classes", classes},
                       {"training data", mark_of(dataset_).hash},
                       {"validation data", mark_of(val_).hash},
+                      {"files of training images", hash_of_images(dataset_)},
+                      {"files of validation images", hash_of_images(val_)},
                       {"step to go on from (every host must see the same --work-dir)", std::to_string(state_.step)},
                       {"weights", hash_of_weights(*training_.detector)}},
                      "at the start");

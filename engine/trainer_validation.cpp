@@ -8,6 +8,7 @@
 #include "engine/detect_on_ranks.h"
 #include "engine/evaluation.h"
 #include "engine/rank_check.h"
+#include "engine/signals.h"
 #include "engine/trainer.h"
 
 namespace gradlibra {
@@ -60,6 +61,7 @@ void Trainer::evaluate(int64_t epoch) {
   } catch (const BrokenOff& broken) {
     averages.end();
     agreed_signal_ = broken.signal;
+    if (communicator_.world_size() > 1) leave_only_to_who_insists();
     return say(fmt::format("epoch {}: validation broken off", epoch + 1));
   }
   const VocResult voc = voc_metrics(val_, detections);

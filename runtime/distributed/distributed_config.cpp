@@ -12,8 +12,7 @@ void DistributedConfig::describe(ConfigVisitor& v) {
           "hangs; 0: never",
           between(0, 1e7));
   v.field("start_timeout", start_timeout,
-          "seconds that ranks wait for each other at the start, where no MPI connects them, and for NCCL's connections",
-          between(0.1, 86400));
+          "seconds that ranks wait for each other at the start, and for NCCL's connections", between(0.1, 86400));
   v.field("check_every", check_every,
           "steps between comparisons of the weights of all ranks, which must be the same; 0: at the start alone",
           at_least(0));

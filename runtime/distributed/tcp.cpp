@@ -18,6 +18,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <stdexcept>
 
 namespace gradlibra {
@@ -182,6 +183,19 @@ std::optional<Descriptor> Listener::accept() const {
   if (errno == EMFILE || errno == ENFILE)
     throw std::runtime_error(fmt::format("no more ranks can be let in: {} (ulimit -n)", std::strerror(errno)));
   return std::nullopt;
+}
+
+int free_port() {
+  constexpr int kFirst = 20000, kCount = 10000, kTries = 100;
+  std::random_device random;
+  for (int i = 0; i < kTries; ++i) {
+    try {
+      return Listener(kFirst + static_cast<int>(random() % kCount)).port();
+    } catch (const std::runtime_error&) {
+      continue;  // somebody has it
+    }
+  }
+  return Listener().port();
 }
 
 Descriptor connect_to(const std::string& address, int port, std::chrono::milliseconds limit) {

@@ -81,6 +81,10 @@ class Listener {
   int port_ = 0;
 };
 
+// A port that nobody has, outside the range from which the system picks ports: so that nobody is given it before it is
+// listened on.
+[[nodiscard]] int free_port();
+
 // std::runtime_error names address, port and reason: refused, unknown host, no answer in time.
 [[nodiscard]] Descriptor connect_to(const std::string& address, int port, std::chrono::milliseconds limit);
 

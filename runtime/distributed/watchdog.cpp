@@ -11,6 +11,7 @@
 #include <random>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "runtime/base/numbers.h"
 
@@ -105,7 +106,7 @@ void Watchdog::accept_all(const std::string& password) {
     Peer peer;
     Clock::time_point until;
   };
-  constexpr std::chrono::seconds kAll{60}, kGuest{10};
+  constexpr std::chrono::seconds kAll{kMeetingSeconds}, kGuest{10};
   const auto end = Clock::now() + kAll;
   // A stranger can hold one of these places for a while, never all of the memory or descriptors.
   const size_t most_waiting = static_cast<size_t>(world_size_) + 64;
@@ -237,21 +238,25 @@ void Watchdog::look_at_own() {
     why = fmt::format("nothing has moved for {:.4g} s: a sum over ranks, a kernel or a disk hangs", stall_);
   }
   if (why.empty()) return;
-  trouble_ = why, troubled_ = lived_;
+  trouble_ = why, troubled_ = lived_, troubled_together_ = together_.load();
   if (rank_ == 0) return;
-  for (Peer& first : peers_) (void)first.channel.send(fmt::format("trouble {} {}", step(), why));
+  for (Peer& first : peers_)
+    (void)first.channel.send(fmt::format("trouble {} {} {}", step(), troubled_together_ ? 1 : 0, why));
 }
 
 bool Watchdog::blame() {
   LostRank lost;
-  double since = std::numeric_limits<double>::infinity();
-  const auto take = [&](int rank, int64_t at, const std::string& why, double troubled) {
-    if (why.empty() || troubled >= since) return;
+  double since = std::numeric_limits<double>::infinity(), first = since;
+  bool excused = true;  // in step with the others, it may have waited for one of them
+  const auto take = [&](int rank, int64_t at, const std::string& why, double troubled, bool together) {
+    if (why.empty()) return;
+    since = std::min(since, troubled);
+    if (lost.rank >= 0 && std::pair(together, troubled) >= std::pair(excused, first)) return;
     lost = {rank, hosts_[static_cast<size_t>(rank)], at, why};
-    since = troubled;
+    first = troubled, excused = together;
   };
-  take(0, step(), trouble_, troubled_);
-  for (const Peer& peer : peers_) take(peer.rank, peer.step, peer.trouble, peer.troubled);
+  take(0, step(), trouble_, troubled_, troubled_together_);
+  for (const Peer& peer : peers_) take(peer.rank, peer.step, peer.trouble, peer.troubled, peer.together);
   if (lost.rank < 0) return false;
   for (const Peer& peer : peers_)
     if (peer.rank != lost.rank && !peer.left && peer.heard < since + 2 * interval_) return false;
@@ -287,9 +292,10 @@ bool Watchdog::hear(Peer& peer, const std::string& line) {
   if (parts.empty()) return false;
   if (parts[0] == "beat" && parts.size() == 2) peer.step = number(parts[1]);
   if (parts[0] == "bye") peer.left = true;
-  if (parts[0] == "trouble" && parts.size() >= 3 && peer.trouble.empty()) {
+  if (parts[0] == "trouble" && parts.size() >= 4 && peer.trouble.empty()) {
     peer.step = number(parts[1]);
-    peer.trouble = behind(line, 2);
+    peer.together = parts[2] == "1";
+    peer.trouble = behind(line, 3);
     peer.troubled = lived_;
   }
   if (parts[0] != "lost" || parts.size() < 4) return false;

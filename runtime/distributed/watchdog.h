@@ -34,6 +34,8 @@ struct LostRank {
 // in which this process itself stood still counts for nobody, so that a job that was suspended as a whole goes on.
 class Watchdog {
  public:
+  // How long rank 0 waits in the constructor for the others' connections.
+  static constexpr int kMeetingSeconds = 60;
   struct Options {
     double timeout_seconds = 60;
     double stall_seconds = 0;    // 0: never; see moved()
@@ -56,6 +58,10 @@ class Watchdog {
     moved();
   }
   [[nodiscard]] int64_t step() const { return step_.load(); }
+  // Between these two this rank's work is in step with the others', and stands still when theirs does: of ranks that
+  // do not move one that stands outside is at fault.
+  void begin_together() { together_.store(true); }
+  void end_together() { together_.store(false); }
   // The work goes on. This rank is in trouble if it has been said once and then not for `stall_seconds`.
   void moved() { moves_.fetch_add(1); }
 
@@ -83,7 +89,8 @@ class Watchdog {
     bool left = false;  // in order
     bool open = true;   // its connection
     std::string trouble = {};
-    double troubled = 0;  // since when, on lived_
+    double troubled = 0;    // since when, on lived_
+    bool together = false;  // it was in step with the others then
   };
   void meet(HostGroup& group, const Options& options);
   void accept_all(const std::string& password);
@@ -118,6 +125,8 @@ class Watchdog {
   double moved_ = 0;     // when the last of them was seen, on lived_
   std::string trouble_;  // this rank's own
   double troubled_ = 0;
+  std::atomic<bool> together_{false};
+  bool troubled_together_ = false;
   double lived_ = 0;  // seconds that the watching thread has run
   bool over_ = false;
   Descriptor wake_;  // readable: the watching thread is to end

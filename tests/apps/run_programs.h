@@ -35,6 +35,7 @@ class Process {
     if (child_ != 0) return;
     if (std::freopen(out_.c_str(), "w", stdout) == nullptr || std::freopen(err_.c_str(), "w", stderr) == nullptr)
       _exit(126);
+    std::signal(SIGHUP, SIG_DFL);  // which is ignored by whoever runs the tests under nohup
     execv(pointers[0], pointers.data());
     _exit(127);
   }

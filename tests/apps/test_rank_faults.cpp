@@ -132,7 +132,7 @@ TEST_F(RankFaults, AStoppedRankIsNamedByAllUnderMpirunsOwnRules) {
 
 // The script starts again from the checkpoint, and the training ends as one that lost nobody.
 TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
-  const Command more = {"train.checkpoint_every=1", "schedule.epochs=12", "loader.batch_size=1"};
+  const Command more = {"train.checkpoint_every=4", "schedule.epochs=60", "loader.batch_size=1"};
   const std::string work = path("work"), whole = path("whole");
   Command script = {std::string(GRADLIBRA_SCRIPTS) + "/launch/local.sh",
                     "--ranks",
@@ -154,7 +154,7 @@ TEST_F(RankFaults, ALocalTrainingGoesOnAfterALostRank) {
   EXPECT_HAS(ran.err, "start 1 of 2 again, from the last checkpoint");
   EXPECT_HAS(ran.out, "resumed from ");
   ASSERT_EQ(Process(folder_, join(join(train(whole), more), {"--ranks", "2"})).wait(seconds(60)).code, 0);
-  const auto last = [](const std::string& folder) { return get(folder + "/checkpoints/checkpoint_48.safetensors"); };
+  const auto last = [](const std::string& folder) { return get(folder + "/checkpoints/checkpoint_240.safetensors"); };
   EXPECT_GT(last(work).size(), 1000u);
   EXPECT_TRUE(last(work) == last(whole)) << "not a bit may differ";
 }
@@ -200,6 +200,23 @@ TEST_F(RankFaults, AnImageThatOneCannotReadEndsAllInOrder) {
   expect_nothing_left(work);
 }
 
+// Before there is a watchdog: in the start of MPI itself.
+TEST_F(RankFaults, OneThatIsStoppedBeforeTheStartEndsAll) {
+  const std::string work = path("work");
+  Command command = alone_with_watchdog(2, endless(work, {"distributed.start_timeout=2"}));
+  put(folder_ / "tell.sh", "[ \"$OMPI_COMM_WORLD_RANK\" != 1 ] || kill -STOP $$\n\"$@\"\necho \"ended with $?\" >&2\n");
+  Process run(folder_, command);
+  const auto start = std::chrono::steady_clock::now();
+  while (get(folder_ / "stderr").find("ended with") == std::string::npos && milliseconds_since(start) < 30000)
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  run.send(SIGTERM);
+  const Ran ran = run.wait(seconds(30));
+  EXPECT_HAS(ran.err,
+             "train: rank 0 on " + host_name() +
+                 ": not all ranks have come to MPI's start within 2 s: one was stopped, or its network is down");
+  EXPECT_HAS(ran.err, "ended with 5\n");
+}
+
 // One waits for a picture that does not come, the other for its sums. Both live, and nothing moves.
 TEST_F(RankFaults, AStandstillEndsAll) {
   const std::string work = path("work");
@@ -210,6 +227,8 @@ TEST_F(RankFaults, AStandstillEndsAll) {
   const Ran ran = run.wait(seconds(40));
   EXPECT_EQ(count(ran.err, "ended with 5\n"), 2) << ran.err;
   EXPECT_EQ(count(ran.err, "nothing has moved for 2 s: a sum over ranks, a kernel or a disk hangs"), 2) << ran.err;
+  const std::string reader = ran.err.find("rank 1 on " + host_name() + ": warning: ") != std::string::npos ? "1" : "0";
+  EXPECT_EQ(count(ran.err, "lost rank " + reader + " on "), 2) << ran.err;
   expect_nothing_left(work);
 }
 

@@ -177,7 +177,7 @@ TEST_F(RanksTest, EvaluationGivesTheSameBytesOnAnyNumberOfRanks) {
 
 // They meet over TCP, as ranks on GPUs do, and find that nothing can carry their sums.
 TEST_F(RanksTest, RanksOnCpusThatMpiDidNotStartAreRefused) {
-  const std::string master = "127.0.0.1:" + std::to_string(Listener().port());
+  const std::string master = "127.0.0.1:" + std::to_string(free_port());
   Command arguments = train(path("work"));
   arguments.erase(arguments.begin());
   const Command script = {std::string(GRADLIBRA_SCRIPTS) + "/launch/torchrun.sh",
@@ -212,6 +212,15 @@ TEST_F(RanksTest, ALauncherThatStartedNoRanksIsNamed) {
              "--ranks 2 starts its own processes, but torchrun's environment has started this one as rank 0");
   EXPECT_EQ(half.code, 2);
   EXPECT_HAS(half.err, "RANK is set but LOCAL_RANK is not");
+}
+
+// Whose environment mpirun's ranks inherit.
+TEST_F(RanksTest, TheOnlyRankOfALauncherMayStartItsOwn) {
+  setenv("RANK", "0", 1), setenv("WORLD_SIZE", "1", 1), setenv("LOCAL_RANK", "0", 1);
+  const Ran ran = run(train(path("work"), {"--ranks", "2", "schedule.epochs=1"}));
+  unsetenv("LOCAL_RANK"), unsetenv("RANK"), unsetenv("WORLD_SIZE");
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  EXPECT_HAS(ran.out, "ranks: 2 by Open MPI");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ class GpuRanks : public ::testing::Test {
   // body(ranks, context) on every rank, before ranks.connect(context).
   Texts run(int count, const Body& body) const {
     read_symbols();
-    const int port = Listener().port();
+    const int port = free_port();
     return testing::run_processes(count, [&](int rank) {
       emulator::set_bus(share_gpu_ ? 7 : 3 + static_cast<unsigned>(rank));
       Launch launch{.rank = rank, .world_size = count, .local_rank = rank, .master_address = "127.0.0.1"};

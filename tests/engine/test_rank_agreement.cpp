@@ -232,6 +232,10 @@ TEST_F(RankAgreement, OtherConfigurationsDataAndWeightsAreRefused) {
   };
   EXPECT_HAS(refusal([](auto& c) { c.schedule.lr = 0.5; }), "configuration: '  lr: 0.01', '  lr: 0.5'");
   EXPECT_HAS(refusal([&](auto& c) { c.data.root = (folder_ / "other").string(); }), "training data");
+  // The same annotations, other pixels.
+  std::filesystem::copy(folder_ / "data", folder_ / "pixels", std::filesystem::copy_options::recursive);
+  std::ofstream(folder_ / "pixels/JPEGImages/tiny_000.png", std::ios::app) << "behind the picture's end";
+  EXPECT_HAS(refusal([&](auto& c) { c.data.root = (folder_ / "pixels").string(); }), "files of training images");
 
   // Checkpoints of one step in two folders, each of a host of its own.
   for (const int host : {1, 2}) {

@@ -64,7 +64,7 @@ TEST_F(JobPool, ASlotRunsOneJobAtATimeWithItsProcessorsAndGpu) {
   ASSERT_FALSE(slots[0].processors.empty());
   slots[0].processors.resize(1);
   const auto results = run(
-      {shell("a", {"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo $1 $CUDA_VISIBLE_DEVICES $(nproc)"}),
+      {shell("a", {"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo $1 $CUDA_VISIBLE_DEVICES $(env -u OMP_NUM_THREADS nproc)"}),
        shell("b", {"test ! -e busy"})},
       slots);
   EXPECT_EQ(results.at("a").end, JobResult::End::done);

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <functional>
@@ -39,10 +41,11 @@ class TcpGroups : public ::testing::Test {
     const Launch own = launch(rank, world_size);
     return make_tcp_group(own, patience, listener_of(rank));
   }
-  // What a process says that sends `bytes` to rank 0, and what it hears until the connection ends.
-  std::string stray(const std::string& bytes, int wait_ms = 5000) {
+  // What a process hears that sends `bytes` to rank 0, until the connection ends. `sent` is called when they are.
+  std::string stray(const std::string& bytes, int wait_ms, const std::function<void()>& sent) {
     const Descriptor socket = connect_to("127.0.0.1", listener_->port(), milliseconds(5000));
     (void)::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    sent();
     std::string heard;
     char byte = 0;
     for (pollfd waits{socket.get(), POLLIN, 0};
@@ -81,8 +84,8 @@ TEST_F(TcpGroups, GatherTextsOfAnyLengthInTheOrderOfRanks) {
 // Rank 0 as well: the others ask again until it listens.
 TEST_F(TcpGroups, WaitForWhoComesLate) {
   for (const int late : {0, 2}) {
-    const Launch some = launch(0, 3);
-    const int port = some.master_port;
+    Launch some = launch(0, 3);
+    const int port = some.master_port = free_port();
     listener_ = nullptr;
     const Texts results = run_processes(3, [&](int rank) -> std::string {
       Launch own = some;
@@ -103,10 +106,9 @@ TEST_F(TcpGroups, NameWhoDoesNotComeOnEveryRankThatCame) {
   const std::string port = std::to_string(listener_->port());
   const Texts results = run_processes(5, [&](int rank) -> std::string {
     if (rank == 2 || rank == 4) return "not started";
-    return meet(rank, 5, 0.5) ? "met" : "";
+    return meet(rank, 5, 2) ? "met" : "";
   });
-  const std::string why =
-      "ranks 2, 4 of 5 have not come to rank 0 on " + host_name() + " port " + port + " within 0.5 s";
+  const std::string why = "ranks 2, 4 of 5 have not come to rank 0 on " + host_name() + " port " + port + " within 2 s";
   EXPECT_EQ(results[0], "error: " + why);
   for (const size_t r : {1u, 3u})
     EXPECT_EQ(results[r], "error: rank " + std::to_string(r) + " on " + host_name() + ": rank 0 at 127.0.0.1 port " +
@@ -161,9 +163,18 @@ TEST_F(TcpGroups, RefuseStrangers) {
            {"no number", hello("gradlibra rank 1\nx\n2\n7.0\nhost"), "this process says it is rank x of 2"},
            {"one that closes", "GLR", ""}}) {
     SCOPED_TRACE(c.name);
+    // Rank 1 comes when the stranger has: with it rank 0 has all, and looks at nobody else.
+    std::array<int, 2> pipe{};
+    ASSERT_EQ(::pipe(pipe.data()), 0);
+    const Descriptor comes(pipe[0]), has_come(pipe[1]);
     const Texts results = run_processes(3, [&](int rank) -> std::string {
-      if (rank == 2) return stray(c.bytes, c.heard.empty() ? 100 : 5000);
-      if (rank == 1) std::this_thread::sleep_for(milliseconds(50));
+      char byte = 0;
+      if (rank == 2)
+        return stray(c.bytes, c.heard.empty() ? 100 : 20000, [&] { (void)!::write(has_come.get(), &byte, 1); });
+      if (rank == 1) {
+        (void)!::read(comes.get(), &byte, 1);
+        std::this_thread::sleep_for(milliseconds(50));
+      }
       const auto group = meet(rank, 2);
       const Texts all = group->gather(std::to_string(rank));
       group->finish();
@@ -182,7 +193,7 @@ TEST_F(TcpGroups, TellAMistakenRankWhy) {
     Launch own = launch(rank, 3);
     if (rank == 1) own.job = "6.0";
     if (rank == 2) own.world_size = 4;
-    return make_tcp_group(own, 0.5, listener_of(rank)) ? "met" : "";
+    return make_tcp_group(own, 2, listener_of(rank)) ? "met" : "";
   });
   EXPECT_HAS(results[0], "ranks 1, 2 of 3 have not come");
   EXPECT_HAS(results[0], "127.0.0.1: is of job '6.0', this is job '7.0'");
@@ -191,7 +202,7 @@ TEST_F(TcpGroups, TellAMistakenRankWhy) {
   EXPECT_HAS(results[2], "says: this process is one of 4 ranks, here are 3");
   listener_ = std::make_unique<Listener>();
   const Texts twice =
-      run_processes(3, [&](int rank) -> std::string { return meet(std::min(rank, 1), 3, 0.5) ? "met" : ""; });
+      run_processes(3, [&](int rank) -> std::string { return meet(std::min(rank, 1), 3, 2) ? "met" : ""; });
   EXPECT_HAS(twice[0], "rank 2 of 3 has not come");
   EXPECT_HAS(twice[1] + twice[2],
              "says: this process is rank 1 on " + host_name() + ", but rank 1 has come from " + host_name());

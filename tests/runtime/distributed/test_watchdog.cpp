@@ -190,6 +190,28 @@ TEST(Watchdog, WorkThatStandsStillEndsAll) {
   });
 }
 
+// All stand still, all but one because they wait for it, and that one tells last.
+TEST_P(WatchdogOf, AStandstillIsOfTheOneThatStandsAlone) {
+  const int stuck = GetParam();
+  Losses losses;
+  ThreadRanks(kRanks).run([&](Communicator& ranks) {
+    const bool waits = ranks.rank() != stuck;
+    Watchdog watchdog(ranks, {.timeout_seconds = 2, .stall_seconds = 0.5, .on_loss = losses.of(ranks.rank())});
+    if (waits) watchdog.begin_together();
+    watchdog.set_step(7);
+    if (!waits) {
+      watchdog.begin_together();
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      watchdog.end_together();
+      watchdog.moved();
+    }
+    const std::optional<LostRank> lost = losses.wait(ranks.rank());
+    EXPECT_HAS(to_string(lost.value_or(LostRank{})),
+               "lost rank " + std::to_string(stuck) + " on " + host_name() + " at step 7: nothing has moved for 0.5 s");
+    ranks.barrier();
+  });
+}
+
 TEST(Watchdog, OneProcessNeedsNone) {
   SingleProcess alone;
   Watchdog watchdog(alone, {});
