@@ -12,7 +12,9 @@ int main(int argc, char** argv) {
       "Writes one HTML file on a training (curves, AP of each class, precision by recall, confusion, calibration, "
       "gradients, best and worst pictures, configuration) or on an experiment (its tables and figures beside the "
       "paper's numbers, and its runs). The file needs nothing beside it: no network, no script. What has not been "
-      "computed yet is said in its place, with the command that computes it.",
+      "computed yet is said in its place, with the command that computes it.\n"
+      "Exit codes: 0 written, 1 a file is damaged (one of a single run costs an experiment's page no other), 2 wrong "
+      "command line or configuration.",
       "report"};
   ReportOptions options;
   app.add_option("folder", options.run.folder,
@@ -36,7 +38,13 @@ int main(int argc, char** argv) {
   app.footer(
       "Example (after those of `train --help` and `evaluate --help`):\n  report out/mine --evaluation out/mine/test");
   return run_program(app, argc, argv, [&] {
-    write_report(options, [](const std::string& line) { fmt::print("{}\n", line); });
-    return kSuccess;
+    int code = kSuccess;
+    const auto say = [](const std::string& line) { fmt::print("{}\n", line); };
+    const auto skip = [&code](const std::string& damaged) {
+      fmt::print(stderr, "report: skipped: {}\n", damaged);
+      code = kFailure;
+    };
+    write_report(options, say, skip);
+    return code;
   });
 }

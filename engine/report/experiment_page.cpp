@@ -115,12 +115,17 @@ std::string order(const TableFile& file) {
                   correlation));
 }
 
+// Empty without items.
+std::string noted(const std::string& why, const std::string& items) {
+  return items.empty() ? "" : "<p>" + why + "</p>\n<ul class=\"plain note\">\n" + items + "</ul>\n";
+}
+
 std::string missing_runs(const TableFile& file) {
   std::string html;
   for (size_t i = 0; i < file.rows.size(); ++i)
     for (const auto& [seed, why] : file.rows[i].missing)
       html += fmt::format("<li>{}, seed {}: {}</li>\n", html::text(file.table.rows[i].label), seed, html::text(why));
-  return html.empty() ? "" : "<p>Missing, and in no mean above:</p>\n<ul class=\"plain note\">\n" + html + "</ul>\n";
+  return noted("Missing, and in no mean above:", html);
 }
 
 std::string panels_html(const TableFile& file, const std::vector<RowRecords>& records) {
@@ -206,16 +211,24 @@ std::string seeds_table(const fs::path& folder, const SeededRun& run) {
   return html::table(table);
 }
 
-// The sum of the losses of every seed, where the logs are there.
-std::string loss_figure(const fs::path& folder, const SeededRun& run) {
+std::vector<Series> losses_in(const fs::path& log) {
+  return series_of(read_training_log(log).steps, [](const std::string& name) { return name == "loss"; });
+}
+
+// The sum of the losses of every seed, where the logs are there. One that cannot be read is added to `damaged`.
+std::string loss_figure(const fs::path& folder, const SeededRun& run, std::set<std::string>& damaged) {
   std::vector<Series> losses;
   for (const auto& [seed, unused] : run.results.by_seed) {
     const fs::path log = folder / "runs" / run.name / fmt::format("seed_{}", seed) / "log.jsonl";
-    if (!fs::exists(log)) continue;
-    for (Series& s : series_of(read_training_log(log).steps, [](const std::string& name) { return name == "loss"; })) {
-      smooth(s);
-      s.name = fmt::format("seed {}", seed);
-      losses.push_back(std::move(s));
+    try {
+      if (!fs::exists(log)) continue;
+      for (Series& s : losses_in(log)) {
+        smooth(s);
+        s.name = fmt::format("seed {}", seed);
+        losses.push_back(std::move(s));
+      }
+    } catch (const std::runtime_error& error) {
+      damaged.insert(error.what());
     }
   }
   if (losses.empty()) return "";
@@ -228,7 +241,14 @@ std::string loss_figure(const fs::path& folder, const SeededRun& run) {
                       "<b>Sum of the losses</b>, means of a fiftieth of the steps.");
 }
 
-html::Section runs_section(const fs::path& folder, const std::vector<TableFile>& files) {
+std::string damaged_files(const std::set<std::string>& damaged) {
+  std::string html;
+  for (const std::string& what : damaged) html += "<li>" + html::text(what) + "</li>\n";
+  return noted("Damaged, and left out of the pages of runs and of the losses here:", html);
+}
+
+html::Section runs_section(const fs::path& folder, const std::vector<TableFile>& files,
+                           std::set<std::string>& damaged) {
   html::Section section{.id = "runs", .title = "The runs"};
   bool linked = false;
   for (const fs::path& run : finished_runs(folder)) linked = linked || fs::exists(run / "report.html");
@@ -237,17 +257,19 @@ html::Section runs_section(const fs::path& folder, const std::vector<TableFile>&
                              : "Each training by seed. <code>report " + html::text(folder.string()) +
                                    " --runs</code> also writes a page for every single run and links it here.",
                       "note");
+  std::string runs;
   for (const SeededRun& run : runs_of(files)) {
     if (run.results.by_seed.empty()) continue;
     const Spread map = spread_of(run.results, "mAP");
     std::string overrides;
     for (const std::string& one : run.overrides) overrides += (overrides.empty() ? "" : " ") + html::code(one);
     std::string inside = overrides.empty() ? "" : html::paragraph(overrides);
-    inside += html::figures({"<div>" + seeds_table(folder, run) + "</div>\n", loss_figure(folder, run)});
-    section.html += html::details(fmt::format("{} ({}): mAP {:.1f}{}", run.label, run.name, map.mean,
-                                              map.count > 1 ? fmt::format(" \u00b1 {:.1f}", map.deviation) : ""),
-                                  inside);
+    inside += html::figures({"<div>" + seeds_table(folder, run) + "</div>\n", loss_figure(folder, run, damaged)});
+    runs += html::details(fmt::format("{} ({}): mAP {:.1f}{}", run.label, run.name, map.mean,
+                                      map.count > 1 ? fmt::format(" \u00b1 {:.1f}", map.deviation) : ""),
+                          inside);
   }
+  section.html += damaged_files(damaged) + runs;
   return section;
 }
 
@@ -272,7 +294,7 @@ std::vector<fs::path> finished_runs(const fs::path& folder) {
   return runs;
 }
 
-std::string experiment_page(const fs::path& folder) {
+std::string experiment_page(const fs::path& folder, std::set<std::string>& damaged) {
   std::vector<TableFile> files;
   for (const std::string& name : paper_table_names())
     if (const fs::path file = folder / (name + ".json"); fs::exists(file)) {
@@ -291,7 +313,7 @@ std::string experiment_page(const fs::path& folder) {
   }
   page.lead = html::paragraph(html::text(names) +
                               " of Grad-Libra (arXiv:2208.03779), run again and set beside what the paper printed.");
-  page.sections.push_back(runs_section(folder, files));
+  page.sections.push_back(runs_section(folder, files, damaged));
   page.foot = html::paragraph("Written by <code>report</code> of gradlibra " GRADLIBRA_VERSION
                               ". This file needs nothing beside it.");
   return html::page(page);

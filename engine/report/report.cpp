@@ -3,8 +3,10 @@
 
 #include <fmt/format.h>
 
+#include <set>
 #include <stdexcept>
 
+#include "engine/experiment_config.h"
 #include "engine/report/experiment_page.h"
 #include "runtime/base/files.h"
 
@@ -18,9 +20,32 @@ bool is_run(const fs::path& folder) {
   return false;
 }
 
+using Say = std::function<void(const std::string&)>;
+using WritePage = std::function<void(const fs::path&, const std::string&)>;
+
+// Returns what `skip` was told of.
+std::set<std::string> write_run_pages(const RunPageOptions& options, const WritePage& write, const Say& skip) {
+  ExperimentConfig usual;  // an override that no configuration takes is not the damage of every run
+  ConfigSource({}, options.overrides).read_into(usual);
+  std::set<std::string> damaged;
+  for (const fs::path& run : finished_runs(options.folder)) {
+    RunPageOptions one = options;
+    one.folder = run;
+    std::string page;
+    try {
+      page = run_page(one);
+    } catch (const std::runtime_error& error) {
+      if (damaged.insert(error.what()).second) skip(error.what());
+      continue;
+    }
+    write(run / "report.html", page);
+  }
+  return damaged;
+}
+
 }  // namespace
 
-void write_report(const ReportOptions& options, const std::function<void(const std::string&)>& say) {
+void write_report(const ReportOptions& options, const Say& say, const Say& skip) {
   const fs::path& folder = options.run.folder;
   if (!fs::is_directory(folder)) throw std::invalid_argument(folder.string() + ": no such folder");
   const fs::path output = options.output.empty() ? folder / "report.html" : options.output;
@@ -38,13 +63,13 @@ void write_report(const ReportOptions& options, const std::function<void(const s
                                 "table1.json or another)");
   if (!options.run.evaluation.empty())
     throw std::invalid_argument("--evaluation: an experiment's runs have their own evaluations");
-  if (options.runs)
-    for (const fs::path& run : finished_runs(folder)) {
-      RunPageOptions one = options.run;
-      one.folder = run;
-      write(run / "report.html", run_page(one));
-    }
-  write(output, experiment_page(folder));
+  std::set<std::string> skipped;
+  if (options.runs) skipped = write_run_pages(options.run, write, skip);
+  std::set<std::string> damaged = skipped;
+  const std::string page = experiment_page(folder, damaged);
+  for (const std::string& one : damaged)
+    if (!skipped.contains(one)) skip(one);
+  write(output, page);
 }
 
 }  // namespace gradlibra

@@ -73,6 +73,45 @@ void share_axis(std::vector<Panel>& panels) {
   for (Panel& panel : panels) panel.axes.y_range = Interval{all.low - rim, all.high + rim};
 }
 
+struct RunRecords {
+  ClassRecord ratio, norm;
+};
+
+RunRecords of_log(const fs::path& log) {
+  if (!fs::exists(log)) throw std::runtime_error(log.string() + ": is not there");
+  const TrainingLog read = read_training_log(log);
+  RunRecords records{last_record(read, "gradient_ratio"), last_record(read, "weight_norm")};
+  if (records.ratio.values.empty() && records.norm.values.empty())
+    throw std::runtime_error(log.string() + ": holds nothing of the classes (train.class_gradients)");
+  return records;
+}
+
+// The classes in the paper's order, others behind: a table's file has them by name.
+ClassRecord of_values(Values values) {
+  ClassRecord record;
+  for (const std::string& name : paper_table("table1").columns)
+    if (const auto known = values.extract(name)) record.values.emplace_back(known.key(), known.mapped());
+  record.values.insert(record.values.end(), values.begin(), values.end());
+  return record;
+}
+
+RunRecords of_table(const std::map<std::string, Values>& of_classes) {
+  const auto named = [&](const char* name) {
+    const auto found = of_classes.find(name);
+    return found == of_classes.end() ? ClassRecord{} : of_values(found->second);
+  };
+  return {named("ratio"), named("norm")};
+}
+
+std::map<std::string, Values> finite_values(const RunRecords& records) {
+  std::map<std::string, Values> values;
+  for (const auto& [name, value] : records.ratio.values)
+    if (std::isfinite(value)) values["ratio"][name] = value;
+  for (const auto& [name, value] : records.norm.values)
+    if (std::isfinite(value)) values["norm"][name] = value;
+  return values;
+}
+
 // The mean over seeds of each class, in the order of the first record.
 Series class_series(const std::string& label, const std::map<int64_t, ClassRecord>& by_seed,
                     const std::vector<std::string>& names) {
@@ -94,18 +133,19 @@ Series class_series(const std::string& label, const std::map<int64_t, ClassRecor
 Panel class_panel(const PaperTable& table, const std::vector<RowRecords>& records,
                   const std::map<int64_t, ClassRecord> RowRecords::*which, const Axes& axes) {
   Panel panel{.axes = axes, .series = {}};
+  std::vector<std::string>& names = panel.axes.x_names;
   for (const RowRecords& row : records)
     for (const auto& [seed, record] : row.*which)
-      if (panel.axes.x_names.empty())
-        for (const auto& [name, value] : record.values) panel.axes.x_names.push_back(name);
+      for (const auto& [name, value] : record.values)  // a table's file leaves out what is no number
+        if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   for (size_t i = 0; i < records.size(); ++i) {
     if ((records[i].*which).empty()) continue;
-    panel.series.push_back(class_series(table.rows[i].label, records[i].*which, panel.axes.x_names));
+    panel.series.push_back(class_series(table.rows[i].label, records[i].*which, names));
     const Series& last = panel.series.back();
     panel.axes.description += last.name + ": ";
     for (size_t k = 0; k < last.x.size(); ++k)
       panel.axes.description +=
-          fmt::format("{}{} {:.3g}", k > 0 ? ", " : "", panel.axes.x_names[static_cast<size_t>(last.x[k])], last.y[k]);
+          fmt::format("{}{} {:.3g}", k > 0 ? ", " : "", names[static_cast<size_t>(last.x[k])], last.y[k]);
     panel.axes.description += ". ";
   }
   return panel;
@@ -120,24 +160,21 @@ std::vector<RowRecords> read_records(const fs::path& folder, const PaperTable& t
     std::erase_if(rows[i].by_seed, [&](const auto& entry) {
       const int64_t seed = entry.first;
       const fs::path log = folder / "runs" / table.rows[i].run.name / fmt::format("seed_{}", seed) / "log.jsonl";
+      RunRecords run;
       try {
-        if (!fs::exists(log)) throw std::runtime_error(log.string() + ": is not there");
-        const TrainingLog read = read_training_log(log);
-        ClassRecord ratio = last_record(read, "gradient_ratio"), norm = last_record(read, "weight_norm");
-        if (ratio.values.empty() && norm.values.empty())
-          throw std::runtime_error(log.string() + ": holds nothing of the classes (train.class_gradients)");
-        const auto keep = [&](const char* name, ClassRecord& record, std::map<int64_t, ClassRecord>& by_seed) {
-          for (const auto& [of, value] : record.values)
-            if (std::isfinite(value)) rows[i].of_classes[seed][name][of] = value;
-          if (!record.values.empty()) by_seed[seed] = std::move(record);
-        };
-        keep("ratio", ratio, records[i].ratio);
-        keep("norm", norm, records[i].norm);
-        return false;
+        run = of_log(log);
+        rows[i].of_classes[seed] = finite_values(run);
       } catch (const std::runtime_error& error) {
-        rows[i].missing[seed] = error.what();
-        return true;
+        const auto stored = rows[i].of_classes.find(seed);
+        if (stored == rows[i].of_classes.end()) {
+          rows[i].missing[seed] = error.what();
+          return true;
+        }
+        run = of_table(stored->second);
       }
+      if (!run.ratio.values.empty()) records[i].ratio[seed] = std::move(run.ratio);
+      if (!run.norm.values.empty()) records[i].norm[seed] = std::move(run.norm);
+      return false;
     });
   return records;
 }

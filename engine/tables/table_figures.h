@@ -18,8 +18,8 @@ struct RowRecords {
   std::map<int64_t, ClassRecord> ratio, norm;
 };
 // From the logs of the runs under an experiment's folder, in the order of the table's rows; only fig3 needs them, of
-// other tables nothing is read. A run whose log is not there, is damaged or holds nothing of the classes becomes one of
-// the missing ones of its row, with the reason.
+// other tables nothing is read. Where a log is not there, is damaged or holds nothing of the classes, RowResults::
+// of_classes stands in; a run that has none either becomes one of the missing ones of its row, with the reason.
 [[nodiscard]] std::vector<RowRecords> read_records(const std::filesystem::path& folder, const PaperTable& table,
                                                    std::vector<RowResults>& rows);
 

@@ -28,7 +28,12 @@ std::vector<std::string> read_texts(const JsonValue& json) {
 
 RowResults read_results(const JsonValue& row) {
   RowResults results;
-  for (const JsonValue& one : row["seeds"].list()) results.by_seed[one["seed"].integer()] = read_values(one["values"]);
+  for (const JsonValue& one : row["seeds"].list()) {
+    const int64_t seed = one["seed"].integer();
+    results.by_seed[seed] = read_values(one["values"]);
+    for (const char* name : {"ratio", "norm"})
+      if (one.has(name)) results.of_classes[seed][name] = read_values(one[name]);
+  }
   for (const JsonValue& one : row["missing"].list()) results.missing[one["seed"].integer()] = one["why"].text();
   return results;
 }

@@ -195,9 +195,10 @@ PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows) 
       for (const auto& [name, value] : values)
         if (is_class(name)) classes.insert(name);
   const std::vector<std::string> papers = paper_table("table1").columns;
-  if (classes.empty() ||
-      std::any_of(papers.begin(), papers.end(), [&](const std::string& name) { return classes.contains(name); }))
-    return table;
+  const auto is_papers = [&](const std::string& name) {
+    return std::find(papers.begin(), papers.end(), name) != papers.end();
+  };
+  if (std::all_of(classes.begin(), classes.end(), is_papers)) return table;  // also before the first result
   if (std::erase_if(table.columns, is_class) > 0)
     table.columns.insert(table.columns.begin(), classes.begin(), classes.end());
   for (PaperRow& row : table.rows) std::erase_if(row.printed, [](const auto& value) { return value.first != "mAP"; });

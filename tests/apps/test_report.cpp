@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 // report: from a training and its evaluation to a page, as a user does it.
+#include <filesystem>
+
+#include "engine/tables/table_report.h"
 #include "tests/apps/run_programs.h"
 #include "tests/engine/report/sound_page.h"
 
@@ -53,6 +56,59 @@ TEST_F(ProgramTest, ReportNamesWhatItCannotUse) {
   ran = run({"report", path("run")});
   EXPECT_EQ(ran.code, 1);
   EXPECT_HAS(ran.err, "run/log.jsonl: holds no step");
+}
+
+TEST_F(ProgramTest, ReportOfAnExperimentLosesOneDamagedRunAlone) {
+  const PaperTable table{.name = "table1",
+                         .title = "Table 1: a small one",
+                         .columns = {"mAP"},
+                         .rows = {{"CE", {"cross_entropy", {}}, {{"mAP", 45.3}}}}};
+  std::vector<RowResults> rows(1);
+  const std::filesystem::path out = folder_ / "out", runs = out / "runs/cross_entropy";
+  const std::string log = "{\"step\": 1, \"loss\": 2}\n{\"step\": 2, \"loss\": 1}\n";
+  const std::string metrics =
+      R"({"mAP": 0.5, "mAP_11_point": 0.5, "mean_recall": 0.5, "groups": {}, "coco": {}, "classes": [{"name": "bar",
+          "group": null, "AP": 0.5, "AP_11_point": 0.5, "recall": 0.5, "ground_truths": 2, "detections": 2}]})";
+  for (const int64_t seed : {1, 2, 3}) {
+    rows[0].by_seed[seed] = {{"mAP", 40.0 + static_cast<double>(seed)}};
+    const std::string name = "seed_" + std::to_string(seed);
+    put(runs / name / "log.jsonl", seed == 2 ? "<nothing> of a log\n" : log);
+    put(runs / name / "metrics.json", seed == 3 ? "{\"mAP\": tru" : metrics);
+  }
+  put(out / "table1.json", table_json(table, rows, {}));
+  const std::string bad_log = "seed_2/log.jsonl: holds no step",
+                    bad_metrics = "seed_3/metrics.json: is no JSON: at line";
+
+  Ran ran = run({"report", out.string(), "--runs"});
+  EXPECT_EQ(ran.code, 1);
+  for (const std::string& bad : {bad_log, bad_metrics}) EXPECT_HAS(ran.err, bad);
+  EXPECT_EQ(ran.err.find(bad_log), ran.err.rfind(bad_log)) << "said once: " << ran.err;
+  EXPECT_TRUE(std::filesystem::exists(runs / "seed_1/report.html"));
+  EXPECT_FALSE(std::filesystem::exists(runs / "seed_2/report.html"));
+  EXPECT_FALSE(std::filesystem::exists(runs / "seed_3/report.html"));
+  ASSERT_TRUE(std::filesystem::exists(out / "report.html")) << ran.err;
+  std::string html = get(out / "report.html");
+  expect_sound_page(html);
+  EXPECT_HAS(html, "<a href=\"runs/cross_entropy/seed_1/report.html\">seed 1</a>");
+  for (const std::string& part : {bad_log, bad_metrics, std::string("Loss of CE by seed"), std::string("2 seeds.")})
+    EXPECT_HAS(section_text(html, "runs"), part);
+  EXPECT_HAS(section_text(html, "table1"), "42.0");
+
+  ran = run({"report", out.string()});
+  EXPECT_EQ(ran.code, 1) << "a log is read for the page itself";
+  EXPECT_HAS(ran.err, bad_log);
+  EXPECT_HAS(section_text(get(out / "report.html"), "runs"), bad_log);
+  put(runs / "seed_2/log.jsonl", log);
+  ran = run({"report", out.string()});
+  EXPECT_EQ(ran.code, 0) << ran.err;
+  html = get(out / "report.html");
+  EXPECT_EQ(section_text(html, "runs").find("Damaged"), std::string::npos);
+
+  // What is wrong on the command line is no run's damage.
+  ran = run({"report", out.string(), "--runs", "data.roots=/other"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_HAS(ran.err, "data.roots");
+  EXPECT_EQ(get(out / "report.html"), html);
 }
 
 }  // namespace

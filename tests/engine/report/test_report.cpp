@@ -243,13 +243,13 @@ TEST_F(RunReport, RefusesWhatIsNeitherATrainingNorAnExperiment) {
   const auto nothing = [](const std::string&) {};
   ReportOptions options;
   options.run.folder = folder_ / "nowhere";
-  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing); }), "no such folder");
+  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing, nothing); }), "no such folder");
   options.run.folder = folder_ / "data";
-  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing); }), "neither a training");
+  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing, nothing); }), "neither a training");
   put_config();
   options.run.folder = folder_ / "run";
   options.runs = true;
-  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing); }), "--runs");
+  EXPECT_HAS(message_of<std::invalid_argument>([&] { write_report(options, nothing, nothing); }), "--runs");
 }
 
 PaperTable nasty_table() {
@@ -276,7 +276,8 @@ TEST_F(RunReport, OfAnExperimentHasItsTablesAndRuns) {
   ReportOptions options;
   options.run.folder = out;
   options.runs = true;
-  write_report(options, [&](const std::string& line) { said.push_back(line); });
+  const auto say = [&](const std::string& line) { said.push_back(line); };
+  write_report(options, say, say);
   ASSERT_EQ(said.size(), 2U);
   expect_sound_page(get(out / "runs/ce/seed_1/report.html"));
   const std::string html = get(out / "report.html");
@@ -288,12 +289,36 @@ TEST_F(RunReport, OfAnExperimentHasItsTablesAndRuns) {
   EXPECT_HAS(section_text(html, "runs"), "a=" + kNasty);
   EXPECT_HAS(html, "<a href=\"runs/ce/seed_1/report.html\">seed 1</a>");
 
+  std::set<std::string> damaged;
   std::string text = get(out / "table1.json");
   put(out / "table1.json", text.replace(text.find("\"CE\""), 4, "\"C\""));
-  expect_mentions(message_of([&] { (void)experiment_page(out); }),
+  expect_mentions(message_of([&] { (void)experiment_page(out, damaged); }),
                   {"table1.json: baseline: 'C' is the label of no row"});
   fs::remove(out / "table1.json");
-  EXPECT_HAS(message_of([&] { (void)experiment_page(out); }), "--only-tables");
+  EXPECT_HAS(message_of([&] { (void)experiment_page(out, damaged); }), "--only-tables");
+}
+
+// Tables without the runs behind them, as they are kept or sent.
+TEST_F(RunReport, OfTablesAloneDrawsFigure3) {
+  std::vector<RowResults> rows(2);
+  for (const int64_t seed : {1, 2}) {
+    rows[0].by_seed[seed] = {{"mAP", 40.0 + static_cast<double>(seed)}, {"AP_f", 60}};
+    rows[0].of_classes[seed] = {{"ratio", {{"SCC", 0.25}, {"normal", 2}}}, {"norm", {{"SCC", 0.75}, {"normal", 1}}}};
+  }
+  rows[1].by_seed = {{1, {{"mAP", 50}}}};
+  const fs::path out = folder_ / "out";
+  put(out / "fig3.json", table_json(paper_table("fig3"), rows, {}));
+  ReportOptions options;
+  options.run.folder = out;
+  const auto nothing = [](const std::string&) {};
+  write_report(options, nothing, nothing);
+  const std::string html = get(out / "report.html");
+  expect_sound_page(html);
+  const std::string section = section_text(html, "fig3");
+  for (const char* part : {"(a) cumulative gradient ratio", "normal 2, SCC 0.25", "41.5", "\u00b10.7"})
+    EXPECT_HAS(section, part);
+  EXPECT_EQ(section.find("seed 2: "), std::string::npos) << "nothing of the first row is missing";
+  EXPECT_HAS(section, "Grad-Libra, seed 1: " + (out / "runs").string());
 }
 
 }  // namespace

@@ -79,6 +79,34 @@ TEST(TableFigures, Figure3TakesTheLastRecordOfEachRun) {
   EXPECT_TRUE(figure_panels(table, rows, std::vector<RowRecords>(2)).empty());
 }
 
+// Of runs whose logs are elsewhere, a table's file has what Figure 3 draws.
+TEST(TableFigures, Figure3TakesFromTheTableWhatNoLogTells) {
+  TemporaryFolder folder;
+  const PaperTable table = paper_table("fig3");
+  std::vector<RowResults> rows(2);
+  rows[0].by_seed = {{1, {{"mAP", 40}}}, {2, {{"mAP", 41}}}, {3, {{"mAP", 42}}}, {4, {{"mAP", 43}}}};
+  rows[0].of_classes[1] = {{"ratio", {{"ASC_H", 0.5}, {"mites", 2}, {"normal", 4}}}, {"norm", {{"normal", 1}}}};
+  rows[0].of_classes[2] = {{"ratio", {{"ASC_H", 9}}}, {"norm", {{"ASC_H", 9}}}};  // and a newer log
+  rows[0].of_classes[3] = {{"ratio", {{"HSIL", 3}}}};                             // and a damaged log
+  const std::string run = "runs/" + table.rows[0].run.name;
+  put(folder / (run + "/seed_2/log.jsonl"),
+      "{\"step\": 1, \"loss\": 1, \"gradient_ratio\": {\"normal\": 2.0, \"ASC_H\": 1.5}}\n");
+  put(folder / (run + "/seed_3/log.jsonl"), "");
+  const std::vector<RowRecords> records = read_records(folder.path(), table, rows);
+  EXPECT_EQ(rows[0].by_seed.size(), 3U);
+  EXPECT_EQ(rows[0].missing.size(), 1U);
+  EXPECT_HAS(rows[0].missing.at(4), "seed_4/log.jsonl: is not there");
+  EXPECT_EQ(rows[0].of_classes.at(2), (std::map<std::string, Values>{{"ratio", {{"ASC_H", 1.5}, {"normal", 2}}}}))
+      << "the log's alone";
+  const std::vector<Panel> panels = figure_panels(table, rows, records);
+  ASSERT_EQ(panels.size(), 2U);
+  EXPECT_EQ(panels[0].axes.x_names, (std::vector<std::string>{"normal", "ASC_H", "mites", "HSIL"}))
+      << "in the paper's order, then others; what only a later seed has comes last";
+  EXPECT_EQ(panels[0].series[0].y, (std::vector<double>{3, 1, 2, 3}));
+  ASSERT_EQ(panels[1].series.size(), 1U);
+  EXPECT_EQ(panels[1].series[0].y, (std::vector<double>{1}));
+}
+
 TEST(TableJson, IsReadAsItWasWritten) {
   TemporaryFolder folder;
   const PaperTable table = paper_table("table2");
@@ -108,6 +136,17 @@ TEST(TableJson, IsReadAsItWasWritten) {
   put(folder / "table3.json", std::regex_replace(own, std::regex("\"baseline\": \"ATSS\""), "\"baseline\": \"SSD\""));
   EXPECT_HAS(message_of([&] { (void)read_table(folder / "table3.json"); }),
              "the baseline 'SSD' is the label of no row");
+
+  const PaperTable figure = paper_table("fig3");
+  std::vector<RowResults> two(figure.rows.size());
+  two[0].by_seed = {{1, {{"mAP", 50}}}, {2, {{"mAP", 51}}}};
+  two[0].of_classes[1] = {{"ratio", {{"SCC", 0.25}, {"normal", 2}}}, {"norm", {{"SCC", 0.75}}}};
+  two[0].of_classes[2] = {{"norm", {{"SCC", 1}}}};
+  const std::string drawn = table_json(figure, two, made);
+  put(folder / "fig3.json", drawn);
+  const TableFile of_figure = read_table(folder / "fig3.json");
+  EXPECT_EQ(of_figure.rows[0].of_classes, two[0].of_classes);
+  EXPECT_EQ(table_json(of_figure.table, of_figure.rows, of_figure.made), drawn);
 
   put(folder / "table2.json", "{\"table\": \"table2\", \"title\": 5}");
   EXPECT_HAS(message_of([&] { (void)read_table(folder / "table2.json"); }), "table2.json: title: is 5, not text");

@@ -97,10 +97,25 @@ TEST(TableReport, ClassesOfOtherDataHaveColumns) {
   const auto json = nlohmann::json::parse(table_json(table, rows, {}));
   EXPECT_EQ(json["rows"][0]["mean"]["Teardrop"], 12);
   EXPECT_EQ(json["rows"][0]["printed"].size(), 1);
-  // One of the paper's classes, and it is the paper's table.
-  rows[3].by_seed = {{1, {{"SCC", 4}}}};
-  EXPECT_EQ(table_on_data(papers, rows).columns, papers.columns);
   EXPECT_NE(text.find("Rank correlation with the paper's order: 0.50."), std::string::npos) << text;
+}
+
+// A name in common is chance ("normal"): no class of the data may lose its column, nor be compared with the paper's.
+TEST(TableReport, OneClassOfThePaperDoesNotMakeThePapersTable) {
+  const PaperTable papers = paper_table("table1");
+  std::vector<RowResults> rows(papers.rows.size());
+  rows[0].by_seed = {{1, {{"normal", 30}, {"abnormal", 20}, {"AP_f", 30}, {"mAP", 25}}}};
+  const PaperTable table = table_on_data(papers, rows);
+  EXPECT_EQ(table.columns, (std::vector<std::string>{"abnormal", "normal", "AP_f", "AP_c", "AP_r", "mAP"}));
+  EXPECT_EQ(classes_without_truth(table, rows), "");
+  EXPECT_EQ(table.rows[0].printed, (Values{{"mAP", papers.rows[0].printed.at("mAP")}}));
+  EXPECT_NE(table.note.find("The data's classes are others"), std::string::npos) << table.note;
+
+  rows[0].by_seed = {{1, {{"normal", 30}, {"SCC", 20}, {"AP_f", 30}, {"mAP", 25}}}};
+  const PaperTable some = table_on_data(papers, rows);
+  EXPECT_EQ(some.columns, papers.columns) << "all of its classes are the paper's";
+  EXPECT_EQ(some.rows[0].printed, papers.rows[0].printed);
+  EXPECT_EQ(some.note, papers.note);
 }
 
 TEST(TableReport, AClassWithoutTruthIsNamed) {
