@@ -17,6 +17,7 @@
 #include <stdexcept>
 #include <unordered_set>
 
+#include "data/slides/patch_manifest.h"
 #include "data/slides/slide_readers.h"
 #include "runtime/base/files.h"
 #include "runtime/base/in_parallel.h"
@@ -91,23 +92,17 @@ class Workplace {
 Json fingerprint(const PatchSet& set, size_t index) {
   const AnnotatedSlide& slide = set.slides.slides[index];
   const PatchOptions& o = set.options;
-  std::string boxes;
-  for (const Object& object : slide.objects) {
-    const Box& b = object.box;
-    boxes += fmt::format("{} {} {} {} {} {} {} {};", object.label, b.x1, b.y1, b.x2, b.y2, object.difficult,
-                         object.crowd, object.area);
-  }
   std::string classes;
   for (const std::string& name : set.slides.classes) classes += name + "\n";
-  const auto hash = [](const std::string& text) { return fmt::format("{:016x}", hash_name(text.data(), text.size())); };
   struct stat info {};
   static_cast<void>(::stat(slide.path.c_str(), &info));
   return {{"file", slide.path.filename().string()},
           {"file size", info.st_size},
           {"file time", fmt::format("{}.{:09}", info.st_mtim.tv_sec, info.st_mtim.tv_nsec)},
+          {"file content", hash_slide(slide.path)},
           {"split", set.division.split_of[index]},
-          {"boxes", hash(boxes)},
-          {"classes", hash(classes)},
+          {"boxes", hash_annotations(slide)},
+          {"classes", fmt::format("{:016x}", hash_name(classes.data(), classes.size()))},
           {"--size", o.size},
           {"--overlap", o.overlap},
           {"--edge", static_cast<int>(o.edge)},
@@ -299,11 +294,10 @@ MadePatches make_patches(const PatchSet& set, const fs::path& output,
   const PatchSummary summary = summarize(set);
   std::error_code error;
   if (fs::exists(output / kManifest, error)) {
-    if (read_file(output / kManifest, kMaxRecordBytes) == summary.manifest) return {true, summary.table};
-    throw std::runtime_error(
-        fmt::format("{}: holds patches of other slides, annotations or options: its {} says of "
-                    "which; choose another folder",
-                    output.string(), kManifest));
+    const std::string found = read_file(output / kManifest, kMaxRecordBytes);
+    if (found == summary.manifest) return {true, summary.table};
+    throw std::runtime_error(fmt::format("{}: {}; choose another folder, or take this one away", output.string(),
+                                         why_another_set(found, summary.manifest)));
   }
   Workplace place(output);
   Maker maker(set, place.folder(), say);

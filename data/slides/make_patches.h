@@ -12,7 +12,7 @@
 namespace gradlibra {
 
 struct MadePatches {
-  bool were_there = false;  // a complete set of the same input and options: nothing was done
+  bool were_there = false;  // a finished set of the same input and options: nothing was done
   std::string table;        // for a person: counts by class and split, warnings
 };
 
@@ -21,8 +21,12 @@ struct MadePatches {
 // looks like a data set, and the same call goes on with the patches that are there. Slides whose input or options have
 // changed since are made anew. Several slides at a time, as many as options.memory_bytes allows.
 //
-// std::runtime_error: `output` holds something else, another process is at it, or slides could not be read; these are
-// named, all others are finished, and stay for the next call. WriteError (a full disk) ends it at once.
+// A finished set is left as it is. It counts as the same if its manifest does, which has hashes of each slide's
+// annotations and file (patch_manifest.h) and no times: a copy of slides or set is as good.
+//
+// std::runtime_error: `output` holds something else or a set of other input, another process is at it, or slides could
+// not be read; these are named, all others are finished, and stay for the next call. WriteError (a full disk) ends it
+// at once.
 // `say` gets a line for each slide, from several threads but one at a time.
 MadePatches make_patches(const PatchSet& set, const std::filesystem::path& output,
                          const std::function<void(const std::string&)>& say);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "data/slides/patch_manifest.h"
 #include "runtime/base/files.h"
 
 namespace gradlibra {
@@ -304,6 +305,9 @@ PatchSummary summarize(const PatchSet& set) {
     names[split].push_back(slide.name);
     slides.push_back({{"name", slide.name},
                       {"file", slide.path.filename().string()},
+                      {"file_bytes", fs::file_size(slide.path)},
+                      {"file_xxh64", hash_slide(slide.path)},
+                      {"annotations_xxh64", hash_annotations(slide)},
                       {"width", slide.width},
                       {"height", slide.height},
                       {"group", set.division.group_of[i]},
@@ -331,6 +335,7 @@ PatchSummary summarize(const PatchSet& set) {
   const Json manifest{{"version", 1},
                       {"options", options_json(set.options)},
                       {"classes", set.slides.classes},
+                      {"category_ids", category_ids(set.slides)},
                       {"splits", splits},
                       {"slides", slides},
                       {"findings", set.findings},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The files of a set of patches, but for the pictures: annotations, lists and the manifest. All are known before a
-// pixel is read, and the same input gives the same bytes.
+// pixel is decoded, and the same input gives the same bytes.
 #pragma once
 
 #include <filesystem>
@@ -41,9 +41,10 @@ struct SplitCounts {
 struct PatchSummary {
   std::array<SplitCounts, 3> splits;
   std::vector<std::string> warnings;  // classes that a split lacks, boxes that no patch has, slides left out
-  std::string manifest;               // the text of patches.json
+  std::string manifest;               // the text of patches.json, with hashes of slides and annotations
   std::string table;                  // for a person
 };
+// ReadError names a slide whose bytes cannot be read.
 [[nodiscard]] PatchSummary summarize(const PatchSet& set);
 
 }  // namespace gradlibra

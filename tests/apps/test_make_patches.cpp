@@ -93,6 +93,29 @@ TEST_F(PatchProgram, AFailureCostsNothingThatWasMade) {
   EXPECT_HAS(again.out, "all of this was there already");
 }
 
+// Other boxes or pixels under the same names and sizes: nothing is taken for theirs, and nothing is overwritten.
+TEST_F(PatchProgram, AFinishedSetOfOtherContentIsRefused) {
+  put_slides();
+  const std::vector<std::string> again{"--output", path("out"), "--size", "64", "--overlap", "0"};
+  ASSERT_EQ(make(again).code, 0);
+  const std::string manifest = get(folder_ / "out/patches.json"), table = get(folder_ / "cells.csv");
+  const auto with = [&](std::string text, const std::string& from, const std::string& to) {
+    const size_t at = text.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return text.replace(at, from.size(), to);
+  };
+  put(folder_ / "cells.csv", with(table, "slide0.jpg,disc,10,12,34,36", "slide0.jpg,disc,13,12,37,36"));
+  const Ran moved = make(again);
+  EXPECT_EQ(moved.code, 1) << moved.out;
+  EXPECT_HAS(moved.err, "(slide slide0: annotations); choose another folder");
+  put(folder_ / "cells.csv", table);
+  write_image(folder_ / "slides/slide3.png", plain_image(200, 170));
+  const Ran replaced = make(again);
+  EXPECT_EQ(replaced.code, 1) << replaced.out;
+  EXPECT_HAS(replaced.err, "(slide slide3: file); choose another folder");
+  EXPECT_EQ(get(folder_ / "out/patches.json"), manifest);
+}
+
 // The real cells: seven pictures of 1600 x 1200 as small slides.
 TEST_F(PatchProgram, RealCells) {
   const char* given = std::getenv("GRADLIBRA_TEST_DATA");
