@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Means and spreads over seeds of every phase and loss, and differences to cross-entropy paired by seed with 95 %
-# intervals (Student's t). Input: the lines of compare_losses.sh's `collect`.
+# intervals (Student's t). Input: the lines of compare_losses.sh's `collect`. A loss has one setting in a phase: a mean
+# over two would be of neither.
 BEGIN {
   split("12.706 4.303 3.182 2.776 2.571 2.447 2.365 2.306 2.262", t, " ")  # by degrees of freedom
   split("mAP AP_f AP_c AP_r mR_f mR_c mR_r", names, " ")
@@ -8,13 +9,20 @@ BEGIN {
 $1 != "search" {
   phases[$1] = 1
   key = $1 " " $2
-  if (!(key in n)) order[++kinds] = key
+  if (!(key in n)) { order[++kinds] = key; setting[key] = $3 }
+  if ($3 != setting[key]) {
+    printf "%s: there are runs of %s with setting %s and with setting %s: move those of one away (runs/%s/%s.%s.*)\n",
+      $1, $2, setting[key], $3, $1, $2, setting[key] > "/dev/stderr"
+    refused = 1
+    exit 1
+  }
   n[key]++
   for (i = 1; i <= 7; ++i) { value[key, $4, i] = $(i + 4); sum[key, i] += $(i + 4); square[key, i] += $(i + 4) ^ 2 }
   found[key] += $12
   seeds[$1, $4] = 1
 }
 END {
+  if (refused) exit 1
   for (k = 1; k <= kinds; ++k) {
     split(order[k], word, " ")
     if (word[1] != phase) {

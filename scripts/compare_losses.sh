@@ -18,12 +18,13 @@ Stages, each going on where it stopped:
   data     draws the set and the set of the head classes
   start    trains the backbone's start on the head classes
   search   trains every loss with its eight settings, two seeds each; evaluates on the validation split
-  choose   names the best setting of every loss (mean mAP of the two seeds)
+  choose   names the best setting of every loss (mean mAP of the two seeds); needs all runs of the search
   final    trains the chosen settings with five more seeds; evaluates on the test split
   scratch  the same from random weights
   longer   the same with 2 and 4 times the epochs, three seeds; longer2 and longer4: one of the two
   real     Chula RBC-12 and BCCD (--chula DIR, --bccd DIR) with the chosen settings, from random weights, three seeds
   table    prints means, spreads and paired differences
+Exit code 1: a run failed or was left out for lack of time; what is done stays, and the same command does the rest.
 Options (in the environment: BIN, OUT_DIR, DEVICE, JOBS, THREADS, PRECISION)
   --bin DIR --out DIR --device cpu|cuda|auto --jobs N (runs side by side) --threads N (of each) --precision P
   --seconds N   begin no run after so long
@@ -157,15 +158,32 @@ run_one() {
   fi
 }
 
-# Reads runs from standard input, a line each, and does `jobs` of them at a time.
+# Of runs on standard input, a line each, those without a result: phase/loss.setting.seed.
+without_result() {
+  local phase loss number seed
+  while read -r phase loss number seed _; do
+    if [ ! -e "$out/runs/$phase/$loss.$number.$seed/metrics.json" ]; then echo "$phase/$loss.$number.$seed"; fi
+  done
+}
+
+# Reads runs from standard input, a line each, and does `jobs` of them at a time. Not at the end of a pipe, which is a
+# shell of its own and would keep `incomplete` to itself.
+incomplete=0
 run_all() {
-  local line
-  while read -r line; do
+  local lines line left
+  mapfile -t lines
+  if [ ${#lines[@]} -eq 0 ]; then return 0; fi  # --only-seeds with none of this phase's
+  for line in "${lines[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do sleep 0.2; done
     # shellcheck disable=SC2086  # the words of the line are the arguments
     run_one $line < /dev/null &
   done
   wait
+  left=$(printf '%s\n' "${lines[@]}" | without_result | wc -l)
+  if [ "$left" -gt 0 ]; then
+    incomplete=1
+    echo "${lines[0]%% *}: $left of ${#lines[@]} runs failed or were left out: the same command does them" >&2
+  fi
 }
 
 need_chosen() {
@@ -194,6 +212,28 @@ list_chosen() {  # phase, number of seeds, overrides
     if [ ${#only_seeds[@]} -gt 0 ] && [[ " ${only_seeds[*]} " != *" $seed "* ]]; then continue; fi
     for loss in "${losses[@]}"; do echo "$phase $loss $(chosen "$loss") $seed $*"; done
   done
+}
+
+# Means over unequal seeds would favour a setting with a lucky one. What was chosen for other losses stays.
+choose() {
+  local missing loss number
+  missing=$(list_search | without_result)
+  if [ -n "$missing" ]; then
+    printf 'choose: runs of the search are missing: run the stage search again, which does them:\n%s\n' "$missing" >&2
+    exit 1
+  fi
+  awk 'NR == FNR { asked[$0] = 1; next }
+    ($1 " " $2 " " $3 " " $4) in asked { sum[$2 " " $3] += $5; n[$2 " " $3]++ }
+    END { for (key in sum) printf "%s %.5f %d\n", key, sum[key] / n[key], n[key] }' <(list_search) <(collect) |
+    sort -k1,1 -k3,3gr > "$out/search.txt"
+  {
+    if [ -e "$out/chosen.txt" ]; then awk -v now=" ${losses[*]} " '!index(now, " " $1 " ")' "$out/chosen.txt"; fi
+    awk '!($1 in seen) { seen[$1] = 1; print $1, $2 }' "$out/search.txt"
+  } > "$out/chosen.txt.new"
+  mv "$out/chosen.txt.new" "$out/chosen.txt"
+  while read -r loss number; do
+    printf '%s: setting %s: %s\n' "$loss" "$number" "$(settings "$loss" | sed -n "${number}p")"
+  done < "$out/chosen.txt"
 }
 
 # A line for each run: phase, loss, setting, seed, mAP, AP_f, AP_c, AP_r, mR_f, mR_c, mR_r, detections.
@@ -229,29 +269,22 @@ for stage in "${stages[@]}"; do
         cp "$(find "$out/start/checkpoints" -name '*.safetensors' | sort | tail -n 1)" "$out/backbone.safetensors"
       fi
       ;;
-    search) list_search | run_all ;;
-    choose)
-      collect | awk '$1 == "search" { sum[$2 " " $3] += $5; n[$2 " " $3]++ }
-        END { for (key in sum) printf "%s %.5f %d\n", key, sum[key] / n[key], n[key] }' | sort -k1,1 -k3,3gr > "$out/search.txt"
-      awk '!($1 in seen) { seen[$1] = 1; print $1, $2 }' "$out/search.txt" > "$out/chosen.txt"
-      while read -r loss number; do
-        printf '%s: setting %s: %s\n' "$loss" "$number" "$(settings "$loss" | sed -n "${number}p")"
-      done < "$out/chosen.txt"
-      ;;
-    final) need_chosen && list_chosen final 5 | run_all ;;
+    search) run_all < <(list_search) ;;
+    choose) choose ;;
+    final) need_chosen && run_all < <(list_chosen final 5) ;;
     scratch)
       need_chosen
-      list_chosen scratch 5 train.pretrained= model.backbone.norm_eval=false model.backbone.frozen_stages=-1 | run_all
+      run_all < <(list_chosen scratch 5 train.pretrained= model.backbone.norm_eval=false model.backbone.frozen_stages=-1)
       ;;
     longer | longer2 | longer4)
       need_chosen
-      if [ "$stage" != longer4 ]; then list_chosen longer2 3 schedule.epochs=16 'schedule.steps=[12,14]' | run_all; fi
-      if [ "$stage" != longer2 ]; then list_chosen longer4 3 schedule.epochs=32 'schedule.steps=[24,28]' | run_all; fi
+      if [ "$stage" != longer4 ]; then run_all < <(list_chosen longer2 3 schedule.epochs=16 'schedule.steps=[12,14]'); fi
+      if [ "$stage" != longer2 ]; then run_all < <(list_chosen longer4 3 schedule.epochs=32 'schedule.steps=[24,28]'); fi
       ;;
     real)
       need_chosen
-      if [ -n "$chula" ]; then list_chosen chula 3 | run_all; fi
-      if [ -n "$bccd" ]; then list_chosen bccd 3 | run_all; fi
+      if [ -n "$chula" ]; then run_all < <(list_chosen chula 3); fi
+      if [ -n "$bccd" ]; then run_all < <(list_chosen bccd 3); fi
       ;;
     table)
       collect > "$out/results.txt"
@@ -259,3 +292,4 @@ for stage in "${stages[@]}"; do
       ;;
   esac
 done
+exit "$incomplete"

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
 #include "engine/checkpoint.h"
 #include "engine/read_split.h"
+#include "engine/tables/experiment_weights.h"
 #include "engine/tables/other_results.h"
 #include "engine/tables/table_figures.h"
 #include "engine/tables/table_report.h"
@@ -129,7 +131,8 @@ OtherResults::Taken taken_by(const TablePlan& plan, const std::vector<PaperTable
 
 struct TableResults {
   std::vector<RowResults> rows;
-  OtherResults::Taken taken;  // made elsewhere
+  OtherResults::Taken taken;                            // made elsewhere
+  std::map<std::string, std::set<std::string>> starts;  // by run, hashes of weights; "": one does not tell
 };
 
 TableResults results_of(const TablePlan& plan, const PaperTable& table, const OtherResults& others) {
@@ -145,8 +148,11 @@ TableResults results_of(const TablePlan& plan, const PaperTable& table, const Ot
                      run.name());
         results.rows[i].by_seed[seed] = *other;
         results.taken.emplace_back(row.name, seed);
+        const auto told = others.start_weights(row.name, seed);
+        results.starts[row.name].insert(told.empty() ? "" : told.begin()->second);
       } else if (const auto values = result_of(run, why)) {
         results.rows[i].by_seed[seed] = *values;
+        results.starts[row.name].insert(run.start_weights());
       } else {
         results.rows[i].missing[seed] = why;
       }
@@ -174,6 +180,48 @@ void require_same_data(const TablePlan& plan, const ExperimentConfig& config) {
         fmt::format("--data {}: the folder has runs on other data ({}): take another --output.\n"
                     "There:\n{}Here:\n{}",
                     plan.data.string(), file.string(), was, is));
+}
+
+// What all runs of the tables began from, made here (`runs`) or elsewhere, and what those to come will.
+// std::runtime_error where two began from different weights.
+StartWeights require_same_start(const TableOptions& options, const std::vector<PaperTable>& tables,
+                                const OtherResults& others, const std::vector<ExperimentRun>& runs) {
+  const TablePlan& plan = options.plan;
+  StartWeights weights(plan.folder, !options.only_tables);
+  for (const ExperimentRun& run : runs) {
+    const std::string folder = (plan.folder / "runs" / run.name()).string();
+    weights.require(run.config().train.pretrained, run.start_weights(), folder,
+                    fmt::format("put its weights back, take another --output, or remove {}", folder));
+  }
+  for (const PaperTable& table : tables)
+    for (const PaperRow& row : table.rows)
+      for (const int64_t seed : plan.seeds) {
+        if (made_elsewhere(others, table, row.run, seed) == nullptr) continue;
+        const std::string start = ExperimentRun(plan, row.run, seed).config().train.pretrained;
+        for (const auto& [file, hash] : others.start_weights(row.run.name, seed))
+          weights.require(start, hash, fmt::format("--results {}: its {}, seed {},", file.string(), row.run.name, seed),
+                          start.empty() ? "leave that file out"
+                                        : fmt::format("leave that file out, or take another --output where {} has its "
+                                                      "weights before the first run",
+                                                      start));
+      }
+  return weights;
+}
+
+void warn_of_starts(const TablePlan& plan, const std::vector<ExperimentRun>& runs) {
+  if (const std::string keys = changed_start(plan); !keys.empty())
+    fmt::print(stderr,
+               "experiment: warning: the start in {} was trained with another configuration than {} ({} differ) and is "
+               "taken as it is\n",
+               plan.folder.string(), plan.start.lexically_normal().string(), keys);
+  std::vector<std::string> names;
+  for (const ExperimentRun& run : runs)
+    if (run.has_begun() && run.start_weights().empty()) names.push_back(run.name());
+  if (!names.empty())
+    fmt::print(stderr,
+               "experiment: warning: {}: no note of the weights that they began from; taken as those that the others "
+               "begin from\n",
+               fmt::join(names, ", "));
 }
 
 // False: one failed or was stopped. What is missing is then said.
@@ -211,14 +259,15 @@ void wait_for_trainings(const std::vector<const ExperimentRun*>& runs, const std
   }
 }
 
-void do_runs(const std::vector<ExperimentRun>& runs, const std::vector<Slot>& slots, const std::atomic<int>& signal) {
+void do_runs(const std::vector<ExperimentRun>& runs, StartWeights weights, const std::vector<Slot>& slots,
+             const std::atomic<int>& signal) {
   const std::vector<const ExperimentRun*> todo = runs_to_do(runs);
   fmt::print("{} of {} runs to do, {} side by side\n", todo.size(), runs.size(), slots.size());
   std::fflush(stdout);
   wait_for_trainings(todo, signal);
   std::vector<Job> jobs;
   jobs.reserve(todo.size());
-  for (const ExperimentRun* run : todo) jobs.push_back(run->job());
+  for (const ExperimentRun* run : todo) jobs.push_back(run->job(weights.hash(run->config().train.pretrained)));
   size_t ended = 0;
   run_jobs(jobs, slots, signal, [&](size_t index, const JobResult& result) {
     if (result.end == JobResult::End::stopped) return;
@@ -276,6 +325,8 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   if (options.only_tables && taken_in_all.empty() && !fs::is_directory(plan.folder))
     throw std::runtime_error("--output " + plan.folder.string() + ": no such folder, and --only-tables runs nothing");
   if (options.only_tables) fs::create_directories(plan.folder);
+  StartWeights weights = require_same_start(options, tables, others, runs);
+  warn_of_starts(plan, runs);
   if (!taken_in_all.empty()) fmt::print("{} runs made elsewhere\n", taken_in_all.size());
   std::optional<WorkDir> owned;  // what only writes tables reads results that do not change
   if (!options.only_tables) {
@@ -285,11 +336,15 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
   if (!options.only_tables && !runs.empty()) {
     require_same_data(plan, runs.front().config());
     const std::vector<Slot> slots = divide_machine(options.jobs, options.gpus);
-    if (prepare(plan, slots, signal)) do_runs(runs, slots, signal);
+    if (prepare(plan, slots, signal)) {
+      // Now the start is there, if it was to be made.
+      if (!plan.start.empty()) weights = require_same_start(options, tables, others, runs);
+      do_runs(runs, std::move(weights), slots, signal);
+    }
   }
   bool all = true;
   for (const PaperTable& of_paper : tables) {
-    auto [rows, taken] = results_of(plan, of_paper, others);
+    auto [rows, taken, starts] = results_of(plan, of_paper, others);
     const PaperTable table = table_on_data(of_paper, rows);
     const std::vector<RowRecords> records = read_records(plan.folder, table, rows);
     all = all && is_complete(rows);
@@ -297,6 +352,9 @@ TableOutcome run_tables(TableOptions options, const std::atomic<int>& signal) {
     made.lines = how(options, taken.empty());
     for (const auto& [run, seed] : taken)
       if (!others.is_known(run, seed)) made.configurations.erase(run);
+    for (const auto& [run, hashes] : starts)
+      if (const auto keys = made.configurations.find(run); keys != made.configurations.end() && !hashes.contains(""))
+        keys->second[kStartWeights] = *hashes.begin();
     for (std::string& line : others.how(taken)) made.lines.push_back(std::move(line));
     const std::string text = table_markdown(table, rows, made);
     write_file(plan.folder / (table.name + ".md"), text);

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "engine/checkpoint.h"
+#include "engine/tables/experiment_weights.h"
 #include "engine/tables/run_configuration.h"
 #include "engine/work_dir.h"
 #include "runtime/base/files.h"
@@ -17,7 +18,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kMaxTextBytes = int64_t{64} << 20;
+// A table's row is the last checkpoint: validations on the way would cost a third of the time and decide nothing.
+constexpr const char* kNoValidations = "train.evaluate_every=0";
 constexpr const char* kStartFile = "start.safetensors";  // under the plan's folder
+constexpr const char* kStartNote = "start_weights.txt";  // under a run's; not there in those of before
 
 ExperimentConfig read_config(const fs::path& file, const std::vector<std::string>& overrides) {
   ExperimentConfig config;
@@ -70,8 +74,7 @@ std::map<std::string, std::vector<std::string>> read_settings(const fs::path& fi
 
 ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t seed)
     : plan_(&plan), name_(run.name + "/seed_" + std::to_string(seed)), seed_(seed) {
-  // A table's row is the last checkpoint: validations on the way would cost a third of the time and decide nothing.
-  std::vector<std::string> overrides = {"train.evaluate_every=0"};
+  std::vector<std::string> overrides = {kNoValidations};
   overrides.insert(overrides.end(), run.overrides.begin(), run.overrides.end());
   if (const auto chosen = plan.settings.find(run.name); chosen != plan.settings.end())
     overrides.insert(overrides.end(), chosen->second.begin(), chosen->second.end());
@@ -138,6 +141,21 @@ std::optional<Values> ExperimentRun::result() const {
   }
 }
 
+bool ExperimentRun::has_begun() const {
+  const fs::path checkpoints = folder() / "train/checkpoints";
+  return fs::exists(folder() / "metrics.json") || is_training() ||
+         (fs::is_directory(checkpoints) && !fs::is_empty(checkpoints));
+}
+
+std::string ExperimentRun::start_weights() const {
+  if (config_.train.pretrained.empty()) return kNoWeights;
+  const fs::path note = folder() / kStartNote;
+  if (!has_begun() || !fs::exists(note)) return "";
+  std::string hash = read_file(note, kMaxTextBytes);
+  while (hash.ends_with('\n')) hash.pop_back();
+  return hash;
+}
+
 std::string ExperimentRun::failure() const {
   const fs::path file = folder() / "failed.txt";
   return fs::exists(file) ? read_file(file, kMaxTextBytes) : "";
@@ -145,10 +163,12 @@ std::string ExperimentRun::failure() const {
 
 bool ExperimentRun::is_training() const { return is_in_use(folder() / "train"); }
 
-Job ExperimentRun::job() const {
+Job ExperimentRun::job(const std::string& start_weights) const {
   fs::create_directories(folder());
   fs::remove(folder() / "failed.txt");
   write_file(folder() / "run.yaml", to_yaml(config_));
+  if (!has_begun() && !config_.train.pretrained.empty() && !start_weights.empty())
+    write_file(folder() / kStartNote, start_weights + "\n");
   const std::string at = "runs/" + name_;
   Job job{.name = name_, .folder = plan_->folder, .output = folder() / "output.txt"};
   job.commands = {
@@ -197,15 +217,28 @@ std::vector<Job> preparations(const TablePlan& plan) {
   if (!plan.start.empty() && !fs::exists(plan.folder / kStartFile)) {
     const std::string config = fs::absolute(plan.start).string();
     // Only its weights are wanted. How it is computed is said once for all of the table.
-    std::vector<std::string> train{
-        "--config",       config, "--work-dir",           "start/train",           "--resume",
-        "--stopped-code", "75",   "data.root=start/data", "train.evaluate_every=0"};
+    std::vector<std::string> train{"--config",       config, "--work-dir",           "start/train", "--resume",
+                                   "--stopped-code", "75",   "data.root=start/data", kNoValidations};
     for (const std::string& one : plan.overrides)
       if (one.starts_with("runtime.")) train.push_back(one);
     add("start", {program(plan, "synthesize", {"--config", config, "--output", "start/data"}, false),
                   program(plan, "train", train, true)});
   }
   return jobs;
+}
+
+std::string changed_start(const TablePlan& plan) {
+  const fs::path file = plan.folder / kStartFile;
+  if (plan.start.empty() || !fs::exists(file)) return "";
+  try {
+    const OpenedCheckpoint start = open_checkpoint(file);
+    if (!is_checkpoint(start.file)) return "";
+    const ExperimentConfig wanted = read_config(plan.start, {kNoValidations});
+    return difference(gradlibra::deciding_keys(stored_config(start.file, start.name)),
+                      gradlibra::deciding_keys(wanted));
+  } catch (const std::runtime_error&) {
+    return "";  // damaged, or of another program: the runs will tell
+  }
 }
 
 void finish_preparations(const TablePlan& plan) {

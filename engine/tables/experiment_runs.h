@@ -49,14 +49,20 @@ class ExperimentRun {
   // class that has the name of a mean.
   // Nothing: the run is not done. std::runtime_error for a result that cannot be read.
   [[nodiscard]] std::optional<Values> result() const;
+  // Whether something of it is there: a result, a checkpoint to go on from, or a training that will leave one.
+  [[nodiscard]] bool has_begun() const;
+  // The hash of the weights it began from (experiment_weights.h). Empty: it has not begun, or began before hashes were
+  // noted.
+  [[nodiscard]] std::string start_weights() const;
   // Of the last attempt; empty: there was none, or it was interrupted.
   [[nodiscard]] std::string failure() const;
 
   // Whether a training holds the folder: of an experiment that was killed, until its last checkpoint is written.
   [[nodiscard]] bool is_training() const;
 
-  // Writes run.yaml and gives the commands that train (going on where an interrupted attempt stopped) and evaluate.
-  [[nodiscard]] Job job() const;
+  // Writes run.yaml, notes the hash of the weights that the run begins from (empty: not known), and gives the commands
+  // that train (going on where an interrupted attempt stopped) and evaluate.
+  [[nodiscard]] Job job(const std::string& start_weights) const;
   // Keeps metrics.json and log.jsonl, and the last checkpoint if the plan says so; or notes why it failed.
   void finish(const JobResult& result) const;
   // Removes what a run with a result needs no more. finish() does; a kill may have come between.
@@ -74,6 +80,9 @@ class ExperimentRun {
 // What has to be there before the first run: the drawn set, the backbone to start from. In order, and only what is
 // missing; empty if nothing is.
 [[nodiscard]] std::vector<Job> preparations(const TablePlan& plan);
+// The names of the keys in which the configuration that the folder's start was trained with differs from the plan's;
+// empty: none, or nobody knows.
+[[nodiscard]] std::string changed_start(const TablePlan& plan);
 // After they have ended well: puts the backbone in its place.
 void finish_preparations(const TablePlan& plan);
 

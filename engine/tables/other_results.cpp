@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "engine/tables/experiment_weights.h"
 #include "engine/tables/table_json.h"
 
 namespace gradlibra {
@@ -51,9 +52,10 @@ const Values* OtherResults::find(const PaperRun& run, int64_t seed) const {
                          fmt::join(run.overrides, " ")));
     const auto there = source.made.configurations.find(run.name), here = here_.configurations.find(run.name);
     if (there != source.made.configurations.end() && here != here_.configurations.end()) {
-      ConfigKeys keys = there->second;
+      ConfigKeys keys = there->second, ours = here->second;
+      for (ConfigKeys* of : {&keys, &ours}) of->erase(kStartWeights);
       for (const auto& entry : plain_) keys.insert(entry);  // keys that have come to be since
-      if (const std::string names = difference(keys, here->second); !names.empty())
+      if (const std::string names = difference(keys, ours); !names.empty())
         refuse("with another configuration (" + names + " differ)");
     }
     if (result.values != first.values)
@@ -67,6 +69,20 @@ const Values* OtherResults::find(const PaperRun& run, int64_t seed) const {
 
 bool OtherResults::is_known(const std::string& run, int64_t seed) const {
   return sources_[results_.at({run, seed}).front().source].made.configurations.contains(run);
+}
+
+std::map<std::filesystem::path, std::string> OtherResults::start_weights(const std::string& run, int64_t seed) const {
+  std::map<std::filesystem::path, std::string> told;
+  const auto found = results_.find({run, seed});
+  if (found == results_.end()) return told;
+  for (const Result& result : found->second) {
+    const Source& source = sources_[result.source];
+    const auto keys = source.made.configurations.find(run);
+    if (keys == source.made.configurations.end()) continue;
+    if (const auto hash = keys->second.find(kStartWeights); hash != keys->second.end())
+      told[source.file] = hash->second;
+  }
+  return told;
 }
 
 std::map<int64_t, int> OtherResults::rows_by_seed(size_t source, const Taken& taken) const {
@@ -104,17 +120,24 @@ std::vector<std::string> OtherResults::warnings(const Taken& taken) const {
   std::vector<std::string> lines;
   for (size_t i = 0; i < sources_.size(); ++i) {
     const std::string file = sources_[i].file.string();
+    const auto any_taken_from_it = [&](const auto& lacks) {
+      return std::any_of(taken.begin(), taken.end(), [&](const auto& key) {
+        const auto found = results_.find(key);
+        return found != results_.end() && found->second.front().source == i && lacks(key.first, key.second);
+      });
+    };
     if (rows_by_seed(i, taken).empty())
       lines.push_back(
           fmt::format("--results {}: has nothing to take: none of these tables' runs and seeds, or those of Figure 3 "
                       "alone, which needs logs",
                       file));
-    else if (std::any_of(taken.begin(), taken.end(), [&](const auto& key) {
-               const auto found = results_.find(key);
-               return found != results_.end() && found->second.front().source == i && !is_known(key.first, key.second);
-             }))
+    else if (any_taken_from_it([&](const std::string& run, int64_t seed) { return !is_known(run, seed); }))
       lines.push_back(fmt::format(
           "--results {}: does not say with which configuration its runs were made; they are taken as made like here",
+          file));
+    else if (any_taken_from_it([&](const auto& run, int64_t seed) { return start_weights(run, seed).empty(); }))
+      lines.push_back(fmt::format(
+          "--results {}: does not say from which weights its runs began; they are taken as begun from those here",
           file));
   }
   return lines;

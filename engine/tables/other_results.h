@@ -19,13 +19,17 @@ class OtherResults {
   OtherResults(const std::vector<std::filesystem::path>& files, TableMaking here);
 
   // Null: none of the files has it. std::runtime_error if one has it with another configuration, or two differ in it.
+  // The weights that it began from are the caller's to compare.
   [[nodiscard]] const Values* find(const PaperRun& run, int64_t seed) const;
   // For the reader of a table that took these (run, seed): a line for each file, with how its runs were made.
   using Taken = std::vector<std::pair<std::string, int64_t>>;
   [[nodiscard]] std::vector<std::string> how(const Taken& taken) const;
   // Whether the file that `find` takes it from says with which configuration it was run.
   [[nodiscard]] bool is_known(const std::string& run, int64_t seed) const;
-  // What the user should know: files without any of these (run, seed), files that do not say how runs were made.
+  // The hash of the weights that it began from (experiment_weights.h), by the files that have it and tell.
+  [[nodiscard]] std::map<std::filesystem::path, std::string> start_weights(const std::string& run, int64_t seed) const;
+  // What the user should know: files without any of these (run, seed), files that do not say how runs were made or from
+  // which weights they began.
   [[nodiscard]] std::vector<std::string> warnings(const Taken& taken) const;
 
  private:

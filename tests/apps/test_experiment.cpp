@@ -257,6 +257,105 @@ TEST_F(ExperimentProgram, OtherDataInTheSameFolderAreRefused) {
   EXPECT_HAS(other.err, "the folder has runs on other data");
 }
 
+// The small scale trains its own start; here in the time of the tiny one.
+class ExperimentStarts : public ExperimentProgram {
+ protected:
+  ExperimentStarts() {
+    fs::copy(GRADLIBRA_CONFIGS, folder_ / "configs", fs::copy_options::recursive);
+    for (const char* name : {"", "_runs"})
+      fs::copy_file(folder_ / ("configs/paper/tiny" + std::string(name) + ".yaml"),
+                    folder_ / ("configs/paper/small" + std::string(name) + ".yaml"),
+                    fs::copy_options::overwrite_existing);
+    start_with_seed(1);
+  }
+  void start_with_seed(int seed) const {
+    put(folder_ / "configs/head_classes.yaml", "base: paper/tiny.yaml\ntrain: {seed: " + std::to_string(seed) + "}\n");
+  }
+  [[nodiscard]] std::vector<std::string> in(const std::string& folder, const std::string& seeds = "1",
+                                            std::vector<std::string> more = {}) const {
+    auto argv = command("table2", std::move(more));
+    argv[3] = "small";
+    argv[5] = seeds;
+    argv[9] = path("configs/paper");
+    argv[11] = path(folder);
+    return argv;
+  }
+  [[nodiscard]] std::string note(const std::string& run) const {
+    std::string hash = get(folder_ / run / "start_weights.txt");
+    if (hash.ends_with('\n')) hash.pop_back();
+    return hash;
+  }
+};
+
+TEST_F(ExperimentStarts, RunsFromAnotherStartAreNotMixed) {
+  ASSERT_EQ(run(in("one")).code, 0) << get(folder_ / "stderr");
+  const std::string first = note("one/runs/cross_entropy/seed_1");
+  EXPECT_EQ(first.size(), 16U) << first;
+  const auto start_of = [&](const std::string& folder) {
+    return nlohmann::json::parse(get(folder_ / folder / "table2.json"))["configuration"].value("start_weights", "");
+  };
+  EXPECT_EQ(start_of("one"), first);
+
+  // Another start of the same configuration: with --results it shows when the start is there.
+  start_with_seed(2);
+  const Ran merged = run(in("two", "2", {"--results", path("one/table2.json")}));
+  EXPECT_EQ(merged.code, 1) << merged.out;
+  EXPECT_HAS(merged.err, path("one/table2.json") + ": its cross_entropy, seed 1, began from other weights (XXH64 " +
+                             first + ") than those of " + path("two/start.safetensors") + " (XXH64 ");
+  EXPECT_HAS(merged.err, "leave that file out, or take another --output where start.safetensors has its weights");
+  EXPECT_FALSE(fs::exists(folder_ / "two/runs")) << "refused before the first run";
+  fs::create_directories(folder_ / "three");
+  fs::copy_file(folder_ / "one/start.safetensors", folder_ / "three/start.safetensors");
+  const Ran same = run(in("three", "2", {"--results", path("one/table2.json")}));
+  EXPECT_EQ(same.code, 0) << same.err;
+  EXPECT_EQ(same.err, "");
+  EXPECT_EQ(start_of("three"), first);
+
+  // Put in the place of the first, where one run is still to do.
+  fs::copy_file(folder_ / "two/start.safetensors", folder_ / "one/start.safetensors",
+                fs::copy_options::overwrite_existing);
+  const fs::path again = folder_ / "one/runs/grad_libra/seed_1";
+  fs::remove_all(again);
+  const Ran mixed = run(in("one"));
+  EXPECT_EQ(mixed.code, 1) << mixed.out;
+  EXPECT_HAS(mixed.err, "runs/cross_entropy/seed_1 began from other weights (XXH64 " + first + ") than those of " +
+                            path("one/start.safetensors") + " (XXH64 ");
+  EXPECT_HAS(mixed.err, "put its weights back, take another --output, or remove " + path("one/runs/cross_entropy"));
+  EXPECT_FALSE(fs::exists(again));
+  EXPECT_EQ(run(in("one", "1", {"--only-tables"})).code, 1) << "one is missing";
+  EXPECT_EQ(get(folder_ / "stderr"), "") << "what is there has one start";
+
+  // Runs of before notes were taken are taken, and named.
+  fs::copy_file(folder_ / "three/start.safetensors", folder_ / "one/start.safetensors",
+                fs::copy_options::overwrite_existing);
+  fs::remove(folder_ / "one/runs/cross_entropy/seed_1/start_weights.txt");
+  const Ran older = run(in("one"));
+  EXPECT_EQ(older.code, 0) << older.err;
+  EXPECT_HAS(older.err, "warning: cross_entropy/seed_1: no note of the weights");
+  EXPECT_EQ(start_of("one"), "") << "of one row nobody knows";
+  EXPECT_EQ(note("one/runs/grad_libra/seed_1"), first);
+
+  put(folder_ / "configs/head_classes.yaml", "base: paper/tiny.yaml\nschedule: {lr: 0.02}\n");
+  EXPECT_HAS(run(in("one")).err, "warning: the start in " + path("one") +
+                                     " was trained with another configuration than " +
+                                     path("configs/head_classes.yaml") + " (schedule.lr differ)");
+}
+
+TEST_F(ExperimentProgram, WeightsOfTheConfigurationAreNotedToo) {
+  ASSERT_EQ(run(command("fig3", {"--keep-checkpoints"})).code, 0);
+  const std::string file = path("start.safetensors");
+  fs::copy_file(folder_ / "out/runs/cross_entropy/seed_1/model.safetensors", file);
+  auto from_it = command("table2", {"--set", "train.pretrained=" + file, "train.pretrained_scope=backbone"});
+  from_it[11] = path("from_it");
+  ASSERT_EQ(run(from_it).code, 0) << get(folder_ / "stderr");
+  const auto made = nlohmann::json::parse(get(folder_ / "from_it/table2.json"));
+  EXPECT_EQ(made["configuration"].value("start_weights", "").size(), 16U);
+  put(file, get(file) + " ");
+  const Ran other = run(from_it);
+  EXPECT_EQ(other.code, 1);
+  EXPECT_HAS(other.err, "began from other weights");
+}
+
 TEST_F(ExperimentProgram, DamagedResultsAreNamedAndCostNoOther) {
   ASSERT_EQ(run(command("fig3")).code, 0);
   const fs::path damaged = folder_ / "out/runs/cross_entropy/seed_1";

@@ -65,5 +65,67 @@ table=$(awk -f scripts/compare_losses.awk "$work/lines.txt")
 grep -q '| grad_libra - cross_entropy | | +3.0 (+0.5 to +5.5) | +0.0 (+0.0 to +0.0)' <<< "$table" || fail "differences: $table"
 grep -q '| cross_entropy | 3 | 42.0 ± 1.0 | .* | 10 |' <<< "$table" || fail "means: $table"
 
+# Two settings of one loss, as after another choice: a mean over both would be of neither.
+echo "final grad_libra 5 4 0.9 0.5 0.5 0.5 0.5 0.5 0.5 30" >> "$work/lines.txt"
+if table=$(awk -f scripts/compare_losses.awk "$work/lines.txt" 2>&1); then fail "settings mixed: $table"; fi
+[ "$table" = "final: there are runs of grad_libra with setting 1 and with setting 5: move those of one away (runs/final/grad_libra.1.*)" ] ||
+  fail "two settings: $table"
+sed -i '/grad_libra 5/d' "$work/lines.txt"
+echo "search grad_libra 5 4 0.9 0.5 0.5 0.5 0.5 0.5 0.5 30" >> "$work/lines.txt"
+awk -f scripts/compare_losses.awk "$work/lines.txt" > "$work/table.txt" || fail "the search has more than one setting"
+
+# A choice needs every seed of every setting: setting 2 has had one, a lucky one, and 3 was not asked for.
+result() { mkdir -p "$1" && printf '{\n  "mAP": %s,\n}\n' "$2" > "$1/metrics.json"; }
+choose() { scripts/compare_losses.sh --out "$work/few" --losses focal --settings 2 choose > "$work/out.txt" 2>&1; }
+for run in "1.1 0.4" "1.2 0.5" "2.1 0.7" "3.1 0.9"; do result "$work/few/runs/search/focal.${run% *}" "${run#* }"; done
+echo "seesaw 4" > "$work/few/chosen.txt"
+choose && fail "one seed was enough: $(cat "$work/few/chosen.txt")"
+grep -q "run the stage search again" "$work/out.txt" || fail "no word of what to do: $(cat "$work/out.txt")"
+[ "$(grep '^search/' "$work/out.txt")" = search/focal.2.2 ] ||
+  fail "not the missing one alone: $(cat "$work/out.txt")"
+[ "$(cat "$work/few/chosen.txt")" = "seesaw 4" ] || fail "chosen all the same: $(cat "$work/few/chosen.txt")"
+result "$work/few/runs/search/focal.2.2" 0.1
+choose || fail "all there: $(cat "$work/out.txt")"
+[ "$(cat "$work/few/chosen.txt")" = $'seesaw 4\nfocal 1' ] || fail "not the better mean: $(cat "$work/few/chosen.txt")"
+
+# Runs that fail or find no time make exit code 1, at the end; the stages that need them are not begun. The programs are
+# stand-ins that write what a run keeps: training fails for seed 2 where $work/broken is there, and takes its time where
+# $work/slow is.
+mkdir "$work/bin"
+cat > "$work/bin/train" <<TEXT
+#!/usr/bin/env bash
+while [ \$# -gt 0 ]; do
+  if [ "\$1" = --work-dir ]; then folder=\$2; fi
+  if [ "\$1" = train.seed=2 ] && [ -e "$work/broken" ]; then echo "no memory" >&2 && exit 3; fi
+  shift
+done
+if [ -e "$work/slow" ]; then sleep 2.2; fi
+mkdir -p "\$folder/checkpoints" && touch "\$folder/log.jsonl" "\$folder/config.yaml" "\$folder/checkpoints/1.safetensors"
+TEXT
+cat > "$work/bin/evaluate" <<'TEXT'
+#!/usr/bin/env bash
+while [ "$1" != --output ]; do shift; done
+mkdir -p "$2" && touch "$2/detections.json" && printf '{\n  "mAP": 0.5,\n}\n' > "$2/metrics.json"
+TEXT
+chmod +x "$work/bin/train" "$work/bin/evaluate"
+with_stand_ins() {
+  scripts/compare_losses.sh --bin "$work/bin" --out "$work/stand" --losses cross_entropy --settings 1 --seeds 2 "$@" > "$work/out.txt" 2>&1
+}
+runs_of() { (cd "$work/stand/runs" && echo "$1"/*/metrics.json); }
+touch "$work/broken"
+with_stand_ins search choose final && fail "a failed run: exit code 0"
+grep -q 'search/cross_entropy.1.2 failed: .*no memory' "$work/out.txt" || fail "the failed run is not named: $(cat "$work/out.txt")"
+grep -q '^search: 1 of 2 runs failed or were left out' "$work/out.txt" || fail "not counted: $(cat "$work/out.txt")"
+[ "$(runs_of search)" = search/cross_entropy.1.1/metrics.json ] || fail "what was computed: $(runs_of search)"
+[ ! -e "$work/stand/runs/final" ] || fail "final was begun without a choice"
+rm "$work/broken"
+with_stand_ins search choose || fail "the cause mended: $(cat "$work/out.txt")"
+touch "$work/slow"
+with_stand_ins --jobs 1 --seconds 2 final table && fail "a run was left out for lack of time: exit code 0"
+[ "$(runs_of final)" = final/cross_entropy.1.11/metrics.json ] || fail "not the first alone: $(runs_of final)"
+grep -q '^| cross_entropy | 1 | 50.0' "$work/out.txt" || fail "the stage behind it was not done: $(cat "$work/out.txt")"
+with_stand_ins --only-seeds 12 final || fail "the rest: $(cat "$work/out.txt")"
+[ "$(runs_of final | wc -w)" -eq 2 ] || fail "not both: $(runs_of final)"
+
 [ "$failures" -eq 0 ] && echo "passed"
 exit "$((failures > 0))"

@@ -63,10 +63,10 @@ TEST_F(JobPool, ASlotRunsOneJobAtATimeWithItsProcessorsAndGpu) {
   std::vector<Slot> slots = divide_machine(1, 2);
   ASSERT_FALSE(slots[0].processors.empty());
   slots[0].processors.resize(1);
-  const auto results = run(
-      {shell("a", {"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo $1 $CUDA_VISIBLE_DEVICES $(env -u OMP_NUM_THREADS nproc)"}),
-       shell("b", {"test ! -e busy"})},
-      slots);
+  const auto results = run({shell("a", {"test ! -e busy && touch busy && sleep 0.1 && rm busy && echo $1 "
+                                        "$CUDA_VISIBLE_DEVICES $(env -u OMP_NUM_THREADS nproc)"}),
+                            shell("b", {"test ! -e busy"})},
+                           slots);
   EXPECT_EQ(results.at("a").end, JobResult::End::done);
   EXPECT_EQ(results.at("b").end, JobResult::End::done);
   EXPECT_EQ(get(folder_ / "a.txt"), "1 0 1\n");

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "engine/tables/experiment_weights.h"
 #include "tests/files.h"
 #include "tests/messages.h"
 
@@ -21,7 +22,10 @@ class OtherResultsTest : public ::testing::Test {
       for (const int64_t seed : {1, 2})
         rows_[i].by_seed[seed] = {{"mAP", 10.0 * static_cast<double>(i) + static_cast<double>(seed)}};
     rows_[3].missing = {{1, "not run yet"}};
-    for (const PaperRow& row : table_.rows) here_.configurations[row.run.name] = deciding_keys(ExperimentConfig{});
+    for (const PaperRow& row : table_.rows) {
+      here_.configurations[row.run.name] = deciding_keys(ExperimentConfig{});
+      here_.configurations[row.run.name][kStartWeights] = "00000000000000aa";
+    }
   }
   std::filesystem::path write(const std::string& name, const TableMaking& made) {
     std::filesystem::create_directories((folder_ / name).parent_path());
@@ -100,6 +104,50 @@ TEST_F(OtherResultsTest, WhatAFileCannotSayIsWarnedOf) {
   const auto unused = others.warnings({});
   ASSERT_EQ(unused.size(), 2U);
   EXPECT_HAS(unused[1], "new/table2.json: has nothing to take");
+}
+
+// Here they may be known only later: whoever takes the results compares them.
+TEST_F(OtherResultsTest, TellsTheWeightsThatRunsBeganFrom) {
+  TableMaking other = here_, silent = here_;
+  other.configurations[run(1).name][kStartWeights] = "00000000000000bb";
+  for (auto& [name, keys] : silent.configurations) keys.erase(kStartWeights);
+  const auto a = write("a/table2.json", here_), b = write("b/table2.json", other), c = write("c/table2.json", silent);
+  for (auto& [name, keys] : here_.configurations) keys.erase(kStartWeights);
+  const OtherResults all({a, b, c}, here_);
+  EXPECT_NE(all.find(run(1), 1), nullptr) << "no difference of the configuration";
+  using Told = std::map<std::filesystem::path, std::string>;
+  EXPECT_EQ(all.start_weights(run(0).name, 1), (Told{{a, "00000000000000aa"}, {b, "00000000000000aa"}}));
+  EXPECT_EQ(all.start_weights(run(1).name, 1), (Told{{a, "00000000000000aa"}, {b, "00000000000000bb"}}));
+  EXPECT_TRUE(all.start_weights(run(0).name, 3).empty()) << "nobody has it";
+  EXPECT_TRUE(OtherResults({a}, here_).warnings({{run(0).name, 1}}).empty());
+  const auto warnings = OtherResults({c}, here_).warnings({{run(0).name, 1}});
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_HAS(warnings[0], "c/table2.json: does not say from which weights its runs began");
+}
+
+TEST(StartWeights, AreThoseOfTheFileOrOfWhoBeganFirst) {
+  const TemporaryFolder folder;
+  put(folder / "start.safetensors", "abc");  // xxhsum -H64: 44bc2cf5ad770999
+  StartWeights weights(folder.path(), true);
+  EXPECT_EQ(weights.hash("start.safetensors"), "44bc2cf5ad770999");
+  EXPECT_EQ(weights.hash(""), "none");
+  EXPECT_EQ(weights.hash("missing.safetensors"), "");
+  const auto refusal = [](StartWeights& of, const std::string& file, const std::string& hash) {
+    return message_of([&] { of.require(file, hash, "runs/b", "remove it"); });
+  };
+  EXPECT_EQ(refusal(weights, "start.safetensors", ""), "") << "not known";
+  EXPECT_EQ(refusal(weights, "start.safetensors", "44bc2cf5ad770999"), "");
+  EXPECT_EQ(refusal(weights, "start.safetensors", "1111111111111111"),
+            "runs/b began from other weights (XXH64 1111111111111111) than those of " +
+                (folder / "start.safetensors").string() + " (XXH64 44bc2cf5ad770999): remove it");
+  EXPECT_HAS(refusal(weights, "", "1111111111111111"), "than those of a run from random weights (XXH64 none)");
+
+  StartWeights as_told(folder.path(), false);
+  EXPECT_EQ(as_told.hash("start.safetensors"), "");
+  as_told.require("start.safetensors", "1111111111111111", "runs/a", "");
+  EXPECT_EQ(as_told.hash("start.safetensors"), "1111111111111111");
+  EXPECT_HAS(refusal(as_told, "start.safetensors", "44bc2cf5ad770999"),
+             "than those of runs/a (XXH64 1111111111111111)");
 }
 
 TEST(RunConfiguration, LeavesOutWhatDecidesNothing) {
