@@ -102,7 +102,7 @@ class RanksTest : public ProgramTest {
     return found.size() == 1 ? found[0] : -1;
   }
   static void expect_nothing_left(const std::string& work) {
-    for (int i = 0; i < 500 && !processes(work).empty(); ++i)
+    for (int i = 0; i < 2000 && !processes(work).empty(); ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_TRUE(processes(work).empty()) << "processes go on";
   }

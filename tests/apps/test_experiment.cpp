@@ -56,6 +56,20 @@ TEST_F(ExperimentProgram, RunsATableAndNothingTwiceAlsoWhereTheFolderHasMoved) {
   EXPECT_NE(section_text(one, "pictures").find("test_000"), std::string::npos) << section_text(one, "pictures");
 }
 
+TEST_F(ExperimentProgram, EveryOtherTableRunsAsWell) {
+  auto argv = command("table1", {"--jobs", "2"});
+  argv.insert(argv.begin() + 2, {"table3", "fig4"});
+  const Ran ran = run(argv);
+  ASSERT_EQ(ran.code, 0) << ran.out << ran.err;
+  for (const char* name : {"table1", "table3", "fig4"}) {
+    const auto rows = table(name)["rows"];
+    EXPECT_GE(rows.size(), 6U) << name;
+    for (const auto& row : rows) EXPECT_EQ(row["seeds"].size(), 1U) << name << " " << row;
+    EXPECT_EQ(get(folder_ / "out" / (std::string(name) + ".md")).find(name[0] == 't' ? "# Table " : "# Figure 4"), 0U);
+  }
+  EXPECT_NE(get(folder_ / "out/fig4.svg").find("</svg>"), std::string::npos);
+}
+
 TEST_F(ExperimentProgram, ResultsMadeElsewhereAreTakenAndNotRunHere) {
   const auto table2 = [&](const std::string& seeds, const std::string& output, std::vector<std::string> more = {}) {
     auto argv = command("table2", std::move(more));

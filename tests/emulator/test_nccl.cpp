@@ -194,7 +194,9 @@ class BrokenCollectives : public ::testing::TestWithParam<Mistake> {};
 
 TEST_P(BrokenCollectives, IsCaught) {
   const Texts results = run_ranks(2, [](HostGroup& hosts) -> std::string {
-    emulator::set_collective_timeout(0.3);
+    // What is told only when time is over need not take long; all else has it, on a machine with other work.
+    const bool waits = GetParam().name == "never_comes" || GetParam().name == "aborted_before_its_graph";
+    emulator::set_collective_timeout(waits ? 0.3 : 20);
     const Rank own(hosts);
     const Array<float> array({1, 2, 3, 4, 5, 6, 7, 8});
     std::string caught;
