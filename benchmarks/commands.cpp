@@ -71,9 +71,10 @@ BenchmarkCommand add_kernels_command(CLI::App& app) {
       ->add_option("--filter", o->kernels.filter, "only kernels with this in their name, such as norm; not given: all")
       ->type_name("TEXT");
   parser->add_option("--seconds", o->kernels.seconds, "about how long to measure each row")->capture_default_str();
-  parser->add_flag("--copies", o->kernels.copies,
-                   "behind each `copy` row the time of a plain copy that moves as many bytes: what a small map can reach, "
-                   "in a cache and with a launch to pay for, where 100 % is a large one's");
+  parser->add_flag(
+      "--copies", o->kernels.copies,
+      "behind each `copy` row the time of a plain copy that moves as many bytes: what a small map can reach, "
+      "in a cache and with a launch to pay for, where 100 % is a large one's");
   return command(parser, "benchmark kernels --filter sgd_step --batch 1 --size 64 --seconds 0.1", [o](int&) {
     const std::unique_ptr<Context> context = open_device(o->common);
     return benchmark_kernels(*context, o->kernels, print_line);

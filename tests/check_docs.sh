@@ -151,10 +151,10 @@ exists() {
 is_placeholder() { [[ "/$1" =~ [/.](test_)?x(\.[^/]*)?$ || $1 =~ (^|_)x(_|$) || $1 =~ ^X[A-Z][a-z] ]]; }
 is_known() { is_placeholder "$1" || [ -n "${word[$1]:-}${foreign_word[$1]:-}${command[$1]:-}${key[$1]:-}" ]; }
 
-# A path from the root, or from the folder of the document.
+# A path from the root, or from the folder of the document; one of the machine (/dev/shm) is nobody's here.
 check_path() {
   local top=${3%%/*} name=${3##*/}
-  if is_placeholder "$3" || [ -n "${foreign_word[$3]:-}" ]; then return; fi
+  if [ -z "$top" ] || is_placeholder "$3" || [ -n "${foreign_word[$3]:-}" ]; then return; fi
   if [ "$top" = build ] || [ "$top" = out ]; then
     if [[ $3 == build/*/bin/?* && -z ${command[$name]:-} ]]; then say "$1" "$2" "there is no program $3"; fi
   elif [ -n "${folder[$top]:-}" ] || [[ $name =~ \.(h|cpp|cu|cuh|sh|py|cmake)$ ]]; then

@@ -14,9 +14,9 @@ namespace gradlibra {
 // Folders of its runs that have a result, in order.
 [[nodiscard]] std::vector<std::filesystem::path> finished_runs(const std::filesystem::path& folder);
 
-// HTML. A run that has a page of its own (report.html in its folder) is linked. `damaged`: messages on what could not be
-// read of single runs, which the page repeats; those on logs that it cannot read itself are added. std::runtime_error
-// names the file and place of a damaged table, and what to run if there is no table yet.
+// HTML. A run that has a page of its own (report.html in its folder) is linked. `damaged`: messages on what could not
+// be read of single runs, which the page repeats; those on logs that it cannot read itself are added.
+// std::runtime_error names the file and place of a damaged table, and what to run if there is no table yet.
 [[nodiscard]] std::string experiment_page(const std::filesystem::path& folder, std::set<std::string>& damaged);
 
 }  // namespace gradlibra

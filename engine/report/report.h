@@ -17,8 +17,8 @@ struct ReportOptions {
 };
 
 // Writes the pages and says which. std::invalid_argument for options that do not fit what the folder is;
-// std::runtime_error, ConfigError name what is damaged, and then nothing is written but pages of runs before it. What is
-// damaged of one run of an experiment costs no other: `skip` is told of it, once, and so is the experiment's page.
+// std::runtime_error, ConfigError name what is damaged, and then nothing is written but pages of runs before it. What
+// is damaged of one run of an experiment costs no other: `skip` is told of it, once, and so is the experiment's page.
 void write_report(const ReportOptions& options, const std::function<void(const std::string&)>& say,
                   const std::function<void(const std::string&)>& skip);
 

@@ -53,8 +53,8 @@ struct TableMaking {
 // Classes in the table's columns that no result has a value of, though there are results: "SCC, ASC_H".
 [[nodiscard]] std::string classes_without_truth(const PaperTable& table, const std::vector<RowResults>& rows);
 
-// The table as it is on the data of these results. Unless all of their classes are the paper's, theirs take its place in
-// the columns, and of what was printed mAP alone stays, by which orders are compared.
+// The table as it is on the data of these results. Unless all of their classes are the paper's, theirs take its place
+// in the columns, and of what was printed mAP alone stays, by which orders are compared.
 [[nodiscard]] PaperTable table_on_data(PaperTable table, const std::vector<RowResults>& rows);
 
 // `rows` in the order of the table's.

@@ -145,7 +145,8 @@ void expect_equal(const Trained& ranks, const Trained& whole, const std::string&
 class RankEquality : public ::testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   [[nodiscard]] static ModelConfig model() { return model_of(std::get<0>(GetParam()), std::get<1>(GetParam())); }
-  // One method depends on what stands in a part of the batch: BAGS counts rows for the groups that a rank's images have.
+  // One method depends on what stands in a part of the batch: BAGS counts rows for the groups that a rank's images
+  // have.
   [[nodiscard]] static Images kind() { return model().loss.type == "bags" ? Images::alike : Images::some_empty; }
 };
 INSTANTIATE_TEST_SUITE_P(DetectorsAndLosses, RankEquality,
