@@ -12,8 +12,9 @@
 namespace gradlibra::kernels {
 namespace {
 
-// Of one block's part of a map: three such parts (x, y, grad_y) of two blocks fit 256 KiB of L1 cache.
-constexpr int64_t kPartBytes = 32768;
+// The most of a block's part of a map. Forward, two or three parts fit 256 KiB of L1 cache. Back, where a block holds
+// three parts (x, y, grad_y), the passes of channel_norm.cu are faster long before that (docs/benchmarks.md).
+constexpr int64_t kForwardBytes = 65536, kBackwardBytes = 16384;
 constexpr int64_t kPartRows = 1024;  // the bound of a chunk's rows (kernels/row_chunks.h), for the same accuracy
 
 template <class T, int V>
@@ -92,14 +93,15 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 // All rows in a block and whole groups of at least 32 bytes, memory's sector, to a row; wider while the part fits and
-// the blocks fill the card. Nothing for maps that are too large.
+// there are more blocks than the card holds at once: a second wave of them would take as long as the first. Nothing for
+// maps that are too large.
 template <class T>
-std::optional<Tiling> small_tiling(const NormShape& s, int V) {
+std::optional<Tiling> small_tiling(const NormShape& s, int V, int64_t most_bytes) {
   if (s.N * s.R == 0 || s.R > kPartRows || s.channels_per_group() > kBlock) return {};
   Tiling t(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 32 / sizeof(T), s.R);
-  const auto fits = [&](int64_t width) { return s.R * width * int64_t{sizeof(T)} <= kPartBytes; };
+  const auto fits = [&](int64_t width) { return s.R * width * int64_t{sizeof(T)} <= most_bytes; };
   if (!fits(t.width)) return {};
-  while (fits(2 * t.width) && 2 * t.width <= std::min(t.C, kBlock * V) && t.blocks() >= 2 * kFill)
+  while (fits(2 * t.width) && 2 * t.width <= std::min(t.C, kBlock * V) && t.blocks() > kFill)
     t.set_width(2 * t.width);
   return t;
 }
@@ -117,7 +119,7 @@ void group_norm(Cuda& cuda, const GroupNorm<T>& norm) {
   check_norm_statistics(op, s, statistics);
   check_norm_forward(op, s, forward);
   with_pack<T>(s.C, aligned(norm.x.data(), norm.y.data()), [&](auto V) {
-    if (const auto t = small_tiling<T>(s, V))
+    if (const auto t = small_tiling<T>(s, V, kForwardBytes))
       launch(small_forward_kernel<T, V>, t->grid(op), kBlock, shared_bytes(*t), cuda.stream(),
              normalization_of(forward), *t, group_statistics(s, statistics));
     else
@@ -131,7 +133,7 @@ void group_norm_backward(Cuda& cuda, const NormBackwardPass<T>& b, int groups) {
   const NormShape s = group_norm_shape(op, b.grad_y.shape(), groups);
   check_norm_backward(op, s, b);
   with_pack<T>(s.C, aligned(b.x.data(), b.y.data(), b.grad_y.data(), b.grad_x.grad.data()), [&](auto V) {
-    const auto t = b.grad_x.wanted() ? small_tiling<T>(s, V) : std::nullopt;
+    const auto t = b.grad_x.wanted() ? small_tiling<T>(s, V, kBackwardBytes) : std::nullopt;
     if (!t) {
       norm_backward(cuda, op, s, b);
       return;
