@@ -18,7 +18,8 @@ Stages, each going on where it stopped:
   data     draws the set and the set of the head classes
   start    trains the backbone's start on the head classes
   search   trains every loss with its eight settings, two seeds each; evaluates on the validation split
-  choose   names the best setting of every loss (mean mAP of the two seeds); needs all runs of the search
+  choose   names the best setting of every loss (mean mAP of the two seeds); needs all runs of the search; a setting with
+           which a run diverged (its loss was not finite) is not chosen
   final    trains the chosen settings with five more seeds; evaluates on the test split
   scratch  the same from random weights
   longer   the same with 2 and 4 times the epochs, three seeds; longer2 and longer4: one of the two
@@ -125,12 +126,15 @@ settings() {
   esac
 }
 
+# Whether a run, phase/loss.setting.seed, is not to be done again. One that diverged would do so again.
+has_ended() { [ -e "$out/runs/$1/metrics.json" ] || [ -e "$out/runs/$1/diverged.txt" ]; }
+
 # One run: phase, loss, number of the setting (from 1), seed, further overrides.
 run_one() {
-  local phase=$1 loss=$2 number=$3 seed=$4 split=test folder
+  local phase=$1 loss=$2 number=$3 seed=$4 split=test folder status=0
   shift 4
   folder=$out/runs/$phase/$loss.$number.$seed
-  if [ -e "$folder/metrics.json" ] || { [ "$seconds" -gt 0 ] && [ $((SECONDS - began)) -ge "$seconds" ]; }; then return 0; fi
+  if has_ended "$phase/$loss.$number.$seed" || { [ "$seconds" -gt 0 ] && [ $((SECONDS - began)) -ge "$seconds" ]; }; then return 0; fi
   if [ "$phase" = search ]; then split="val"; fi
   local rate lr setting config=configs/smears_v2.yaml data
   data=("data.root=$out/data" "train.pretrained=$out/backbone.safetensors")
@@ -142,9 +146,14 @@ run_one() {
   read -r -a setting <<< "$setting"
   lr=$(awk -v rate="$rate" '$1 == "lr:" { print $2 * rate; exit }' "$config")
   mkdir -p "$folder"
-  if "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume --stopped-code 75 "${data[@]}" "schedule.lr=$lr" \
+  "$bin/train" --config "$config" "${common[@]}" --work-dir "$folder/train" --resume --stopped-code 75 "${data[@]}" "schedule.lr=$lr" \
     "model.loss.type=$(type_of "$loss")" "${setting[@]}" "train.seed=$seed" train.evaluate_every=0 "runtime.precision=$precision" ${sets[@]+"${sets[@]}"} "$@" \
-    > "$folder/train.txt" 2>&1 &&
+    > "$folder/train.txt" 2>&1 || status=$?
+  if [ "$status" -eq 3 ]; then  # the loss was not finite
+    tail -n 1 "$folder/train.txt" > "$folder/diverged.txt"
+    rm -rf "$folder/train"
+    printf '%s diverged: %s\n' "$folder" "$(cat "$folder/diverged.txt")" >&2
+  elif [ "$status" -eq 0 ] &&
     "$bin/evaluate" --checkpoint "$folder/train" "${common[@]}" --split "$split" --output "$folder/evaluation" \
       > "$folder/evaluate.txt" 2>&1; then
     mv "$folder/train/log.jsonl" "$folder/train/config.yaml" "$folder/evaluation/detections.json" "$folder/"
@@ -158,11 +167,11 @@ run_one() {
   fi
 }
 
-# Of runs on standard input, a line each, those without a result: phase/loss.setting.seed.
-without_result() {
+# Of runs on standard input, a line each, those still to be done: phase/loss.setting.seed.
+still_to_do() {
   local phase loss number seed
   while read -r phase loss number seed _; do
-    if [ ! -e "$out/runs/$phase/$loss.$number.$seed/metrics.json" ]; then echo "$phase/$loss.$number.$seed"; fi
+    if ! has_ended "$phase/$loss.$number.$seed"; then echo "$phase/$loss.$number.$seed"; fi
   done
 }
 
@@ -179,7 +188,7 @@ run_all() {
     run_one $line < /dev/null &
   done
   wait
-  left=$(printf '%s\n' "${lines[@]}" | without_result | wc -l)
+  left=$(printf '%s\n' "${lines[@]}" | still_to_do | wc -l)
   if [ "$left" -gt 0 ]; then
     incomplete=1
     echo "${lines[0]%% *}: $left of ${#lines[@]} runs failed or were left out: the same command does them" >&2
@@ -214,21 +223,30 @@ list_chosen() {  # phase, number of seeds, overrides
   done
 }
 
-# Means over unequal seeds would favour a setting with a lucky one. What was chosen for other losses stays.
+# Means over unequal seeds would favour a setting with a lucky one: one that has no result for each diverged. What was
+# chosen for other losses stays.
 choose() {
   local missing loss number
-  missing=$(list_search | without_result)
+  missing=$(list_search | still_to_do)
   if [ -n "$missing" ]; then
     printf 'choose: runs of the search are missing: run the stage search again, which does them:\n%s\n' "$missing" >&2
     exit 1
   fi
-  awk 'NR == FNR { asked[$0] = 1; next }
+  awk 'NR == FNR { asked[$0] = 1; seeds[$2 " " $3]++; next }
     ($1 " " $2 " " $3 " " $4) in asked { sum[$2 " " $3] += $5; n[$2 " " $3]++ }
-    END { for (key in sum) printf "%s %.5f %d\n", key, sum[key] / n[key], n[key] }' <(list_search) <(collect) |
-    sort -k1,1 -k3,3gr > "$out/search.txt"
+    END {
+      for (key in seeds)
+        if (n[key] == seeds[key]) printf "%s %.5f %d\n", key, sum[key] / n[key], n[key]
+        else printf "%s diverged %d\n", key, seeds[key] - n[key]
+    }' <(list_search) <(collect) | sort -k1,1 -k3,3gr -k2,2n > "$out/search.txt"
+  for loss in "${losses[@]}"; do
+    if ! grep -q "^$loss [0-9]* [0-9]" "$out/search.txt"; then
+      echo "choose: every setting of $loss diverged: see $out/runs/search/$loss.*/diverged.txt" >&2 && exit 1
+    fi
+  done
   {
     if [ -e "$out/chosen.txt" ]; then awk -v now=" ${losses[*]} " '!index(now, " " $1 " ")' "$out/chosen.txt"; fi
-    awk '!($1 in seen) { seen[$1] = 1; print $1, $2 }' "$out/search.txt"
+    awk '$3 != "diverged" && !($1 in seen) { seen[$1] = 1; print $1, $2 }' "$out/search.txt"
   } > "$out/chosen.txt.new"
   mv "$out/chosen.txt.new" "$out/chosen.txt"
   while read -r loss number; do
@@ -289,6 +307,7 @@ for stage in "${stages[@]}"; do
     table)
       collect > "$out/results.txt"
       awk -f scripts/compare_losses.awk "$out/results.txt"
+      find "$out/runs" -name diverged.txt | sort | sed -E "s|^$out/runs/(.*)/diverged.txt|diverged, and in no mean above: \1|"
       ;;
   esac
 done

@@ -88,15 +88,25 @@ result "$work/few/runs/search/focal.2.2" 0.1
 choose || fail "all there: $(cat "$work/out.txt")"
 [ "$(cat "$work/few/chosen.txt")" = $'seesaw 4\nfocal 1' ] || fail "not the better mean: $(cat "$work/few/chosen.txt")"
 
+# A run that diverged has ended; its setting is not chosen, whatever its other seed has.
+rm -r "$work/few/runs/search/focal.2.2" && mkdir "$work/few/runs/search/focal.2.2" && echo nan > "$work/few/runs/search/focal.2.2/diverged.txt"
+choose || fail "one diverged: $(cat "$work/out.txt")"
+[ "$(cat "$work/few/chosen.txt")" = $'seesaw 4\nfocal 1' ] || fail "a setting that diverged: $(cat "$work/few/chosen.txt")"
+[ "$(cat "$work/few/search.txt")" = $'focal 1 0.45000 2\nfocal 2 diverged 1' ] || fail "search: $(cat "$work/few/search.txt")"
+cp -r "$work/few/runs/search/focal.2.2/diverged.txt" "$work/few/runs/search/focal.1.1/" && rm "$work/few/runs/search/focal.1.1/metrics.json"
+choose && fail "every setting diverged"
+grep -q "every setting of focal diverged" "$work/out.txt" || fail "no word of it: $(cat "$work/out.txt")"
+
 # Runs that fail or find no time make exit code 1, at the end; the stages that need them are not begun. The programs are
-# stand-ins that write what a run keeps: training fails for seed 2 where $work/broken is there, and takes its time where
-# $work/slow is.
+# stand-ins that write what a run keeps: training fails for seed 2 where $work/broken is there, diverges where
+# $work/diverging is, and takes its time where $work/slow is.
 mkdir "$work/bin"
 cat > "$work/bin/train" <<TEXT
 #!/usr/bin/env bash
 while [ \$# -gt 0 ]; do
   if [ "\$1" = --work-dir ]; then folder=\$2; fi
-  if [ "\$1" = train.seed=2 ] && [ -e "$work/broken" ]; then echo "no memory" >&2 && exit 3; fi
+  if [ "\$1" = train.seed=2 ] && [ -e "$work/broken" ]; then echo "no memory" >&2 && exit 1; fi
+  if [ "\$1" = train.seed=2 ] && [ -e "$work/diverging" ]; then mkdir -p "\$folder" && echo "loss_cls is nan" >&2 && exit 3; fi
   shift
 done
 if [ -e "$work/slow" ]; then sleep 2.2; fi
@@ -119,6 +129,12 @@ grep -q '^search: 1 of 2 runs failed or were left out' "$work/out.txt" || fail "
 [ "$(runs_of search)" = search/cross_entropy.1.1/metrics.json ] || fail "what was computed: $(runs_of search)"
 [ ! -e "$work/stand/runs/final" ] || fail "final was begun without a choice"
 rm "$work/broken"
+cp -r "$work/stand" "$work/stand_before" && touch "$work/diverging"
+with_stand_ins search || fail "a run that diverged has ended: $(cat "$work/out.txt")"
+grep -q 'search/cross_entropy.1.2 diverged: loss_cls is nan' "$work/out.txt" || fail "not named: $(cat "$work/out.txt")"
+with_stand_ins search table || fail "again: $(cat "$work/out.txt")"
+[ "$(grep diverged "$work/out.txt")" = "diverged, and in no mean above: search/cross_entropy.1.2" ] || fail "table: $(cat "$work/out.txt")"
+rm -r "$work/diverging" "$work/stand" && mv "$work/stand_before" "$work/stand"
 with_stand_ins search choose || fail "the cause mended: $(cat "$work/out.txt")"
 touch "$work/slow"
 with_stand_ins --jobs 1 --seconds 2 final table && fail "a run was left out for lack of time: exit code 0"
