@@ -105,7 +105,7 @@ overflow:hidden;text-overflow:ellipsis}
 .matrix thead th:first-child{writing-mode:horizontal-tb;transform:none;color:var(--soft);font-weight:400}
 .matrix .diagonal{outline:1.5px solid var(--ink);outline-offset:-1.5px}
 .matrix td{padding:0}.matrix td span{display:block;padding:.3rem .45rem;min-width:2.4rem}
-.matrix .zero{color:var(--soft);opacity:.8}
+.matrix .zero{color:var(--soft)}
 .h1{background:rgba(var(--heat),.08)}.h2{background:rgba(var(--heat),.16)}.h3{background:rgba(var(--heat),.24)}
 .h4{background:rgba(var(--heat),.32)}.h5{background:rgba(var(--heat),.4)}.h6{background:rgba(var(--heat),.48)}
 .h7{background:rgba(var(--heat),.56)}

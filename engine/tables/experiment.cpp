@@ -301,9 +301,12 @@ std::vector<std::string> how(const TableOptions& options, bool all_made_here) {
   for (const std::string& one : plan.overrides) sets += " " + one;
   std::vector<std::string> settings;
   for (const fs::path& file : plan.settings_files) settings.push_back(file.filename().string());
+  const std::string seeds = plan.seeds.size() == 1
+                                ? fmt::format("seed {}", plan.seeds.front())
+                                : fmt::format("seeds {} to {}", plan.seeds.front(), plan.seeds.back());
   std::vector<std::string> lines{
-      fmt::format("Scale {}, seeds {} to {}, data {}, settings {}.", options.scale, plan.seeds.front(),
-                  plan.seeds.back(), plan.data.empty() ? "drawn by `synthesize`" : plan.data.filename().string(),
+      fmt::format("Scale {}, {}, data {}, settings {}.", options.scale, seeds,
+                  plan.data.empty() ? "drawn by `synthesize`" : plan.data.filename().string(),
                   settings.empty() ? "the same for all" : fmt::format("{}", fmt::join(settings, ", ")))};
   if (!sets.empty()) lines.push_back((all_made_here ? "For every run:" : "For every run made here:") + sets + ".");
   return lines;

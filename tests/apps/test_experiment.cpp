@@ -85,7 +85,7 @@ TEST_F(ExperimentProgram, ResultsMadeElsewhereAreTakenAndNotRunHere) {
   ASSERT_EQ(both.code, 0) << both.err;
   EXPECT_HAS(both.out, "4 runs made elsewhere\n");
   EXPECT_HAS(both.out, "4 of 4 runs to do");
-  EXPECT_HAS(both.out, "Made elsewhere (one/table2.json): 4 rows of seed 1. Scale tiny, seeds 1 to 1");
+  EXPECT_HAS(both.out, "Made elsewhere (one/table2.json): 4 rows of seed 1. Scale tiny, seed 1");
   const auto rows = table("table2")["rows"];
   for (size_t i = 0; i < rows.size(); ++i) {
     ASSERT_EQ(rows[i]["seeds"].size(), 2U);

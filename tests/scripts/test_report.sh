@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Opens pages of `report` in a real browser, where there is one (Chromium: apt-get install chromium; 400 MB, so nothing
 # installs it for this): no message on the console, nothing asked of a network or of another file, no sideways scrolling
-# on a telephone, light and dark, and on paper.
+# on a telephone, light and dark, and on paper; text that stands out from its ground (WCAG 2: 4.5 to 1, large letters 3 to
+# 1), and a keyboard that reaches everything and shows where it is.
 set -euo pipefail
 
 usage() { echo "usage: tests/scripts/test_report.sh BIN   BIN: the folder of the built programs"; }
@@ -58,10 +59,45 @@ document.getElementById("frame").addEventListener("load", () => {
       wide.push(one.tagName + "." + one.className);
   const resources = inside.performance.getEntriesByType("resource").map(one => one.name)
                           .filter(name => !name.startsWith("data:"));
+  const look = one => inside.getComputedStyle(one);
+  const channels = colour => colour.match(/[\d.]+/g).map(Number);
+  const light = rgb => {
+    const [r, g, b] = rgb.map(c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const on = (colour, below) => {
+    const [r, g, b, a = 1] = channels(colour);
+    return [r, g, b].map((c, i) => a * c + (1 - a) * below[i]);
+  };
+  const ground = one => one ? on(look(one).backgroundColor, ground(one.parentElement)) : channels(look(page.body).backgroundColor);
+  const opacity = one => one ? look(one).opacity * opacity(one.parentElement) : 1;
+  const pale = new Set();
+  for (const one of page.body.querySelectorAll("*")) {
+    const own = [...one.childNodes].some(node => node.nodeType === 3 && node.data.trim() !== "");
+    if (!own || one.getClientRects().length === 0 || one.closest("title, desc")) continue;
+    const of = look(one), colour = one instanceof inside.SVGElement ? of.fill : of.color, size = parseFloat(of.fontSize);
+    const large = size >= 24 || (size >= 18.66 && of.fontWeight >= 700);
+    const edged = one instanceof inside.SVGElement && of.stroke !== "none";  // letters on a picture have an edge
+    const under = edged ? channels(of.stroke) : ground(one), seen = opacity(one);
+    const ink = on(colour, under).map((c, i) => seen * c + (1 - seen) * under[i]);
+    const [a, b] = [light(ink), light(under)].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < (large ? 3 : 4.5)) pale.add(one.tagName + " " + ink.map(Math.round) + " on " + under.map(Math.round));
+  }
+  const mute = [];
+  for (const one of page.querySelectorAll("a[href], summary, [tabindex='0']")) {
+    one.focus({focusVisible: true});
+    const box = one.getBoundingClientRect();
+    const shown = look(one).outlineStyle !== "none" && parseFloat(look(one).outlineWidth) >= 2 && box.left >= 0;
+    if (page.activeElement !== one || !shown) mute.push(one.tagName + "." + one.className);
+  }
+  for (const one of page.body.querySelectorAll("*"))
+    if (one.scrollWidth > one.clientWidth + 1 && /auto|scroll/.test(look(one).overflowX) && one.tabIndex < 0)
+      mute.push("scrolls:" + one.tagName + "." + one.className);
   const broken = [...page.querySelectorAll("svg")].filter(one => one.getBoundingClientRect().width < 1).length;
   document.getElementById("measured").textContent =
     "width " + root.scrollWidth + "/" + root.clientWidth + " wide [" + wide.slice(0, 5) + "] resources [" + resources +
-    "] broken " + broken + " ground " + inside.getComputedStyle(page.body).backgroundColor;
+    "] pale [" + [...pale].slice(0, 5) + "] mute [" + mute.slice(0, 5) + "] broken " + broken +
+    " ground " + inside.getComputedStyle(page.body).backgroundColor;
 });
 </script></body></html>
 HTML
@@ -80,7 +116,7 @@ expect_good() { # WHAT MEASURED GROUND
   expect_quiet "$what"
   [[ $measured =~ ^width\ ([0-9]+)/([0-9]+)\  ]] || { fail "$what: $measured" && return; }
   if [ "${BASH_REMATCH[1]}" -gt "${BASH_REMATCH[2]}" ]; then fail "$what: scrolls sideways: $measured"; fi
-  for part in 'wide []' 'resources []' 'broken 0' "ground $ground"; do
+  for part in 'wide []' 'resources []' 'pale []' 'mute []' 'broken 0' "ground $ground"; do
     if [[ $measured != *"$part"* ]]; then fail "$what: not '$part': $measured"; fi
   done
 }
@@ -101,12 +137,16 @@ for report in "$work/out/report.html" "$work/out/runs/grad_libra/seed_1/report.h
   if [ "$(head -c 5 "$work/page.pdf" 2> /dev/null)" != '%PDF-' ]; then fail "$name: was not printed"; fi
 done
 
-# The check finds what it is for: a page that asks for something, is too wide, and writes to the console.
-sed "s|</main>|<p style=\"width:900px\">wide</p><img src=\"https://example.org/a.png\" alt=\"\"/></main>|" \
+# The check finds what it is for: a page that asks for something, is too wide, writes to the console, has letters as pale
+# as their ground, and a link that does not show that it has the focus.
+bad='<p style="width:900px">wide</p><img src="https://example.org/a.png" alt=""/><p style="color:#999">pale</p><a href="#content" style="outline:none">mute</a>'
+sed "s|</main>|$bad</main>|" \
   "$work/out/report.html" > "$work/bad.html"
 measured=$(measure "$work/bad.html" 360)
 if ! grep -q CONSOLE "$work/browser.log"; then fail "a picture from elsewhere is not noticed"; fi
-if [[ $measured == *'wide []'* ]]; then fail "a page that is too wide is not noticed: $measured"; fi
+for part in wide pale mute; do
+  if [[ $measured == *"$part []"* ]]; then fail "'$part' is not noticed: $measured"; fi
+done
 
 if [ "$failures" -gt 0 ]; then exit 1; fi
 echo "passed with $("$browser" --version)"
