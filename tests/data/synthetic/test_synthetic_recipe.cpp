@@ -52,6 +52,26 @@ TEST(SyntheticRecipe, BytesOfSmearsV2AreFrozen) {
   EXPECT_EQ(testing::hash_bytes(synthesize_patch(soiled(), Split::test, 23).image.pixels), 8680907177644855983ULL);
 }
 
+// The set of configs/smears_v2.yaml itself, whose results docs/results has: two patches of each split, and their truths.
+TEST(SyntheticRecipe, TheSetOfTheProtocolIsFrozen) {
+  SynthesizeConfig config = soiled(256, 0.75);
+  config.seed = 20261126;
+  config.train = 2000, config.val = 1000, config.test = 2000;
+  std::vector<uint8_t> pixels;
+  std::string truths;
+  for (const Split split : {Split::train, Split::val, Split::test})
+    for (const int index : {0, 777}) {
+      const SynthesizedPatch patch = synthesize_patch(config, split, index);
+      pixels.insert(pixels.end(), patch.image.pixels.begin(), patch.image.pixels.end());
+      for (const Object& object : patch.objects)
+        truths += std::to_string(object.label) + (object.difficult ? "d " : " ") +
+                  std::to_string(std::lround(object.box.x1)) + ' ' + std::to_string(std::lround(object.box.y1)) + ' ' +
+                  std::to_string(std::lround(object.box.x2)) + ' ' + std::to_string(std::lround(object.box.y2)) + '\n';
+    }
+  EXPECT_EQ(testing::hash_bytes(pixels), 2432746329068929969ULL);
+  EXPECT_EQ(testing::hash_bytes({truths.begin(), truths.end()}), 17206778954113404746ULL) << truths;
+}
+
 TEST(SyntheticRecipe, CellsLookLikeOtherClassesAsOftenAsTheTableSays) {
   const Recipe& recipe = find_recipe("smears-v2");
   constexpr int kDraws = 20000;
