@@ -52,7 +52,8 @@ TEST(SyntheticRecipe, BytesOfSmearsV2AreFrozen) {
   EXPECT_EQ(testing::hash_bytes(synthesize_patch(soiled(), Split::test, 23).image.pixels), 8680907177644855983ULL);
 }
 
-// The set of configs/smears_v2.yaml itself, whose results docs/results has: two patches of each split, and their truths.
+// The set of configs/smears_v2.yaml itself, whose results stand in docs/results: two patches of each split and their
+// truths.
 TEST(SyntheticRecipe, TheSetOfTheProtocolIsFrozen) {
   SynthesizeConfig config = soiled(256, 0.75);
   config.seed = 20261126;
