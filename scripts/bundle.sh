@@ -50,6 +50,9 @@ cmake -G Ninja -B "$build" -S . -DCMAKE_BUILD_TYPE=Release -DCMAKE_CUDA_ARCHITEC
   -DGRADLIBRA_STATIC_DEPS=ON -DGRADLIBRA_NATIVE=OFF -DCMAKE_CXX_FLAGS=-march=x86-64-v3 \
   -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON '-DCMAKE_INSTALL_RPATH=$ORIGIN/../lib'
 grep -q '^CMAKE_CUDA_COMPILER:[^=]*=/' "$build/CMakeCache.txt" || fail "no CUDA compiler was found: there would be nothing for a GPU"
+for found in GRADLIBRA_CUDNN_LIBRARY CUDNN_FRONTEND_INCLUDE_DIR; do
+  grep -q "^$found:[^=]*=/" "$build/CMakeCache.txt" || fail "cuDNN or NVIDIA's cudnn-frontend was not found ($found), without which convolutions are many times slower: scripts/setup.sh brings what it can"
+done
 grep -q '^GRADLIBRA_NCCL_INCLUDE_DIR:[^=]*=/' "$build/CMakeCache.txt" || fail "NCCL's header was not found: nothing could run on several ranks"
 cmake --build "$build" -j "$jobs" --target "${programs[@]}" "${tests[@]}"
 
