@@ -101,8 +101,7 @@ std::optional<Tiling> small_tiling(const NormShape& s, int V, int64_t most_bytes
   Tiling t(s, V, std::lcm(s.channels_per_group(), int64_t{V}), 32 / sizeof(T), s.R);
   const auto fits = [&](int64_t width) { return s.R * width * int64_t{sizeof(T)} <= most_bytes; };
   if (!fits(t.width)) return {};
-  while (fits(2 * t.width) && 2 * t.width <= std::min(t.C, kBlock * V) && t.blocks() > kFill)
-    t.set_width(2 * t.width);
+  while (fits(2 * t.width) && 2 * t.width <= std::min(t.C, kBlock * V) && t.blocks() > kFill) t.set_width(2 * t.width);
   return t;
 }
 

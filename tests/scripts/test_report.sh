@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Opens pages of `report` in a real browser, where there is one (Chromium: apt-get install chromium; 400 MB, so nothing
 # installs it for this): no message on the console, nothing asked of a network or of another file, no sideways scrolling
-# on a telephone, light and dark, and on paper; text that stands out from its ground (WCAG 2: 4.5 to 1, large letters 3 to
-# 1), and a keyboard that reaches everything and shows where it is.
+# on a telephone, light and dark, and on paper; text that stands out from its ground (WCAG 2: 4.5 to 1, large letters 3
+# to 1), and a keyboard that reaches everything and shows where it is.
 set -euo pipefail
 
 usage() { echo "usage: tests/scripts/test_report.sh BIN   BIN: the folder of the built programs"; }
@@ -137,8 +137,8 @@ for report in "$work/out/report.html" "$work/out/runs/grad_libra/seed_1/report.h
   if [ "$(head -c 5 "$work/page.pdf" 2> /dev/null)" != '%PDF-' ]; then fail "$name: was not printed"; fi
 done
 
-# The check finds what it is for: a page that asks for something, is too wide, writes to the console, has letters as pale
-# as their ground, and a link that does not show that it has the focus.
+# The check finds what it is for: a page that asks for something, is too wide, writes to the console, has letters as
+# pale as their ground, and a link that does not show that it has the focus.
 bad='<p style="width:900px">wide</p><img src="https://example.org/a.png" alt=""/><p style="color:#999">pale</p><a href="#content" style="outline:none">mute</a>'
 sed "s|</main>|$bad</main>|" \
   "$work/out/report.html" > "$work/bad.html"
