@@ -26,6 +26,7 @@ Stages, each going on where it stopped:
   real     Chula RBC-12 and BCCD (--chula DIR, --bccd DIR) with the chosen settings, from random weights, three seeds
   table    prints means, spreads and paired differences
 Exit code 1: a run failed or was left out for lack of time; what is done stays, and the same command does the rest.
+A run that diverged is done: for another attempt, with other overrides, remove its runs/../diverged.txt.
 Options (in the environment: BIN, OUT_DIR, DEVICE, JOBS, THREADS, PRECISION)
   --bin DIR --out DIR --device cpu|cuda|auto --jobs N (runs side by side) --threads N (of each) --precision P
   --seconds N   begin no run after so long

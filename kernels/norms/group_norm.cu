@@ -13,7 +13,7 @@ namespace gradlibra::kernels {
 namespace {
 
 // The most of a block's part of a map. Forward, two or three parts fit 256 KiB of L1 cache. Back, where a block holds
-// three parts (x, y, grad_y), the passes of channel_norm.cu are faster long before that (docs/benchmarks.md).
+// three parts (x, y, grad_y), the passes of channel_norm.cu were faster at 32 KiB already (docs/benchmarks.md).
 constexpr int64_t kForwardBytes = 65536, kBackwardBytes = 16384;
 constexpr int64_t kPartRows = 1024;  // the bound of a chunk's rows (kernels/row_chunks.h), for the same accuracy
 
