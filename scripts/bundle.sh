@@ -120,8 +120,8 @@ megabytes=$(($(du -sk "$bundle" | cut -f 1) / 1024))
 echo "bundle: $bundle, $megabytes MB, needs ${glibc/_/ } or newer and $(sort -u <<< "$needed_all" | grep -vE '^$|^lib(c|m)\.so|^ld-' | paste -sd ' ')"
 if $tar; then
   archive=$build/gradlibra-bundle.tar.xz
-  # The programs share most of their code: with a dictionary that spans them all it is stored once. It takes one thread a
-  # minute and 2 GB, unpacking 200 MB.
+  # The programs share most of their code: with a dictionary that spans them all it is stored once. It takes one thread
+  # a minute and 2 GB, unpacking 200 MB.
   tar -C "$build" -cf - gradlibra-bundle | xz --lzma2=preset=6,dict=192MiB > "$archive"
   megabytes=$(($(stat -c %s "$archive") / 1024 / 1024))
   [ "$megabytes" -le "$most_mb" ] || fail "$archive is $megabytes MB, more than $most_mb"
