@@ -13,9 +13,6 @@
 #include "kernels/boxes/sort_scores.h"
 #include "kernels/elementwise.h"
 #include "kernels/losses/class_gradients.h"
-#include "kernels/losses/cross_entropy.h"
-#include "kernels/losses/focal.h"
-#include "kernels/losses/grad_libra.h"
 #include "kernels/losses/sigmoid_loss.h"
 #include "kernels/losses/smooth_l1.h"
 #include "kernels/reduce.h"
@@ -136,25 +133,6 @@ class DetectionCases {
   void losses() {
     const int64_t R = N_ * P_, C = sizes_.classes;
     const Shape logits_shape{R, C};
-    const auto loss = [&](const char* name, int64_t rows, const auto& member) {
-      const Shape shape{rows, C};
-      add("sigmoid_loss", shape.to_string() + " " + name, [=](CaseMemory& m) {
-        const View<float> logits = m.random(shape, -6, 2), weights = m.random({rows}, 0.5, 1),
-                          grad_logits = m.output(shape);
-        const View<int32_t> labels = m.random_int({rows}, C + 1);
-        const View<double> value = m.output<double>({1}), normalizer = m.random<double>({1}, 100, 101),
-                           workspace = m.output<double>({kernels::sigmoid_loss_workspace(rows, C)});
-        return m.work({bytes_of(logits, weights, grad_logits) + bytes_of(labels)}, [=](auto& device) {
-          kernels::sigmoid_loss(device, logits, labels, weights, member,
-                                {1.0, normalizer, value, grad_logits, workspace});
-        });
-      });
-    };
-    loss("cross_entropy", R, kernels::CrossEntropy{});
-    loss("focal", R, kernels::Focal{.alpha = 0.25});
-    loss("grad_libra", R, kernels::GradLibra{});
-    loss("grad_libra, full", R, kernels::GradLibra{.weight_grad = kernels::WeightGrad::full});
-    loss("grad_libra, four times the rows", 4 * R, kernels::GradLibra{});
     add("class_gradients", logits_shape.to_string(), [=](CaseMemory& m) {
       const View<float> logits = m.random(logits_shape, -6, 2), grads = m.random(logits_shape, -0.01, 0.01),
                         weights = m.random({R}, 0.5, 1);

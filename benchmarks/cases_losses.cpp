@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Kernels of the losses that look at the classes' frequencies, on the rows of a dense head: one in a hundred is of a
-// class.
+// Kernels of the classification losses, on the rows of a dense head: one in a hundred is of a class, all weigh the same.
 #include "benchmarks/cases.h"
 #include "kernels/losses/bags.h"
 #include "kernels/losses/bags_sample.h"
@@ -9,6 +8,8 @@
 #include "kernels/losses/count_labels.h"
 #include "kernels/losses/cross_entropy.h"
 #include "kernels/losses/eqlv2.h"
+#include "kernels/losses/focal.h"
+#include "kernels/losses/grad_libra.h"
 #include "kernels/losses/seesaw.h"
 #include "kernels/losses/sigmoid_loss.h"
 #include "kernels/scalar.h"
@@ -32,31 +33,45 @@ class LossCases {
   static Rows rows(CaseMemory& m, int64_t R, int64_t K, int64_t C) {
     std::vector<int32_t> labels(static_cast<size_t>(R), static_cast<int32_t>(C));
     for (size_t i = 0; i < labels.size(); i += 100) labels[i] = static_cast<int32_t>(i / 100) % static_cast<int32_t>(C);
-    return {m.random({R, K}, -6, 2),        m.random({R}, 0.5, 1),           m.output({R, K}),
-            m.upload<int32_t>({R}, labels), m.random<double>({1}, 100, 101), m.output<double>({1})};
+    return {m.random({R, K}, -6, 2),         m.random({R}, 1, 1),  m.output({R, K}), m.upload<int32_t>({R}, labels),
+            m.random<double>({1}, 100, 101), m.output<double>({1})};
   }
   void add(const char* kernel, const std::string& shape, std::function<Work(CaseMemory&)> prepare) {
     cases_.push_back({kernel, shape, dtype_name<float>(), std::move(prepare)});
   }
 
-  // Members of the sigmoid family that look their weight up.
-  void weights_by_class() {
-    const int64_t R = R_, C = C_;
-    const std::string shape = Shape{R, C}.to_string();
-    const auto sigmoid = [&](const char* name, const auto& make) {
-      add("sigmoid_loss", shape + " " + name, [=](CaseMemory& m) {
-        const Rows r = rows(m, R, C, C);
-        const View<double> workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
-        const auto member = make(m.random({2 * C + 1}, 0.1, 4).data());
-        return m.work(r.effort(), [=](auto& device) {
-          kernels::sigmoid_loss(device, r.logits, r.labels, r.weights, member,
-                                {1.0, r.normalizer, r.value, r.grad_logits, workspace});
-        });
+  // make(memory): a member of the sigmoid family.
+  template <class Make>
+  void sigmoid(const char* name, int64_t R, const Make& make) {
+    add("sigmoid_loss", Shape{R, C_}.to_string() + " " + name, [=, C = C_](CaseMemory& m) {
+      const Rows r = rows(m, R, C, C);
+      const View<double> workspace = m.output<double>({kernels::sigmoid_loss_workspace(R, C)});
+      const auto member = make(m);
+      return m.work(r.effort(), [=](auto& device) {
+        kernels::sigmoid_loss(device, r.logits, r.labels, r.weights, member,
+                              {1.0, r.normalizer, r.value, r.grad_logits, workspace});
       });
-    };
-    sigmoid("class_balanced", [](const float* p) { return kernels::ClassBalanced<kernels::CrossEntropy>{{}, p}; });
-    sigmoid("eqlv2", [C](const float* p) { return kernels::EqlV2{p, static_cast<int>(C)}; });
-    add("eqlv2_gradients", shape, [=](CaseMemory& m) {
+    });
+  }
+  void sigmoid_family() {
+    const int64_t R = R_, C = C_;
+    sigmoid("cross_entropy", R, [](CaseMemory&) { return kernels::CrossEntropy{}; });
+    sigmoid("focal", R, [](CaseMemory&) { return kernels::Focal{.alpha = 0.25}; });
+    sigmoid("grad_libra", R, [](CaseMemory&) { return kernels::GradLibra{}; });
+    sigmoid("grad_libra, full", R,
+            [](CaseMemory&) { return kernels::GradLibra{.weight_grad = kernels::WeightGrad::full}; });
+    sigmoid("grad_libra, four times the rows", 4 * R, [](CaseMemory&) { return kernels::GradLibra{}; });
+    // Members that look their weight up.
+    const auto weights = [C](CaseMemory& m) { return m.random({2 * C + 1}, 0.1, 4).data(); };
+    sigmoid("class_balanced", R, [=](CaseMemory& m) {
+      return kernels::ClassBalanced<kernels::CrossEntropy>{{}, weights(m)};
+    });
+    sigmoid("eqlv2", R, [=](CaseMemory& m) { return kernels::EqlV2{weights(m), static_cast<int>(C)}; });
+  }
+
+  void eqlv2() {
+    const int64_t R = R_, C = C_;
+    add("eqlv2_gradients", Shape{R, C}.to_string(), [=](CaseMemory& m) {
       const Rows r = rows(m, R, C, C);
       const View<float> weights = m.random({2, C}, 0.1, 4);
       const View<double> gradients = m.output<double>({2, C}),
@@ -187,7 +202,8 @@ class LossCases {
 
 void add_loss_cases(const CaseSizes& sizes, std::vector<KernelCase>& cases) {
   LossCases losses(sizes, cases);
-  losses.weights_by_class();
+  losses.sigmoid_family();
+  losses.eqlv2();
   losses.seesaw();
   losses.group_softmax();
   losses.states();

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Sigmoid losses on the device. A thread owns four neighbouring entries at a time, 16 bytes of logits and of gradients,
-// whatever rows they are of: loads and stores are whole lines for any number of classes. Losses are added in double,
-// per thread, per block, then over blocks, always in one order.
+// whatever rows they are of: loads and stores are whole lines for any number of classes. Losses are added in double
+// (the four in float, where they are evaluated together), per thread, per block, then over blocks, always in one order.
 //
 // Arithmetic is what limits this kernel: 9 bytes of memory come with each entry, and an exponential, a logarithm and a
-// reciprocal. Entries are therefore evaluated without a branch, by forms that hold for the arguments that occur.
+// reciprocal. But nearly all entries of a dense head are negative ones in rows of one weight. So a thread first looks at
+// its entries together: if all are such, they are evaluated without a choice, by forms that hold for finite logits, in
+// some 46 instructions an entry (Grad-Libra, sm_90); all others, and what comes out infinite or NaN, one by one.
 #include <algorithm>
 #include <cfloat>
 #include <limits>
@@ -34,10 +36,9 @@ struct LossArgs {
   const double* normalizer;
   float* grad_logits;
   double* partials;  // one per block
-  int64_t R;
-  int C;
-  int64_t step_rows;  // from a thread's entries to its next ones: whole rows, and channels beside them
-  int step_channels;
+  int64_t entries;
+  int R, C;
+  int step_rows, step_channels;  // from a thread's entries to its next ones: whole rows, and channels beside them
   double loss_weight;
   Weight psi;
 };
@@ -58,20 +59,50 @@ struct SquaredFocal {
   __device__ float slope(float, float psi, EntryPlace) const { return 2 * psi; }
 };
 
+// Grad-Libra held constant, with the best polynomial of its degree for g - sin g (1.2e-9 relative) instead of Taylor's.
+struct ShortGradLibra {
+  GradLibra::Weight<float> weight;
+  __device__ float psi(float g, EntryPlace place) const {
+    const float x = g * g;
+    float q = -2.70606688e-6f;
+    q = q * x + 1.98381749e-4f;
+    q = q * x - 8.33332725e-3f;
+    q = q * x + 0.166666672f;
+    return g * (weight.at(weight.alpha, place) * (x * q) + weight.at(weight.one_minus_alpha, place)) +
+           weight.at(weight.base, place);
+  }
+};
+
 template <class Weight>
 constexpr bool kHasSlope = true;
 template <class Weight>
 constexpr bool kHasSlope<HeldConstant<Weight>> = false;
+template <>
+constexpr bool kHasSlope<ShortGradLibra> = false;
 
 // 1 / v for v in [1, 2], or NaN: to the last bit or the one before it. A division cares for all other values, too.
 __device__ float reciprocal_of_1_to_2(float v) {
 #ifdef __CUDA_ARCH__
   float r;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-  return r + r * (1 - v * r);
+  return r;
 #else
   return 1 / v;
 #endif
+}
+
+// exp(-x) for finite x >= 0, within two roundings: what the argument of exp2 loses by its own is put back. 0 below
+// 2^-126. NaN for infinity: expf, which takes that, too, has three instructions more.
+__device__ float exp_of_minus(float x) {
+  constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
+  const float power = x * kLog2E, lost = fmaf(x, kLog2E, -power);
+#ifdef __CUDA_ARCH__
+  float e;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(-power));
+#else
+  const float e = std::exp2(-power);
+#endif
+  return e * (1 - kLn2 * lost);
 }
 
 // log(1 + e) for e in [0, 1], or NaN: e times a polynomial, the best of its degree (3.4e-8 relative).
@@ -88,12 +119,15 @@ __device__ float log1p_of_0_to_1(float e) {
   return p * e;
 }
 
-// As sigmoid_entry, within a few roundings.
-template <class Weight>
+// As sigmoid_entry, within a few roundings. kPlain: for a negative entry; NaN for an infinite logit.
+template <bool kPlain, class Weight>
 __device__ Entry<float> device_entry(float logit, EntryPlace place, const Weight& weight) {
-  const bool positive = place.positive();
+  const bool positive = !kPlain && place.positive();
+#ifdef __CUDA_ARCH__
+  if constexpr (kPlain) __builtin_assume(!place.positive());  // for what the member chooses by it
+#endif
   const float t = positive ? -logit : logit;
-  const float e = expf(-fabsf(t));
+  const float e = kPlain ? exp_of_minus(fabsf(t)) : expf(-fabsf(t));
   const float larger = reciprocal_of_1_to_2(1 + e), smaller = e * larger;
   const float g = t >= 0 ? larger : smaller;
   const float ce = (t > 0 ? t : 0) + log1p_of_0_to_1(e);
@@ -101,43 +135,69 @@ __device__ Entry<float> device_entry(float logit, EntryPlace place, const Weight
   float grad_t = g * psi;
   if constexpr (kHasSlope<Weight>) {
     const float one_minus_g = t >= 0 ? smaller : larger;
-    grad_t += weight.slope(g, psi, place) * (one_minus_g * (ce > FLT_MAX ? FLT_MAX : ce));
+    grad_t += weight.slope(g, psi, place) * (one_minus_g * (!kPlain && ce > FLT_MAX ? FLT_MAX : ce));
   }
   return {psi * ce, positive ? -grad_t : grad_t};
 }
 
-// What a thread's entries need to know of a row. One that is left out counts as background of weight 0.
-struct LossRow {
-  int32_t label = 0;
-  float weight = 0;
+// Where a thread's V entries begin, and what it needs to know of their row and, if they reach into it, of the next.
+struct Rows {
+  int row, channel;
+  int label, label_below;
+  float weight, weight_below;
 };
 
-template <class Weight>
-__device__ LossRow row_at(const LossArgs<Weight>& a, int64_t row) {
-  LossRow r{a.labels[row], a.weights[row]};
-  if (r.weight == 0 || r.label < 0) r = {a.C, 0};
+template <int V, class Weight>
+__device__ Rows rows_at(const LossArgs<Weight>& a, int row, int channel) {
+  Rows r{row, channel, a.labels[row], a.C, a.weights[row], 0};
+  r.weight_below = r.weight;
+  if (V > 1 && channel + V > a.C && row + 1 < a.R)
+    r.label_below = a.labels[row + 1], r.weight_below = a.weights[row + 1];
   return r;
 }
 
-// Logits of a thread's V entries, of which `left` > 0 are there; 0 for the others.
+// Are all V entries negative, and do they count the same?
 template <int V>
-__device__ Pack<V> load_entries(const float* logits, int64_t left) {
-  if (left >= V) return load<V>(logits);
-  Pack<V> z{};
-#pragma unroll
-  for (int k = 0; k < V - 1; ++k)
-    if (k < left) z[k] = logits[k];
-  return z;
+__device__ bool all_plain(const Rows& r, int C) {
+  const int left = C - r.channel;  // of the first row
+  const bool positive = static_cast<unsigned>(r.label - r.channel) < static_cast<unsigned>(left < V ? left : V);
+  const bool positive_below = r.label_below < V - left;
+  return r.weight == r.weight_below && r.weight != 0 && (r.label | r.label_below) >= 0 && !positive && !positive_below;
 }
 
-template <int V>
-__device__ void store_entries(float* grad_logits, const Pack<V>& grad, int64_t left) {
-  if (left >= V) {
-    store<V>(grad_logits, grad);
-  } else {
+// Adds up the losses of V entries that are all_plain, and writes their gradients. False, and `sum` as it was, if the
+// losses are infinite or NaN.
+template <int V, class Weight>
+__device__ bool evaluate_plain(const LossArgs<Weight>& a, const Rows& r, float scale, const Pack<V>& logits,
+                               double& sum, Pack<V>& grad) {
+  float loss = 0;
+  const float factor = scale * r.weight;
 #pragma unroll
-    for (int k = 0; k < V - 1; ++k)
-      if (k < left) grad_logits[k] = grad[k];
+  for (int k = 0; k < V; ++k) {
+    const bool below = V > 1 && r.channel + k >= a.C;
+    const EntryPlace place{below ? r.label_below : r.label, r.channel + k - (below ? a.C : 0)};
+    const Entry<float> entry = device_entry<true>(logits[k], place, a.psi);
+    loss += entry.loss;
+    grad[k] = factor * entry.grad;
+  }
+  if (!(loss <= FLT_MAX)) return false;
+  sum += static_cast<double>(r.weight * loss);
+  return true;
+}
+
+// The same for V entries of any kind. Those of a row that is left out count as background of weight 0.
+template <int V, class Weight>
+__device__ void evaluate_each(const LossArgs<Weight>& a, const Rows& r, float scale, const Pack<V>& logits, double& sum,
+                              Pack<V>& grad) {
+#pragma unroll
+  for (int k = 0; k < V; ++k) {
+    const bool below = V > 1 && r.channel + k >= a.C;
+    const int label = below ? r.label_below : r.label;
+    const float weight = label < 0 ? 0 : below ? r.weight_below : r.weight;
+    const EntryPlace place{label < 0 ? a.C : label, r.channel + k - (below ? a.C : 0)};
+    const Entry<float> entry = device_entry<false>(logits[k], place, a.psi);
+    sum += static_cast<double>(weight != 0 ? weight * entry.loss : 0);
+    grad[k] = weight != 0 ? scale * weight * entry.grad : 0;
   }
 }
 
@@ -145,30 +205,37 @@ __device__ void store_entries(float* grad_logits, const Pack<V>& grad, int64_t l
 // meets one row and the next, or 1.
 template <class Weight, int V>
 __global__ void __launch_bounds__(kBlock, kBlocks) sigmoid_loss_kernel(const LossArgs<Weight> a) {
-  const int64_t entries = a.R * a.C, step = int64_t{gridDim.x} * (kBlock * V);
-  const unsigned first = (blockIdx.x * kBlock + threadIdx.x) * V;
-  int64_t row = first / static_cast<unsigned>(a.C);
-  int channel = static_cast<int>(first - static_cast<unsigned>(row) * static_cast<unsigned>(a.C));
-  const auto scale = static_cast<float>(a.loss_weight / a.normalizer[0]);
+  const auto packs = static_cast<unsigned>(a.entries / V);  // whole ones
+  const unsigned thread = blockIdx.x * kBlock + threadIdx.x;
+  unsigned pack = thread;
+  int row = static_cast<int>(pack * V / static_cast<unsigned>(a.C));
+  int channel = static_cast<int>(pack * V % static_cast<unsigned>(a.C));
+  Pack<V> logits;
+  Rows rows;
+  const auto fetch = [&] {
+    if (pack >= packs) return;
+    logits = load<V>(a.logits + static_cast<int64_t>(pack) * V);
+    rows = rows_at<V>(a, row, channel);
+  };
+  fetch();
+  const auto scale = static_cast<float>(a.loss_weight / a.normalizer[0]);  // while the first entries are on their way
   double sum = 0;
-  for (int64_t at = first; at < entries; at += step) {
-    const Pack<V> logits = load_entries<V>(a.logits + at, entries - at);
-    const LossRow upper = row_at(a, row);
-    const LossRow lower = V > 1 && channel + V > a.C && row + 1 < a.R ? row_at(a, row + 1) : LossRow{a.C, 0};
+  for (; pack < packs; fetch()) {
     Pack<V> grad;
-#pragma unroll
-    for (int k = 0; k < V; ++k) {
-      const bool below = V > 1 && channel + k >= a.C;
-      const EntryPlace place{below ? lower.label : upper.label, channel + k - (below ? a.C : 0)};
-      const float weight = below ? lower.weight : upper.weight;
-      const Entry<float> entry = device_entry(logits[k], place, a.psi);
-      sum += static_cast<double>(weight != 0 ? weight * entry.loss : 0);
-      grad[k] = weight != 0 ? scale * weight * entry.grad : 0;
-    }
-    store_entries<V>(a.grad_logits + at, grad, entries - at);
+    if (!all_plain<V>(rows, a.C) || !evaluate_plain<V>(a, rows, scale, logits, sum, grad))
+      evaluate_each<V>(a, rows, scale, logits, sum, grad);
+    store<V>(a.grad_logits + static_cast<int64_t>(pack) * V, grad);
+    pack += gridDim.x * kBlock;
     row += a.step_rows;
     channel += a.step_channels;
     if (channel >= a.C) channel -= a.C, ++row;
+  }
+  // What is left of the last row, an entry a thread.
+  if (const int64_t at = static_cast<int64_t>(packs) * V + thread; V > 1 && at < a.entries) {
+    const Rows last = rows_at<1>(a, a.R - 1, a.C - static_cast<int>(a.entries - at));
+    Pack<1> grad;
+    evaluate_each<1>(a, last, scale, load<1>(a.logits + at), sum, grad);
+    store<1>(a.grad_logits + at, grad);
   }
   store_partial(sum, a.partials);
 }
@@ -191,7 +258,7 @@ void with_weight(const Loss& member, Body body) {
   if constexpr (std::is_same_v<Loss, CrossEntropy> || std::is_same_v<Loss, EqlV2>)
     body(HeldConstant<std::remove_const_t<decltype(weight)>>{weight});
   else if constexpr (std::is_same_v<Loss, GradLibra>)
-    weight.full ? body(weight) : body(HeldConstant<std::remove_const_t<decltype(weight)>>{weight});
+    weight.full ? body(weight) : body(ShortGradLibra{weight});
   else if constexpr (std::is_same_v<Loss, Focal>)
     weight.gamma == 2 ? body(SquaredFocal{weight}) : body(weight);
   else
@@ -205,9 +272,11 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
                   const Loss& member, const LossSum& out) {
   check_sigmoid_loss(logits, labels, weights, out);
   const int64_t R = logits.dim(0), C = logits.dim(1);
-  require(C <= std::numeric_limits<int>::max() / 2, "sigmoid_loss", "too many classes: " + std::to_string(C));
   const bool packs = C >= kEntries && aligned(logits.data(), out.grad.data());
-  const int64_t per_block = int64_t{kBlock} * (packs ? kEntries : 1);
+  const int64_t V = packs ? kEntries : 1, per_block = kBlock * V;
+  constexpr int64_t kMost = std::numeric_limits<int>::max() / 2;  // the kernel counts in 32 bits, a step further, too
+  require(R <= kMost && C <= kMost && R * C / V <= kMost, "sigmoid_loss",
+          "too many logits: " + logits.shape().to_string());
   const int64_t blocks =
       std::min({int64_t{kMostBlocks}, sigmoid_loss_workspace(R, C), (R * C + per_block - 1) / per_block});
   const bool any = R > 0 && C > 0;
@@ -220,9 +289,10 @@ void sigmoid_loss(Cuda& cuda, View<const float> logits, View<const int32_t> labe
                                    .normalizer = out.normalizer.data(),
                                    .grad_logits = out.grad.data(),
                                    .partials = out.workspace.data(),
-                                   .R = R,
+                                   .entries = R * C,
+                                   .R = static_cast<int>(R),
                                    .C = static_cast<int>(C),
-                                   .step_rows = blocks * per_block / C,
+                                   .step_rows = static_cast<int>(blocks * per_block / C),
                                    .step_channels = static_cast<int>(blocks * per_block % C),
                                    .loss_weight = out.weight,
                                    .psi = weight};

@@ -17,10 +17,11 @@ namespace gradlibra::kernels {
 // l of sigmoid_entry.h:
 //   out.loss[0]   = s * sum_i w_i sum_c l          double, fixed order
 //   out.grad[i,c] = s * w_i * dl/dz                written for every entry, 0 for ignored rows
-// NaN logits give NaN for their entry and the total; an infinite logit
-// on the wrong side gives an infinite loss and a finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4
-// and beyond is exact. Entries are evaluated in float32 (the CUDA version's w_i * l, too), sums run in double. logits
-// (R, C), labels (R), weights (R). R may be 0: loss 0. Options of `member` outside their range throw.
+// NaN logits give NaN for their entry and the total; an infinite logit on the wrong side gives an infinite loss and a
+// finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4 and beyond is exact. Entries are evaluated in
+// float32, sums run in double (in the CUDA version from w_i * l on, or w_i times the l of four neighbours). logits
+// (R, C), labels (R), weights (R). R may be 0: loss 0. Options of `member` outside their range throw, as do, in the CUDA
+// version, 2^30 rows and more.
 // out.workspace: sigmoid_loss_workspace(R, C) doubles, the partial sums of kSigmoidLossRows rows each.
 inline constexpr int kSigmoidLossRows = 64;
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t classes);

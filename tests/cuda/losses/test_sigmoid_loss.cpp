@@ -82,6 +82,56 @@ TEST_F(SigmoidLossCuda, EqualsHost) {
     }
 }
 
+// Rows as a dense head has them: nearly all background of one weight, which the device evaluates by forms of their own.
+TEST_F(SigmoidLossCuda, MostlyBackground) {
+  std::mt19937 rng(4);
+  for (const auto& [R, C] : std::vector<std::pair<int64_t, int64_t>>{{900, 4}, {901, 5}, {2003, 10}, {300, 3}})
+    for (const AnySigmoidLoss& options : losses()) {
+      const auto logits = random_floats(R * C, rng, -12, 4);
+      std::vector<float> weights;
+      std::vector<int32_t> labels;
+      for (int64_t i = 0; i < R; ++i) {
+        labels.push_back(static_cast<int32_t>(rng() % 20 > 0 ? C : static_cast<int64_t>(rng() % unsigned(C + 1)) - 1));
+        weights.push_back(rng() % 30 > 0 ? 1 : static_cast<float>(rng() % 3) / 2);
+      }
+      const Result got = on_device(logits, labels, weights, C, options, 0.7, 3),
+                   want = on_host(logits, labels, weights, C, options, 0.7, 3);
+      expect_near_or_nan(got.loss, want.loss, 0, 1e-6);
+      expect_near_or_nan(got.grad, want.grad, 1e-30, 3e-6);
+    }
+}
+
+// One entry that differs, in every place of a thread's four, and its three neighbours.
+TEST_F(SigmoidLossCuda, OneEntryAmongBackground) {
+  constexpr int64_t R = 7, C = 10;
+  std::mt19937 rng(5);
+  const auto plain = random_floats(R * C, rng, -9, 3);
+  for (const AnySigmoidLoss& options : losses())
+    for (int64_t i = 0; i < R * C; i += i == 2 * C - 1 ? (R - 3) * C + 1 : 1) {  // two rows, and the last
+      auto check = [&](float logit, bool positive, float weight) {
+        auto logits = plain;
+        logits[static_cast<size_t>(i)] = logit;
+        std::vector<int32_t> labels(R, C);
+        std::vector<float> weights(R, 1);
+        if (positive) labels[static_cast<size_t>(i / C)] = static_cast<int32_t>(i % C);
+        weights[static_cast<size_t>(i / C)] = weight;
+        const Result got = on_device(logits, labels, weights, C, options, 1, 2),
+                     want = on_host(logits, labels, weights, C, options, 1, 2);
+        expect_near_or_nan(got.loss, want.loss, 0, 1e-6);
+        expect_near_or_nan(got.grad, want.grad, 1e-30, 3e-6);
+      };
+      check(-1.5f, true, 1);
+      for (const float logit : {kNaN, kInfinity, -kInfinity, 3e38f, -3e38f, 1e4f, -1e4f}) check(logit, false, 1);
+      check(kNaN, true, 1);
+      check(0.5f, false, 0.25f);
+      check(kNaN, false, 0);
+    }
+  // Finite each, not so in sum in float.
+  const std::vector<float> large(R * C, 2e38f);
+  const Result got = on_device(large, std::vector<int32_t>(R, C), std::vector<float>(R, 1), C, CrossEntropy{}, 1, 1);
+  EXPECT_NEAR(got.loss[0] / (70 * 2e38), 1, 1e-6);
+}
+
 // The version of entries that the device has to itself, against the definition in double.
 TEST_F(SigmoidLossCuda, EqualsDefinition) {
   for (const AnySigmoidLoss& options : losses())
@@ -143,6 +193,19 @@ TEST_F(SigmoidLossCuda, IgnoredRowsAndNaN) {
   const Result bad = on_device(logits, {0, 1, 2, 2}, {1, 1, 0, 1}, 2, {}, 1, 1);
   EXPECT_TRUE(std::isnan(bad.loss[0]));
   for (size_t i = 0; i < 8; ++i) EXPECT_EQ(std::isnan(bad.grad[i]), i == 2) << i;
+}
+
+TEST_F(SigmoidLossCuda, MoreThanItCounts) {
+  const int64_t R = int64_t{1} << 30;
+  std::vector<double> one(1);
+  const View<double> number(one.data(), {1});
+  try {
+    sigmoid_loss(cuda, View<const float>(nullptr, {R, 1}), {nullptr, {R}}, {nullptr, {R}}, CrossEntropy{},
+                 {1, number, number, {nullptr, {R, 1}}, {nullptr, {sigmoid_loss_workspace(R, 1)}}});
+    FAIL() << "accepted";
+  } catch (const std::invalid_argument& error) {
+    EXPECT_NE(std::string(error.what()).find("(1073741824, 1)"), std::string::npos) << error.what();
+  }
 }
 
 TEST_F(SigmoidLossCuda, NoRows) { EXPECT_EQ(on_device({}, {}, {}, 10, {}, 1, 1).loss[0], 0); }
