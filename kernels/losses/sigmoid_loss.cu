@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Sigmoid losses on the device. A thread owns four neighbouring entries at a time, 16 bytes of logits and of gradients,
 // whatever rows they are of: loads and stores are whole lines for any number of classes. Losses are added in double
-// (the four in float, where they are evaluated together), per thread, per block, then over blocks, always in one order.
+// (four of them in float where they are evaluated together), per thread, per block, then over blocks, always in one
+// order.
 //
 // Arithmetic is what limits this kernel: 9 bytes of memory come with each entry, and an exponential, a logarithm and a
-// reciprocal. But nearly all entries of a dense head are negative ones in rows of one weight. So a thread first looks at
+// reciprocal. But nearly all entries of a dense head are negative ones in rows of one weight. So a warp first looks at
 // its entries together: if all are such, they are evaluated without a choice, by forms that hold for finite logits, in
-// some 46 instructions an entry (Grad-Libra, sm_90); all others, and what comes out infinite or NaN, one by one.
+// some 45 instructions an entry (Grad-Libra, sm_90) instead of 70. What comes out infinite or NaN is evaluated again.
 #include <algorithm>
 #include <cfloat>
 #include <limits>
@@ -24,7 +25,8 @@ namespace gradlibra::kernels {
 
 namespace {
 
-constexpr int kEntries = 4;                 // of a thread at a time
+constexpr int kEntries = 4;  // of a thread at a time
+constexpr unsigned kWarp = 32, kAllLanes = 0xffffffffu;
 constexpr int kBlocks = 6;                  // that share a multiprocessor
 constexpr int kMostBlocks = kBlocks * 132;  // as many as the largest card in mind holds at once
 
@@ -59,7 +61,7 @@ struct SquaredFocal {
   __device__ float slope(float, float psi, EntryPlace) const { return 2 * psi; }
 };
 
-// Grad-Libra held constant, with the best polynomial of its degree for g - sin g (1.2e-9 relative) instead of Taylor's.
+// Grad-Libra held constant, with a shorter polynomial for g - sin g than Taylor's (3.3e-8 relative, half a rounding).
 struct ShortGradLibra {
   GradLibra::Weight<float> weight;
   __device__ float psi(float g, EntryPlace place) const {
@@ -91,21 +93,22 @@ __device__ float reciprocal_of_1_to_2(float v) {
 #endif
 }
 
-// exp(-x) for finite x >= 0, within two roundings: what the argument of exp2 loses by its own is put back. 0 below
-// 2^-126. NaN for infinity: expf, which takes that, too, has three instructions more.
+// exp(-x) for x in [0, 2e38]: what the argument of exp2 loses by its own rounding and by that of log2(e) is put back, so
+// that two roundings are added to the unit's error. 0 below 2^-126. NaN for larger x, such as infinity: expf, which takes
+// that, too, needs two instructions more.
 __device__ float exp_of_minus(float x) {
-  constexpr float kLog2E = 1.44269504f, kLn2 = 0.693147181f;
-  const float power = x * kLog2E, lost = fmaf(x, kLog2E, -power);
+  constexpr float kLog2E = 1.44269502f, kLog2ERest = 1.92596303e-8f, kLn2 = 0.693147181f;
+  const float power = x * kLog2E, lost = fmaf(x, kLog2ERest, fmaf(x, kLog2E, -power));
 #ifdef __CUDA_ARCH__
   float e;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(-power));
 #else
   const float e = std::exp2(-power);
 #endif
-  return e * (1 - kLn2 * lost);
+  return fmaf(e, -kLn2 * lost, e);
 }
 
-// log(1 + e) for e in [0, 1], or NaN: e times a polynomial, the best of its degree (3.4e-8 relative).
+// log(1 + e) for e in [0, 1], or NaN: e times a polynomial, nearly the best of its degree (6.8e-8 relative).
 __device__ float log1p_of_0_to_1(float e) {
   float p = 5.1261021e-3f;
   p = p * e - 2.90740647e-2f;
@@ -115,7 +118,7 @@ __device__ float log1p_of_0_to_1(float e) {
   p = p * e - 0.24835399f;
   p = p * e + 0.333181217f;
   p = p * e - 0.49999445f;
-  p = p * e + 0.999999966f;
+  p = p * e + 1;
   return p * e;
 }
 
@@ -140,33 +143,34 @@ __device__ Entry<float> device_entry(float logit, EntryPlace place, const Weight
   return {psi * ce, positive ? -grad_t : grad_t};
 }
 
-// Where a thread's V entries begin, and what it needs to know of their row and, if they reach into it, of the next.
+// What a thread needs to know of V entries: where in a row they begin, and of that row and, if they reach into it, the
+// next.
 struct Rows {
-  int row, channel;
+  int channel;
   int label, label_below;
   float weight, weight_below;
 };
 
+// All V entries are there: if they reach into the next row, there is one.
 template <int V, class Weight>
 __device__ Rows rows_at(const LossArgs<Weight>& a, int row, int channel) {
-  Rows r{row, channel, a.labels[row], a.C, a.weights[row], 0};
+  Rows r{channel, a.labels[row], a.C, a.weights[row], 0};
   r.weight_below = r.weight;
-  if (V > 1 && channel + V > a.C && row + 1 < a.R)
-    r.label_below = a.labels[row + 1], r.weight_below = a.weights[row + 1];
+  if (V > 1 && channel + V > a.C) r.label_below = a.labels[row + 1], r.weight_below = a.weights[row + 1];
   return r;
 }
 
-// Are all V entries negative, and do they count the same?
+// Are all V entries negative, and do they count the same, be it 0?
 template <int V>
 __device__ bool all_plain(const Rows& r, int C) {
   const int left = C - r.channel;  // of the first row
   const bool positive = static_cast<unsigned>(r.label - r.channel) < static_cast<unsigned>(left < V ? left : V);
   const bool positive_below = r.label_below < V - left;
-  return r.weight == r.weight_below && r.weight != 0 && (r.label | r.label_below) >= 0 && !positive && !positive_below;
+  return r.weight == r.weight_below && (r.label | r.label_below) >= 0 && !positive && !positive_below;
 }
 
-// Adds up the losses of V entries that are all_plain, and writes their gradients. False, and `sum` as it was, if the
-// losses are infinite or NaN.
+// Adds up the weighted losses of V entries that are all_plain, and writes their gradients. False, and `sum` as it was, if
+// their sum in float is infinite or NaN.
 template <int V, class Weight>
 __device__ bool evaluate_plain(const LossArgs<Weight>& a, const Rows& r, float scale, const Pack<V>& logits,
                                double& sum, Pack<V>& grad) {
@@ -180,8 +184,9 @@ __device__ bool evaluate_plain(const LossArgs<Weight>& a, const Rows& r, float s
     loss += entry.loss;
     grad[k] = factor * entry.grad;
   }
-  if (!(loss <= FLT_MAX)) return false;
-  sum += static_cast<double>(r.weight * loss);
+  loss *= r.weight;
+  if (!(fabsf(loss) <= FLT_MAX)) return false;
+  sum += static_cast<double>(loss);
   return true;
 }
 
@@ -192,10 +197,10 @@ __device__ void evaluate_each(const LossArgs<Weight>& a, const Rows& r, float sc
 #pragma unroll
   for (int k = 0; k < V; ++k) {
     const bool below = V > 1 && r.channel + k >= a.C;
-    const int label = below ? r.label_below : r.label;
-    const float weight = label < 0 ? 0 : below ? r.weight_below : r.weight;
-    const EntryPlace place{label < 0 ? a.C : label, r.channel + k - (below ? a.C : 0)};
-    const Entry<float> entry = device_entry<false>(logits[k], place, a.psi);
+    int label = below ? r.label_below : r.label;
+    float weight = below ? r.weight_below : r.weight;
+    if (weight == 0 || label < 0) label = a.C, weight = 0;
+    const Entry<float> entry = device_entry<false>(logits[k], {label, r.channel + k - (below ? a.C : 0)}, a.psi);
     sum += static_cast<double>(weight != 0 ? weight * entry.loss : 0);
     grad[k] = weight != 0 ? scale * weight * entry.grad : 0;
   }
@@ -205,34 +210,35 @@ __device__ void evaluate_each(const LossArgs<Weight>& a, const Rows& r, float sc
 // meets one row and the next, or 1.
 template <class Weight, int V>
 __global__ void __launch_bounds__(kBlock, kBlocks) sigmoid_loss_kernel(const LossArgs<Weight> a) {
-  const auto packs = static_cast<unsigned>(a.entries / V);  // whole ones
+  const auto packs = static_cast<unsigned>(a.entries / (V * kWarp) * kWarp);  // for whole warps
   const unsigned thread = blockIdx.x * kBlock + threadIdx.x;
-  unsigned pack = thread;
+  // The first entries are asked for before anything that must be waited for, hence without a branch: a thread that has
+  // none asks for others, which are there.
+  unsigned pack = packs > 0 ? min(thread, packs - 1) : 0;
   int row = static_cast<int>(pack * V / static_cast<unsigned>(a.C));
   int channel = static_cast<int>(pack * V % static_cast<unsigned>(a.C));
-  Pack<V> logits;
-  Rows rows;
-  const auto fetch = [&] {
-    if (pack >= packs) return;
-    logits = load<V>(a.logits + static_cast<int64_t>(pack) * V);
-    rows = rows_at<V>(a, row, channel);
-  };
-  fetch();
-  const auto scale = static_cast<float>(a.loss_weight / a.normalizer[0]);  // while the first entries are on their way
+  Pack<V> logits = load<V>(a.logits + static_cast<int64_t>(pack) * V);
+  Rows rows = rows_at<V>(a, row, channel);
+  const auto scale = static_cast<float>(a.loss_weight / a.normalizer[0]);
   double sum = 0;
-  for (; pack < packs; fetch()) {
+  for (pack = thread; pack < packs;) {
     Pack<V> grad;
-    if (!all_plain<V>(rows, a.C) || !evaluate_plain<V>(a, rows, scale, logits, sum, grad))
+    // A warp takes one way or the other: both would take longer than the one for all.
+    if (!__all_sync(kAllLanes, all_plain<V>(rows, a.C)) || !evaluate_plain<V>(a, rows, scale, logits, sum, grad))
       evaluate_each<V>(a, rows, scale, logits, sum, grad);
     store<V>(a.grad_logits + static_cast<int64_t>(pack) * V, grad);
     pack += gridDim.x * kBlock;
+    if (pack >= packs) break;
     row += a.step_rows;
     channel += a.step_channels;
     if (channel >= a.C) channel -= a.C, ++row;
+    logits = load<V>(a.logits + static_cast<int64_t>(pack) * V);
+    rows = rows_at<V>(a, row, channel);
   }
-  // What is left of the last row, an entry a thread.
-  if (const int64_t at = static_cast<int64_t>(packs) * V + thread; V > 1 && at < a.entries) {
-    const Rows last = rows_at<1>(a, a.R - 1, a.C - static_cast<int>(a.entries - at));
+  // The last entries, fewer than a warp's, one a thread.
+  if (const int64_t at = static_cast<int64_t>(packs) * V + thread; at < a.entries) {
+    const int behind = static_cast<int>(a.entries - at) - 1;
+    const Rows last = rows_at<1>(a, a.R - 1 - behind / a.C, a.C - 1 - behind % a.C);
     Pack<1> grad;
     evaluate_each<1>(a, last, scale, load<1>(a.logits + at), sum, grad);
     store<1>(a.grad_logits + at, grad);

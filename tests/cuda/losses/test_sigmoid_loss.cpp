@@ -58,6 +58,8 @@ class SigmoidLossCuda : public CudaTest {
             Focal{.gamma = 1.5},
             Focal{.gamma = 0},
             {},
+            GradLibra{.alpha_pos = 0, .alpha_neg = 1},
+            GradLibra{.alpha_pos = 0.3, .alpha_neg = kWeightOff},
             GradLibra{.alpha_pos = 1, .alpha_neg = 1, .weight_grad = WeightGrad::full},
             GradLibra{.alpha_pos = kWeightOff, .alpha_neg = 0.4, .weight_grad = WeightGrad::full}};
   }
@@ -82,17 +84,19 @@ TEST_F(SigmoidLossCuda, EqualsHost) {
     }
 }
 
-// Rows as a dense head has them: nearly all background of one weight, which the device evaluates by forms of their own.
+// Rows as a dense head has them: nearly all background of one weight, which a warp evaluates by forms of their own. Some
+// shapes take several blocks, and those several rounds; none divides by a warp's 128 entries (32 for three classes).
 TEST_F(SigmoidLossCuda, MostlyBackground) {
   std::mt19937 rng(4);
-  for (const auto& [R, C] : std::vector<std::pair<int64_t, int64_t>>{{900, 4}, {901, 5}, {2003, 10}, {300, 3}})
+  for (const auto& [R, C] :
+       std::vector<std::pair<int64_t, int64_t>>{{901, 4}, {903, 5}, {2003, 10}, {203, 300}, {301, 3}})
     for (const AnySigmoidLoss& options : losses()) {
       const auto logits = random_floats(R * C, rng, -12, 4);
       std::vector<float> weights;
       std::vector<int32_t> labels;
       for (int64_t i = 0; i < R; ++i) {
-        labels.push_back(static_cast<int32_t>(rng() % 20 > 0 ? C : static_cast<int64_t>(rng() % unsigned(C + 1)) - 1));
-        weights.push_back(rng() % 30 > 0 ? 1 : static_cast<float>(rng() % 3) / 2);
+        labels.push_back(static_cast<int32_t>(rng() % 50 > 0 ? C : static_cast<int64_t>(rng() % unsigned(C + 1)) - 1));
+        weights.push_back(rng() % 60 > 0 ? 1 : static_cast<float>(rng() % 3) / 2);
       }
       const Result got = on_device(logits, labels, weights, C, options, 0.7, 3),
                    want = on_host(logits, labels, weights, C, options, 0.7, 3);
@@ -101,13 +105,16 @@ TEST_F(SigmoidLossCuda, MostlyBackground) {
     }
 }
 
-// One entry that differs, in every place of a thread's four, and its three neighbours.
+// One entry that differs, in every place of a thread's four, and all others of its warp; a second warp has background
+// only, and two entries are left.
 TEST_F(SigmoidLossCuda, OneEntryAmongBackground) {
-  constexpr int64_t R = 7, C = 10;
+  constexpr int64_t R = 43, C = 6;
   std::mt19937 rng(5);
   const auto plain = random_floats(R * C, rng, -9, 3);
-  for (const AnySigmoidLoss& options : losses())
-    for (int64_t i = 0; i < R * C; i += i == 2 * C - 1 ? (R - 3) * C + 1 : 1) {  // two rows, and the last
+  for (const AnySigmoidLoss& options : losses()) {
+    std::vector<int64_t> places{130, R * C - 3, R * C - 2, R * C - 1};
+    for (int64_t i = 114; i < 128; ++i) places.push_back(i);
+    for (const int64_t i : places) {
       auto check = [&](float logit, bool positive, float weight) {
         auto logits = plain;
         logits[static_cast<size_t>(i)] = logit;
@@ -121,27 +128,38 @@ TEST_F(SigmoidLossCuda, OneEntryAmongBackground) {
         expect_near_or_nan(got.grad, want.grad, 1e-30, 3e-6);
       };
       check(-1.5f, true, 1);
-      for (const float logit : {kNaN, kInfinity, -kInfinity, 3e38f, -3e38f, 1e4f, -1e4f}) check(logit, false, 1);
+      for (const float logit : {kNaN, kInfinity, -kInfinity, 3e38f, -3e38f, 1e4f}) check(logit, false, 1);
       check(kNaN, true, 1);
       check(0.5f, false, 0.25f);
       check(kNaN, false, 0);
     }
-  // Finite each, not so in sum in float.
-  const std::vector<float> large(R * C, 2e38f);
-  const Result got = on_device(large, std::vector<int32_t>(R, C), std::vector<float>(R, 1), C, CrossEntropy{}, 1, 1);
-  EXPECT_NEAR(got.loss[0] / (70 * 2e38), 1, 1e-6);
+  }
 }
 
-// The version of entries that the device has to itself, against the definition in double.
+// Finite each, but not the sum of a thread's four in float, or not with the row's weight.
+TEST_F(SigmoidLossCuda, LargeSums) {
+  constexpr int64_t R = 32, C = 10;
+  for (const auto& [logit, weight] : std::vector<std::pair<float, float>>{{2e38f, 1.f}, {7e37f, 2.f}, {7e37f, -2.f}}) {
+    const std::vector<int32_t> background(R, C);
+    const Result got =
+        on_device(std::vector<float>(R * C, logit), background, std::vector<float>(R, weight), C, CrossEntropy{}, 1, 1);
+    EXPECT_NEAR(got.loss[0] / (R * C * double{logit} * double{weight}), 1, 1e-6);
+  }
+}
+
+// The versions of entries that the device has to itself, against the definition in double: one alone, and a warp's.
 TEST_F(SigmoidLossCuda, EqualsDefinition) {
   for (const AnySigmoidLoss& options : losses())
     for (float z = -90; z <= 90; z += z > -12 && z < 12 ? 0.37f : 3.7f)
-      for (const int32_t label : {0, 1}) {
-        const Result got = on_device({z}, {label}, {1}, 1, options, 1, 1);
-        const Entry<double> want = double_entry(static_cast<double>(z), label == 0, options);
-        expect_near_or_nan(got.loss, std::vector{want.loss}, 1e-30, 3e-6);
-        expect_near_or_nan(got.grad, std::vector{static_cast<float>(want.grad)}, 1e-30, 3e-6);
-      }
+      for (const int32_t label : {0, 1})
+        for (const int64_t R : {1, 32}) {
+          const size_t rows = static_cast<size_t>(R);
+          const Result got = on_device(std::vector<float>(rows, z), std::vector<int32_t>(rows, label),
+                                       std::vector<float>(rows, 1), 1, options, 1, 1);
+          const Entry<double> want = double_entry(static_cast<double>(z), label == 0, options);
+          expect_near_or_nan(got.loss, std::vector{static_cast<double>(R) * want.loss}, 1e-30, 3e-6);
+          expect_near_or_nan(got.grad, std::vector<float>(rows, static_cast<float>(want.grad)), 1e-30, 3e-6);
+        }
 }
 
 // One float further on nothing lies on 16 bytes: entries are taken one by one.
