@@ -18,8 +18,8 @@ int main(int argc, char** argv) {
   int pictures = 0;
   CLI::App* data = app.add_subcommand(
       "data",
-      "find every defect of a data set's files; exit code 4 if something but images without boxes had to be "
-      "mended or dropped");
+      "find every defect of a data set's files; exit code 4 if something but images without boxes has to be "
+      "mended or dropped, or is fatal");
   add_config_options(*data, common, false);
   data->add_option("--output", data_output, "folder for data.txt and data.json; not given: none are written")
       ->type_name("DIR");

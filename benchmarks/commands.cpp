@@ -111,8 +111,9 @@ BenchmarkCommand add_step_command(CLI::App& app) {
           "on|off,..")
       ->check(on_or_off);
   parser->add_flag("--real-data", o->real_data,
-                   "the configuration's training images through its loader instead of random pixels; also prints which "
-                   "part of the time the step waited for them");
+                   "the configuration's training images through its loader (at --height x --width, not the "
+                   "configuration's size) instead of random pixels; also prints which part of the time the step waited "
+                   "for them");
   return command(parser, "benchmark step --config configs/quickstart.yaml --batch 1 --height 64 --width 64 --steps 3",
                  [o](int& code) {
                    bool complete = true;

@@ -189,7 +189,7 @@ std::string communication_text(const nlohmann::ordered_json& result) {
       result["ranks"].get<int>(), step["batch"].get<int>(), ms("ms"), ms("ms_without_gradients"), ms("images_per_s"),
       step["buckets_mb"].size(), ms("ms_of_sums_alone"), ms("exposed_ms"), ms("hidden_percent"));
   if (const std::string ready = step["ready"]; !ready.empty())
-    text += "\nready (MB at % of forward and backward, for inspect scaling --replay): " + ready;
+    text += "\nready (MiB at % of forward and backward, for inspect scaling --replay): " + ready;
   return text;
 }
 

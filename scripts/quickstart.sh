@@ -20,8 +20,8 @@ Installs what is missing, builds, and under $out/
   pictures/     test patches with the boxes that were found
 Run again after an interruption, it goes on where it stopped.
   --fresh     starts over: removes $out/ first
-  --compare   afterwards the same with cross-entropy, in the setting that docs/results/protocol.md chose for it (Grad-Libra
-              has that of the configuration), and both results side by side
+  --compare   afterwards the same with cross-entropy, in the setting that was chosen for it as docs/results/protocol.md has
+              it (Grad-Libra has that of the configuration), and both results side by side
 TEXT
 }
 
