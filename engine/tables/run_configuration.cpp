@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -32,21 +33,27 @@ ConfigKeys keys_of(const std::string& yaml) {
   return keys;
 }
 
-ConfigKeys deciding_keys(ExperimentConfig config) {
-  const ExperimentConfig plain;
-  config.runtime = plain.runtime;
-  config.distributed = plain.distributed;
-  config.data.root = plain.data.root;
-  config.loader.workers = plain.loader.workers;
-  config.loader.retry_seconds = plain.loader.retry_seconds;
-  config.loader.cache_mb = plain.loader.cache_mb;
-  config.train.seed = plain.train.seed;
-  config.train.pretrained = plain.train.pretrained;
-  config.train.log_every = plain.train.log_every;
-  config.train.checkpoint_every = plain.train.checkpoint_every;
-  config.train.keep_checkpoints = plain.train.keep_checkpoints;
-  config.train.class_gradients = plain.train.class_gradients;
-  return keys_of(to_yaml(config));
+void keep_deciding(ConfigKeys& keys) {
+  static const std::set<std::string> kOthers = {"data.root",
+                                                "loader.workers",
+                                                "loader.retry_seconds",
+                                                "loader.cache_mb",
+                                                "train.seed",
+                                                "train.pretrained",
+                                                "train.log_every",
+                                                "train.checkpoint_every",
+                                                "train.keep_checkpoints",
+                                                "train.class_gradients"};
+  std::erase_if(keys, [](const auto& entry) {
+    const std::string section = entry.first.substr(0, entry.first.find('.'));
+    return section == "runtime" || section == "distributed" || kOthers.contains(entry.first);
+  });
+}
+
+ConfigKeys deciding_keys(const ExperimentConfig& config) {
+  ConfigKeys keys = keys_of(to_yaml(config));
+  keep_deciding(keys);
+  return keys;
 }
 
 std::string difference(const ConfigKeys& a, const ConfigKeys& b) {

@@ -15,7 +15,9 @@ using ConfigKeys = std::map<std::string, std::string>;
 [[nodiscard]] ConfigKeys keys_of(const std::string& yaml);
 // Those that decide a run's result wherever it is made: without seed, paths, ranks, device and precision, and without
 // what says how images are loaded and what is logged and kept.
-[[nodiscard]] ConfigKeys deciding_keys(ExperimentConfig config);
+[[nodiscard]] ConfigKeys deciding_keys(const ExperimentConfig& config);
+// Leaves those of any keys.
+void keep_deciding(ConfigKeys& keys);
 // The names of the keys that differ, the first five; empty: none.
 [[nodiscard]] std::string difference(const ConfigKeys& a, const ConfigKeys& b);
 

@@ -106,6 +106,15 @@ TEST_F(OtherResultsTest, WhatAFileCannotSayIsWarnedOf) {
   EXPECT_HAS(unused[1], "new/table2.json: has nothing to take");
 }
 
+TEST_F(OtherResultsTest, AnOlderTableSaysMoreThanDecides) {
+  TableMaking older = here_;
+  for (auto& [name, keys] : older.configurations) {
+    keys["runtime.precision"] = "fp32";
+    keys["train.seed"] = "1";
+  }
+  EXPECT_NE(OtherResults({write("a/table2.json", older)}, here_).find(run(0), 1), nullptr);
+}
+
 // Here they may be known only later: whoever takes the results compares them.
 TEST_F(OtherResultsTest, TellsTheWeightsThatRunsBeganFrom) {
   TableMaking other = here_, silent = here_;
@@ -160,6 +169,8 @@ TEST(RunConfiguration, LeavesOutWhatDecidesNothing) {
   config.runtime.precision = "bf16";
   config.loader.workers = 9;
   EXPECT_EQ(difference(plain, deciding_keys(config)), "");
+  for (const char* key : {"runtime", "runtime.precision", "distributed.timeout", "train.seed", "data.root"})
+    EXPECT_FALSE(plain.contains(key)) << key;
   config.schedule.lr = 0.5;
   config.loader.batch_size = 3;
   EXPECT_EQ(difference(plain, deciding_keys(config)), "loader.batch_size, schedule.lr");
