@@ -13,6 +13,7 @@
 #include "engine/signals.h"
 #include "engine/work_dir.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 using namespace gradlibra;
 
@@ -43,6 +44,16 @@ void refuse_input_as_output(const std::filesystem::path& input, const std::files
     throw std::invalid_argument(
         "--output is the folder of the images, which could overwrite them; name another folder");
   refuse_pictures_of_others(input, output);
+}
+
+// Drawings of an earlier run may go, somebody's pictures of the same names may not.
+void refuse_other_drawings(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& drawings) {
+  if (std::filesystem::exists(folder / "detections.json")) return;
+  for (const std::filesystem::path& file : drawings)
+    if (std::filesystem::exists(file))
+      throw std::invalid_argument("--output: " + file.string() +
+                                  " is there, not by an earlier detect (there is no detections.json), and would be "
+                                  "written over: name another folder");
 }
 
 // write_file() puts as much behind the name while it writes.
@@ -108,7 +119,7 @@ int main(int argc, char** argv) {
     const bool apply_exif = loaded.config.data.exif == "apply";
     int64_t bad = 0, done = 0, found = 0;
     const auto skip = [&](const std::string& message) {
-      fmt::print(stderr, "detect: skipped: {}\n", message);
+      fmt::print(stderr, "detect: skipped: {}\n", printable(message));
       ++bad;
     };
     for (const std::string& broken : list.broken) skip(broken);
@@ -116,6 +127,7 @@ int main(int argc, char** argv) {
     if (dataset.images.empty()) throw std::runtime_error(input + ": none of the images could be read");
     const std::atomic<int>& signal = catch_signals();
     const std::vector<std::filesystem::path> pictures = picture_files(folder, dataset.images);
+    refuse_other_drawings(folder, pictures);
     CocoResultsFile results(folder / "detections.json", dataset);
     Progress progress("images", static_cast<int64_t>(dataset.images.size()));
     const auto sink = [&](size_t image, const std::vector<Detection>& detections) {

@@ -85,7 +85,9 @@ int main(int argc, char** argv) {
       ExperimentConfig config = read_experiment(common);
       config.loader.resize = "fit";  // no network here that an image could be too large for
       const Dataset dataset = read_evaluation_split(config, report.split, say);
-      const Detections detections = read_coco_results(given, dataset);
+      const Detections detections = read_coco_results(given, dataset, [&](const std::string& warning) {
+        if (leads) fmt::print(stderr, "{}: warning: {}\n", app.get_name(), warning);
+      });
       if (const std::string hint = corners_hint(dataset, detections); leads && !hint.empty())
         fmt::print(stderr, "{}: {}: {}\n", app.get_name(), given, hint);
       say(fmt::format("{} on {} images of the {} split", given, dataset.images.size(), split_name));

@@ -46,7 +46,7 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
   app.add_option("--first-seed", options.first_seed, "the first of them")
-      ->check(at_least_zero())
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 53))
       ->capture_default_str();
   app.add_option("--jobs", options.jobs, "runs side by side, each with its share of the processors")
       ->check(CLI::Range(1, 256))

@@ -4,6 +4,7 @@
 
 #include "engine/program.h"
 #include "engine/report/report.h"
+#include "runtime/base/utf8.h"
 
 using namespace gradlibra;
 
@@ -41,7 +42,7 @@ int main(int argc, char** argv) {
     int code = kSuccess;
     const auto say = [](const std::string& line) { fmt::print("{}\n", line); };
     const auto skip = [&code](const std::string& damaged) {
-      fmt::print(stderr, "report: skipped: {}\n", damaged);
+      fmt::print(stderr, "report: skipped: {}\n", printable(damaged));
       code = kFailure;
     };
     write_report(options, say, skip);

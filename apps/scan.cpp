@@ -13,6 +13,7 @@
 #include "engine/version.h"
 #include "engine/work_dir.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 using namespace gradlibra;
 
@@ -94,10 +95,10 @@ void refuse_input_as_output(const fs::path& slides, const fs::path& output) {
 
 // A terminal that is gone or a log on a full disk ends no scan; run_program() tells of it at the end.
 void say(const std::string& line) {
-  std::fputs((line + "\n").c_str(), stdout);
+  std::fputs((printable(line) + "\n").c_str(), stdout);
   std::fflush(stdout);
 }
-void warn(const std::string& line) { std::fputs(("scan: " + line + "\n").c_str(), stderr); }
+void warn(const std::string& line) { std::fputs(("scan: " + printable(line) + "\n").c_str(), stderr); }
 
 std::string objects_text(const std::vector<Detection>& found, const std::vector<std::string>& classes) {
   const std::vector<int64_t> counts = count_classes(found, classes.size());

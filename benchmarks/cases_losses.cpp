@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Kernels of the classification losses, on the rows of a dense head: one in a hundred is of a class, all weigh the same.
+// Kernels of the classification losses, on the rows of a dense head: one in a hundred is of a class, all weigh the
+// same.
 #include "benchmarks/cases.h"
 #include "kernels/losses/bags.h"
 #include "kernels/losses/bags_sample.h"

@@ -2,7 +2,9 @@
 // Batches from the loader to the device.
 #pragma once
 
+#include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "data/datasets/dataset.h"
@@ -26,8 +28,9 @@ void upload(Context& context, const Batch& batch, DeviceBatch& to);
 [[nodiscard]] ClassInfo class_info(const Dataset& training);
 
 // A batch as a file, and back: what training writes when a loss is not a number, so that `inspect step --batch` can run
-// it again. std::runtime_error names the file if it is not such a batch.
+// it again. std::runtime_error names the file if it is not such a batch, and tensor, image and box of a value that no
+// batch for a detector of this many classes has; without their number any label from 0 on is taken.
 [[nodiscard]] SafetensorsFile batch_file(const Batch& batch);
-[[nodiscard]] Batch read_batch(const std::filesystem::path& path);
+[[nodiscard]] Batch read_batch(const std::filesystem::path& path, std::optional<int64_t> classes = {});
 
 }  // namespace gradlibra

@@ -3,14 +3,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "engine/builder.h"
+#include "engine/json_file.h"
 #include "engine/version.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/random.h"
+#include "runtime/base/utf8.h"
 #include "runtime/training/checkpoint_checksums.h"
 #include "runtime/training/checkpoint_store.h"
 #include "runtime/training/weight_average.h"
@@ -45,35 +49,78 @@ Number number_or(const SafetensorsFile& file, const std::string& name, const cha
   return file.metadata.contains(key) ? number<Number>(file, name, key) : otherwise;
 }
 
+// JSON of the metadata. Checksums tell of a damaged file, not of one that another program has changed.
+JsonValue::Json json_of(const SafetensorsFile& file, const std::string& name, const char* key) {
+  const std::string& text = metadata(file, name, key);
+  try {
+    return parse_json<JsonValue::Json>(text);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(fmt::format("{}: '{}' {}", name, key, error.what()));
+  }
+}
+
+std::vector<std::string> texts_of(const JsonValue& list) {
+  std::vector<std::string> texts;
+  for (const JsonValue& one : list.list()) texts.push_back(one.text());
+  return texts;
+}
+
+std::vector<std::string> classes_of(const SafetensorsFile& file, const std::string& name) {
+  const JsonValue::Json value = json_of(file, name, "classes");
+  const JsonValue list(value, name, "classes");
+  std::vector<std::string> classes = texts_of(list);
+  for (size_t i = 0; i < classes.size(); ++i)
+    if (std::find(classes.begin(), classes.begin() + static_cast<int64_t>(i), classes[i]) !=
+        classes.begin() + static_cast<int64_t>(i))
+      list.list()[i].fail("is there twice");
+  if (classes.empty()) list.fail("has no class");
+  return classes;
+}
+
+std::map<std::string, std::vector<std::string>> groups_of(const SafetensorsFile& file, const std::string& name,
+                                                          const std::vector<std::string>& classes) {
+  const JsonValue::Json value = json_of(file, name, "groups");
+  std::map<std::string, std::vector<std::string>> groups;
+  for (const auto& [group, members] : JsonValue(value, name, "groups").members()) {
+    for (const JsonValue& one : members.list())
+      if (std::find(classes.begin(), classes.end(), one.text()) == classes.end()) one.fail("is none of the classes");
+    groups[group] = texts_of(members);
+  }
+  return groups;
+}
+
 void require_same_data(const SafetensorsFile& file, const std::string& name, const Dataset& dataset) {
   const auto stored = file.metadata.find("data");
   if (stored == file.metadata.end()) return;  // of an older program
-  const json then = json::parse(stored->second, nullptr, /*allow_exceptions=*/false);
+  const JsonValue::Json value = json_of(file, name, "data");
+  const JsonValue data(value, name, "data");
+  const DataMark then{.images = data["images"].count(), .boxes = data["boxes"].count(), .hash = data["hash"].text()};
   const DataMark now = mark_of(dataset);
-  if (then.value("hash", std::string()) == now.hash) return;
+  if (then.hash == now.hash) return;
   throw std::runtime_error(fmt::format(
       "{}: the training data have changed since: {} images with {} boxes then, {} with {} now{}. Put them back, or add "
       "--changed-data to go on with what is there now, or choose another --work-dir",
-      name, then.value("images", int64_t{0}), then.value("boxes", int64_t{0}), now.images, now.boxes,
-      then.value("images", int64_t{0}) == now.images && then.value("boxes", int64_t{0}) == now.boxes
-          ? ", with other ids, boxes or labels"
-          : ""));
+      name, then.images, then.boxes, now.images, now.boxes,
+      then.images == now.images && then.boxes == now.boxes ? ", with other ids, boxes or labels" : ""));
 }
 
 // Boxes of each class in the training split; a checkpoint of before they were stored has none.
-std::optional<std::vector<int64_t>> instances_of(const SafetensorsFile& file) {
-  const auto found = file.metadata.find("instances");
-  if (found == file.metadata.end()) return std::nullopt;
-  return json::parse(found->second).get<std::vector<int64_t>>();
+std::optional<std::vector<int64_t>> instances_of(const SafetensorsFile& file, const std::string& name, size_t classes) {
+  if (!file.metadata.contains("instances")) return std::nullopt;
+  const JsonValue::Json value = json_of(file, name, "instances");
+  const JsonValue list(value, name, "instances");
+  std::vector<int64_t> instances;
+  for (const JsonValue& one : list.list()) instances.push_back(one.count());
+  if (instances.size() != classes) list.fail(fmt::format("has {} numbers for {} classes", instances.size(), classes));
+  return instances;
 }
 
 // Other boxes are another training set: what was learned and accumulated belongs to the old one.
 void require_same_instances(const SafetensorsFile& file, const std::string& name, const ClassInfo& classes) {
-  const auto stored = instances_of(file);
+  const auto stored = instances_of(file, name, classes.names.size());
   if (!stored || *stored == classes.instances) return;
   for (size_t c = 0; c < classes.names.size(); ++c) {
-    const int64_t before = c < stored->size() ? (*stored)[c] : 0,
-                  now = c < classes.instances.size() ? classes.instances[c] : 0;
+    const int64_t before = (*stored)[c], now = c < classes.instances.size() ? classes.instances[c] : 0;
     if (before != now)
       throw std::runtime_error(fmt::format(
           "{}: trained on {} boxes of class '{}', the training split has {} now; restore the annotations, or start "
@@ -137,11 +184,11 @@ SafetensorsFile make_checkpoint(Detector& detector, const ExperimentConfig& conf
 
 TrainState restore_checkpoint(const SafetensorsFile& file, const std::string& name, Detector& detector,
                               const Dataset& dataset, bool changed_data) {
-  const json classes = json::parse(metadata(file, name, "classes"));
-  if (classes != json(dataset.classes))
+  const std::vector<std::string> classes = classes_of(file, name);
+  if (classes != dataset.classes)
     throw std::runtime_error(
         fmt::format("{}: trained on the classes {}, the data set has {}; use another --work-dir for another data set",
-                    name, classes.dump(), json(dataset.classes).dump()));
+                    name, json(classes).dump(), json(dataset.classes).dump()));
   if (!changed_data) {
     require_same_data(file, name, dataset);
     require_same_instances(file, name, detector.classes());
@@ -191,8 +238,8 @@ LoadedDetector load_detector(Context& context, OpenedCheckpoint opened, const st
     throw std::invalid_argument(name + ": holds weights but no configuration; name one with --config");
   }
   if (ours) {
-    loaded.classes = json::parse(metadata(file, name, "classes")).get<std::vector<std::string>>();
-    loaded.groups = json::parse(metadata(file, name, "groups")).get<std::map<std::string, std::vector<std::string>>>();
+    loaded.classes = classes_of(file, name);
+    loaded.groups = groups_of(file, name, loaded.classes);
     loaded.step = number<int64_t>(file, name, "step");
   } else {
     loaded.classes = loaded.config.data.classes;
@@ -202,7 +249,7 @@ LoadedDetector load_detector(Context& context, OpenedCheckpoint opened, const st
           name + ": does not say which classes it was trained for; name them in their order with data.classes=[..]");
   }
   ClassInfo classes{loaded.classes, {}};
-  if (ours) classes.instances = instances_of(file).value_or(std::vector<int64_t>{});
+  if (ours) classes.instances = instances_of(file, name, loaded.classes.size()).value_or(std::vector<int64_t>{});
   if (!config_file.empty() || loaded.config.train.average_decay > 0) loaded.averaged = use_average(file);
   loaded.detector = build_detector(context, loaded.config, std::move(classes), [&](Detector& detector) {
     loaded.weights = load_weights(detector.parameters(), file, name, WeightScope::detector).to_string();
@@ -243,10 +290,10 @@ std::string load_pretrained(Detector& detector, const TrainConfig& train) {
   // A classifier of as many classes fits by shape, whatever they are.
   const auto stored = file.metadata.find("classes");
   if (scope == WeightScope::detector && stored != file.metadata.end() &&
-      json::parse(stored->second, nullptr, false) != json(detector.classes().names))
+      parse_json_or_discard(stored->second) != json(detector.classes().names))
     shown +=
         fmt::format("  note: its classifier was trained for {}; train.pretrained_scope=no_classifier starts a new one",
-                    stored->second);
+                    escaped(stored->second));
   while (shown.ends_with('\n')) shown.pop_back();
   return shown;
 }

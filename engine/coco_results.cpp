@@ -12,9 +12,11 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
+#include <vector>
 
 #include "data/datasets/coco_json.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra {
@@ -42,6 +44,15 @@ T number(const Json& value, const std::string& name) {
   return static_cast<T>(result);
 }
 
+// What metrics can take, and a detector does not give: told of once for all entries.
+struct Oddity {
+  void add(size_t entry, const Json& value) {
+    if (count++ == 0) first = fmt::format("entry {}, {}", entry, spell(value));
+  }
+  int64_t count = 0;
+  std::string first;
+};
+
 class Reader {
  public:
   explicit Reader(const Dataset& dataset) {
@@ -55,12 +66,13 @@ class Reader {
       if (const auto known = names_.find(name); known != names_.end()) ids_[id] = known->second;
   }
 
-  void add(const Json& entry, Detections& detections) const {
+  void add(size_t place, const Json& entry, Detections& detections) {
     if (!entry.is_object()) throw std::runtime_error(fmt::format("is {}, not an object", spell(entry)));
     Detection found;
     const size_t image = image_of(field(entry, "image_id"));
     found.label = label_of(entry);
-    found.score = number<double>(field(entry, "score"), "score");
+    const Json& score = field(entry, "score");
+    found.score = number<double>(score, "score");
     const Json& sides = field(entry, "bbox");
     if (!sides.is_array()) throw std::runtime_error(fmt::format("bbox is {}, not [x, y, width, height]", spell(sides)));
     if (sides.size() != 4) throw std::runtime_error(fmt::format("bbox has {} numbers, not 4", sides.size()));
@@ -69,7 +81,17 @@ class Reader {
     found.box = {box[0], box[1], box[0] + box[2], box[1] + box[3]};
     if (!std::isfinite(found.box.x2) || !std::isfinite(found.box.y2))
       throw std::runtime_error(fmt::format("bbox {} is too large", spell(sides)));
+    if (found.score < 0 || found.score > 1) scores_.add(place, score);
+    if (box[2] < 0 || box[3] < 0) boxes_.add(place, sides);
     detections[image].push_back(found);
+  }
+
+  void tell(const std::string& file, const std::function<void(const std::string&)>& warn) const {
+    if (scores_.count > 0)
+      warn(fmt::format("{}: {} scores are outside of 0 to 1 (the first: {})", file, scores_.count, scores_.first));
+    if (boxes_.count > 0)
+      warn(fmt::format("{}: {} boxes are of negative width or height (the first: {})", file, boxes_.count,
+                       boxes_.first));
   }
 
  private:
@@ -101,6 +123,7 @@ class Reader {
   std::map<std::string, size_t> images_;
   std::map<std::string, int> names_;
   std::map<int64_t, int> ids_;
+  Oddity scores_, boxes_;
 };
 
 // The place is counted from the text: that of the parser is of the last byte that it has read.
@@ -122,35 +145,90 @@ class Reader {
       fmt::format("{}: line {}, column {}: is no JSON list of detections: {}", file.string(), line, column, why));
 }
 
+// The parser itself takes the last of two values in silence, and with a callback it takes time by the square of the
+// list.
+class KeyCheck : public nlohmann::json_sax<Json> {
+ public:
+  bool start_object(size_t) override {
+    if (depth_++ == 1) seen_.clear();
+    return true;
+  }
+  bool key(std::string& key) override {
+    if (depth_ != 2) return true;
+    if (std::find(seen_.begin(), seen_.end(), key) != seen_.end())
+      throw std::runtime_error(fmt::format("entry {}: has the key '{}' twice: take one away", entry_, escaped(key)));
+    seen_.push_back(key);
+    return true;
+  }
+  bool end_object() override { return end(); }
+  bool start_array(size_t) override {
+    ++depth_;
+    return true;
+  }
+  bool end_array() override { return end(); }
+  bool null() override { return value(); }
+  bool boolean(bool) override { return value(); }
+  bool number_integer(int64_t) override { return value(); }
+  bool number_unsigned(uint64_t) override { return value(); }
+  bool number_float(double, const std::string&) override { return value(); }
+  bool string(std::string&) override { return value(); }
+  bool binary(Json::binary_t&) override { return value(); }
+  bool parse_error(size_t, const std::string&, const Json::exception&) override { return false; }
+
+ private:
+  bool value() {
+    entry_ += depth_ == 1;
+    return true;
+  }
+  bool end() {
+    --depth_;
+    return value();
+  }
+
+  int depth_ = 0;
+  int64_t entry_ = 0;
+  std::vector<std::string> seen_;  // of the entry at hand: a few
+};
+
 Json parse(const std::filesystem::path& file) {
   const std::string text = read_file(file, kMaxResultBytes);
+  if (nests_deeper(text))
+    throw std::runtime_error(
+        fmt::format("{}: is no JSON list of detections: nests deeper than {} levels", file.string(), kMostJsonLevels));
   try {
-    return Json::parse(text);
+    Json entries = Json::parse(text);
+    KeyCheck check;
+    if (entries.is_array()) Json::sax_parse(text, &check);
+    return entries;
   } catch (const Json::parse_error& error) {
     refuse(file, text, error);
   } catch (const Json::exception& error) {  // a number beyond any range
     const std::string_view what = error.what();
     throw std::runtime_error(file.string() + ": is no JSON list of detections: " +
                              escaped(what.substr(std::min(what.find("] ") + 2, what.size()))));
+  } catch (const std::runtime_error& error) {  // of the check
+    throw std::runtime_error(file.string() + ": " + error.what());
   }
 }
 
 }  // namespace
 
-Detections read_coco_results(const std::filesystem::path& file, const Dataset& dataset) {
+Detections read_coco_results(const std::filesystem::path& file, const Dataset& dataset,
+                             const std::function<void(const std::string&)>& warn) {
   const Json entries = parse(file);
   if (!entries.is_array())
     throw std::runtime_error(fmt::format("{}: is no JSON list of detections, but {}", file.string(),
                                          entries.is_object() ? "an object" : "a single value"));
-  const Reader reader(dataset);
+  Reader reader(dataset);
   Detections detections(dataset.images.size());
   for (size_t i = 0; i < entries.size(); ++i) {
     try {
-      reader.add(entries[i], detections);
+      reader.add(i, entries[i], detections);
     } catch (const std::exception& error) {
       throw std::runtime_error(fmt::format("{}: entry {}: {}", file.string(), i, error.what()));
     }
   }
+  if (warn) reader.tell(file.string(), warn);
   return detections;
 }
 

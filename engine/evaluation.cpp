@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "engine/evaluation.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "data/images/image.h"
 #include "data/loading/loader.h"
 #include "data/metrics/box_overlap.h"
 #include "engine/next_batch.h"
+#include "runtime/base/files.h"
 
 namespace gradlibra {
 
@@ -169,32 +172,52 @@ std::string coco_results_json(const Dataset& dataset, const Detections& detectio
 }
 
 namespace {
-constexpr const char* kEnd = "\n]\n";
+
+constexpr std::string_view kBegin = "[", kEnd = "\n]\n";
+
+// Whether all of it stands there; else errno says why not.
+bool write_at(int file, std::string_view text, int64_t at) {
+  while (!text.empty()) {
+    const ssize_t written = ::pwrite(file, text.data(), text.size(), at);
+    if (written < 0 && errno == EINTR) continue;
+    if (written == 0) errno = ENOSPC;
+    if (written <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(written));
+    at += written;
+  }
+  return true;
 }
+
+}  // namespace
 
 CocoResultsFile::CocoResultsFile(const std::filesystem::path& file, const Dataset& dataset)
-    : path_(file),
-      dataset_(dataset),
-      numeric_(all_numbers(dataset)),
-      file_(std::fopen(file.c_str(), "wb"), &std::fclose) {
-  if (!file_) throw std::runtime_error(path_.string() + ": cannot be written: " + std::strerror(errno));
-  write(std::string("[") + kEnd);
+    : path_(file), dataset_(dataset), numeric_(all_numbers(dataset)), end_(static_cast<int64_t>(kBegin.size())) {
+  write_file(path_, std::string(kBegin) + std::string(kEnd));  // what was there before stays if there is no room
+  file_ = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (file_ < 0) throw WriteError(file_failure("cannot write", path_, errno));
 }
+
+CocoResultsFile::~CocoResultsFile() { ::close(file_); }
 
 void CocoResultsFile::add(size_t image, const std::vector<Detection>& detections) {
+  constexpr auto kBeginBytes = static_cast<int64_t>(kBegin.size()), kEndBytes = static_cast<int64_t>(kEnd.size());
   std::string text;
-  for (const Detection& d : detections) {
-    text += (first_ ? "\n" : ",\n") + text_of(result_entry(dataset_, dataset_.images[image].id, numeric_, d));
-    first_ = false;
-  }
+  for (const Detection& d : detections)
+    text += (end_ == kBeginBytes && text.empty() ? "\n" : ",\n") +
+            text_of(result_entry(dataset_, dataset_.images[image].id, numeric_, d));
   if (text.empty()) return;
-  std::fseek(file_.get(), -static_cast<long>(std::strlen(kEnd)), SEEK_CUR);
-  write(text + kEnd);
-}
-
-void CocoResultsFile::write(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), file_.get()) != text.size() || std::fflush(file_.get()) != 0)
-    throw std::runtime_error(path_.string() + ": cannot be written: " + std::strerror(errno));
+  const auto bytes = static_cast<int64_t>(text.size());
+  text += kEnd;
+  const std::string_view whole = text;
+  // The end of the list so far is written over last: where there is no room, it is there already.
+  if (!write_at(file_, whole.substr(kEnd.size()), end_ + kEndBytes) ||
+      !write_at(file_, whole.substr(0, kEnd.size()), end_)) {
+    const int error = errno;
+    const bool whole_again = write_at(file_, kEnd, end_) && ::ftruncate(file_, end_ + kEndBytes) == 0;
+    throw WriteError(file_failure("cannot write", path_, error) +
+                     (whole_again ? "; it holds the images before" : "; it ends in the middle of a detection"));
+  }
+  end_ += bytes;
 }
 
 }  // namespace gradlibra

@@ -2,9 +2,9 @@
 // A detector over a data set: detections in original image pixels.
 #pragma once
 
-#include <cstdio>
+#include <cstdint>
+#include <filesystem>
 #include <functional>
-#include <memory>
 
 #include "data/metrics/metrics.h"
 #include "engine/batches.h"
@@ -53,20 +53,22 @@ void draw_detections(const ImageRecord& record, const std::vector<Detection>& de
 // category_id is the annotation file's id of the class, or its index in the class list where there is no such file.
 [[nodiscard]] std::string coco_results_json(const Dataset& dataset, const Detections& detections);
 
-// The same, image by image: after each the file is complete and holds what there is so far. std::runtime_error names
-// the file.
+// The same, image by image: after each the file is complete and holds what there is so far. WriteError names the file,
+// which then holds the images before.
 class CocoResultsFile {
  public:
   CocoResultsFile(const std::filesystem::path& file, const Dataset& dataset);
+  ~CocoResultsFile();
+  CocoResultsFile(const CocoResultsFile&) = delete;
+  CocoResultsFile& operator=(const CocoResultsFile&) = delete;
   void add(size_t image, const std::vector<Detection>& detections);
 
  private:
-  void write(const std::string& text);
   std::filesystem::path path_;
   const Dataset& dataset_;
   bool numeric_;
-  std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
-  bool first_ = true;
+  int file_ = -1;
+  int64_t end_;  // of the last detection
 };
 
 }  // namespace gradlibra

@@ -11,6 +11,7 @@
 #include "engine/evaluation.h"
 #include "engine/picture_files.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra {
@@ -47,7 +48,7 @@ void report_evaluation(const EvaluationReport& report, const ExperimentConfig& c
   std::fputs(table.c_str(), stdout);  // no exception where that cannot be: the files are worth having all the same
   if (report.output.empty()) return;
 
-  auto json = nlohmann::ordered_json::parse(metrics_json(dataset, voc, coco));
+  auto json = parse_json<nlohmann::ordered_json>(metrics_json(dataset, voc, coco));
   json["evaluation"] = {{"split", to_string(report.split)},
                         {"images", dataset.images.size()},
                         {"detector", escaped(report.detector)},
@@ -56,7 +57,7 @@ void report_evaluation(const EvaluationReport& report, const ExperimentConfig& c
     if (convention == report.voc.convention && convention != VocConvention::mmdet)
       json["evaluation"]["voc_convention"] = name;
   json["images_at_max_per_image"] = images_at_cap(detections, config.model.test);
-  if (resampled) json["bootstrap"] = nlohmann::ordered_json::parse(bootstrap_json(*resampled, dataset.classes));
+  if (resampled) json["bootstrap"] = parse_json<nlohmann::ordered_json>(bootstrap_json(*resampled, dataset.classes));
   // Names of files and classes may be of any bytes: what was computed is written all the same.
   const std::string metrics = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   write_file(report.output / "metrics.json", metrics + "\n");

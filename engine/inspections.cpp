@@ -15,6 +15,7 @@
 #include "engine/step_dump.h"
 #include "engine/training_figures.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 #include "runtime/training/weights.h"
 
 namespace gradlibra {
@@ -54,9 +55,10 @@ int inspect_data(const CommonOptions& common, const std::string& output, int pic
   try_output_folder(output);
   const ExperimentConfig config = read_experiment(common);
   const DatasetReport report = inspect_dataset(config.data, {.limits = input_limits(config.loader), .shown = shown});
-  std::fputs(report.text.c_str(), stdout);  // no exception where that cannot be: the files are worth having
+  const std::string text = printable(report.text);
+  std::fputs(text.c_str(), stdout);  // no exception where that cannot be: the files are worth having
   if (!output.empty()) {
-    write_file(std::filesystem::path(output) / "data.txt", report.text);
+    write_file(std::filesystem::path(output) / "data.txt", text);
     write_file(std::filesystem::path(output) / "data.json", report.json);
     try {
       if (pictures > 0) draw_truth(config, std::filesystem::path(output) / "pictures", pictures);
@@ -128,6 +130,11 @@ int inspect_model(const CLI::App& app, const CommonOptions& common, const std::s
 }
 
 int inspect_training_step(const CommonOptions& common, const StepChoices& choices) {
+  for (const std::string& read : {common.config, choices.weights, choices.checkpoint, choices.batch}) {
+    std::error_code none;  // one that is not there is told of by whoever reads it
+    if (!read.empty() && std::filesystem::equivalent(read, choices.output, none))
+      throw std::invalid_argument("--output " + choices.output + ": is read, and would be written over: name another");
+  }
   const ExperimentConfig config = read_experiment(common);
   const std::unique_ptr<Context> context = open_device(common);
   std::vector<Finding> findings;
@@ -143,8 +150,9 @@ int inspect_training_step(const CommonOptions& common, const StepChoices& choice
       fmt::print("{}\n", load_pretrained(detector, train));
     }
   });
-  const SafetensorsFile step = dump_step(
-      *training.detector, choices.batch.empty() ? batch_of(dataset, config, choices.ids) : read_batch(choices.batch));
+  const Batch batch = choices.batch.empty() ? batch_of(dataset, config, choices.ids)
+                                            : read_batch(choices.batch, training.detector->classes().count());
+  const SafetensorsFile step = dump_step(*training.detector, batch);
   for (const auto& [name, tensor] : step.tensors)
     if (name.starts_with("loss.")) fmt::print("{:<24} {:.9g}\n", name, tensor.values<double>()[0]);
   if (const auto bad = step.metadata.find("first_non_finite"); bad != step.metadata.end())

@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra {
@@ -82,12 +83,9 @@ JsonValue::Json read_json_file(const std::filesystem::path& file) {
   constexpr int64_t kMaxBytes = int64_t{256} << 20;
   const std::string text = read_file(file, kMaxBytes);
   try {
-    return JsonValue::Json::parse(text);
-  } catch (const nlohmann::json::parse_error& error) {
-    const std::string what = error.what();
-    const size_t at = what.find("at line");
-    throw std::runtime_error(file.string() +
-                             ": is no JSON: " + escaped(at == std::string::npos ? what : what.substr(at)));
+    return parse_json<JsonValue::Json>(text);
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(file.string() + ": " + error.what());
   }
 }
 

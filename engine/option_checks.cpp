@@ -30,4 +30,11 @@ CLI::Validator from_zero_to_one() {
   return number_that_is("from 0 to 1", "FLOAT in [0 - 1]", [](double value) { return value >= 0 && value <= 1; });
 }
 
+void refuse_empty_paths(CLI::App& app) {
+  for (const char* name : {"--output", "--input", "--slides", "--annotations", "--work-dir", "--checkpoint"})
+    if (CLI::Option* option = app.get_option_no_throw(name))
+      option->check([](const std::string& text) { return text.empty() ? std::string("is empty") : std::string(); });
+  for (CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) refuse_empty_paths(*command);
+}
+
 }  // namespace gradlibra

@@ -7,15 +7,18 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 
 #include "engine/completion.h"
+#include "engine/option_checks.h"
 #include "engine/trainer.h"
 #include "engine/version.h"
 #include "runtime/base/processors.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 
@@ -53,6 +56,7 @@ int run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) 
     return kSuccess;
   }
   app.get_formatter()->column_width(34);
+  refuse_empty_paths(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -64,7 +68,7 @@ int run(CLI::App& app, int argc, char** argv, const std::function<int()>& body) 
   } catch (const std::exception& error) {
     const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
     const std::string what = memory ? "out of memory; use a smaller loader.batch_size or image size" : error.what();
-    std::fputs((app.get_name() + ": " + what + "\n").c_str(), stderr);  // no exception where stderr is full, too
+    std::fputs((app.get_name() + ": " + printable(what) + "\n").c_str(), stderr);  // no exception where stderr is full
     return exit_code_of(error);
   }
 }
@@ -80,6 +84,7 @@ ExitCode exit_code_of(const std::exception& error) {
 
 int run_program(CLI::App& app, int argc, char** argv, const std::function<int()>& body) {
   open_standard_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on files is an error of the write that meets it, which names the file
   restart_with_short_spins(argv);
   app.set_version_flag("--version", "gradlibra " + version_text());
   const int code = run(app, argc, argv, body);

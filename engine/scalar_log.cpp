@@ -31,16 +31,6 @@ std::string first_line(const std::filesystem::path& path) {
   return line;
 }
 
-void move_aside(const std::filesystem::path& path) {
-  for (int i = 1;; ++i) {
-    const std::filesystem::path other =
-        path.parent_path() / fmt::format("{}.{}{}", path.stem().string(), i, path.extension().string());
-    if (std::filesystem::exists(other)) continue;
-    std::filesystem::rename(path, other);
-    return;
-  }
-}
-
 // Runs what must not end a training.
 template <class Body>
 void leniently(Body&& body) {

@@ -11,7 +11,7 @@ namespace gradlibra {
 // number, so that the program can finish its step. A second one ends the program at once, with 128 + its number, unless
 // it comes within a quarter of a second: terminals, shells and `timeout` send the same one twice. SIGPIPE and SIGXCPU,
 // which come again by themselves, never do, nor does SIGTERM after SIGUSR1 or SIGUSR2: a scheduler has given notice,
-// and has SIGKILL for who takes too long. SIGXFSZ is ignored: a file over a limit is an error of the write.
+// and has SIGKILL for who takes too long.
 const std::atomic<int>& catch_signals();
 
 // Where several ranks have agreed to stop and are on their way out: the first that has gone makes its launcher send

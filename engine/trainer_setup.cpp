@@ -245,13 +245,19 @@ void Trainer::note_changed_config(const CheckpointStore::Loaded& newest) {
 }
 
 void Trainer::open_files(bool resumed) {
-  write_file(options_.work_dir / "config.yaml", to_yaml(config_, true));
+  // Somebody's own file may have that name: with comments, and a base that is not written out.
+  const std::filesystem::path config = options_.work_dir / "config.yaml";
+  const std::string text = to_yaml(config_, true);
+  constexpr int64_t kMostBytes = int64_t{64} << 20;
+  if (!resumed && std::filesystem::exists(config) && read_file(config, kMostBytes) != text)
+    say(fmt::format("note: {} was there; it is {} now", config.string(), move_aside(config).filename().string()));
+  write_file(config, text);
   std::filesystem::create_directories(options_.work_dir / "checkpoints");
   std::error_code ignored;
   std::filesystem::remove(options_.work_dir / "finished", ignored);
   const std::filesystem::path log = options_.work_dir / "log.jsonl";
-  const int64_t cut = cut_log(log, resumed ? state_.step : 0, resumed ? state_.validations.epochs : 0);
-  if (cut > 0) say(fmt::format("log: {} lines behind step {} moved from log.jsonl to log.cut.jsonl", cut, state_.step));
+  cut_log(log, resumed ? state_.step : 0, resumed ? state_.validations.epochs : 0,
+          [&](const std::string& line) { say(line); });
   log_ = std::make_unique<RunLog>(log);
   scalars_ = std::make_unique<ScalarLog>(options_.work_dir, state_.step);
 }

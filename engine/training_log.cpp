@@ -6,6 +6,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "runtime/base/json_text.h"
+
 namespace gradlibra {
 
 using Json = nlohmann::ordered_json;
@@ -19,7 +21,7 @@ TrainingLog read_training_log(const std::filesystem::path& log) {
   for (std::string text; std::getline(file, text);) {
     ++number;
     if (text.empty()) continue;
-    Json line = Json::parse(text, nullptr, false);
+    Json line = parse_json_or_discard<Json>(text);
     if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) {
       if (result.unreadable++ == 0) result.first_unreadable = number;
       continue;

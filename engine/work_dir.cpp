@@ -13,8 +13,10 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/distributed/launch.h"
 
 namespace gradlibra {
@@ -38,6 +40,23 @@ std::string file_in_the_way(const fs::path& path) {
   }
   return "";
 }
+
+enum class LogLine { kept, later, unreadable };
+
+LogLine kind_of(const std::string& text, int64_t step, int64_t validated) {
+  if (text.empty()) return LogLine::kept;
+  const auto line = parse_json_or_discard(text);
+  const auto whole = [&](const char* key) -> std::optional<int64_t> {
+    const auto found = line.find(key);
+    return found == line.end() || !found->is_number_integer() ? std::nullopt : std::optional(found->get<int64_t>());
+  };
+  const std::optional<int64_t> at = line.is_object() ? whole("step") : std::nullopt;
+  if (!at) return LogLine::unreadable;
+  const bool later = *at > step || (line.contains("val_map50") && whole("epoch").value_or(0) > validated);
+  return later ? LogLine::later : LogLine::kept;
+}
+
+std::string lines(int64_t count) { return fmt::format("{} line{}", count, count == 1 ? "" : "s"); }
 
 }  // namespace
 
@@ -150,32 +169,46 @@ std::string RunLog::add(const std::string& line) {
   return fmt::format("{}: can be written again, {} lines were lost", file_.string(), lost_);
 }
 
-int64_t cut_log(const fs::path& log, int64_t step, int64_t validated) {
+int64_t cut_log(const fs::path& log, int64_t step, int64_t validated,
+                const std::function<void(const std::string&)>& say) {
   std::ifstream stream(log, std::ios::binary);
   if (!stream) return 0;
-  int64_t kept_bytes = 0, cut = 0;
+  int64_t number = 0, kept_bytes = 0, cut = 0, first_cut = 0, unreadable = 0, first_unreadable = 0;
+  bool torn = false;  // what is cut is but a line without its end
   std::string behind;
   for (std::string line; std::getline(stream, line);) {
+    ++number;
     const bool whole = !stream.eof();  // has its line end
     if (cut == 0 && whole) {
-      const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-      const bool known = json.is_object() && json.contains("step") && json["step"].is_number_integer();
-      const bool later = known && (json["step"].get<int64_t>() > step ||
-                                   (json.contains("val_map50") && json.value("epoch", int64_t{0}) > validated));
-      if (known && !later) {
+      const LogLine kind = kind_of(line, step, validated);
+      if (kind == LogLine::unreadable && unreadable++ == 0) first_unreadable = number;
+      if (kind != LogLine::later) {
         kept_bytes += static_cast<int64_t>(line.size()) + 1;
         continue;
       }
     }
-    ++cut;
+    if (cut++ == 0) {
+      first_cut = number;
+      torn = !whole;
+    }
     behind += line + "\n";
   }
+  const auto tell = [&](const std::string& text) {
+    if (say) say(text);
+  };
+  if (unreadable > 0)
+    tell(fmt::format("log: {} of {} cannot be read (the first is line {}); {} passed over", lines(unreadable),
+                     log.filename().string(), first_unreadable, unreadable == 1 ? "it is" : "they are"));
   if (cut == 0) return 0;
   const fs::path aside = log.parent_path() / "log.cut.jsonl";
   std::ofstream out(aside, std::ios::binary | std::ios::app);
   if (!(out << behind << std::flush))
     throw WriteError(file_failure("cannot put the log's lines behind the checkpoint into", aside, errno));
   if (::truncate(log.c_str(), kept_bytes) != 0) throw WriteError(file_failure("cannot cut", log, errno));
+  tell(torn
+           ? fmt::format("log: line {}, the last and without its end, moved from log.jsonl to log.cut.jsonl", first_cut)
+           : fmt::format("log: {} from line {} on, behind step {}, moved from log.jsonl to log.cut.jsonl", lines(cut),
+                         first_cut, step));
   return cut;
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace gradlibra {
@@ -64,8 +65,11 @@ class RunLog {
 };
 
 // Cuts a log back to where a checkpoint stands, so that a resumed run writes no step twice: from the first line on that
-// is of a later step than `step`, of a validation of a later epoch than `validated`, or broken. What is cut is appended
-// to `log.cut.jsonl` beside it. Returns the number of lines cut; WriteError if they cannot be put there.
-int64_t cut_log(const std::filesystem::path& log, int64_t step, int64_t validated);
+// is of a later step than `step` or of a validation of a later epoch than `validated`, and a last line without its end.
+// What is cut is appended to `log.cut.jsonl` beside it. A line that cannot be read costs none of those behind it, which
+// a reader of the log would take: it stays. `say` is told what was cut and what was passed over. Returns the number of
+// lines cut; WriteError if they cannot be put there.
+int64_t cut_log(const std::filesystem::path& log, int64_t step, int64_t validated,
+                const std::function<void(const std::string&)>& say = {});
 
 }  // namespace gradlibra

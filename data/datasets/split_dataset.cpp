@@ -15,6 +15,7 @@
 
 #include "data/datasets/annotations.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/random.h"
 
 namespace gradlibra {
@@ -172,8 +173,15 @@ std::vector<fs::path> write_division(const DatasetConfig& config, const Dataset&
   std::vector<fs::path> written;
   std::vector<std::pair<fs::path, std::string>> files;
   nlohmann::ordered_json source;
-  if (config.format == "coco")
-    source = nlohmann::ordered_json::parse(read_text(split_file(config, Split::train), kMaxAnnotationBytes));
+  if (config.format == "coco") {
+    const fs::path file = split_file(config, Split::train);
+    const std::string text = read_text(file, kMaxAnnotationBytes);
+    try {
+      source = parse_json<nlohmann::ordered_json>(text);
+    } catch (const std::runtime_error& error) {  // read_dataset() takes NaN, which is no JSON
+      throw std::runtime_error(fmt::format("{}: {}", file.string(), error.what()));
+    }
+  }
   for (size_t s = 0; s < 3; ++s) {
     if (division.images[s] == 0) continue;
     std::string lines;

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <initializer_list>
 #include <limits>
+#include <optional>
 #include <pugixml.hpp>
 #include <set>
 #include <string_view>
@@ -78,6 +81,24 @@ double number(std::string_view text) {
   return value;
 }
 
+// Where a character reference stands that the parser turns into a NUL byte, by which the text would end; npos: nowhere.
+// The parser counts in 32 bits.
+size_t find_nul_reference(std::string_view text) {
+  for (size_t at = 0; (at = text.find("&#", at)) != std::string_view::npos; ++at) {
+    const bool hex = text.substr(at + 2, 1) == "x";
+    const size_t begin = at + (hex ? 3 : 2);
+    const size_t end = text.find_first_not_of(hex ? "0123456789abcdefABCDEF" : "0123456789", begin);
+    if (end == std::string_view::npos || end == begin || text[end] != ';') continue;
+    uint32_t code = 0;
+    for (const char c : text.substr(begin, end - begin)) {
+      const auto digit = static_cast<uint32_t>(c <= '9' ? c - '0' : (c | ' ') - 'a' + 10);
+      code = code * (hex ? 16 : 10) + digit;
+    }
+    if (code == 0) return at;
+  }
+  return std::string_view::npos;
+}
+
 class AnnotationReader {
  public:
   AnnotationReader(Reading& reading, RawImage& image, std::set<std::string>& names)
@@ -93,6 +114,13 @@ class AnnotationReader {
       why = fmt::format("is not XML: {}", parsed.description());
       return false;
     }
+    if (const size_t nul = find_nul_reference(text);
+        nul != std::string::npos &&
+        (parsed.encoding == pugi::encoding_utf8 || parsed.encoding == pugi::encoding_latin1)) {
+      where = fmt::format("line {}", line(static_cast<std::ptrdiff_t>(nul)));
+      why = fmt::format("is not XML: '{}' stands for no character", text.substr(nul, text.find(';', nul) + 1 - nul));
+      return false;
+    }
     const pugi::xml_node root = child(document, "annotation");
     if (!root) {
       const pugi::xml_node first = document.document_element();
@@ -100,7 +128,7 @@ class AnnotationReader {
       return false;
     }
     file_name_ = content_of(child(root, "filename"));
-    read_size(child(root, "size"));
+    read_size(root);
     int index = 0;
     for (const pugi::xml_node node : root.children())
       if (is(node, "object")) read_object(node, index++);
@@ -118,9 +146,13 @@ class AnnotationReader {
   [[nodiscard]] int64_t refused() const { return refused_; }
 
  private:
-  [[nodiscard]] std::ptrdiff_t line(std::ptrdiff_t offset) const {
+  // Goes on from where it was asked for last, for the elements of a file come in their order.
+  [[nodiscard]] std::ptrdiff_t line(std::ptrdiff_t offset) {
     const auto end = std::clamp<std::ptrdiff_t>(offset, 0, static_cast<std::ptrdiff_t>(text_->size()));
-    return 1 + std::count(text_->begin(), text_->begin() + end, '\n');
+    if (end < counted_) counted_ = line_ends_ = 0;
+    line_ends_ += std::count(text_->begin() + counted_, text_->begin() + end, '\n');
+    counted_ = end;
+    return 1 + line_ends_;
   }
 
   // Whether a node is the element of that (small-letter) name, in whatever capitals.
@@ -150,7 +182,35 @@ class AnnotationReader {
     return std::string(trim(parent.attribute(name).value()));
   }
 
-  void read_size(const pugi::xml_node size) {
+  // Of these elements, which have one value, those that `parent` has with several: " <name>".
+  std::string contradictions(const pugi::xml_node parent, std::initializer_list<const char*> names) {
+    std::string found;
+    for (const char* name : names) {
+      std::optional<std::string> first;
+      for (const pugi::xml_node node : parent.children()) {
+        if (!is(node, name)) continue;
+        const std::string value = content_of(node);
+        if (!first) first = value;
+        if (value == *first) continue;
+        found += fmt::format(" <{}>", name);
+        break;
+      }
+    }
+    return found;
+  }
+
+  void read_size(const pugi::xml_node root) {
+    const pugi::xml_node size = child(root, "size");
+    for (const pugi::xml_node other : root.children()) {
+      if (!is(other, "size")) continue;
+      if (contradictions(other, {"width", "height"}).empty() && text_of(other, "width") == text_of(size, "width") &&
+          text_of(other, "height") == text_of(size, "height"))
+        continue;
+      log_.note({Kind::bad_annotation, Action::none, image_.annotation_file,
+                 fmt::format("line {}", line(other.offset_debug())),
+                 "has two sizes in <size>: the image's own size is used"});
+      return;
+    }
     const std::string width_text = text_of(size, "width"), height_text = text_of(size, "height");
     const double width = number(width_text), height = number(height_text);
     if (width >= 1 && height >= 1 && width <= kMaxSide && height <= kMaxSide) {
@@ -172,10 +232,14 @@ class AnnotationReader {
     object.difficult = read_flag(node, "difficult", object.where);
     const pugi::xml_node box = child(node, "bndbox");
     read_boxes_.insert(box.internal_object());
-    if (!box || object.class_name.empty()) {
-      const Finding finding{
-          Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
-          box ? "object without a <name>" : fmt::format("object '{}' without a <bndbox>", object.class_name)};
+    const std::string several =
+        contradictions(node, {"name", "difficult"}) + contradictions(box, {"xmin", "ymin", "xmax", "ymax"});
+    if (!box || object.class_name.empty() || !several.empty()) {
+      const Finding finding{Kind::bad_annotation, Action::object_dropped, image_.annotation_file, object.where,
+                            !several.empty()
+                                ? fmt::format("object with several values of{}; take away all but one", several)
+                            : box ? "object without a <name>"
+                                  : fmt::format("object '{}' without a <bndbox>", object.class_name)};
       ++refused_;
       object.unreadable = judge_unreadable(reading_, finding) && !object.class_name.empty();
       if (object.unreadable) image_.objects.push_back(std::move(object));
@@ -264,6 +328,7 @@ class AnnotationReader {
   RawImage& image_;
   std::set<std::string>& names_;
   const std::string* text_ = nullptr;
+  std::ptrdiff_t counted_ = 0, line_ends_ = 0;  // bytes of it, and the line ends in them
   std::string file_name_;
   std::unordered_set<const void*> read_boxes_;
   std::string other_case_;  // the first tag that is written in other capitals

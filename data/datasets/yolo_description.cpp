@@ -7,8 +7,10 @@
 
 #include <map>
 #include <stdexcept>
+#include <utility>
 
 #include "data/datasets/annotations.h"
+#include "data/datasets/did_you_mean.h"
 #include "data/datasets/lines.h"
 #include "runtime/base/files.h"
 #include "runtime/base/utf8.h"
@@ -41,6 +43,18 @@ void check_keys(const YAML::Node& description, const fs::path& file) {
   }
 }
 
+// A name twice would be two classes that nothing tells apart. The numbers are those of lines.
+void check_names(const std::vector<std::pair<std::string, int>>& names, const fs::path& file) {
+  std::map<std::string, size_t> known;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const auto [first, fresh] = known.emplace(std::string(trim(names[i].first)), i);
+    if (fresh) continue;
+    throw std::runtime_error(fmt::format("{}:{}: class {} is '{}', as is class {} in line {}: rename one of them",
+                                         file.string(), names[i].second, i, escaped(first->first), first->second,
+                                         names[first->second].second));
+  }
+}
+
 std::vector<std::string> names_in(const YAML::Node& names, const fs::path& file) {
   std::vector<std::string> classes;
   if (!names) return classes;
@@ -48,22 +62,27 @@ std::vector<std::string> names_in(const YAML::Node& names, const fs::path& file)
   if (names.IsScalar() && !names.Scalar().empty())
     throw std::runtime_error(fmt::format("{} is one text, '{}': write a list, as in names: [cell, nucleus]", place,
                                          escaped(names.Scalar())));
+  std::vector<std::pair<std::string, int>> found;  // with their lines
   if (names.IsSequence())
-    for (const YAML::Node& entry : names) classes.push_back(entry.as<std::string>());
-  if (!names.IsMap()) return classes;
-  std::map<int64_t, std::string> by_index;
-  for (const auto& entry : names) {
-    const auto index = entry.first.as<int64_t>();
-    const auto [first, fresh] = by_index.emplace(index, entry.second.as<std::string>());
-    if (!fresh)
-      throw std::runtime_error(fmt::format("{} has the index {} twice: '{}' and '{}'", place, index,
-                                           escaped(first->second), escaped(entry.second.as<std::string>())));
+    for (const YAML::Node& entry : names) found.emplace_back(entry.as<std::string>(), entry.Mark().line + 1);
+  if (names.IsMap()) {
+    std::map<int64_t, std::pair<std::string, int>> by_index;
+    for (const auto& entry : names) {
+      const auto index = entry.first.as<int64_t>();
+      const auto [first, fresh] =
+          by_index.emplace(index, std::pair(entry.second.as<std::string>(), entry.first.Mark().line + 1));
+      if (!fresh)
+        throw std::runtime_error(fmt::format("{} has the index {} twice: '{}' and '{}'", place, index,
+                                             escaped(first->second.first), escaped(entry.second.as<std::string>())));
+    }
+    for (const auto& [index, name] : by_index) {
+      if (index != static_cast<int64_t>(found.size()))
+        throw std::runtime_error(fmt::format("{} has no class {}", place, found.size()));
+      found.push_back(name);
+    }
   }
-  for (const auto& [index, text] : by_index) {
-    if (index != static_cast<int64_t>(classes.size()))
-      throw std::runtime_error(fmt::format("{} has no class {}", place, classes.size()));
-    classes.push_back(text);
-  }
+  check_names(found, file);
+  for (const auto& [name, line] : found) classes.push_back(name);
   return classes;
 }
 
@@ -117,7 +136,17 @@ std::vector<std::string> read_yolo_classes(const DatasetConfig& config) {
   const fs::path file = fs::path(config.root) / "classes.txt";
   if (!fs::exists(file, error)) return classes;
   const std::string text = read_text(file, kMaxYamlBytes);
-  for (const Line& line : lines_of(text)) classes.emplace_back(line.text);
+  std::vector<std::pair<std::string, int>> found;
+  for (const Line& line : lines_of(text)) {
+    const auto expected = static_cast<int>(found.size()) + 1;
+    if (line.number != expected)
+      throw std::runtime_error(
+          fmt::format("{}:{}: is blank, but each line is a class, the first of them 0: take it away, or name the class",
+                      file.string(), expected));
+    found.emplace_back(line.text, line.number);
+  }
+  check_names(found, file);
+  for (const auto& [name, line] : found) classes.push_back(name);
   return classes;
 }
 

@@ -20,6 +20,7 @@
 #include "data/images/more_formats.h"
 #include "data/images/png_structure.h"
 #include "runtime/base/files.h"
+#include "runtime/base/utf8.h"
 
 namespace gradlibra {
 namespace {
@@ -162,7 +163,7 @@ std::string decoder_problem(ImageFormat format) {
   if (why == "only 8-bit") return "is a JPEG of 12 bits a sample, which is not decoded: save it as PNG";
   if (why.find("arith") != std::string::npos)
     return "is a JPEG with arithmetic coding, which is not decoded: save it as PNG";
-  return fmt::format("cannot be decoded ({}): truncated or corrupt", why);
+  return fmt::format("cannot be decoded ({}): truncated or corrupt", escaped(why));
 }
 
 struct StbFree {

@@ -12,17 +12,22 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <stdexcept>
+#include <string_view>
 #include <unordered_set>
 
 #include "data/slides/patch_manifest.h"
 #include "data/slides/slide_readers.h"
 #include "runtime/base/files.h"
 #include "runtime/base/in_parallel.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/processors.h"
 #include "runtime/base/random.h"
+#include "runtime/base/xxh64.h"
 
 namespace gradlibra {
 namespace {
@@ -120,18 +125,34 @@ Json fingerprint(const PatchSet& set, size_t index) {
 struct Progress {
   bool begun = false, finished = false;  // with this very fingerprint
   std::string changed;                   // otherwise: what has changed since
+  std::string sizes;                     // finished: Maker::hash_of_sizes
 };
 Progress read_record(const fs::path& file, const Json& wanted) {
   std::error_code error;
   if (!fs::exists(file, error)) return {};
-  const Json record = Json::parse(read_file(file, kMaxRecordBytes), nullptr, /*allow_exceptions=*/false);
-  if (record.is_discarded() || !record.is_object() || !record.contains("of")) return {};
+  const Json record = parse_json_or_discard<Json>(read_file(file, kMaxRecordBytes));
+  if (!record.is_object() || !record.contains("of")) return {};
   const Json& found = record["of"];
-  if (found == wanted) return {true, record.value("finished", false), ""};
   Progress progress;
+  if (found == wanted) {
+    progress.begun = true;
+    progress.finished = record.contains("finished") && record["finished"] == true;
+    if (record.contains("sizes") && record["sizes"].is_string()) progress.sizes = record["sizes"].get<std::string>();
+    return progress;
+  }
   for (const auto& [key, value] : wanted.items())
     if (!found.contains(key) || found[key] != value) progress.changed += (progress.changed.empty() ? "" : ", ") + key;
   return progress;
+}
+
+// Whether a picture has its format's end: all of its bytes were written, and none were cut off.
+bool is_whole_picture(const fs::path& file) {
+  const std::string_view end =
+      file.extension() == ".png" ? std::string_view("\0\0\0\0IEND\xae\x42\x60\x82", 12) : std::string_view("\xff\xd9");
+  std::ifstream in(file, std::ios::binary);
+  std::string found(end.size(), '\0');
+  in.seekg(-static_cast<std::streamoff>(end.size()), std::ios::end);
+  return in.read(found.data(), static_cast<std::streamsize>(found.size())) && found == end;
 }
 
 class Maker {
@@ -165,6 +186,27 @@ class Maker {
         fmt::format("{}the others are finished in {}: mend these or take them away, and the same command goes on from "
                     "there",
                     text, folder_.string()));
+  }
+
+  // std::runtime_error names the first file that a finished set has no more.
+  void check_finished() const {
+    const auto check = [&](const fs::path& file, bool may_be_empty = false) {
+      std::error_code error;
+      if (fs::is_regular_file(file, error) && (may_be_empty || fs::file_size(file, error) > 0)) return;
+      throw std::runtime_error(
+          fmt::format("{}: is gone or empty, though the set was finished: put it back, or take {} away, and the same "
+                      "command makes the set again",
+                      file.string(), folder_.string()));
+    };
+    // A VOC list of a split without a patch is.
+    for (const fs::path& file : annotation_files(set_)) check(folder_ / file, file.extension() == ".txt");
+    for (size_t i = 0; i < set_.slides.slides.size(); ++i) {
+      const AnnotatedSlide& slide = set_.slides.slides[i];
+      for (const Patch& patch : plan(i).patches) {
+        check(picture(slide, patch));
+        if (set_.options.format == "voc") check(annotation(slide, patch));
+      }
+    }
   }
 
   // Takes away what no slide of the set has: of earlier calls with other input, and halves of files.
@@ -210,9 +252,19 @@ class Maker {
     return folder_ / "Annotations" / (patch_name(slide.name, patch.x, patch.y) + ".xml");
   }
   [[nodiscard]] bool is_there(const AnnotatedSlide& slide, const Patch& patch) const {
+    if (!is_whole_picture(picture(slide, patch))) return false;
     std::error_code error;
-    const auto has_bytes = [&](const fs::path& file) { return fs::file_size(file, error) > 0 && !error; };
-    return has_bytes(picture(slide, patch)) && (set_.options.format == "coco" || has_bytes(annotation(slide, patch)));
+    return set_.options.format == "coco" ||
+           fs::file_size(annotation(slide, patch), error) == voc_annotation(set_, slide, patch).size();
+  }
+  // Of the bytes that each picture has; the same input gives the same.
+  [[nodiscard]] std::string hash_of_sizes(const AnnotatedSlide& slide, const std::vector<Patch>& patches) const {
+    std::string text;
+    for (const Patch& patch : patches) {
+      std::error_code error;
+      text += fmt::format("{};", fs::file_size(picture(slide, patch), error));
+    }
+    return xxh64_hex(std::as_bytes(std::span(text)));
   }
 
   void make(size_t index) {
@@ -222,11 +274,11 @@ class Maker {
     const Json of = fingerprint(set_, index);
     const fs::path record = folder_ / kRecords / (slide.name + ".json");
     const Progress progress = read_record(record, of);
-    std::vector<Patch> patches = plan(index).patches;
-    const size_t all = patches.size();
+    const std::vector<Patch> all = plan(index).patches;
+    std::vector<Patch> patches = all;
     if (progress.begun) std::erase_if(patches, [&](const Patch& patch) { return is_there(slide, patch); });
-    if (progress.finished && patches.empty()) {
-      note(fmt::format("{} ({}): {} patches, finished before", slide.name, split, all));
+    if (progress.finished && patches.empty() && hash_of_sizes(slide, all) == progress.sizes) {
+      note(fmt::format("{} ({}): {} patches, finished before", slide.name, split, all.size()));
       return;
     }
     if (!progress.begun) {
@@ -239,10 +291,12 @@ class Maker {
       write_file(record, Json{{"of", of}, {"finished", false}}.dump());
     }
     if (!patches.empty()) make_patches_of(slide, patches);
-    write_file(record, Json{{"of", of}, {"finished", true}}.dump());
+    // Which of those that were there is another one cannot be told.
+    if (progress.finished && hash_of_sizes(slide, all) != progress.sizes) make_patches_of(slide, patches = all);
+    write_file(record, Json{{"of", of}, {"finished", true}, {"sizes", hash_of_sizes(slide, all)}}.dump());
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-    note(fmt::format("{} ({}): {} patches in {:.1f} s{}", slide.name, split, all, seconds.count(),
-                     progress.begun             ? fmt::format(", {} were there", all - patches.size())
+    note(fmt::format("{} ({}): {} patches in {:.1f} s{}", slide.name, split, all.size(), seconds.count(),
+                     progress.begun             ? fmt::format(", {} were there", all.size() - patches.size())
                      : progress.changed.empty() ? ""
                                                 : fmt::format(", anew: changed {}", progress.changed)));
   }
@@ -295,7 +349,10 @@ MadePatches make_patches(const PatchSet& set, const fs::path& output,
   std::error_code error;
   if (fs::exists(output / kManifest, error)) {
     const std::string found = read_file(output / kManifest, kMaxRecordBytes);
-    if (found == summary.manifest) return {true, summary.table};
+    if (found == summary.manifest) {
+      Maker(set, output, say).check_finished();
+      return {true, summary.table};
+    }
     throw std::runtime_error(fmt::format("{}: {}; choose another folder, or take this one away", output.string(),
                                          why_another_set(found, summary.manifest)));
   }

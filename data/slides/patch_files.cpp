@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
 constexpr std::array<const char*, 3> kNames{"train", "val", "test"};
+constexpr const char* kClassFile = "classes.yaml";
 constexpr std::array<Split, 3> kSplits{Split::train, Split::val, Split::test};
 
 const char* to_string(Edge edge) { return edge == Edge::move ? "move" : "pad"; }
@@ -93,6 +94,12 @@ std::vector<int64_t> category_ids(const SlideSet& set) {
   ids.clear();
   for (size_t c = 0; c < set.classes.size(); ++c) ids.push_back(static_cast<int64_t>(c) + 1);
   return ids;
+}
+
+// The one of a split, under the folder of the set.
+fs::path split_list(const PatchSet& set, size_t split) {
+  return set.options.format == "coco" ? fs::path("annotations") / fmt::format("{}.json", kNames[split])
+                                      : fs::path("ImageSets") / "Main" / fmt::format("{}.txt", kNames[split]);
 }
 
 void write_coco(const PatchSet& set, size_t split, const fs::path& file, CocoIds& ids) {
@@ -267,14 +274,22 @@ void write_annotations(const PatchSet& set, const fs::path& folder) {
   for (size_t s = 0; s < 3; ++s) {
     if (set.division.images[s] == 0) continue;
     if (set.options.format == "coco")
-      write_coco(set, s, folder / "annotations" / fmt::format("{}.json", kNames[s]), ids);
+      write_coco(set, s, folder / split_list(set, s), ids);
     else
-      write_voc_list(set, s, folder / "ImageSets" / "Main" / fmt::format("{}.txt", kNames[s]));
+      write_voc_list(set, s, folder / split_list(set, s));
   }
   if (set.options.format == "coco") return;
   std::string classes = "classes:\n";
   for (const std::string& name : set.slides.classes) classes += "  - " + Json(name).dump() + "\n";
-  write_file(folder / "classes.yaml", classes);
+  write_file(folder / kClassFile, classes);
+}
+
+std::vector<fs::path> annotation_files(const PatchSet& set) {
+  std::vector<fs::path> files;
+  for (size_t s = 0; s < 3; ++s)
+    if (set.division.images[s] > 0) files.push_back(split_list(set, s));
+  if (set.options.format == "voc") files.emplace_back(kClassFile);
+  return files;
 }
 
 PatchSummary summarize(const PatchSet& set) {

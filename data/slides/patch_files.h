@@ -32,6 +32,8 @@ struct PatchSet {
 // with its `slide`, `x` and `y`. VOC: ImageSets/Main/{train,val,test}.txt and classes.yaml. A split without a share is
 // not written.
 void write_annotations(const PatchSet& set, const std::filesystem::path& folder);
+// Their names under `folder`.
+[[nodiscard]] std::vector<std::filesystem::path> annotation_files(const PatchSet& set);
 
 // Counts of all slides of a split.
 struct SplitCounts {

@@ -11,12 +11,27 @@
 
 namespace gradlibra {
 
-std::vector<int> patch_starts(int length, int size, int overlap, Edge edge) {
+namespace {
+
+void check_grid(int length, int size, int overlap) {
   if (length < 1 || size < 1 || overlap < 0 || overlap >= size)
     throw std::invalid_argument(
         fmt::format("patch_starts: length {}, size {}, overlap {}: the overlap must be 0 or more and below the size",
                     length, size, overlap));
+}
+
+}  // namespace
+
+int64_t count_patches(int length, int size, int overlap) {
+  check_grid(length, size, overlap);
+  const int64_t step = size - overlap;
+  return length <= size ? 1 : 1 + (static_cast<int64_t>(length) - size + step - 1) / step;
+}
+
+std::vector<int> patch_starts(int length, int size, int overlap, Edge edge) {
+  check_grid(length, size, overlap);
   std::vector<int> starts;
+  starts.reserve(static_cast<size_t>(count_patches(length, size, overlap)));
   const int64_t step = size - overlap;
   int64_t start = 0;
   for (; start + size < length; start += step) starts.push_back(static_cast<int>(start));

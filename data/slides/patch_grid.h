@@ -22,6 +22,11 @@ enum class Edge {
 // overlap, the first that reaches the end being the last. Every pixel is in a patch; neighbours share exactly `overlap`
 // pixels, but for the last two with Edge::move. length >= 1, 0 <= overlap < size.
 [[nodiscard]] std::vector<int> patch_starts(int length, int size, int overlap, Edge edge);
+// How many these are, of either edge. A header of a few bytes can state sides for which the list alone would take all
+// memory.
+[[nodiscard]] int64_t count_patches(int length, int size, int overlap);
+// Of a slide, or tiles of it (tile_plan.h): more than any real one has.
+inline constexpr int64_t kMostPatches = int64_t{1} << 24;
 
 // Boxes that a patch's border cuts. With `area`, a patch has a box if at least `share` of its area lies inside; with
 // `centre`, if its centre does (left and upper border in, right and lower one out: in a grid without overlap exactly

@@ -13,6 +13,7 @@
 
 #include "data/datasets/did_you_mean.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/utf8.h"
 #include "runtime/base/xxh64.h"
 
@@ -115,6 +116,14 @@ std::vector<std::string> differences_of(const Json& found, const Json& wanted) {
   return differences;
 }
 
+// Of what make-patches writes as much as is compared.
+bool is_manifest(const Json& json) {
+  const Json slides = value_of(json, "slides");
+  return value_of(json, "options").is_object() && slides.is_array() && !slides.empty() &&
+         std::all_of(slides.begin(), slides.end(),
+                     [](const Json& slide) { return value_of(slide, "name").is_string(); });
+}
+
 bool has_hashes(const Json& manifest) {
   const Json slides = slides_by_name(manifest);
   return std::all_of(slides.begin(), slides.end(), [](const Json& slide) {
@@ -145,14 +154,16 @@ std::string hash_slide(const fs::path& file) {
 }
 
 std::string why_another_set(const std::string& found, const std::string& wanted) {
-  const char* others = "holds patches of other slides, annotations or options";
-  const Json of_set = Json::parse(found, nullptr, /*allow_exceptions=*/false), now = Json::parse(wanted);
+  const Json of_set = parse_json_or_discard(found), now = parse_json(wanted);
+  if (!is_manifest(of_set)) return "its patches.json is damaged: what the set was made of cannot be told";
   const std::vector<std::string> differences = differences_of(of_set, now);
-  if (!differences.empty()) return fmt::format("{} ({})", others, fmt::join(differences, "; "));
-  if (!slides_by_name(of_set).empty() && !has_hashes(of_set))
+  if (!differences.empty())
+    return fmt::format("holds patches of other slides, annotations or options ({})", fmt::join(differences, "; "));
+  if (!has_hashes(of_set))
     return "was finished by an earlier version: its patches.json has no hashes of slides and annotations, and whether "
            "they are still the same cannot be told";
-  return others;
+  return "its patches.json is another one than for these slides, annotations and options: it was edited, or another "
+         "version made the set";
 }
 
 }  // namespace gradlibra

@@ -22,7 +22,8 @@ constexpr std::array<const char*, 3> kNames{"train", "val", "test"};
 
 // Indices of the patches that overlap [from, to); `starts` ascend.
 std::pair<size_t, size_t> touched(const std::vector<int>& starts, int size, double from, double to) {
-  const auto first = std::partition_point(starts.begin(), starts.end(), [&](int s) { return s + size <= from; });
+  const auto first =
+      std::partition_point(starts.begin(), starts.end(), [&](int s) { return static_cast<double>(s) + size <= from; });
   const auto last = std::partition_point(first, starts.end(), [&](int s) { return s < to; });
   return {static_cast<size_t>(first - starts.begin()), static_cast<size_t>(last - starts.begin())};
 }
@@ -95,6 +96,13 @@ SlidePlan plan_slide(const AnnotatedSlide& slide, Split split, size_t classes, c
   const bool plain = split == Split::test;
   const int size = options.size, overlap = plain ? 0 : options.overlap;
   const Edge edge = plain ? options.test_edge : options.edge;
+  if (const int64_t count = count_patches(slide.width, size, overlap) * count_patches(slide.height, size, overlap);
+      count > kMostPatches)
+    throw std::runtime_error(
+        fmt::format("{}: {} x {} pixels are {} patches of {} x {}, more than {}: a larger --size{} is needed, or the "
+                    "file is damaged and has to be taken away",
+                    slide.path.string(), slide.width, slide.height, count, size, size, kMostPatches,
+                    overlap > 0 ? " or a smaller --overlap" : ""));
   const std::vector<int> columns = patch_starts(slide.width, size, overlap, edge);
   const std::vector<int> rows = patch_starts(slide.height, size, overlap, edge);
   SlidePlan plan;

@@ -51,6 +51,7 @@ struct SlidePlan {
 };
 
 // A pure function of its arguments; which background is kept depends on seed, slide and place of the patch alone.
+// std::runtime_error for a slide of more than kMostPatches places.
 [[nodiscard]] SlidePlan plan_slide(const AnnotatedSlide& slide, Split split, size_t classes,
                                    const PatchOptions& options);
 

@@ -153,15 +153,25 @@ class Matcher {
   std::set<std::string> seen_;
 };
 
+// Where a name comes from: the first object of that class, if the annotations decide.
+std::string place_of(const std::string& name, const DatasetConfig& config, const RawSplit& raw, const fs::path& file) {
+  if (!config.classes.empty()) return "data.classes";
+  for (const RawImage& image : raw.images)
+    for (const RawObject& object : image.objects)
+      if (object.class_name == name) return fmt::format("{}: {}", image.annotation_file, object.where);
+  return file.string();
+}
+
 std::vector<std::string> class_list(const DatasetConfig& config, const RawSplit& raw, const fs::path& file) {
   const std::vector<std::string>& classes = config.classes.empty() ? raw.classes : config.classes;
   if (classes.empty()) throw std::runtime_error(file.string() + ": names no class, and data.classes is empty");
   std::set<std::string> known;
   for (const std::string& name : classes) {
     if (trim(name).empty() || escaped(name) != name)
-      throw std::runtime_error(fmt::format("class '{}' is empty or no plain text", escaped(name)));
+      throw std::runtime_error(
+          fmt::format("{}: class '{}' is empty or no plain text", place_of(name, config, raw, file), escaped(name)));
     if (!known.insert(std::string(trim(name))).second)
-      throw std::runtime_error(fmt::format("class '{}' is named twice", name));
+      throw std::runtime_error(fmt::format("{}: class '{}' is named twice", place_of(name, config, raw, file), name));
   }
   return classes;
 }

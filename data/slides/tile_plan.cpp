@@ -23,7 +23,7 @@ std::vector<Span> spans(int length, int size, int overlap) {
   const int reach = std::min(size, length);
   const auto slack = static_cast<float>(tile_slack(overlap));
   // The middle of what tile i and the next have in common.
-  const auto middle = [&](size_t i) { return static_cast<float>(starts[i + 1] + starts[i] + reach) / 2; };
+  const auto middle = [&](size_t i) { return static_cast<float>(int64_t{starts[i + 1]} + starts[i] + reach) / 2; };
   std::vector<Span> result;
   for (size_t i = 0; i < starts.size(); ++i) {
     const bool first = i == 0, last = i + 1 == starts.size();
@@ -41,13 +41,14 @@ bool Tile::owns(const Box& box) const {
 }
 
 std::vector<Tile> plan_tiles(int slide_width, int slide_height, int tile_width, int tile_height, int overlap) {
-  const std::vector<Span> columns = spans(slide_width, tile_width, overlap);
-  const std::vector<Span> rows = spans(slide_height, tile_height, overlap);
-  const auto count = static_cast<int64_t>(columns.size()) * static_cast<int64_t>(rows.size());
+  const int64_t count =
+      count_patches(slide_width, tile_width, overlap) * count_patches(slide_height, tile_height, overlap);
   if (count > kMostTiles)
     throw std::invalid_argument(
         fmt::format("{} x {} pixels are {} tiles of {} x {}, more than {}: larger tiles or less overlap are needed",
                     slide_width, slide_height, count, tile_width, tile_height, kMostTiles));
+  const std::vector<Span> columns = spans(slide_width, tile_width, overlap);
+  const std::vector<Span> rows = spans(slide_height, tile_height, overlap);
   std::vector<Tile> tiles;
   tiles.reserve(static_cast<size_t>(count));
   for (const Span& row : rows)

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/datasets/dataset.h"
+#include "data/slides/patch_grid.h"
 
 namespace gradlibra {
 
@@ -27,7 +28,7 @@ struct Tile {
 // object of up to overlap - 2 tile_slack(overlap) pixels lies wholly in each tile that owns it. Sizes are at least 1,
 // 0 <= overlap < both sides of a tile: std::invalid_argument; so are more than
 // kMostTiles.
-inline constexpr int64_t kMostTiles = int64_t{1} << 24;
+inline constexpr int64_t kMostTiles = kMostPatches;
 [[nodiscard]] std::vector<Tile> plan_tiles(int slide_width, int slide_height, int tile_width, int tile_height,
                                            int overlap);
 

@@ -49,6 +49,9 @@ void write_report(const ReportOptions& options, const Say& say, const Say& skip)
   const fs::path& folder = options.run.folder;
   if (!fs::is_directory(folder)) throw std::invalid_argument(folder.string() + ": no such folder");
   const fs::path output = options.output.empty() ? folder / "report.html" : options.output;
+  if (fs::is_regular_file(output) && output.extension() != ".html" && output.extension() != ".htm")
+    throw std::invalid_argument("--output " + output.string() +
+                                ": is there and is no page (.html), which would be written over it: name another file");
   const auto write = [&](const fs::path& file, const std::string& page) {
     write_file(file, page);
     say(fmt::format("{} ({} kB)", file.string(), (page.size() + 999) / 1000));

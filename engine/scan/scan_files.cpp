@@ -11,7 +11,9 @@
 #include <span>
 #include <stdexcept>
 
+#include "engine/scan/rename_to_kept.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/xxh64.h"
 
 namespace gradlibra {
@@ -64,7 +66,7 @@ std::string hash_of_file(const fs::path& file) { return hash_of(read_file(file, 
 Json read_summary(const fs::path& file) {
   std::error_code error;
   if (!fs::is_regular_file(file, error)) return Json::object();
-  Json summary = Json::parse(read_file(file, kMostBytes), nullptr, /*allow_exceptions=*/false);
+  Json summary = parse_json_or_discard<Json>(read_file(file, kMostBytes));
   const bool ours = summary.is_object() && summary.contains("of") && summary["of"].is_object() &&
                     summary.contains("files") && summary["files"].is_object() && summary.contains("complete");
   return ours ? summary : Json::object();
@@ -89,7 +91,7 @@ std::vector<Json> journals_of(const ScanFiles& files) {
     if (!file.starts_with(name) || !file.ends_with(".found") || file.size() != name.size() + kEnding) continue;
     try {
       const std::string head = read_file(path, kMostBytes, 1 << 16);
-      const Json line = Json::parse(head.substr(0, head.find('\n')), nullptr, /*allow_exceptions=*/false);
+      const Json line = parse_json_or_discard<Json>(head.substr(0, head.find('\n')));
       if (line.is_object() && line.contains("of") && line["of"].is_object()) fingerprints.push_back(line["of"]);
     } catch (const ReadError&) {
       continue;
@@ -98,18 +100,9 @@ std::vector<Json> journals_of(const ScanFiles& files) {
   return fingerprints;
 }
 
-// Behind a name that a table's ending follows no more: a list of *.csv does not take it up.
-void move_aside(const fs::path& file, const std::function<void(const std::string&)>& say) {
-  std::error_code error;
-  for (int i = 1;; ++i) {
-    const fs::path aside = fmt::format("{}.kept_{}", file.string(), i);
-    if (fs::exists(fs::symlink_status(aside, error))) continue;
-    fs::rename(file, aside, error);
-    if (error)
-      throw WriteError(fmt::format("{}: is in the way, and cannot be renamed: {}", file.string(), error.message()));
-    return say(
-        fmt::format("{}: is not as a scan has written it: it is kept as {}", file.string(), aside.filename().string()));
-  }
+void keep_aside(const fs::path& file, const std::function<void(const std::string&)>& say) {
+  say(fmt::format("{}: is not as a scan has written it: it is kept as {}", file.string(),
+                  rename_to_kept(file).filename().string()));
 }
 
 // The bytes of a PNG file, by way of one that remove_halves() knows.
@@ -195,9 +188,9 @@ void write_scan(const ScanFiles& files, const Json& of, const Json& by, const Sl
     const Json& ours = known[file.extension().string()];
     if (!fs::is_regular_file(fs::symlink_status(file, error)) ||
         std::find(ours.begin(), ours.end(), Json(hash_of_file(file))) == ours.end())
-      move_aside(file, say);
+      keep_aside(file, say);
   }
-  if (fs::exists(fs::symlink_status(files.summary, error)) && former.empty()) move_aside(files.summary, say);
+  if (fs::exists(fs::symlink_status(files.summary, error)) && former.empty()) keep_aside(files.summary, say);
 
   Json objects = Json::object();
   const std::vector<int64_t> counts = count_classes(scan.found, classes.size());

@@ -8,9 +8,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 #include <stdexcept>
+#include <string_view>
 
+#include "engine/scan/rename_to_kept.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
+#include "runtime/base/xxh64.h"
 
 namespace gradlibra {
 namespace {
@@ -21,16 +26,27 @@ using Json = nlohmann::ordered_json;
 constexpr int64_t kMaxBytes = 16LL << 30;
 constexpr std::chrono::seconds kSyncEvery{5};
 
+// The last member of a line's object: a hash of the text before it.
+std::string sum_of(std::string_view text) {
+  return fmt::format(",\"xxh64\":\"{}\"}}", xxh64_hex(std::as_bytes(std::span(text))));
+}
+
+// One digit that is another still gives a number, which would go into the results without a word.
+bool is_intact(std::string_view line) {
+  static const size_t sum = sum_of("").size();
+  if (line.size() < sum) return false;
+  const std::string_view text = line.substr(0, line.size() - sum);
+  return line.substr(text.size()) == sum_of(text);
+}
+
 std::string line_of(int64_t from, const ScanEntry& entry) {
   Json list = Json::array();
   for (const Detection& d : entry.found) list.push_back({d.label, d.score, d.box.x1, d.box.y1, d.box.x2, d.box.y2});
-  return Json{{"from", from},
-              {"next", entry.next},
-              {"empty", entry.empty},
-              {"full", entry.full},
-              {"found", std::move(list)}}
-             .dump() +
-         "\n";
+  const Json object{
+      {"from", from}, {"next", entry.next}, {"empty", entry.empty}, {"full", entry.full}, {"found", std::move(list)}};
+  std::string text = object.dump();
+  text.pop_back();  // the bracket, before which the sum goes
+  return text + sum_of(text) + "\n";
 }
 
 void take(const ScanEntry& entry, ScanProgress& progress) {
@@ -40,29 +56,40 @@ void take(const ScanEntry& entry, ScanProgress& progress) {
   progress.found.insert(progress.found.end(), entry.found.begin(), entry.found.end());
 }
 
+bool within(const Detection& d, const ScanBounds& bounds) {
+  const Box& b = d.box;
+  return d.label >= 0 && d.label < bounds.classes && d.score >= 0 && d.score <= 1 && b.x1 >= 0 && b.x1 <= b.x2 &&
+         b.x2 <= static_cast<float>(bounds.width) && b.y1 >= 0 && b.y1 <= b.y2 &&
+         b.y2 <= static_cast<float>(bounds.height);
+}
+
 // Throws for a line that is none of ours, or does not follow what there is.
-ScanEntry entry_of(const Json& line, int classes, const ScanProgress& progress) {
+ScanEntry entry_of(std::string_view text, const ScanBounds& bounds, const ScanProgress& progress) {
+  if (!is_intact(text)) throw std::runtime_error("is damaged");
+  const Json line = parse_json<Json>(text);
   ScanEntry entry{.next = line.at("next").get<int64_t>(),
                   .empty = line.at("empty").get<int64_t>(),
                   .full = line.at("full").get<int64_t>(),
                   .found = {}};
   if (line.at("from").get<int64_t>() != progress.done || entry.next <= progress.done || entry.next > progress.tiles)
     throw std::out_of_range("tiles");
+  if (entry.empty < 0 || entry.full < 0 || entry.empty + entry.full > entry.next - progress.done)
+    throw std::out_of_range("counts of tiles");
   for (const Json& d : line.at("found")) {
     entry.found.push_back({{d.at(2).get<float>(), d.at(3).get<float>(), d.at(4).get<float>(), d.at(5).get<float>()},
                            d.at(0).get<int>(),
                            d.at(1).get<double>()});
-    if (entry.found.back().label < 0 || entry.found.back().label >= classes) throw std::out_of_range("label");
+    if (!within(entry.found.back(), bounds)) throw std::out_of_range("detection");
   }
   return entry;
 }
 
 }  // namespace
 
-ScanJournal::ScanJournal(fs::path file, Json of, int classes, ScanProgress& progress,
+ScanJournal::ScanJournal(fs::path file, Json of, const ScanBounds& bounds, ScanProgress& progress,
                          std::function<void(const std::string&)> say)
     : file_(std::move(file)), of_(std::move(of)), say_(std::move(say)), synced_(std::chrono::steady_clock::now()) {
-  read(classes, progress);
+  read(bounds, progress);
   if (!open()) throw WriteError(file_failure("cannot write", file_, errno));
 }
 
@@ -70,39 +97,42 @@ ScanJournal::~ScanJournal() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-void ScanJournal::read(int classes, ScanProgress& progress) {
+void ScanJournal::read(const ScanBounds& bounds, ScanProgress& progress) {
   std::error_code error;
   const bool there = fs::exists(fs::symlink_status(file_, error));
   if (error && error != std::errc::no_such_file_or_directory)
     throw ReadError(file_.string() + ": cannot be looked at: " + error.message());
   const std::string text = there ? read_file(file_, kMaxBytes) : "";
   bool ours = false;
+  int64_t passed_over = 0;  // lines since the last one that went on: others before it cost nothing
   size_t begin = 0;
   for (size_t end = 0; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+    const std::string_view line = std::string_view(text).substr(begin, end - begin);
     try {
-      const Json line =
-          Json::parse(text.begin() + static_cast<int64_t>(begin), text.begin() + static_cast<int64_t>(end));
-      if (ours)
-        take(entry_of(line, classes, progress), progress);
-      else if (line.at("of") == of_)
+      if (ours) {
+        take(entry_of(line, bounds, progress), progress);
+        passed_over = 0;
+      } else if (parse_json<Json>(line).at("of") == of_) {
         ours = true;
-      else
+      } else {
         break;
+      }
     } catch (const std::exception&) {
       if (!ours) break;
+      ++passed_over;
     }
   }
   if (ours) {
     if (begin < text.size()) waiting_ = "\n";  // a line was being written: it becomes one of its own
+    if (passed_over > 0 && progress.done < progress.tiles)
+      say_(
+          fmt::format("{}: is damaged, or of an earlier version, behind tile {} of {}: those tiles are looked at again",
+                      file_.string(), progress.done, progress.tiles));
     return;
   }
-  if (there) {
-    const fs::path aside = file_.string() + ".kept";
-    fs::rename(file_, aside, error);
-    if (error)
-      throw WriteError(fmt::format("{}: is in the way, and cannot be renamed: {}", file_.string(), error.message()));
-    say_(fmt::format("{}: begins as no scan's: it is kept as {}", file_.string(), aside.filename().string()));
-  }
+  if (there)
+    say_(fmt::format("{}: begins as no scan's: it is kept as {}", file_.string(),
+                     rename_to_kept(file_).filename().string()));
   this->begin(Json{{"of", of_}}.dump() + "\n");
 }
 

@@ -29,13 +29,19 @@ struct ScanEntry {
   std::vector<Detection> found;
 };
 
+// What a detection may be: of one of so many classes, with its box on the slide.
+struct ScanBounds {
+  int classes = 0, width = 0, height = 0;
+};
+
 class ScanJournal {
  public:
-  // Takes over into `progress` what `file` holds under the same fingerprint `of`: lines that are damaged, of a wrong
-  // class or leave a gap are as if they were not there; what is no journal of this fingerprint is kept under another
-  // name. ReadError, WriteError if the file cannot be read or written. `say` gets a line
-  // when it cannot be written later, or was deleted, and when that is over.
-  ScanJournal(std::filesystem::path file, nlohmann::ordered_json of, int classes, ScanProgress& progress,
+  // Takes over into `progress` what `file` holds under the same fingerprint `of`. Each line has its XXH64: one that is
+  // damaged, out of `bounds`, or leaves a gap is as if it was not there; `say` is told where tiles are lost by it. What
+  // is no journal of this fingerprint is kept under another name (rename_to_kept.h). ReadError, WriteError if the file
+  // cannot be read or written. `say` gets a line, too, when it cannot be written later, or was deleted, and when that
+  // is over.
+  ScanJournal(std::filesystem::path file, nlohmann::ordered_json of, const ScanBounds& bounds, ScanProgress& progress,
               std::function<void(const std::string&)> say);
   ~ScanJournal();
   ScanJournal(const ScanJournal&) = delete;
@@ -48,7 +54,7 @@ class ScanJournal {
   [[nodiscard]] int64_t close(const ScanProgress& progress);
 
  private:
-  void read(int classes, ScanProgress& progress);
+  void read(const ScanBounds& bounds, ScanProgress& progress);
   void begin(const std::string& text);  // a new file
   bool open();
   [[nodiscard]] bool is_there() const;

@@ -129,7 +129,7 @@ SlideScan scan_slide(LoadedDetector& loaded, const fs::path& slide, const ScanOp
   scan.tiles = static_cast<int64_t>(tiles.size());
   const auto width = static_cast<float>(scan.width), height = static_cast<float>(scan.height);
   const int most = loaded.config.model.test.max_per_image;
-  ScanJournal file(journal, of, static_cast<int>(loaded.classes.size()), scan, say);
+  ScanJournal file(journal, of, {static_cast<int>(loaded.classes.size()), scan.width, scan.height}, scan, say);
   scan.continued = scan.done;
   TileBatches batches(*source, tiles, loaded.config.loader,
                       {options.tile_width, options.tile_height, options.empty_range}, static_cast<size_t>(scan.done));

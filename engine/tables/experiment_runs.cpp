@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "engine/tables/experiment_runs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <stdexcept>
+#include <tuple>
 
 #include "engine/checkpoint.h"
 #include "engine/tables/experiment_weights.h"
 #include "engine/tables/run_configuration.h"
 #include "engine/work_dir.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/xxh64.h"
 
 namespace gradlibra {
@@ -80,6 +84,12 @@ ExperimentRun::ExperimentRun(const TablePlan& plan, const PaperRun& run, int64_t
     overrides.insert(overrides.end(), chosen->second.begin(), chosen->second.end());
   overrides.insert(overrides.end(), plan.overrides.begin(), plan.overrides.end());
   config_ = read_config(plan.config, overrides);
+  const ExperimentConfig plain = read_config(plan.config, {});
+  for (const auto& [chosen, key, option] :
+       {std::tuple{config_.data.root != plain.data.root, "data.root", "--data"},
+        std::tuple{config_.train.seed != plain.train.seed, "train.seed", "--first-seed"}})
+    if (chosen)
+      throw ConfigError(fmt::format("{}: {} is given by {}, not by --set or --settings", run.name, key, option));
   config_.train.seed = seed;
   // The programs run in the plan's folder; the file's path is the user's.
   if (!config_.train.pretrained.empty())
@@ -121,8 +131,9 @@ ConfigKeys ExperimentRun::deciding_keys() const {
 std::optional<Values> ExperimentRun::result() const {
   const fs::path file = folder() / "metrics.json";
   if (!fs::exists(file)) return {};
+  const std::string text = read_file(file, kMaxTextBytes);
   try {
-    const auto json = nlohmann::json::parse(read_file(file, kMaxTextBytes));
+    const auto json = parse_json(text);
     Values values;
     const auto take = [&values](const std::string& name, const nlohmann::json& value) {
       if (!value.is_null()) values[name] = 100 * value.get<double>();
@@ -135,7 +146,7 @@ std::optional<Values> ExperimentRun::result() const {
     for (const auto& one : json.at("classes"))
       if (const auto name = one.at("name").get<std::string>(); !values.contains(name)) take(name, one.at("AP"));
     return values;
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const std::exception& error) {
     throw std::runtime_error(file.string() + ": not a result of evaluate (" + error.what() +
                              "); remove it to have the run repeated");
   }

@@ -54,7 +54,7 @@ const Values* OtherResults::find(const PaperRun& run, int64_t seed) const {
     if (there != source.made.configurations.end() && here != here_.configurations.end()) {
       ConfigKeys keys = there->second, ours = here->second;
       for (ConfigKeys* of : {&keys, &ours}) of->erase(kStartWeights);
-      keep_deciding(keys);  // older tables have all, with values that say nothing
+      keep_deciding(keys);                                  // older tables have all, with values that say nothing
       for (const auto& entry : plain_) keys.insert(entry);  // keys that have come to be since
       if (const std::string names = difference(keys, ours); !names.empty())
         refuse("with another configuration (" + names + " differ)");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "engine/tables/table_json.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "engine/json_file.h"
@@ -11,6 +13,18 @@ namespace {
 Values read_values(const JsonValue& json) {
   Values values;
   for (const auto& [name, value] : json.members()) values[name] = value.number();
+  return values;
+}
+
+// Averages, recalls and their means are in per cent; `detections` is a number of boxes.
+Values read_metrics(const JsonValue& json) {
+  constexpr double kMost = 100 + 1e-9;  // a mean of ones may be rounded up
+  Values values = read_values(json);
+  for (const auto& [name, value] : values) {
+    if (name == "detections" ? value < 0 : value < 0 || value > kMost)
+      json[name].fail(
+          fmt::format("is {}, and {}", value, name == "detections" ? "a count is 0 or more" : "per cent are 0 to 100"));
+  }
   return values;
 }
 
@@ -30,7 +44,7 @@ RowResults read_results(const JsonValue& row) {
   RowResults results;
   for (const JsonValue& one : row["seeds"].list()) {
     const int64_t seed = one["seed"].integer();
-    results.by_seed[seed] = read_values(one["values"]);
+    results.by_seed[seed] = read_metrics(one["values"]);
     for (const char* name : {"ratio", "norm"})
       if (one.has(name)) results.of_classes[seed][name] = read_values(one[name]);
   }
@@ -60,7 +74,7 @@ TableFile read_table(const std::filesystem::path& file) {
       ConfigKeys& keys = read.made.configurations[one.run.name] = read_keys(row["configuration"]);
       keys.insert(common.begin(), common.end());
     }
-    one.printed = row["printed"].is_null() ? Values{} : read_values(row["printed"]);
+    one.printed = row["printed"].is_null() ? Values{} : read_metrics(row["printed"]);
     if (row.has("baseline")) against[read.table.rows.size() - 1] = row["baseline"].text();
     if (one.label == baseline && !found) {
       found = true;

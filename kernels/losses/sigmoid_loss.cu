@@ -93,9 +93,9 @@ __device__ float reciprocal_of_1_to_2(float v) {
 #endif
 }
 
-// exp(-x) for x in [0, 2e38]: what the argument of exp2 loses by its own rounding and by that of log2(e) is put back, so
-// that two roundings are added to the unit's error. 0 below 2^-126. NaN for larger x, such as infinity: expf, which takes
-// that, too, needs two instructions more.
+// exp(-x) for x in [0, 2e38]: what the argument of exp2 loses by its own rounding and by that of log2(e) is put back,
+// so that two roundings are added to the unit's error. 0 below 2^-126. NaN for larger x, such as infinity: expf, which
+// takes that, too, needs two instructions more.
 __device__ float exp_of_minus(float x) {
   constexpr float kLog2E = 1.44269502f, kLog2ERest = 1.92596303e-8f, kLn2 = 0.693147181f;
   const float power = x * kLog2E, lost = fmaf(x, kLog2ERest, fmaf(x, kLog2E, -power));
@@ -169,8 +169,8 @@ __device__ bool all_plain(const Rows& r, int C) {
   return r.weight == r.weight_below && (r.label | r.label_below) >= 0 && !positive && !positive_below;
 }
 
-// Adds up the weighted losses of V entries that are all_plain, and writes their gradients. False, and `sum` as it was, if
-// their sum in float is infinite or NaN.
+// Adds up the weighted losses of V entries that are all_plain, and writes their gradients. False, and `sum` as it was,
+// if their sum in float is infinite or NaN.
 template <int V, class Weight>
 __device__ bool evaluate_plain(const LossArgs<Weight>& a, const Rows& r, float scale, const Pack<V>& logits,
                                double& sum, Pack<V>& grad) {

@@ -20,8 +20,8 @@ namespace gradlibra::kernels {
 // NaN logits give NaN for their entry and the total; an infinite logit on the wrong side gives an infinite loss and a
 // finite gradient, on the right side 0 and 0. No clamps: |z| up to 1e4 and beyond is exact. Entries are evaluated in
 // float32, sums run in double (in the CUDA version from w_i * l on, or w_i times the l of four neighbours). logits
-// (R, C), labels (R), weights (R). R may be 0: loss 0. Options of `member` outside their range throw, as do, in the CUDA
-// version, 2^30 rows and more, and 2^32 logits and more (2^30 where C < 4 or data do not lie on 16 bytes).
+// (R, C), labels (R), weights (R). R may be 0: loss 0. Options of `member` outside their range throw, as do, in the
+// CUDA version, 2^30 rows and more, and 2^32 logits and more (2^30 where C < 4 or data do not lie on 16 bytes).
 // out.workspace: sigmoid_loss_workspace(R, C) doubles, the partial sums of kSigmoidLossRows rows each.
 inline constexpr int kSigmoidLossRows = 64;
 int64_t sigmoid_loss_workspace(int64_t rows, int64_t classes);

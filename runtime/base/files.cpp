@@ -112,6 +112,15 @@ void flush_folder(const fs::path& path, const FileCalls& calls) {
 
 }  // namespace
 
+fs::path move_aside(const fs::path& file) {
+  for (int i = 1;; ++i) {
+    fs::path other = file.parent_path() / (file.stem().string() + "." + std::to_string(i) + file.extension().string());
+    if (fs::exists(fs::symlink_status(other))) continue;
+    fs::rename(file, other);
+    return other;
+  }
+}
+
 std::string file_failure(const std::string& what, const fs::path& path, int error) {
   std::string text = what + " " + path.string() + ": " + std::strerror(error);
   if (error == ENOSPC) text += "; free some space";

@@ -59,6 +59,9 @@ using ByteSink = std::function<void(std::span<const std::byte>)>;
 void write_file(const std::filesystem::path& file, const std::function<void(const ByteSink&)>& produce,
                 const WriteOptions& options = {});
 
+// Renames NAME.EXT to the first of NAME.1.EXT, NAME.2.EXT, .. that is free, and returns it.
+std::filesystem::path move_aside(const std::filesystem::path& file);
+
 // "what path: reason", with what to do where the reason is a full disk, a quota or a limit. `error` is an errno.
 [[nodiscard]] std::string file_failure(const std::string& what, const std::filesystem::path& path, int error);
 

@@ -16,8 +16,8 @@ namespace gradlibra {
 inline constexpr int kMostJsonLevels = 64;
 [[nodiscard]] bool nests_deeper(std::string_view text, int levels = kMostJsonLevels);
 
-// std::runtime_error "is no JSON: .." for what is none, holds a number beyond the range of a double, or nests deeper than
-// kMostJsonLevels. The caller names the file.
+// std::runtime_error "is no JSON: .." for what is none, holds a number beyond the range of a double, or nests deeper
+// than kMostJsonLevels. The caller names the file.
 template <class Json = nlohmann::json>
 [[nodiscard]] Json parse_json(std::string_view text) {
   if (nests_deeper(text))

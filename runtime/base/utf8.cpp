@@ -56,6 +56,17 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+std::string printable(std::string_view text) {
+  std::string lines;
+  for (size_t begin = 0;;) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    lines += escaped(text.substr(begin, end - begin));
+    if (end == text.size()) return lines;
+    lines += '\n';
+    begin = end + 1;
+  }
+}
+
 std::string encoding_problem(std::string_view text) {
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff")) return "is UTF-16 text: save the file as UTF-8";
   const size_t at = find_invalid_utf8(text);

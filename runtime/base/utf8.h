@@ -15,6 +15,9 @@ namespace gradlibra {
 // and two different inputs stay different (but for texts that hold such a spelling themselves).
 [[nodiscard]] std::string escaped(std::string_view text);
 
+// The same line by line: for text of many lines in which names from outside stand.
+[[nodiscard]] std::string printable(std::string_view text);
+
 // What is wrong with the encoding of a text file that should be UTF-8, in plain words with the line and bytes:
 // "line 3: is not UTF-8 (byte \xe9): save the file as UTF-8". UTF-16 is named as that. Empty if it is UTF-8.
 [[nodiscard]] std::string encoding_problem(std::string_view text);

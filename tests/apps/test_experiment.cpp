@@ -403,6 +403,15 @@ TEST_F(ExperimentProgram, NamesWhatIsWrongBeforeItRunsAnything) {
   const Ran no_configs = run({"experiment", "table2", "--configs", path("nowhere"), "--output", path("out")});
   EXPECT_EQ(no_configs.code, 2);
   EXPECT_NE(no_configs.err.find("--configs: no base.yaml in"), std::string::npos) << no_configs.err;
+  // What has options of its own is not passed over in silence.
+  const Ran seed = run(command("table2", {"--set", "train.seed=77"}));
+  EXPECT_EQ(seed.code, 2);
+  EXPECT_HAS(seed.err, "train.seed is given by --first-seed, not by --set");
+  put(folder_ / "settings.yaml", "settings: {cross_entropy: [data.root=/elsewhere]}\n");
+  const Ran root = run(command("table2", {"--settings", path("settings.yaml")}));
+  EXPECT_EQ(root.code, 2);
+  EXPECT_HAS(root.err, "cross_entropy: data.root is given by --data");
+  EXPECT_EQ(run(command("table2", {"--first-seed", "9223372036854775806"})).code, 2);
 }
 
 }  // namespace

@@ -35,6 +35,11 @@ TEST_F(Inspect, ModelAndStep) {
   ran = run({"inspect", "model", "--config", config, "--json"});
   EXPECT_EQ(Json::parse(ran.out).at("height"), 64);
 
+  const std::string text = get(config);
+  ran = run({"inspect", "step", "--config", config, "--output", config, "--threads", "1"});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_HAS(ran.err, config + ": is read, and would be written over");
+  EXPECT_EQ(get(config), text);
   ran = run({"inspect", "step", "--config", config, "--output", path("step.safetensors"), "--threads", "1", "--ids",
              "tiny_002,tiny_000", "train.seed=4"});
   ASSERT_EQ(ran.code, 0) << ran.err;

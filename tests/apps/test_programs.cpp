@@ -110,6 +110,29 @@ TEST_F(Mistakes, InRangesOfOptions) {
   refused({"inspect", "scaling", "--config", "none", "--step-ms", "0"}, "--step-ms: 0 is not a number above 0");
 }
 
+TEST_F(Mistakes, AnEmptyPathIsNoPath) {
+  const std::string config = write_config(folder_ / "data");
+  for (const std::vector<std::string>& command : std::vector<std::vector<std::string>>{
+           {"inspect", "split", "--config", config, "--val", "0.5", "--output", ""},
+           {"evaluate", "--checkpoint", path("work"), "--output", ""},
+           {"detect", "--checkpoint", path("work"), "--output", path("out"), "--input", ""},
+           {"make-patches", "--slides", "", "--annotations", path("a.csv"), "--output", path("out")}}) {
+    const Ran ran = run(command);
+    EXPECT_EQ(ran.code, 2) << command[0];
+    EXPECT_HAS(ran.err, ": is empty");
+  }
+}
+
+// The limit's signal would end a program without a word.
+TEST_F(Mistakes, AFileSizeLimitIsAnErrorOfEveryProgram) {
+  const std::string command = "ulimit -f 1; '" + std::string(GRADLIBRA_PROGRAMS) + "/synthesize' --output '" +
+                              path("drawn") + "' synthesize.train=1 synthesize.val=0 synthesize.test=0 2>'" +
+                              path("err") + "' >/dev/null";
+  const int status = std::system(("bash -c \"" + command + "\"").c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_HAS(get(folder_ / "err"), "ulimit -f");
+}
+
 TEST_F(Mistakes, MissingFilesAreNamed) {
   const auto expect = [&](std::vector<std::string> argv, int code, const std::string& name) {
     const Ran ran = run(std::move(argv));
@@ -304,6 +327,19 @@ TEST_F(DetectProgram, ItsOwnDrawingsAreNoPicturesToLookAt) {
   const Ran refused = run(argv);
   EXPECT_EQ(refused.code, 2);
   EXPECT_HAS(refused.err, "lies inside --input and holds pictures");
+}
+
+TEST_F(DetectProgram, PicturesOfOthersAreNotDrawnOver) {
+  put_image("in/a.png");
+  put_image("found/a.png", 32);
+  const std::string there = get(folder_ / "found/a.png");
+  const Ran refused = run(detect());
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_HAS(refused.err, "found/a.png is there, not by an earlier detect");
+  EXPECT_EQ(get(folder_ / "found/a.png"), there);
+  EXPECT_FALSE(fs::exists(folder_ / "found/detections.json"));
+  fs::remove(folder_ / "found/a.png");
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(run(detect()).code, 0) << "over its own";
 }
 
 TEST_F(DetectProgram, OneAtATimeWritesToAFolder) {

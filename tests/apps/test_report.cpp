@@ -52,6 +52,11 @@ TEST_F(ProgramTest, ReportNamesWhatItCannotUse) {
   EXPECT_HAS(ran.err, "run/metrics.json: is no JSON: at line 1, column 12");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run/report.html"));
   std::filesystem::remove(folder_ / "run/metrics.json");
+  // Its own input is not written over.
+  ran = run({"report", path("run"), "--output", path("run/log.jsonl")});
+  EXPECT_EQ(ran.code, 2);
+  EXPECT_HAS(ran.err, "run/log.jsonl: is there and is no page (.html)");
+  EXPECT_EQ(get(folder_ / "run/log.jsonl"), "{\"step\": 1, \"loss\": 2}\n");
   put(folder_ / "run/log.jsonl", "nothing of a log\n");
   ran = run({"report", path("run")});
   EXPECT_EQ(ran.code, 1);

@@ -101,6 +101,22 @@ TEST_F(Train, ASecondSignalEndsAtOnce) {
   EXPECT_TRUE(ran.code == 143 || (ran.code == 0 && checkpoints(work) == 1)) << ran.code << ran.err;
 }
 
+// The folder of somebody's own configuration becomes the one to work in.
+TEST_F(Train, AnOwnConfigurationIsNotWrittenOver) {
+  const std::string work = path("mine"), own = "# what I learned\n" + get(config_);
+  put(folder_ / "mine/config.yaml", own);
+  const auto train = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"train", "--work-dir", work, "--threads", "1"});
+    return run(more);
+  };
+  const Ran first = train({"--config", work + "/config.yaml", "--stop-after-step", "1"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_HAS(first.out, "config.yaml was there; it is config.1.yaml now");
+  EXPECT_EQ(get(folder_ / "mine/config.1.yaml"), own);
+  ASSERT_EQ(train({"--resume"}).code, 0);
+  EXPECT_FALSE(fs::exists(folder_ / "mine/config.2.yaml"));
+}
+
 TEST_F(Train, AFileSizeLimitIsAnErrorThatNamesIt) {
   const std::string work = path("work"), program = std::string(GRADLIBRA_PROGRAMS) + "/train";
   const std::string command = "ulimit -f 100; '" + program + "' --config '" + config_ + "' --work-dir '" + work +

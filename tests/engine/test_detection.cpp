@@ -3,9 +3,12 @@
 #include "engine/detection.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
+#include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "runtime/base/files.h"
 #include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
@@ -45,7 +48,38 @@ TEST(CocoResultFiles, AreCompleteAfterEveryImage) {
     Detections so_far(found.begin(), found.begin() + static_cast<int64_t>(i) + 1);
     EXPECT_EQ(Json::parse(get(folder / "d.json")), Json::parse(coco_results_json(dataset, so_far))) << i;
   }
-  EXPECT_HAS(message_of([&] { CocoResultsFile nowhere(folder / "none/d.json", dataset); }), "none/d.json");
+  EXPECT_HAS(message_of([&] { CocoResultsFile nowhere(folder / "d.json/e.json", dataset); }), "d.json");
+}
+
+// A limit on the file's size stands for a full disk.
+TEST(CocoResultFiles, AFullDiskLeavesTheImagesBefore) {
+  const TemporaryFolder folder;
+  const Dataset dataset = named({"a", "b"});
+  const std::vector<Detection> found{{{1, 2, 3, 4}, 0, 0.5}, {{1, 2, 9, 4}, 2, 0.25}};
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  const auto message_at = [&](uint64_t bytes, const std::function<void()>& action) {
+    const rlimit full{bytes, before.rlim_max};
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
+    const std::string message = message_of<WriteError>(action);
+    EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
+    return message;
+  };
+  CocoResultsFile file(folder / "d.json", dataset);
+  file.add(0, found);
+  const std::string so_far = get(folder / "d.json");
+  for (const size_t more : {0, 1, 2, 3, 4, 40, 200}) {
+    EXPECT_HAS(message_at(so_far.size() + more, [&] { file.add(1, found); }), "d.json: File too large");
+    EXPECT_EQ(get(folder / "d.json"), so_far) << more;
+  }
+  file.add(1, found);
+  EXPECT_EQ(Json::parse(get(folder / "d.json")), Json::parse(coco_results_json(dataset, {found, found})));
+  // One that is begun anew takes the place of the old one as a whole, or not at all.
+  const std::string whole = get(folder / "d.json");
+  EXPECT_HAS(message_at(2, [&] { CocoResultsFile again(folder / "d.json", dataset); }), "d.json");
+  EXPECT_EQ(get(folder / "d.json"), whole);
+  std::signal(SIGXFSZ, old_handler);
 }
 
 TEST(FoundObjects, AreOnePlaceWithTheirClasses) {

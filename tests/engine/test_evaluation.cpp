@@ -363,6 +363,13 @@ TEST(CocoResults, ReadBack) {
   EXPECT_HAS(error("[{\"image_id\": 5,\n"),
              "d.json: line 2, column 1: is no JSON list of detections: it ends too early");
   EXPECT_HAS(error("[{\"image_id\": 5,}]"), "d.json: line 1, column 17: ");
+  EXPECT_HAS(error(std::string(200000, '[')), "d.json: is no JSON list of detections: nests deeper than 64 levels");
+  EXPECT_HAS(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5, "info": {"a": 1}},
+                       {"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5, "score": 0.75}])"),
+             "d.json: entry 1: has the key 'score' twice");
+  EXPECT_EQ(error(R"([{"image_id": 5, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5, "info": {"bbox": 1}}])"),
+            "");
+  EXPECT_HAS(error(R"({"a": {"b": 1, "b": 2}})"), "d.json: is no JSON list of detections, but an object");
   for (const char* text : {"[7]", "[{\"a\": NaN}]", "[1e999]", "["})
     EXPECT_EQ(error(text).find("json.exception"), std::string::npos) << error(text);
 }
@@ -379,6 +386,32 @@ TEST(CocoResults, OfAnyOfTheFilesIds) {
   EXPECT_EQ(read_coco_results(folder / "d.json", dataset)[0].at(0).label, 1);
   put(folder / "d.json", R"([{"image_id": 12, "category_id": 11, "bbox": [1, 2, 3, 6], "score": 0.5}])");
   EXPECT_HAS(message_of([&] { (void)read_coco_results(folder / "d.json", dataset); }), "category_id 11 is no class");
+}
+
+// What pycocotools takes is taken, and told of.
+TEST(CocoResults, OddScoresAndBoxesAreToldOf) {
+  const TemporaryFolder folder;
+  Dataset dataset;
+  dataset.classes = {"a"};
+  dataset.images.push_back({"5", "", 64, 64, {}});
+  std::vector<std::string> told;
+  const auto read = [&](const std::string& entries) {
+    put(folder / "d.json", "[" + entries + "]");
+    told.clear();
+    return read_coco_results(folder / "d.json", dataset, [&](const std::string& line) { told.push_back(line); });
+  };
+  const auto entry = [](const std::string& box, const std::string& score) {
+    return R"({"image_id": 5, "category_id": 0, "bbox": [)" + box + R"(], "score": )" + score + "}";
+  };
+  EXPECT_EQ(read(entry("1, 2, 0, 0", "0") + "," + entry("-1, -2, 3, 4", "1"))[0].size(), 2u);
+  EXPECT_TRUE(told.empty());
+  EXPECT_EQ(
+      read(entry("1, 2, 3, 4", "0.5") + "," + entry("1, 2, -3, 4", "1.5") + "," + entry("1, 2, 3, -4", "-7"))[0].size(),
+      3u);
+  EXPECT_EQ(told, (std::vector<std::string>{
+                      (folder / "d.json").string() + ": 2 scores are outside of 0 to 1 (the first: entry 1, 1.5)",
+                      (folder / "d.json").string() +
+                          ": 2 boxes are of negative width or height (the first: entry 1, [1,2,-3,4])"}));
 }
 
 TEST(CocoResults, CornersAreHintedAt) {

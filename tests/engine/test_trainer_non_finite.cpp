@@ -145,10 +145,50 @@ TEST_F(TrainerTest, ABatchFileIsChecked) {
              "batch: tensor 'gt_labels' has another type or shape");
   EXPECT_HAS(
       message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<int32_t>{9}, {1}); }),
-      "gt_counts out of range");
+      "batch: gt_counts of image 0: is 9, and 0 to ");
   EXPECT_HAS(message([](SafetensorsFile& f) { f.tensors["gt_counts"] = make_file_tensor(std::vector<float>{1}, {1}); }),
              "batch: tensor 'gt_counts'");
-  EXPECT_EQ(message([](SafetensorsFile& f) { f.metadata["ids"] = "[\"a\""; }), "");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.metadata["ids"] = "[\"a\""; }), "'ids' in its metadata is no JSON");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.metadata["ids"] = std::string(200000, '['); }), "batch: 'ids' in its");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.metadata["ids"] = "[]"; }), "batch: ids: has 0 ids for 1 images");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.metadata["ids"] = "[7]"; }), "batch: ids[0]: is 7, not text");
+  EXPECT_HAS(message([](SafetensorsFile& f) { f.metadata.erase("ids"); }), "batch: no 'ids'");
+}
+
+// Two images of 4 x 8 with up to two boxes, for a detector of three classes.
+TEST(BatchFile, ValuesAreThoseOfABatch) {
+  const TemporaryFolder folder;
+  Batch good{.N = 2, .H = 4, .W = 8, .max_boxes = 2};
+  good.images.assign(2 * 4 * 8 * 3, 0);
+  good.orientations = {0, 7};
+  good.sizes = {4, 8, 1, 1};
+  good.gt_boxes = {0, 0, 4, 4, 0, 0, 0, 0, 1, 1, 1, 1, 2, 0, 8, 3};
+  good.gt_labels = {2, -1, 0, 1};
+  good.gt_counts = {1, 2};
+  good.ids = {"a", "b"};
+  const auto message = [&](const std::function<void(Batch&)>& change, std::optional<int64_t> classes = 3) {
+    Batch bad = good;
+    change(bad);
+    write_safetensors(folder / "b", batch_file(bad));
+    return message_of([&] { static_cast<void>(read_batch(folder / "b", classes)); });
+  };
+  EXPECT_EQ(message([](Batch&) {}), "");
+  EXPECT_EQ(message([](Batch& b) { b.gt_labels[1] = 99; }), "") << "behind the count";
+  EXPECT_HAS(message([](Batch& b) { b.gt_labels[3] = 3; }),
+             "b: gt_labels of image 1, box 1: is 3, and 0 to 2 are allowed");
+  EXPECT_HAS(message([](Batch& b) { b.gt_labels[0] = -1; }), "b: gt_labels of image 0, box 0: is -1, and 0 to 2");
+  EXPECT_EQ(message([](Batch& b) { b.gt_labels[0] = 99; }, std::nullopt), "");
+  EXPECT_HAS(message([](Batch& b) { b.gt_labels[0] = -1; }, std::nullopt), "gt_labels of image 0, box 0: is -1");
+  for (const float side : {NAN, INFINITY})
+    EXPECT_HAS(message([&](Batch& b) { b.gt_boxes[6] = side; }),
+               fmt::format("b: gt_boxes of image 0, box 1: is {}, and finite numbers", side));
+  EXPECT_HAS(message([](Batch& b) { b.gt_boxes[12] = 9; }), "b: gt_boxes of image 1, box 1: is 9 0 8 3, and x1 <= x2");
+  EXPECT_HAS(message([](Batch& b) { b.sizes[0] = 5; }), "b: sizes of image 0, height: is 5, and 1 to 4 are allowed");
+  EXPECT_HAS(message([](Batch& b) { b.sizes[3] = -1; }), "b: sizes of image 1, width: is -1, and 1 to 8 are allowed");
+  EXPECT_HAS(message([](Batch& b) { b.orientations[0] = 8; }), "b: orientations of image 0: is 8, and 0 to 7");
+  EXPECT_HAS(message([](Batch& b) { b.orientations[1] = -1; }), "b: orientations of image 1: is -1, and 0 to 7");
+  EXPECT_HAS(message([](Batch& b) { b.gt_counts[1] = -1; }), "b: gt_counts of image 1: is -1, and 0 to 2");
+  EXPECT_HAS(message([](Batch& b) { b = {.H = 4, .W = 8}; }), "b: images has no image");
 }
 
 }  // namespace

@@ -166,6 +166,50 @@ TEST_F(TrainerTest, ACheckpointWithoutCountsOfBoxesIsReadAsBefore) {
   EXPECT_EQ(trainer(config(), "run", true)->run(), Trainer::Outcome::finished);
 }
 
+// Checksums are right in a file that another program has changed.
+TEST_F(TrainerTest, DamagedMetadataIsNamed) {
+  static_cast<void>(trainer(config(), "run", false, 2)->run());
+  const SafetensorsFile good = checkpoint("run", 2);
+  CheckpointStore store(work("run") / "checkpoints", 3);
+  const auto changed = [&](const std::string& key, const std::string& text) {
+    SafetensorsFile bad = good;
+    bad.metadata[key] = text;
+    EXPECT_TRUE(store.save(bad, 2).ok());
+  };
+  const auto resume = [&] { return message_of([&] { static_cast<void>(trainer(config(), "run", true)->run()); }); };
+  const auto load = [&] {
+    return message_of([&] { static_cast<void>(load_detector(context_, open_checkpoint(work("run")), "", {})); });
+  };
+  for (const std::string& text : {std::string(200000, '['), std::string("[1e400]"), std::string("{\"a\":"),
+                                  std::string("7"), std::string("[[]]"), std::string("{\"a\": 7}")}) {
+    SCOPED_TRACE(text.substr(0, 20));
+    for (const std::string key : {"classes", "groups", "instances", "data"}) {
+      changed(key, text);
+      if (key != "data") {
+        EXPECT_HAS(load(), "checkpoint_2.safetensors: ");
+        EXPECT_HAS(load(), key);
+      }
+      if (key != "groups") {
+        EXPECT_HAS(resume(), "checkpoint_2.safetensors: ");
+        EXPECT_HAS(resume(), key);
+      }
+    }
+  }
+  changed("instances", "[3,2]");
+  EXPECT_HAS(load(), "checkpoint_2.safetensors: instances: has 2 numbers for 3 classes");
+  changed("instances", "[3,2,-2]");
+  EXPECT_HAS(resume(), "checkpoint_2.safetensors: instances[2]: is -2");
+  changed("classes", R"(["a", "b", "a"])");
+  EXPECT_HAS(load(), "checkpoint_2.safetensors: classes[2]: is there twice");
+  changed("classes", "[]");
+  EXPECT_HAS(resume(), "checkpoint_2.safetensors: classes: has no class");
+  changed("groups", R"({"frequent": ["none"]})");
+  EXPECT_HAS(load(), "checkpoint_2.safetensors: groups.frequent[0]: is none of the classes");
+  changed("classes", good.metadata.at("classes"));
+  EXPECT_EQ(load(), "");
+  EXPECT_EQ(resume(), "");
+}
+
 TEST_F(TrainerTest, ADamagedNewestCheckpointIsNamedAndTheOneBeforeTaken) {
   ExperimentConfig c = config();
   c.train.checkpoint_every = 1;

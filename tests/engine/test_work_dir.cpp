@@ -9,6 +9,7 @@
 
 #include <csignal>
 
+#include "engine/training_log.h"
 #include "runtime/base/files.h"
 #include "tests/files.h"
 #include "tests/messages.h"
@@ -162,13 +163,42 @@ TEST(CutLog, EndsWhereTheCheckpointStands) {
   put(log, kept + "{\"step\":");
   EXPECT_EQ(cut_log(log, 9, 9), 1);
   EXPECT_EQ(get(log), kept);
-  put(log, kept + "{\"st{\"step\":3}\n{\"step\":4}\n");
-  EXPECT_EQ(cut_log(log, 9, 9), 2);
-  EXPECT_EQ(get(log), kept);
+  const std::string joined = "{\"st{\"step\":3}\n";
+  put(log, kept + joined + "{\"step\":4}\n");
+  EXPECT_EQ(cut_log(log, 9, 9), 0);
+  EXPECT_EQ(cut_log(log, 3, 9), 1);
+  EXPECT_EQ(get(log), kept + joined);
   // A start from the beginning leaves nothing, and nothing is lost: all that was cut lies aside, in order.
-  EXPECT_EQ(cut_log(log, 0, 0), 3);
+  EXPECT_EQ(cut_log(log, 0, 0), 4);
   EXPECT_EQ(get(log), "");
-  EXPECT_EQ(get(aside), later + "{\"step\":4,\"lo\n{\"step\":\n{\"st{\"step\":3}\n{\"step\":4}\n" + kept);
+  EXPECT_EQ(get(aside), later + "{\"step\":4,\"lo\n{\"step\":\n{\"step\":4}\n" + kept + joined);
+}
+
+// A line that is none costs none of the lines behind it; what is cut and what is passed over is said.
+TEST(CutLog, PassesOverWhatCannotBeRead) {
+  const TemporaryFolder folder;
+  const fs::path log = folder / "log.jsonl";
+  std::vector<std::string> said;
+  const auto say = [&said](const std::string& line) { said.push_back(line); };
+  const std::string kept = "{\"step\":1,\"loss\":2}\n\n{\"step\":2,\"lo#s\n" + std::string(200000, '[') +
+                           "\n[7]\n{\"step\":3,\"val_map50\":0.5,\"epoch\":\"one\"}\n{\"step\":4,\"loss\":1}\n";
+  put(log, kept);
+  EXPECT_EQ(cut_log(log, 4, 1, say), 0);
+  EXPECT_EQ(get(log), kept);
+  EXPECT_EQ(said, std::vector<std::string>{
+                      "log: 3 lines of log.jsonl cannot be read (the first is line 3); they are passed over"});
+  EXPECT_EQ(read_training_log(log).unreadable, 3) << "as here";
+  EXPECT_EQ(read_training_log(log).steps.size(), 2u);
+  said.clear();
+  put(log, "{\"step\":1}\n{\"step\":2}\nnone\n{\"step\":3}\n");
+  EXPECT_EQ(cut_log(log, 1, 0, say), 3);
+  EXPECT_EQ(said, std::vector<std::string>{
+                      "log: 3 lines from line 2 on, behind step 1, moved from log.jsonl to log.cut.jsonl"});
+  said.clear();
+  put(log, "{\"step\":1}\n{\"st");
+  EXPECT_EQ(cut_log(log, 1, 0, say), 1);
+  EXPECT_EQ(said, std::vector<std::string>{
+                      "log: line 2, the last and without its end, moved from log.jsonl to log.cut.jsonl"});
 }
 
 }  // namespace

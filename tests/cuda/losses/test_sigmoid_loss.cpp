@@ -84,8 +84,9 @@ TEST_F(SigmoidLossCuda, EqualsHost) {
     }
 }
 
-// Rows as a dense head has them: nearly all background of one weight, which a warp evaluates by forms of their own. Some
-// shapes take several blocks, and those several rounds; none divides by a warp's 128 entries (32 for three classes).
+// Rows as a dense head has them: nearly all background of one weight, which a warp evaluates by forms of their own.
+// Some shapes take several blocks, and those several rounds; none divides by a warp's 128 entries (32 for three
+// classes).
 TEST_F(SigmoidLossCuda, MostlyBackground) {
   std::mt19937 rng(4);
   for (const auto& [R, C] :

@@ -120,6 +120,13 @@ TEST(Divide, FilesThatTheReadersRead) {
   EXPECT_EQ(part["annotations"].size(), 3u);
   EXPECT_EQ(part["info"]["year"], 2020);
   EXPECT_EQ(part["images"][0]["slide"], "x");
+  // What the readers take and JSON does not.
+  const std::string file = (coco / "annotations/instances_train.json").string();
+  put(file, R"({"info": NaN, )" + get(file).substr(1));
+  EXPECT_HAS(message_of([&] {
+               static_cast<void>(write_division(from, whole, divide(whole, {.val = 0.5, .test = 0}), coco / "other"));
+             }),
+             file + ": is no JSON: at line 1");
 }
 
 }  // namespace

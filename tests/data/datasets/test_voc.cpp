@@ -2,6 +2,8 @@
 // PASCAL VOC files: coordinates, split lists, and what people get wrong in XML.
 #include <gtest/gtest.h>
 
+#include <chrono>
+
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -191,6 +193,74 @@ TEST(Voc, SplitListsMayHaveWindowsLineEndsAndBlankLines) {
   EXPECT_EQ(dataset.images[0].id, "c");  // order of the list
   EXPECT_EQ(dataset.images[1].id, "a b");
   EXPECT_TRUE(findings.empty());
+}
+
+// Of two values neither is more likely meant.
+TEST(Voc, ContradictionsWithinAnObject) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a",
+          {{"cell</name>\n<NAME>nucleus</NAME><name>cell", "5", "5", "8", "9"},
+           {"cell", "5</xmin><xmin>6", "5", "8", "9</ymax><ymax>10"},
+           {"cell", "15", "5", "18", "9"},
+           {"cell</name><difficult>1</difficult><name>cell", "5", "5", "8", "9"},
+           {"cell</name><name> cell ", "25", "5", "28", "9"}});  // says the same
+  DatasetConfig config = voc_config(folder);
+  std::vector<Finding> findings;
+  EXPECT_EQ(read_dataset(config, Split::train, findings).summary.boxes, 2) << spelled(findings);
+  const auto bad = of_kind(findings, Kind::bad_annotation);
+  ASSERT_EQ(bad.size(), 3u) << spelled(findings);
+  EXPECT_HAS(bad[0].message, "object with several values of <name>; take away all but one");
+  EXPECT_EQ(bad[0].where, "line 6 (object 0)");
+  EXPECT_HAS(bad[1].message, "object with several values of <xmin> <ymax>;");
+  EXPECT_HAS(bad[2].message, "object with several values of <difficult>;");
+  EXPECT_EQ(bad[2].action, Action::object_dropped);
+  config.bad_box = "error";
+  EXPECT_HAS(message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); }), "several values of");
+}
+
+TEST(Voc, TwoSizesAreNone) {
+  const TemporaryFolder folder;
+  put_voc(folder, "a", {{"cell", "5", "5", "8", "9"}});
+  const std::string xml = get(folder / "Annotations/a.xml");
+  const auto findings_of = [&](const std::string& more) {
+    put(folder / "Annotations/a.xml", std::string(xml).insert(xml.find("<object>"), more));
+    std::vector<Finding> findings;
+    EXPECT_EQ(read_dataset(voc_config(folder, {"cell"}), Split::train, findings).summary.boxes, 1);
+    return spelled(findings);
+  };
+  EXPECT_EQ(findings_of("<size><width>40</width><height>30</height></size>"), "");
+  EXPECT_HAS(findings_of("<size><width>80</width><height>30</height></size>"),
+             "| line 6 | has two sizes in <size>: the image's own size is used");
+}
+
+// The parser makes a NUL byte of it, by which 'normal&#0;HSIL' would be 'normal'.
+TEST(Voc, AReferenceToNulIsNoText) {
+  for (const char* nul : {"&#0;", "&#x00;", "&#4294967296;"}) {
+    const TemporaryFolder folder;
+    put_voc(folder, "a", {{"cell", "5", "5", "8", "9"}, {std::string("cell") + nul + "HSIL", "5", "5", "8", "9"}});
+    put_voc(folder, "b", {{"cell&#32;", "5", "5", "8", "9"}});
+    std::vector<Finding> findings;
+    EXPECT_EQ(read_dataset(voc_config(folder, {"cell"}), Split::train, findings).images.size(), 1u);
+    ASSERT_EQ(findings.size(), 1u) << spelled(findings);
+    EXPECT_EQ(findings[0].where, "line 15");
+    EXPECT_EQ(findings[0].message, std::string("is not XML: '") + nul + "' stands for no character");
+    EXPECT_EQ(findings[0].action, Action::image_dropped);
+  }
+}
+
+// Where an object stands is looked up, not counted from the beginning each time: that took minutes for these.
+TEST(Voc, ManyObjectsHaveTheirLinesSoon) {
+  const TemporaryFolder folder;
+  std::vector<VocObject> objects(30'000, {"cell", "5", "5", "8", "9"});
+  for (size_t i = 0; i < objects.size(); ++i) objects[i].y2 = std::to_string(9 + static_cast<double>(i) / 5000);
+  objects.back().x1 = "none";
+  put_voc(folder, "a", objects);
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<Finding> findings;
+  EXPECT_EQ(read_dataset(voc_config(folder, {"cell"}), Split::train, findings).summary.boxes, 29'999);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
+  ASSERT_EQ(findings.size(), 1u) << spelled(findings).substr(0, 500);
+  EXPECT_EQ(findings[0].where, "line 240001 (object 29999)");
 }
 
 // Whatever has a <bndbox> and is not read is said, and stops an evaluation.

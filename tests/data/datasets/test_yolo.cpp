@@ -2,6 +2,8 @@
 // YOLO label files: fractions of the picture, polygons, background, and the layouts that exports have.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "tests/data/data_files.h"
 
 namespace gradlibra {
@@ -88,6 +90,26 @@ TEST(Yolo, ContradictionsOfTheDescriptionAreNamed) {
   EXPECT_HAS(message("names: [cell]\nnc: 1\nnames: [nucleus]\n"), "data.yaml:3: has the key `names` already in line 1");
   EXPECT_HAS(message("nc: 2\nnames: cell nucleus\n"), "data.yaml:2: `names` is one text, 'cell nucleus': write a list");
   EXPECT_HAS(message("nc: two\nnames: [cell]\n"), "data.yaml:1: not valid YAML");
+  EXPECT_HAS(message("names: [cell, nucleus, cell]\n"), "data.yaml:1: class 2 is 'cell', as is class 0 in line 1");
+  EXPECT_HAS(message("names:\n  0: cell\n  2: 'cell '\n  1: nucleus\n"),
+             "data.yaml:3: class 2 is 'cell', as is class 0 in line 2");
+  // The other file; an inspection stops, too.
+  std::filesystem::remove(folder / "data.yaml");
+  const auto of_list = [&](const std::string& text) {
+    put(folder / "classes.txt", text);
+    std::vector<Finding> findings;
+    const std::string said = message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
+    const std::vector<Finding> inspected = inspect_dataset(config).findings;
+    const bool fatal = std::any_of(inspected.begin(), inspected.end(), [&](const Finding& finding) {
+      return finding.action == Action::fatal && finding.message == said;
+    });
+    EXPECT_EQ(fatal, !said.empty()) << spelled(inspected);
+    return said;
+  };
+  EXPECT_EQ(of_list("cell\nnucleus\n\n \n"), "");
+  EXPECT_HAS(of_list("cell\n\nnucleus\n"), "classes.txt:2: is blank, but each line is a class");
+  EXPECT_HAS(of_list("\ncell\nnucleus\n"), "classes.txt:1: is blank");
+  EXPECT_HAS(of_list("cell\nnucleus\ncell \n"), "classes.txt:3: class 2 is 'cell', as is class 0 in line 1: rename");
 }
 
 // Labels of poses: the box comes first, and the keypoints are passed over.

@@ -108,9 +108,34 @@ TEST_F(FinishedSetTest, ASetWithoutHashesIsRefusedAndSaysWhy) {
 }
 
 TEST_F(FinishedSetTest, ADamagedManifestIsRefused) {
-  for (const char* text : {"", "[]", "{\"slides\": 3}", "{\"slides\": [{\"name\": 1}, 2], \"options\": []}"}) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']'), whole = first_.at("patches.json");
+  for (const std::string& text :
+       {std::string(), std::string("[]"), std::string("{\"slides\": 3}"), whole.substr(0, whole.size() / 2),
+        std::string("{\"slides\": [{\"name\": 1}, 2], \"options\": []}"),
+        "{\"slides\": [{\"name\": \"p1_a\", \"file\": " + deep + "}], \"options\": {}}"}) {
     put(folder_ / "out/patches.json", text);
-    EXPECT_HAS(refusal("out"), "holds patches of other slides, annotations or options") << text;
+    EXPECT_HAS(refusal("out"), "out: its patches.json is damaged: what the set was made of cannot be told; choose")
+        << text.substr(0, 100);
+  }
+  auto edited = nlohmann::ordered_json::parse(whole);
+  edited["splits"]["train"]["patches"] = 12345;
+  put(folder_ / "out/patches.json", edited.dump(2) + "\n");
+  EXPECT_HAS(refusal("out"), "out: its patches.json is another one than for these slides, annotations and options");
+}
+
+TEST_F(FinishedSetTest, AFileThatIsGoneIsNamed) {
+  for (const char* format : {"coco", "voc"}) {
+    options_.format = format;
+    const std::string set = std::string("set_") + format;
+    make(set);
+    EXPECT_TRUE(make(set).were_there);
+    for (const auto& [file, bytes] : tree(set)) {
+      if (file == "patches.json") continue;
+      fs::remove(folder_ / set / file);
+      EXPECT_HAS(refusal(set), (folder_ / set / file).string() + ": is gone or empty, though the set was finished");
+      put(folder_ / set / file, bytes);
+    }
+    EXPECT_TRUE(make(set).were_there);
   }
 }
 

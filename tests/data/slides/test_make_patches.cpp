@@ -342,6 +342,84 @@ TEST_F(MakePatchesTest, ASlideSmallerThanAPatchIsPadded) {
   EXPECT_EQ(Json::parse(get(folder_ / "out/patches.json"))["warnings"].size(), 0u);
 }
 
+// As the header of a damaged picture may state it: refused before anything of that size is allocated.
+TEST_F(MakePatchesTest, ASlideOfTooManyPatchesIsRefused) {
+  const AnnotatedSlide slide{"a", "slides/a.png", 100'000, INT32_MAX, {}, 0};
+  options_.background = 1;
+  const std::string said =
+      message_of<std::runtime_error>([&] { static_cast<void>(plan_slide(slide, Split::train, 1, options_)); });
+  expect_mentions(said, {"slides/a.png: 100000 x 2147483647 pixels are 1459617705 patches of 512 x 512, more than "
+                         "16777216: a larger --size or a smaller --overlap",
+                         "the file is damaged"});
+  // One of few patches, the last of which ends where int does.
+  const AnnotatedSlide long_one{"b", "b.png", 40, INT32_MAX, {{{0, 2147483008, 40, 2147483520}, 0, false, false, 1}},
+                                0};
+  const SlidePlan plan = plan_slide(long_one, Split::train, 1, {.size = 8192});
+  ASSERT_FALSE(plan.patches.empty());
+  EXPECT_EQ(plan.patches.back().y, INT32_MAX - 8192);
+}
+
+// Those of a set that is not finished yet.
+TEST_F(MakePatchesTest, DamagedRecordsAreNone) {
+  put_slides(6);
+  const fs::path victim = folder_ / "slides/p1_b.png";
+  const std::string bytes = get(victim);
+  const auto time = fs::last_write_time(victim);
+  put(victim, bytes.substr(0, bytes.size() - 200));
+  EXPECT_NE(refusal("out"), "");
+  put(victim, bytes);
+  fs::last_write_time(victim, time);
+  const auto record = [&](const std::string& slide) { return folder_ / ("out.part/records/" + slide + ".json"); };
+  Json text = Json::parse(get(record("p0_a")));
+  text["finished"] = "x";
+  put(record("p0_a"), text.dump());
+  put(record("p0_b"), "{\"of\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}");
+  put(record("p1_a"), "");
+  make("out");
+  make("straight");
+  EXPECT_EQ(tree("out"), tree("straight"));
+}
+
+// What the disk or a copy has cut off, or somebody exchanged.
+TEST_F(MakePatchesTest, DamagedPatchesOfAnUnfinishedSetAreMadeAnew) {
+  for (const char* format : {"coco", "voc"}) {
+    for (const char* image : {"png", "jpg"}) {
+      options_.format = format;
+      options_.image = image;
+      put_slides(6);
+      const fs::path victim = folder_ / "slides/p1_b.png";
+      const std::string bytes = get(victim);
+      const auto time = fs::last_write_time(victim);
+      put(victim, bytes.substr(0, bytes.size() - 200));
+      const std::string name = std::string("out_") + format + "_" + image;
+      EXPECT_NE(refusal(name), "");
+      put(victim, bytes);
+      fs::last_write_time(victim, time);
+      std::map<std::string, std::vector<fs::path>> patches;  // by slide
+      const fs::path part = folder_ / (name + ".part"), pictures = part / picture_folder(options_);
+      for (const auto& entry : fs::directory_iterator(pictures))
+        patches[entry.path().filename().string().substr(0, 4)].push_back(entry.path());
+      ASSERT_GE(std::min(patches["p0_a"].size(), patches["p0_b"].size()), 2u);
+      const fs::path cut = patches["p0_a"][0], exchanged = patches["p0_b"][0];
+      const std::string half = get(cut);
+      put(cut, half.substr(0, half.size() / 2));
+      // A whole picture, but another one.
+      Image other = read_image(exchanged);
+      std::fill(other.pixels.begin(), other.pixels.end(), static_cast<uint8_t>(9));
+      write_image(exchanged, other);
+      if (options_.format == "voc") {
+        const fs::path xml = part / "Annotations" / patches["p0_a"][1].filename().replace_extension(".xml");
+        put(xml, get(xml).substr(0, 40));
+      }
+      make(name);
+      EXPECT_HAS(said_, "p0_a (");
+      EXPECT_HAS(said_, "finished before");
+      make("straight_" + name);
+      EXPECT_EQ(tree(name), tree("straight_" + name));
+    }
+  }
+}
+
 TEST_F(MakePatchesTest, LossesAreSaid) {
   put_slides(4);
   const std::string extension = can_decode(ImageFormat::tiff) ? ".tif" : ".png";

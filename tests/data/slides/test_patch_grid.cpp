@@ -25,6 +25,8 @@ TEST(PatchGrid, AnExample) {
   EXPECT_THROW(static_cast<void>(patch_starts(100, 10, 10, Edge::move)), std::invalid_argument);
   EXPECT_THROW(static_cast<void>(patch_starts(0, 10, 1, Edge::move)), std::invalid_argument);
   EXPECT_EQ(patch_starts(INT32_MAX, 1 << 30, 0, Edge::pad).size(), 2u);  // no overflow on the way
+  EXPECT_EQ(count_patches(INT32_MAX, 32, 31), INT32_MAX - 31);
+  EXPECT_THROW(static_cast<void>(count_patches(100, 10, 10)), std::invalid_argument);
 }
 
 // Every pixel is in a patch, neighbours share what they should, and nothing lies outside but padding.
@@ -36,6 +38,7 @@ TEST(PatchGrid, CoversEveryPixelForAllSizes) {
     const int length = static_cast<int>(1 + random.uniform_int(200));
     const Edge edge = trial % 2 == 0 ? Edge::move : Edge::pad;
     const std::vector<int> starts = patch_starts(length, size, overlap, edge);
+    ASSERT_EQ(count_patches(length, size, overlap), static_cast<int64_t>(starts.size()));
     std::vector<int> covered(static_cast<size_t>(length), 0);
     for (size_t k = 0; k < starts.size(); ++k) {
       ASSERT_GE(starts[k], 0);

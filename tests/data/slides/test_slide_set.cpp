@@ -192,6 +192,11 @@ TEST_F(SlideSetTest, WrongPathsAndTables) {
   EXPECT_HAS(refusal("b.csv"), "lists no slide");
   put_csv("a.png,,,,,\n");
   EXPECT_HAS(refusal("a.csv"), "names no class");
+  put_csv("a.png,disc,1,2,30,40\na.png,SCC\x7f,1,2,30,40\n");
+  EXPECT_EQ(refusal("a.csv"), (folder_ / "a.csv").string() + ": line 3: class 'SCC\\x7f' is empty or no plain text");
+  config_.classes = {"disc", "disc "};
+  EXPECT_EQ(refusal("a.csv"), "data.classes: class 'disc ' is named twice");
+  config_.classes.clear();
   put(folder_ / "a.json", "{\"images\": [");
   EXPECT_HAS(refusal("a.json"), "a.json");
 }

@@ -62,6 +62,8 @@ TEST(TilePlan, RefusesAnOverlapThatLeavesNoStep) {
   EXPECT_THROW(static_cast<void>(plan_tiles(100, 100, 32, 64, -1)), std::invalid_argument);
   EXPECT_EQ(plan_tiles(100'000, 80'000, 512, 512, 128).size(), 261u * 208u);
   EXPECT_THROW(static_cast<void>(plan_tiles(1'000'000, 1'000'000, 64, 64, 16)), std::invalid_argument) << "too many";
+  // Before anything is allocated: the lists of these sides alone would take 25 GB each.
+  EXPECT_THROW(static_cast<void>(plan_tiles(INT32_MAX, INT32_MAX, 16, 16, 15)), std::invalid_argument);
 }
 
 }  // namespace

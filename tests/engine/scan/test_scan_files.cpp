@@ -155,7 +155,10 @@ TEST_F(WrittenScan, FilesOfOthersAreKept) {
   static_cast<void>(write(first_));
   for (const char* name : {"slide.csv", "slide.png", "slide.json"})
     EXPECT_EQ(get(folder_ / (std::string(name) + ".kept_1")), std::string("mine: ") + name);
-  for (const char* damaged : {"{\"of\": 1}", "[]", "{\"of\": {}, \"files\": 3, \"complete\": true}"}) {
+  const std::string deep = std::string(100'000, '[') + std::string(100'000, ']');
+  for (const std::string& damaged :
+       {std::string("{\"of\": 1}"), std::string("[]"), std::string("{\"of\": {}, \"files\": 3, \"complete\": true}"),
+        "{\"of\": {}, \"files\": {\".csv\": " + deep + "}, \"complete\": true}"}) {
     put(files(first_).summary, damaged);
     EXPECT_FALSE(former_scan(files(first_), first_).finished);
     EXPECT_HAS(write(first_), "slide.json: is not as a scan has written it");
@@ -167,6 +170,10 @@ TEST_F(WrittenScan, OtherOptionsHaveAJournalOfTheirOwn) {
   put(files(first_).journal, Json{{"of", first_}}.dump() + "\n");
   fs::create_directories(folder_ / "slide.12345678.found");  // none of ours
   EXPECT_EQ(former_scan(files(first_), first_).changed, "");
+  EXPECT_EQ(former_scan(files(second_), second_).changed, "weights");
+  // Which scan this is of cannot be told.
+  put(folder_ / "slide.0000beef.found",
+      "{\"of\": {\"x\": " + std::string(30'000, '[') + std::string(30'000, ']') + "}}\n");
   EXPECT_EQ(former_scan(files(second_), second_).changed, "weights");
   EXPECT_THROW(static_cast<void>(scan_files(folder_.path(), std::string(200, 'x'), first_)), SlideError);
   const std::vector<std::string> halves{"slide.csv.tmp.12.0123456789abcdef", "slide.png.tmp.12.0.png",

@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <span>
 
 #include "data/metrics/box_overlap.h"
 #include "engine/evaluation.h"
+#include "runtime/base/xxh64.h"
 #include "tests/engine/tiny_experiment.h"
 
 namespace gradlibra {
@@ -180,16 +182,28 @@ TEST_F(ScanSlide, GoesOnAfterAnyStopWithTheSameResult) {
   expect_same(again.found, whole.found);
 }
 
+// A line of a journal with the hash that it should have.
+std::string summed(std::string object) {
+  object.pop_back();
+  return object + ",\"xxh64\":\"" + xxh64_hex(std::as_bytes(std::span(object))) + "\"}\n";
+}
+
 TEST_F(ScanSlide, ADamagedJournalIsGoodAsFarAsItFollows) {
   const SlideScan whole = scan();
   const std::string journal = get(journal_);
   const size_t second = journal.find('\n', journal.find('\n') + 1) + 1;  // behind the first batch
   const std::string kept = journal.substr(0, second), rest = journal.substr(second);
   const std::vector<std::string> damaged{
-      kept + rest.substr(0, 30), kept + R"({"from": 3, "next": 99, "empty": 0, "full": 0, "found": []})" + "\n",
-      kept + R"({"from": 3, "next": 1, "empty": 0, "full": 0, "found": []})" + "\n",
-      kept + R"({"from": 4, "next": 6, "empty": 0, "full": 0, "found": []})" + "\n",  // a gap
-      kept + R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[7, 1, 0, 0, 1, 1]]})" + "\n"};
+      kept + rest.substr(0, 30),
+      kept + summed(R"({"from": 3, "next": 99, "empty": 0, "full": 0, "found": []})"),
+      kept + summed(R"({"from": 3, "next": 1, "empty": 0, "full": 0, "found": []})"),
+      kept + summed(R"({"from": 4, "next": 6, "empty": 0, "full": 0, "found": []})"),  // a gap
+      kept + summed(R"({"from": 3, "next": 4, "empty": 2, "full": 0, "found": []})"),
+      kept + summed(R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[7, 1, 0, 0, 1, 1]]})"),
+      kept + summed(R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[0, 1, 0, 0, 1e18, 1]]})"),
+      kept + summed(R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": [[0, 1, 0, 0, 1, -1]]})"),
+      kept + summed(R"({"from": 3, "next": 4, "empty": 0, "full": 0, "found": )" + std::string(100'000, '[') +
+                    std::string(100'000, ']') + "}")};
   for (const std::string& text : damaged) {
     put(journal_, text);
     const SlideScan again = scan();
@@ -204,8 +218,34 @@ TEST_F(ScanSlide, ADamagedJournalIsGoodAsFarAsItFollows) {
   EXPECT_EQ(scan().continued, 6);
   put(journal_, "what is this?\n" + journal);
   EXPECT_EQ(scan().continued, 0);
-  EXPECT_HAS(said_, "slide.part.kept");
-  EXPECT_EQ(get(folder_ / "slide.part.kept"), "what is this?\n" + journal);
+  EXPECT_HAS(said_, "slide.part.kept_1");
+  EXPECT_EQ(get(folder_ / "slide.part.kept_1"), "what is this?\n" + journal);
+  put(journal_, "and this?\n");
+  EXPECT_EQ(scan().continued, 0);
+  EXPECT_EQ(get(folder_ / "slide.part.kept_1"), "what is this?\n" + journal) << "somebody's work";
+  EXPECT_EQ(get(folder_ / "slide.part.kept_2"), "and this?\n");
+}
+
+// A digit that is another one still gives a number: without a hash it would go into the results.
+TEST_F(ScanSlide, EachLineOfAJournalIsVouchedFor) {
+  const SlideScan whole = scan();
+  const std::string journal = get(journal_);
+  const size_t second = journal.find('\n', journal.find('\n') + 1) + 1;  // behind the first batch
+  const size_t score = journal.find('.', journal.find("\"found\":[[", second)) + 1,
+               sum = journal.find(",\"xxh64\"", second);
+  ASSERT_LT(score, sum);
+  std::string edited = journal, hashless = journal;
+  edited[score] = edited[score] == '0' ? '1' : '0';
+  hashless.replace(sum, hashless.find('\n', sum) - sum, "}");  // as earlier versions wrote it
+  for (const std::string& text : {edited, hashless}) {
+    put(journal_, text);
+    const SlideScan again = scan();
+    EXPECT_EQ(again.continued, 3);
+    EXPECT_HAS(said_, "slide.part: is damaged, or of an earlier version, behind tile 3 of 6");
+    expect_same(again.found, whole.found);
+    EXPECT_EQ(scan().continued, 6);
+    EXPECT_EQ(said_, "") << "said once";
+  }
 }
 
 TEST_F(ScanSlide, AJournalThatIsDeletedIsWrittenAnew) {
@@ -232,7 +272,7 @@ TEST_F(ScanSlide, WhatIsNotWrittenDownIsCounted) {
   ScanProgress progress;
   progress.tiles = 6;
   std::string said;
-  ScanJournal file(journal_, {{"some", 1}}, 3, progress, [&](const std::string& line) { said += line; });
+  ScanJournal file(journal_, {{"some", 1}}, {3, 100, 100}, progress, [&](const std::string& line) { said += line; });
   file.add({.next = 2, .found = {}}, progress);
   fs::remove(journal_);
   fs::create_directories(journal_ / "in the way");
@@ -246,7 +286,7 @@ TEST_F(ScanSlide, WhatIsNotWrittenDownIsCounted) {
   EXPECT_EQ(file.close(progress), 0);
   ScanProgress again;
   again.tiles = 6;
-  const ScanJournal read(journal_, {{"some", 1}}, 3, again, [](const std::string&) {});
+  const ScanJournal read(journal_, {{"some", 1}}, {3, 100, 100}, again, [](const std::string&) {});
   EXPECT_EQ(again.done, 5);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/tables/other_results.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -50,6 +51,28 @@ TEST_F(OtherResultsTest, AreFoundByRunAndSeed) {
       others.how({{run(0).name, 1}, {run(0).name, 2}, {run(2).name, 1}}),
       (std::vector<std::string>{"Made elsewhere (a/table2.json): 2 rows of seed 1, 1 row of seed 2. Scale small."}));
   EXPECT_TRUE(others.warnings({{run(0).name, 1}}).empty());
+}
+
+TEST_F(OtherResultsTest, ValuesAreThoseOfATable) {
+  const auto message = [&](const std::string& name, const std::string& value) {
+    rows_[1].by_seed[2] = {{name, 98765}};
+    std::string text = table_json(table_, rows_, here_);
+    for (size_t at = 0; (at = text.find("98765.0")) != text.npos;) text.replace(at, 7, value);
+    put(folder_ / "t.json", text);
+    return message_of([&] { (void)OtherResults({folder_ / "t.json"}, here_); });
+  };
+  for (const char* name : {"mAP", "AP_f", "mR_r", "a class"}) {
+    EXPECT_EQ(message(name, "100"), "");
+    EXPECT_EQ(message(name, "0"), "");
+    EXPECT_EQ(message(name, "100.00000000000001"), "") << "rounded up";
+    EXPECT_HAS(message(name, "100.5"), fmt::format("t.json: rows[1].seeds[1].values.{}: is 100.5, and per cent", name));
+    EXPECT_HAS(message(name, "-1"), fmt::format("values.{}: is -1, and per cent are 0 to 100", name));
+  }
+  EXPECT_EQ(message("detections", "12345"), "");
+  EXPECT_HAS(message("detections", "-1"), "values.detections: is -1, and a count is 0 or more");
+  // No JSON of ours is named with its file as well.
+  EXPECT_HAS(message("mAP", "1e400"), "t.json: is no JSON: ");
+  EXPECT_HAS(message("mAP", std::string(200000, '[')), "t.json: is no JSON of this program: nests deeper");
 }
 
 TEST_F(OtherResultsTest, ARunThatTwoFilesHaveCountsOnce) {

@@ -29,6 +29,17 @@ TEST(WriteFile, ReplacesAFileAndFollowsALink) {
   EXPECT_EQ(read_file(folder / "dangling", 100), "three");
 }
 
+TEST(MoveAside, TakesTheFirstNameThatIsFree) {
+  const TemporaryFolder folder;
+  put(folder / "config.1.yaml", "first");
+  fs::create_symlink("nowhere", folder / "config.2.yaml");
+  put(folder / "config.yaml", "second");
+  EXPECT_EQ(move_aside(folder / "config.yaml"), folder / "config.3.yaml");
+  EXPECT_EQ(get(folder / "config.3.yaml"), "second");
+  EXPECT_EQ(get(folder / "config.1.yaml"), "first");
+  EXPECT_FALSE(fs::exists(folder / "config.yaml"));
+}
+
 TEST(WriteFile, WritesIntoPipesAndDevices) {
   const TemporaryFolder folder;
   const fs::path pipe = folder / "pipe";

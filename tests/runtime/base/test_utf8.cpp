@@ -59,5 +59,13 @@ TEST(Utf8, AConfigurationIsRefusedWithItsLine) {
   EXPECT_EQ(config.name, "Zellk\xc3\xb6rper");
 }
 
+TEST(Printable, KeepsLinesAndNothingElseThatATerminalObeys) {
+  using namespace std::string_literals;
+  EXPECT_EQ(printable("a\nb\n"), "a\nb\n");
+  EXPECT_EQ(printable(""), "");
+  EXPECT_EQ(printable("\n\n"), "\n\n");
+  EXPECT_EQ(printable("a\0b\nc\x1b[2Jd\xff"s), "a\\x00b\nc\\x1b[2Jd\\xff");
+}
+
 }  // namespace
 }  // namespace gradlibra
