@@ -48,9 +48,10 @@ void refuse_input_as_output(const std::filesystem::path& input, const std::files
 
 // Drawings of an earlier run may go, somebody's pictures of the same names may not.
 void refuse_other_drawings(const std::filesystem::path& folder, const std::vector<std::filesystem::path>& drawings) {
-  if (std::filesystem::exists(folder / "detections.json")) return;
+  std::error_code none;  // a name that is too long is told of by whoever writes it
+  if (std::filesystem::exists(folder / "detections.json", none)) return;
   for (const std::filesystem::path& file : drawings)
-    if (std::filesystem::exists(file))
+    if (std::filesystem::exists(file, none))
       throw std::invalid_argument("--output: " + file.string() +
                                   " is there, not by an earlier detect (there is no detections.json), and would be "
                                   "written over: name another folder");

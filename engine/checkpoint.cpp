@@ -77,15 +77,11 @@ std::vector<std::string> classes_of(const SafetensorsFile& file, const std::stri
   return classes;
 }
 
-std::map<std::string, std::vector<std::string>> groups_of(const SafetensorsFile& file, const std::string& name,
-                                                          const std::vector<std::string>& classes) {
+// Members need not be classes: metrics pass over those that are none.
+std::map<std::string, std::vector<std::string>> groups_of(const SafetensorsFile& file, const std::string& name) {
   const JsonValue::Json value = json_of(file, name, "groups");
   std::map<std::string, std::vector<std::string>> groups;
-  for (const auto& [group, members] : JsonValue(value, name, "groups").members()) {
-    for (const JsonValue& one : members.list())
-      if (std::find(classes.begin(), classes.end(), one.text()) == classes.end()) one.fail("is none of the classes");
-    groups[group] = texts_of(members);
-  }
+  for (const auto& [group, members] : JsonValue(value, name, "groups").members()) groups[group] = texts_of(members);
   return groups;
 }
 
@@ -239,7 +235,7 @@ LoadedDetector load_detector(Context& context, OpenedCheckpoint opened, const st
   }
   if (ours) {
     loaded.classes = classes_of(file, name);
-    loaded.groups = groups_of(file, name, loaded.classes);
+    loaded.groups = groups_of(file, name);
     loaded.step = number<int64_t>(file, name, "step");
   } else {
     loaded.classes = loaded.config.data.classes;

@@ -84,7 +84,11 @@ double number(std::string_view text) {
 // Where a character reference stands that the parser turns into a NUL byte, by which the text would end; npos: nowhere.
 // The parser counts in 32 bits.
 size_t find_nul_reference(std::string_view text) {
-  for (size_t at = 0; (at = text.find("&#", at)) != std::string_view::npos; ++at) {
+  for (size_t at = 0; (at = text.find_first_of("&<", at)) != std::string_view::npos; ++at) {
+    // In comments and character data it is text.
+    for (const auto& [opening, closing] : {std::pair{"<!--", "-->"}, std::pair{"<![CDATA[", "]]>"}})
+      if (text.substr(at).starts_with(opening)) at = std::min(text.find(closing, at), text.size() - 1);
+    if (text.substr(at, 2) != "&#") continue;
     const bool hex = text.substr(at + 2, 1) == "x";
     const size_t begin = at + (hex ? 3 : 2);
     const size_t end = text.find_first_not_of(hex ? "0123456789abcdefABCDEF" : "0123456789", begin);

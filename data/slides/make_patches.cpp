@@ -277,7 +277,9 @@ class Maker {
     const std::vector<Patch> all = plan(index).patches;
     std::vector<Patch> patches = all;
     if (progress.begun) std::erase_if(patches, [&](const Patch& patch) { return is_there(slide, patch); });
-    if (progress.finished && patches.empty() && hash_of_sizes(slide, all) == progress.sizes) {
+    // A record of an earlier version has no sizes: its pictures are whole, and no more is known.
+    const bool same_sizes = progress.sizes.empty() || hash_of_sizes(slide, all) == progress.sizes;
+    if (progress.finished && patches.empty() && same_sizes) {
       note(fmt::format("{} ({}): {} patches, finished before", slide.name, split, all.size()));
       return;
     }
@@ -292,7 +294,8 @@ class Maker {
     }
     if (!patches.empty()) make_patches_of(slide, patches);
     // Which of those that were there is another one cannot be told.
-    if (progress.finished && hash_of_sizes(slide, all) != progress.sizes) make_patches_of(slide, patches = all);
+    if (progress.finished && !progress.sizes.empty() && hash_of_sizes(slide, all) != progress.sizes)
+      make_patches_of(slide, patches = all);
     write_file(record, Json{{"of", of}, {"finished", true}, {"sizes", hash_of_sizes(slide, all)}}.dump());
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     note(fmt::format("{} ({}): {} patches in {:.1f} s{}", slide.name, split, all.size(), seconds.count(),

@@ -203,8 +203,8 @@ TEST_F(TrainerTest, DamagedMetadataIsNamed) {
   EXPECT_HAS(load(), "checkpoint_2.safetensors: classes[2]: is there twice");
   changed("classes", "[]");
   EXPECT_HAS(resume(), "checkpoint_2.safetensors: classes: has no class");
-  changed("groups", R"({"frequent": ["none"]})");
-  EXPECT_HAS(load(), "checkpoint_2.safetensors: groups.frequent[0]: is none of the classes");
+  changed("groups", R"({"frequent": 3})");
+  EXPECT_HAS(load(), "checkpoint_2.safetensors: groups.frequent: is 3, not a list");
   changed("classes", good.metadata.at("classes"));
   EXPECT_EQ(load(), "");
   EXPECT_EQ(resume(), "");
