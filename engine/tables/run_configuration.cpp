@@ -34,19 +34,19 @@ ConfigKeys keys_of(const std::string& yaml) {
 }
 
 void keep_deciding(ConfigKeys& keys) {
-  static const std::set<std::string> kOthers = {"data.root",
-                                                "loader.workers",
-                                                "loader.retry_seconds",
-                                                "loader.cache_mb",
-                                                "train.seed",
-                                                "train.pretrained",
-                                                "train.log_every",
-                                                "train.checkpoint_every",
-                                                "train.keep_checkpoints",
-                                                "train.class_gradients"};
+  static const std::set<std::string> others = {"data.root",
+                                               "loader.workers",
+                                               "loader.retry_seconds",
+                                               "loader.cache_mb",
+                                               "train.seed",
+                                               "train.pretrained",
+                                               "train.log_every",
+                                               "train.checkpoint_every",
+                                               "train.keep_checkpoints",
+                                               "train.class_gradients"};
   std::erase_if(keys, [](const auto& entry) {
     const std::string section = entry.first.substr(0, entry.first.find('.'));
-    return section == "runtime" || section == "distributed" || kOthers.contains(entry.first);
+    return section == "runtime" || section == "distributed" || others.contains(entry.first);
   });
 }
 

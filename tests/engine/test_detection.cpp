@@ -62,7 +62,7 @@ TEST(CocoResultFiles, AFullDiskLeavesTheImagesBefore) {
   const auto message_at = [&](uint64_t bytes, const std::function<void()>& action) {
     const rlimit full{bytes, before.rlim_max};
     EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
-    const std::string message = message_of<WriteError>(action);
+    std::string message = message_of<WriteError>(action);
     EXPECT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
     return message;
   };

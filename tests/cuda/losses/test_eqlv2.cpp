@@ -140,7 +140,7 @@ TEST_F(EqlV2Cuda, MembersThatLookUpAWeightEqualHost) {
       for (size_t i = 0; i < rows.labels.size(); ++i)
         if (i % 50 > 0) rows.labels[i] = static_cast<int32_t>(K), rows.weights[i] = 1;
     const Floats table = random_floats(2 * K + 1, rng, 0.1f, 5);
-    compare_loss(rows, table, K, [&](const float* p) { return EqlV2{p, static_cast<int>(K)}; });
+    compare_loss(rows, table, K, [channels = static_cast<int>(K)](const float* p) { return EqlV2{p, channels}; });
     for (const bool by_row : {true, false}) {
       compare_loss(rows, table, K, [&](const float* p) { return ClassBalanced<CrossEntropy>{{}, p, by_row}; });
       compare_loss(rows, table, K, [&](const float* p) { return ClassBalanced<Focal>{{.gamma = 0.5}, p, by_row}; });

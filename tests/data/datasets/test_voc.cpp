@@ -109,7 +109,7 @@ TEST(Voc, PoliciesOfErrorThrowWithPlaceAndRemedy) {
     DatasetConfig config = voc_config(folder, {"cell"});
     config.unknown_class = config.bad_box = config.bad_image = "error";
     std::vector<Finding> findings;
-    const std::string message = message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
+    std::string message = message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
     EXPECT_HAS(message, "a.xml: line 9 (object 0)");
     EXPECT_HAS(message, key);
     return message;

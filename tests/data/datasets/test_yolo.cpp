@@ -98,7 +98,7 @@ TEST(Yolo, ContradictionsOfTheDescriptionAreNamed) {
   const auto of_list = [&](const std::string& text) {
     put(folder / "classes.txt", text);
     std::vector<Finding> findings;
-    const std::string said = message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
+    std::string said = message_of([&] { static_cast<void>(read_dataset(config, Split::train, findings)); });
     const std::vector<Finding> inspected = inspect_dataset(config).findings;
     const bool fatal = std::any_of(inspected.begin(), inspected.end(), [&](const Finding& finding) {
       return finding.action == Action::fatal && finding.message == said;
