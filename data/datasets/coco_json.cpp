@@ -14,6 +14,7 @@
 #include "data/datasets/annotations.h"
 #include "data/datasets/did_you_mean.h"
 #include "runtime/base/files.h"
+#include "runtime/base/json_text.h"
 #include "runtime/base/utf8.h"
 
 namespace gradlibra::coco {
@@ -61,9 +62,8 @@ class KeyFilter {
       : file_(file), categories_only_(categories_only), repeated_(repeated) {}
 
   bool operator()(int depth, Json::parse_event_t event, const Json& value) {
-    constexpr int kMaxDepth = 64;
-    if (depth > kMaxDepth)
-      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file_.string(), kMaxDepth));
+    if (depth > kMostJsonLevels)
+      throw std::runtime_error(fmt::format("{}: is nested more than {} deep", file_.string(), kMostJsonLevels));
     using Event = Json::parse_event_t;
     if (depth == 2 && (event == Event::object_start || event == Event::array_start || event == Event::value)) {
       ++entries_;  // of the list; `value` comes for those that are neither objects nor lists
